@@ -1,0 +1,6 @@
+"""`python -m medllm`."""
+
+from medllm.cli.main import main
+
+if __name__ == "__main__":
+    main()

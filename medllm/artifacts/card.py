@@ -1,0 +1,74 @@
+"""The model card (`README.md`) beside each model artifact, rendered from its manifest alone."""
+
+from typing import Any
+
+from medllm.artifacts.manifest import Manifest
+
+CARD_KINDS = frozenset({"adapter", "model", "quantized"})
+
+MAY_SHARE = {
+    "open": "yes, under the licences above; check the attribution and share-alike duties of each",
+    "non-commercial": "only for non-commercial purposes, under the licences above",
+    "credentialed": "no: only with people who have signed the same data use agreement, through the data's own repository",
+    "private": "no: this contains data of your own whose licence was not declared",
+}
+
+
+def render_card(manifest: Manifest) -> str:
+    """The card as Markdown: use, data terms with a may-I-share line, origin, results, limits."""
+    base = manifest.base_model.id if manifest.base_model else "unknown"
+    sections = [
+        _front_matter(manifest),
+        f"# {manifest.format} {manifest.kind} made by medllm",
+        "> **Research only.** This is not a medical device. Nothing it writes may reach a patient without a qualified "
+        "person who has checked it.",
+        "## Intended use\n\nResearch on medical language models inside the team that made it.",
+        "## Excluded use\n\nDiagnosis, treatment, triage, dosing, or any decision about a person, without qualified review.",
+        _data_terms(manifest),
+        f"## Origin\n\n- Base model: `{base}`\n"
+        + "\n".join(f"- {p.kind}: `{p.identity[:16]}`" for p in manifest.parents),
+        _calibration(manifest),
+        "## Results\n\n" + (_bullets(manifest.results) or "None recorded."),
+        "## Limits\n\nErrors of the base model and of the data remain. What was not measured above is not known.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    base = manifest.base_model
+    lines = ["---", "tags: [medical, research-only, medllm]"]
+    if base and not base.id.startswith(("/", ".")):
+        lines.append(f"base_model: {base.id}")
+    return "\n".join([*lines, "---"])
+
+
+def _data_terms(manifest: Manifest) -> str:
+    if not manifest.data_terms:
+        return "## Data terms\n\nNone recorded. **May I share it?** Not known: ask who made the base model."
+    rows = [
+        f"| {t.dataset} | {t.licence} | {t.access} | {t.agreement or ''} |"
+        for t in manifest.data_terms
+    ]
+    table = "\n".join(["| dataset | licence | access | agreement |", "|---|---|---|---|", *rows])
+    access = manifest.access or "private"
+    share = f"**May I share it?** {MAY_SHARE[access].capitalize()}. The terms of the base model apply besides."
+    return f"## Data terms\n\n{table}\n\n{share}"
+
+
+def _calibration(manifest: Manifest) -> str:
+    calibration = manifest.results.get("calibration")
+    if not isinstance(calibration, dict):
+        return ""
+    return "## Calibration\n\n" + _bullets(calibration)
+
+
+def _bullets(values: dict[str, Any]) -> str:
+    return "\n".join(
+        f"- {name}: {_text(value)}"
+        for name, value in values.items()
+        if not isinstance(value, list | dict)
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

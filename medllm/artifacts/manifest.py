@@ -1,0 +1,248 @@
+"""`medllm.json`: what an artifact is, what it was made from, and under which terms. The only writer of that file."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from medllm import __version__
+from medllm.artifacts.digest import digest_file, digest_text
+from medllm.config.base import Strict
+from medllm.errors import ArtifactError
+
+NAME = "medllm.json"
+SCHEMA = 1
+VOLATILE = ("run.log", "README.md", "logs/*", NAME)
+"""Not digested: logs hold times, and the card is rendered from the manifest (`verify` renders it again)."""
+
+Kind = Literal[
+    "dataset", "calibration", "adapter", "model", "quantized", "evaluation", "generation"
+]
+Access = Literal["open", "non-commercial", "credentialed", "private"]
+STRICTNESS: tuple[Access, ...] = ("open", "non-commercial", "credentialed", "private")
+
+
+class Parent(Strict):
+    """Something an artifact was made from; `identity` names it, `path` only says where it was."""
+
+    kind: str
+    path: str
+    identity: str
+
+
+class FileEntry(Strict):
+    """One file of an artifact."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class DataTerm(Strict):
+    """Under which terms a dataset was used."""
+
+    dataset: str
+    licence: str
+    access: Access
+    agreement: str | None = None
+
+
+class BaseModelRef(Strict):
+    """The foundation model below an artifact."""
+
+    id: str
+    revision: str | None = None
+
+
+class Counts(Strict):
+    """How many examples are in, and how many were rejected for which reason."""
+
+    examples: int | None = None
+    rejected: dict[str, int] = {}
+
+
+class Manifest(Strict):
+    """The content of `medllm.json`."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    kind: Kind
+    format: str
+    identity: str
+    created: str
+    medllm_version: str = __version__
+    command: str
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    base_model: BaseModelRef | None = None
+    chat_template_sha256: str | None = None
+    parents: tuple[Parent, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+    data_terms: tuple[DataTerm, ...] = ()
+    counts: Counts = Counts()
+    results: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest of an artifact's folder.
+
+        Raises:
+            ArtifactError: there is none, or it is not a manifest.
+        """
+        path = folder / NAME
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{folder}: has no {NAME}", "name a folder that a finished medllm command wrote"
+            ) from None
+        except ValueError:
+            raise ArtifactError(
+                f"{path}: not a valid manifest", "make the artifact again with --overwrite"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Write `medllm.json` atomically; its existence means that the artifact is complete."""
+        write_atomically(folder / NAME, self.model_dump_json(by_alias=True, indent=1) + "\n")
+
+    def as_parent(self, folder: Path) -> Parent:
+        """This artifact as the parent of another."""
+        return Parent(kind=self.kind, path=str(folder), identity=self.identity)
+
+    @property
+    def access(self) -> Access | None:
+        """The strictest access class of the data below this artifact; None where nothing is known."""
+        return strictest(self.data_terms)
+
+
+def identify(
+    kind: str, settings: Mapping[str, Any], parents: Iterable[Parent], files: Iterable[FileEntry]
+) -> str:
+    """The identity: over kind, schema, settings, parents and contents; never over time, machine or path."""
+    content = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "settings": settings,
+        "parents": [parent.identity for parent in parents],
+        "files": [(file.path, file.sha256) for file in files],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def list_files(folder: Path, *, anew: bool = False) -> tuple[FileEntry, ...]:
+    """The files of an artifact with their digests, without the volatile ones."""
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not is_volatile(path.relative_to(folder))
+    )
+    return tuple(
+        FileEntry(
+            path=path.relative_to(folder).as_posix(),
+            bytes=path.stat().st_size,
+            sha256=digest_file(path, anew=anew),
+        )
+        for path in paths
+    )
+
+
+def is_volatile(path: Path) -> bool:
+    """Whether a file of an artifact is left out of its identity."""
+    return any(path.match(pattern) for pattern in VOLATILE) or path.parts[0] == "logs"
+
+
+def check_files(folder: Path, manifest: Manifest, *, anew: bool = False) -> None:
+    """Raise ArtifactError unless every file that the manifest names is there, unaltered."""
+    problems = file_problems(folder, manifest, anew=anew)
+    if problems:
+        raise ArtifactError(
+            f"{folder}: {problems[0]}",
+            "make it again with --overwrite, or restore the file from its source",
+        )
+
+
+def file_problems(folder: Path, manifest: Manifest, *, anew: bool = False) -> list[str]:
+    """What is wrong with the files of an artifact, one line each."""
+    problems = []
+    for file in manifest.files:
+        path = folder / file.path
+        if not path.is_file():
+            problems.append(f"{file.path} is missing")
+        elif (size := path.stat().st_size) != file.bytes:
+            problems.append(f"{file.path} has {size} bytes instead of {file.bytes}")
+        elif digest_file(path, anew=anew) != file.sha256:
+            problems.append(f"{file.path} was altered")
+    return problems
+
+
+def strictest(terms: Iterable[DataTerm]) -> Access | None:
+    """The strictest access class among some terms."""
+    return max((term.access for term in terms), key=STRICTNESS.index, default=None)
+
+
+def join_terms(*groups: Iterable[DataTerm]) -> tuple[DataTerm, ...]:
+    """All terms once, in order of dataset."""
+    unique = {
+        (term.dataset, term.licence, term.access, term.agreement): term
+        for group in groups
+        for term in group
+    }
+    return tuple(unique[key] for key in sorted(unique, key=str))
+
+
+def describe_environment(seed: int, device: str | None = None) -> dict[str, Any]:
+    """The versions that made an artifact; for the reader, never part of an identity."""
+    versions = {}
+    for package in ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), **versions, "device": device, "seed": seed}
+
+
+def chat_template_digest(folder: Path) -> str | None:
+    """The digest of the chat template saved beside a model, if it has one."""
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        return digest_text(template.read_text(encoding="utf-8"))
+    config = folder / "tokenizer_config.json"
+    text = (
+        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        if config.is_file()
+        else None
+    )
+    return digest_text(text) if isinstance(text, str) else None
+
+
+def without_credentials(value: Any) -> Any:
+    """A configuration that can be written down: no passwords in URLs."""
+    if isinstance(value, dict):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_credentials(item) for item in value]
+    return re.sub(r"(?<=://)[^/@\s]+@", "", value) if isinstance(value, str) else value
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or none; readable by its owner only."""
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

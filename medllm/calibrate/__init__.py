@@ -1,0 +1,1 @@
+"""calibrate: a mix of datasets → the text that a quantizer looks at."""

@@ -1,0 +1,30 @@
+"""The mixes that ship with medllm, and the user's own."""
+
+import difflib
+from pathlib import Path
+
+from medllm.config.loader import read_yaml, validate
+from medllm.data.mix import Mix
+from medllm.errors import ConfigError
+
+SHIPPED = Path(__file__).parent / "mixes"
+
+
+def list_mixes(folder: Path | None = None) -> dict[str, Path]:
+    """All mixes by name; the user's come over the shipped ones."""
+    folders = [SHIPPED, *([folder] if folder else [])]
+    return {path.stem: path for place in folders for path in sorted(place.glob("*.yaml"))}
+
+
+def find_mix(name: str, folder: Path | None = None) -> Mix:
+    """The mix of a name.
+
+    Raises:
+        ConfigError: there is none; names the closest.
+    """
+    mixes = list_mixes(folder)
+    if name not in mixes:
+        close = difflib.get_close_matches(name, mixes, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ConfigError(f"unknown mix '{name}'", f"{hint}known: {', '.join(sorted(mixes))}")
+    return validate(Mix, read_yaml(mixes[name]))

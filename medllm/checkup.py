@@ -1,0 +1,69 @@
+"""What this machine offers medllm."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from medllm.artifacts.places import cache_dir, data_dir
+from medllm.errors import SetupError
+from medllm.models.hardware import count_cpus, pick_device
+from medllm.models.llama_cpp_setup import converter_script
+
+NEEDS = {
+    "torch": "pip install -c constraints.txt -e .",
+    "transformers": "pip install -c constraints.txt -e .",
+    "trl": "pip install -c constraints.txt -e .",
+    "peft": "pip install -c constraints.txt -e .",
+    "gptqmodel": "pip install 'medllm[gptq]', for --format gptq",
+    "optimum": "pip install 'medllm[gptq]', to load GPTQ models",
+    "llama-cpp-python": "medllm doctor --set-up-llama-cpp, for --format gguf",
+    "fastapi": "pip install 'medllm[serve]', for medllm serve",
+}
+"""Package → how to get it."""
+
+
+def check_machine() -> list[tuple[str, str, str]]:
+    """Rows of (part, state, remedy); the remedy is empty where nothing is missing."""
+    rows = [
+        ("python", platform.python_version(), ""),
+        ("processor", f"{count_cpus()} cores, {_memory_gib():.0f} GiB memory", ""),
+        ("device", pick_device(), ""),
+        *(_check_package(name, remedy) for name, remedy in NEEDS.items()),
+        _check_converter(),
+        _check_disk("cache", cache_dir()),
+        _check_disk("data", data_dir()),
+    ]
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
+    return [
+        *rows,
+        ("hub", "not asked (offline)" if offline else "asked when a name is not here", ""),
+    ]
+
+
+def _check_package(name: str, remedy: str) -> tuple[str, str, str]:
+    try:
+        return name, importlib.metadata.version(name), ""
+    except importlib.metadata.PackageNotFoundError:
+        return name, "missing", remedy
+
+
+def _check_converter() -> tuple[str, str, str]:
+    try:
+        return "GGUF converter", str(converter_script()), ""
+    except SetupError as problem:
+        return "GGUF converter", "missing", problem.fix
+
+
+def _check_disk(what: str, folder: Path) -> tuple[str, str, str]:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return (
+        f"{what} folder",
+        f"{folder}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free",
+        "",
+    )
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -1,0 +1,69 @@
+"""`medllm datasets`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The dataset registry.")
+
+
+@app.command("list")
+def list_() -> None:
+    """Show all datasets: what each is, its licence, and where it was found.
+
+    Example: medllm datasets list
+    """
+    from medllm import console
+    from medllm.data.inventory import describe_datasets
+
+    console.table(
+        ("dataset", "what it is", "rows", "licence", "access", "where"), describe_datasets()
+    )
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name of a dataset.")]) -> None:
+    """Show what is known of a dataset, and three rows if it is open and at hand.
+
+    Example: medllm datasets show pubmedqa
+    """
+    from medllm import console
+    from medllm.data.inventory import describe_dataset, sample_texts
+
+    for line in describe_dataset(name):
+        console.say(line)
+    for text in sample_texts(name):
+        console.show_text(text)
+
+
+@app.command()
+def add(
+    name: Annotated[
+        str, typer.Argument(help="Name: one of the registry, or a new one for your own data.")
+    ],
+    path: Annotated[Path, typer.Argument(help="A data file, or a folder of data files.")],
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence", help="Licence of your own data.  [default: undeclared]", show_default=False
+        ),
+    ] = None,
+    access: Annotated[
+        str | None,
+        typer.Option(
+            "--access",
+            metavar="open|non-commercial|credentialed|private",
+            help="Who may have what is made from it.  [default: private]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Check that files parse as a dataset, and link them into the data folder.
+
+    Example: medllm datasets add pubmedqa ~/downloads/ori_pqal.json
+    """
+    from medllm import console
+    from medllm.data.inventory import add_dataset
+
+    console.say(add_dataset(name, path, licence, access))

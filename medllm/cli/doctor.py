@@ -1,0 +1,29 @@
+"""`medllm doctor`."""
+
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    set_up_llama_cpp: Annotated[
+        bool,
+        typer.Option(
+            "--set-up-llama-cpp",
+            help="Build llama.cpp for this machine and keep its converter (about ten minutes, once).",
+        ),
+    ] = False,
+) -> None:
+    """Say what this machine can do and what is missing, with the remedy.
+
+    Example: medllm doctor
+    """
+    from medllm import console
+    from medllm.checkup import check_machine
+
+    if set_up_llama_cpp:
+        from medllm.models.llama_cpp_setup import set_up
+
+        set_up()
+        return
+    console.table(("part", "state", "remedy"), check_machine())

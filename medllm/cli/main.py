@@ -1,0 +1,115 @@
+"""The entry point: commands, global options, and the exit codes of errors."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from medllm import __version__, console
+from medllm.cli import (
+    calibrate,
+    datasets,
+    doctor,
+    evaluate,
+    finetune,
+    generate,
+    merge,
+    prepare,
+    quantize,
+    recipes,
+    run,
+    serve,
+    verify,
+)
+from medllm.errors import ConfigError, MedllmError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="medllm",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="From raw medical text to a served, checked model, on machines that keep their data.",
+)
+for module in (calibrate, prepare, finetune, merge, quantize, evaluate, generate, serve, run):
+    app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(recipes.app, name="recipes")
+app.command()(verify.verify)
+app.command()(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.say(f"medllm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+) -> None:
+    """Set what holds for every command."""
+    if debug:
+        os.environ["MEDLLM_DEBUG"] = "1"
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    _quiet_libraries()
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """The exit code of a command line; errors are printed as one line and its remedy."""
+    try:
+        result = app(args=list(arguments), prog_name="medllm", standalone_mode=False)
+    except MedllmError as problem:
+        return _report(problem)
+    except TyperException as problem:
+        return _report_usage(problem)
+    except (KeyboardInterrupt, typer.Abort):
+        result = INTERRUPTED
+    if result == INTERRUPTED:
+        console.notice("interrupted; the same command goes on where it stopped")
+    return result if isinstance(result, int) else 0
+
+
+def _report(problem: MedllmError) -> int:
+    if os.environ.get("MEDLLM_DEBUG"):
+        traceback.print_exc()
+    console.error(problem)
+    return problem.exit_code
+
+
+def _report_usage(problem: TyperException) -> int:
+    message = str(getattr(problem, "message", "")) or str(problem)
+    if not message:  # no command: Typer has shown the help
+        return ConfigError.exit_code
+    context = getattr(problem, "ctx", None)
+    command = context.command_path if context else "medllm"
+    message = message[:1].lower() + message[1:].rstrip(".")
+    return _report(ConfigError(message, f"see `{command} --help`"))
+
+
+def _quiet_libraries() -> None:
+    """No telemetry, no banners, and no bars of theirs where there is no terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,54 @@
+"""`medllm quantize`."""
+
+from pathlib import Path
+from typing import Any
+
+from medllm.cli import options
+from medllm.cli.options import option
+from medllm.errors import ConfigError
+
+FORMATS = ("gptq", "gguf")
+
+
+def quantize(
+    model: str | None = options.MODEL,
+    format_: list[str] | None = option(
+        "--format", "Repeatable.  [default: the recipe's, else gptq]", "gptq|gguf"
+    ),
+    bits: int | None = option("--bits", "Bits of a GPTQ weight: 2, 3, 4, 8.  [default: 4]"),
+    type_: list[str] | None = option(
+        "--type", "GGUF type such as Q8_0; repeatable.  [default: Q4_K_M]", "TYPE"
+    ),
+    calibration: Path | None = option(
+        "--calibration", "What `medllm calibrate` wrote.  [default: the recipe's]", "DIR"
+    ),
+    config: str | None = options.CONFIG,
+    set_: list[str] | None = options.SET,
+    output: Path | None = options.OUTPUT,
+    overwrite: bool = options.OVERWRITE,
+    dry_run: bool = options.DRY_RUN,
+) -> None:
+    """Quantize a model to GPTQ and GGUF; each format gets a folder of its own.
+
+    Example: medllm quantize --model runs/lora/merge --format gptq --format gguf --type Q4_K_M
+    """
+    flags = locals()
+    formats = _formats(flags.pop("format_") or [], flags.pop("bits"), flags.pop("type_") or [])
+    options.run_verb("quantize", {**flags, "formats": formats})
+
+
+def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[str, Any]]:
+    """The `formats:` list that the flags stand for; empty where none was given."""
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise ConfigError(f"unknown format '{unknown[0]}'", f"one of: {', '.join(FORMATS)}")
+    if types and names and "gguf" not in names:
+        raise ConfigError("--type belongs to --format gguf", "add --format gguf, or leave it out")
+    if bits and names and "gptq" not in names:
+        raise ConfigError("--bits belongs to --format gptq", "for GGUF name a --type")
+    chosen: list[dict[str, Any]] = []
+    if "gptq" in names or (bits and not names):
+        chosen.append({"format": "gptq", **({"bits": bits} if bits else {})})
+    if "gguf" in names or (types and not names):
+        chosen += [{"format": "gguf", "type": type_} for type_ in types or ["Q4_K_M"]]
+    return chosen

@@ -1,0 +1,66 @@
+"""`medllm recipes`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="The recipes that ship with medllm."
+)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show all recipes.
+
+    Example: medllm recipes list
+    """
+    from medllm import console
+    from medllm.config.loader import read_yaml
+    from medllm.recipe import list_recipes
+
+    rows = [
+        (name, read_yaml(path).data.get("description", "")) for name, path in list_recipes().items()
+    ]
+    console.table(("recipe", "what it is for"), rows)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name of a recipe.")]) -> None:
+    """Show one recipe.
+
+    Example: medllm recipes show quickstart
+    """
+    from medllm import console
+    from medllm.recipe import find_recipe
+
+    console.say(find_recipe(name).read_text(encoding="utf-8").rstrip())
+
+
+@app.command()
+def copy(
+    name: Annotated[str, typer.Argument(help="Name of a recipe.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="File to write.  [default: <name>.yaml here]", show_default=False),
+    ] = None,
+) -> None:
+    """Copy a recipe to a file of your own, to change it.
+
+    Example: medllm recipes copy quickstart mine.yaml
+    """
+    from medllm import console
+    from medllm.errors import ConfigError
+    from medllm.recipe import find_recipe
+
+    source = find_recipe(name)
+    path = target or Path(f"{source.stem}.yaml")
+    if path.is_dir():
+        path = path / f"{source.stem}.yaml"
+    if path.exists():
+        raise ConfigError(f"{path} exists", "choose another file name")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is no folder", "make it first")
+    path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    console.say(f"wrote {path}; run it with: medllm run --config {path}")

@@ -1,0 +1,24 @@
+"""`medllm verify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that medllm wrote.")],
+) -> None:
+    """Hash an artifact anew and compare it with its manifest, its card and its parents.
+
+    Example: medllm verify runs/quickstart/merge
+    """
+    from medllm import console
+    from medllm.artifacts.verify import verify_artifact
+
+    report = verify_artifact(folder)
+    console.say(
+        f"{folder}: {report.manifest.kind} {report.manifest.identity[:16]}, {len(report.manifest.files)} files as recorded"
+    )
+    for line in report.unchecked:
+        console.say(f"  not checked: {line}")

@@ -1,0 +1,1 @@
+"""Configuration: one YAML dialect, one loader, strict models."""

@@ -1,0 +1,93 @@
+"""What every configuration class shares: strictness, and the marks for values that name a place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Location:
+    """Marks a field whose text is a place: relative to the file it stands in, and never part of an identity.
+
+    `may_be_name` fields hold either a path or a name (a hub id, a dataset): they are a path when one exists there.
+    """
+
+    def __init__(self, *, may_be_name: bool) -> None:
+        self.may_be_name = may_be_name
+
+
+NOT_IDENTITY: dict[str, Any] = {"identity": False}
+"""`Field(json_schema_extra=NOT_IDENTITY)`: a field that changes how, not what (a port, `overwrite`)."""
+
+Place = Annotated[Path, Location(may_be_name=False)]
+Ref = Annotated[str, Location(may_be_name=True)]
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        validate_default=True,
+    )
+
+
+def location_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Location | None:
+    """The `Location` mark of an annotation, looked for inside unions, lists and mappings."""
+    for mark in (*metadata, *getattr(annotation, "__metadata__", ())):
+        if isinstance(mark, Location):
+            return mark
+    found = (location_of(part) for part in get_args(annotation))
+    return next((mark for mark in found if mark), None)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The model classes that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def settings_of(config: BaseModel) -> dict[str, Any]:
+    """What the result depends on: the dumped configuration without places, which parents' identities stand for."""
+    kept: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if (
+            location_of(field.annotation, tuple(field.metadata))
+            or (field.json_schema_extra or {}) == NOT_IDENTITY
+        ):
+            continue
+        if isinstance(value, BaseModel):
+            kept[name] = settings_of(value)
+        elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
+            kept[name] = [settings_of(item) for item in value]
+        else:
+            kept[name] = config.model_dump(mode="json", include={name})[name]
+    return kept
+
+
+class VerbConfig(Strict):
+    """What every verb that writes an artifact takes."""
+
+    output: Place | None = None
+    """Folder of the result; under a recipe `<output_dir>/<verb>`."""
+    overwrite: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Whether another artifact of medllm's in the output may be replaced."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+class DataConfig(VerbConfig):
+    """What every verb that reads datasets takes."""
+
+    data_dir: Place | None = None
+    """Folder with raw files, one folder a dataset; default `$MEDLLM_DATA_DIR`."""
+    data_use: tuple[str, ...] = Field(default=(), json_schema_extra=NOT_IDENTITY)
+    """Data use agreements that you have signed."""

@@ -1,0 +1,172 @@
+"""The only place that prints.
+
+Results go to stdout; notices, progress and errors go to stderr. What a verb says is also written to its `run.log`,
+except text from data or models (`show_text`), which never reaches a log.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from medllm.errors import MedllmError
+
+PLAIN_PROGRESS_SECONDS = 5.0  # where there is no terminal: at most one progress line in this time
+
+_logs: list[TextIO] = []
+_own_stderr: list[TextIO] = []  # where notices go while third-party code is silenced
+
+
+def say(text: str = "") -> None:
+    """Print a line of the result."""
+    print(text, flush=True)
+    _log(text)
+
+
+def notice(text: str) -> None:
+    """Print a line about what is going on; also every fallback is announced here."""
+    print(text, file=_own_stderr[-1] if _own_stderr else sys.stderr, flush=True)
+    _log(text)
+
+
+def show_text(text: str, end: str = "\n") -> None:
+    """Print text of data or of a model: to the screen, never to a log."""
+    print(text, end=end, flush=True)
+
+
+def error(problem: MedllmError) -> None:
+    """Print an error and its remedy."""
+    first, *rest = problem.message.splitlines() or [""]
+    lines = [f"error: {first}", *(f"       {line}" for line in rest), f"  fix: {problem.fix}"]
+    for line in lines:
+        notice(line)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """Print a table; numbers are right-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, right in zip(columns, numeric, strict=True):
+        drawn.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
+    console = Console(width=width, highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    say("\n".join(line.rstrip() for line in captured.get().rstrip("\n").splitlines()))
+
+
+def _is_number(cell: object) -> bool:
+    if isinstance(cell, int | float):
+        return True
+    text = str(cell).strip().rstrip("%").replace(",", "").replace("–", "").replace("±", "")
+    return bool(text) and all(
+        part.lstrip("+-").replace(".", "", 1).isdigit() for part in text.split()
+    )
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`: a bar on a terminal, else a plain line now and then."""
+    if sys.stderr.isatty():
+        with _bar(what, total) as advance:
+            yield advance
+        return
+    started = last = time.monotonic()
+    done = 0
+
+    def advance_plain(n: int) -> None:
+        nonlocal done, last
+        done += n
+        now = time.monotonic()
+        if now - last >= PLAIN_PROGRESS_SECONDS:
+            last = now
+            notice(_progress_line(what, done, total, now - started))
+
+    yield advance_plain
+
+
+@contextmanager
+def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+def _progress_line(what: str, done: int, total: int | None, seconds: float) -> str:
+    if not total:
+        return f"{what}: {done:,} ({done / seconds:,.0f}/s)"
+    left = seconds * (total - done) / max(done, 1)
+    return f"{what}: {done:,} of {total:,} ({100 * done / total:.0f} %), {left:.0f} s left"
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append every line said meanwhile to `path`, with its time; the file is private to its owner."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as log:
+        _logs.append(log)
+        try:
+            yield
+        finally:
+            _logs.remove(log)
+
+
+def _log(text: str) -> None:
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for log in _logs:
+        log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
+        log.flush()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what third-party code writes to stdout and stderr, below Python too; our own notices still show.
+
+    llama.cpp and gptqmodel print from C and at import, whatever their `verbose` says; the only lever is the file
+    descriptor.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    streams = sys.stdout, sys.stderr
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        os.fdopen(os.dup(kept[1]), "w", encoding="utf-8") as own,
+    ):
+        _own_stderr.append(own)
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        sys.stdout = sys.stderr = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams
+            _own_stderr.remove(own)
+            for target, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, target)
+                os.close(original)

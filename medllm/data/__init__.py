@@ -1,0 +1,1 @@
+"""Datasets: every source becomes Examples; everything downstream reads only Examples."""

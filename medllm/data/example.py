@@ -1,0 +1,118 @@
+"""The one row, and its JSONL."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from medllm.errors import DataError
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training, calibration or evaluation item, whatever it came from.
+
+    `id` is "<dataset>/<source id>"; `group` (patient, PMID, note family) is never cut by a split; `target` is the
+    letter or the label where there are `choices`; `images` are paths.
+    """
+
+    id: str
+    dataset: str
+    group: str
+    prompt: tuple[Message, ...]
+    completion: str
+    choices: tuple[str, ...] = ()
+    target: str | None = None
+    images: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Prompt and completion as plain text."""
+        return "\n".join([*(message.content for message in self.prompt), self.completion]).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was left out, and why; it never holds the text."""
+
+    id: str
+    reason: str
+
+
+def from_json(row: dict[str, Any]) -> Example:
+    """The example that `to_json` wrote."""
+    return Example(
+        id=row["id"],
+        dataset=row["dataset"],
+        group=row["group"],
+        prompt=tuple(Message(**message) for message in row["prompt"]),
+        completion=row["completion"],
+        choices=tuple(row.get("choices", ())),
+        target=row.get("target"),
+        images=tuple(row.get("images", ())),
+        metadata=row.get("metadata", {}),
+    )
+
+
+def to_json(example: Example) -> dict[str, Any]:
+    """The example as plain data, without its empty fields."""
+    row = asdict(example)
+    return {key: value for key, value in row.items() if value or key in {"prompt", "completion"}}
+
+
+def open_private(path: Path) -> TextIO:
+    """A new text file for writing that only its owner can read: it will hold text of data."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    return os.fdopen(descriptor, "w", encoding="utf-8")
+
+
+def write_row(file: TextIO, row: dict[str, Any]) -> None:
+    """Write one line of JSONL."""
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows, one JSON object a line, readable by the owner only; returns how many."""
+    count = 0
+    with open_private(path) as file:
+        for row in rows:
+            write_row(file, row)
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, streamed.
+
+    Raises:
+        DataError: a line is not a JSON object; names the line.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{number}: not a JSON object", "mend or remove the line")
+            yield row
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """The examples of a file that medllm wrote, streamed."""
+    return map(from_json, read_jsonl(path))

@@ -1,0 +1,1 @@
+"""Engines: how a model answers and how it scores, behind one protocol."""

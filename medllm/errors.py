@@ -1,0 +1,50 @@
+"""The errors a user can make, each with its remedy.
+
+MedllmError              exit 1
+├── ConfigError          exit 2   a recipe, a flag, an unknown name
+├── DataError            exit 3   a dataset, a data file
+├── ArtifactError        exit 4   a model, adapter, GGUF or result folder
+├── SetupError           exit 5   this machine: a missing extra, no GPU, no memory, no disk
+└── GateError            exit 6   a threshold was not met
+"""
+
+
+class MedllmError(Exception):
+    """One line that says what is wrong, one line that says what to do, and an exit code."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+
+class ConfigError(MedllmError):
+    """A recipe, a flag or a name is wrong."""
+
+    exit_code = 2
+
+
+class DataError(MedllmError):
+    """A dataset or a data file is missing or unreadable."""
+
+    exit_code = 3
+
+
+class ArtifactError(MedllmError):
+    """A model, an adapter, a GGUF file or a result folder is missing, altered or of the wrong kind."""
+
+    exit_code = 4
+
+
+class SetupError(MedllmError):
+    """This machine lacks something: an extra, a GPU, memory, disk space."""
+
+    exit_code = 5
+
+
+class GateError(MedllmError):
+    """A result did not meet its threshold."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""evaluate: models × tasks → scores with their uncertainty, and a record of every item."""

@@ -1,0 +1,1 @@
+"""generate: a model's answers to one prompt or to a file of prompts."""

@@ -1,0 +1,26 @@
+"""The `generate:` section."""
+
+from pydantic import Field
+
+from medllm.config.base import Place, Ref, VerbConfig
+
+
+class GenerateConfig(VerbConfig):
+    """What to generate."""
+
+    model: Ref | None = None
+    """The model that answers."""
+    prompt: str | None = None
+    """One prompt; the answer goes to the screen."""
+    input: Place | None = None
+    """A data file with prompts; the answers go to `generations.jsonl`."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy decoding."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer."""
+    n_ctx: int | None = Field(default=None, ge=64)
+    """Context length."""

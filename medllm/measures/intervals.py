@@ -1,0 +1,51 @@
+"""Proportions, label metrics and means, each with what is known of its uncertainty."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate_proportion(successes: int, total: int) -> Estimate:
+    """A proportion with its exact (Clopper-Pearson) interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, total).proportion_ci(CONFIDENCE, method="exact")
+    return Estimate(successes / total, float(interval.low), float(interval.high))
+
+
+def estimate_ratio(
+    numerators: Sequence[float], denominators: Sequence[int], seed: int = 0
+) -> Estimate:
+    """Sum over sum (such as nats per token), with a percentile bootstrap interval over the pairs (documents)."""
+    import numpy
+
+    top, bottom = numpy.asarray(numerators, dtype=float), numpy.asarray(denominators, dtype=float)
+    draws = numpy.random.default_rng(seed).integers(0, len(top), size=(2000, len(top)))
+    ratios = top[draws].sum(axis=1) / bottom[draws].sum(axis=1)
+    low, high = numpy.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(top.sum() / bottom.sum()), float(low), float(high))
+
+
+def macro_f1(targets: Sequence[str], answers: Sequence[str]) -> float:
+    """The unweighted mean of the labels' F1, over the labels that occur as target."""
+    hits = Counter(
+        target for target, answer in zip(targets, answers, strict=True) if target == answer
+    )
+    wanted, given = Counter(targets), Counter(answers)
+    return sum(2 * hits[label] / (wanted[label] + given[label]) for label in wanted) / len(wanted)
+
+
+def majority_share(targets: Sequence[str]) -> float:
+    """The accuracy of always answering the most frequent label."""
+    return max(Counter(targets).values()) / len(targets)

@@ -1,0 +1,1 @@
+"""merge: an adapter folded into its base, and proven right."""

@@ -1,0 +1,73 @@
+"""Adapters: PEFT weights and the base they belong to."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from medllm import console
+from medllm.errors import ArtifactError
+from medllm.models.hardware import Dtype
+from medllm.models.load import ModelRef, load_causal_lm, resolve_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def adapter_config(adapter: ModelRef) -> dict[str, Any]:
+    """The content of `adapter_config.json`.
+
+    Raises:
+        ArtifactError: the folder is no adapter.
+    """
+    path = adapter.path / "adapter_config.json" if adapter.path else None
+    if path is None or not path.is_file():
+        raise ArtifactError(
+            f"{adapter.location} is not an adapter", "name a folder that `medllm finetune` wrote"
+        )
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
+    """The base of an adapter: the one named, else the one in its configuration; checked against its manifest.
+
+    Raises:
+        ArtifactError: the base is not the one that the adapter was trained on.
+    """
+    base = resolve_model(
+        model or adapter_config(adapter)["base_model_name_or_path"], role="base model"
+    )
+    trained_on = (
+        [p for p in adapter.manifest.parents if p.kind in {"model", "hub", "foreign"}]
+        if adapter.manifest
+        else []
+    )
+    if trained_on and base.parent.identity not in {parent.identity for parent in trained_on}:
+        raise ArtifactError(
+            f"{base.location} is not the base that {adapter.location} was trained on ({trained_on[0].path})",
+            f"use --model {trained_on[0].path}",
+        )
+    return base
+
+
+def load_adapter(
+    adapter: ModelRef, base: ModelRef | None = None, dtype: Dtype = "auto"
+) -> "PreTrainedModel":
+    """The base with the adapter on top, in evaluation mode.
+
+    Raises:
+        ArtifactError: the weights do not fit the base.
+    """
+    with console.quiet():  # peft imports gptqmodel where it is installed, which prints a banner
+        from peft import PeftModel
+
+    model = load_causal_lm((base or base_of(adapter)).location, dtype=dtype)
+    try:
+        with console.quiet():
+            wrapped = PeftModel.from_pretrained(model, adapter.location)
+    except (RuntimeError, ValueError, KeyError, OSError) as problem:
+        reason = (str(problem).strip().splitlines() or ["?"])[0]
+        raise ArtifactError(
+            f"{adapter.location}: does not fit its base: {reason:.200}",
+            "name the base it was trained on with --model",
+        ) from problem
+    return wrapped.eval()  # type: ignore[return-value]

@@ -1,0 +1,31 @@
+"""Which device and number format this machine offers."""
+
+import os
+from typing import Literal
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def pick_device() -> str:
+    """ "cuda", "mps" or "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(wanted: Dtype, device: str) -> str:
+    """The name of the torch dtype: what was asked for, else float32 on CPU and bfloat16 (or float16) on a GPU."""
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if device == "cpu":
+        return "float32"
+    return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+
+
+def count_cpus() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,261 @@
+"""The set-up of llama.cpp: llama-cpp-python built for this machine, and llama.cpp's own converter.
+
+PyPI has no Linux wheel of llama-cpp-python, and a wheel has no HF-to-GGUF converter; the sdist has
+what makes both. So the pinned sdist is fetched once, through pip; nothing is downloaded later.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+from medllm import console
+from medllm.artifacts.digest import digest_file
+from medllm.artifacts.places import cache_dir
+from medllm.errors import SetupError
+
+PACKAGE = "llama-cpp-python"
+VERSION = "0.3.36"
+SDIST = f"llama_cpp_python-{VERSION}.tar.gz"
+SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+CONVERTER = "convert_hf_to_gguf.py"
+CONVERTER_PARTS = (CONVERTER, "conversion", "gguf-py", "LICENSE")
+DEFAULT_CMAKE_ARGS = "-DLLAVA_BUILD=OFF"  # no image encoders: a third less to compile
+WITHOUT_AMX = "-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
+"""GCC 12 compiles llama.cpp's AMX code wrongly: quantized models end in a segmentation fault
+(ggml-org/llama.cpp#20824; see `engines/llama_native.py`)."""
+CPU_INFO = Path("/proc/cpuinfo")
+COMPILERS = ("c++", "g++", "clang++")
+BUILD_STEP = re.compile(r"^\s*\[(\d+)/(\d+)\]")  # ninja's "[70/140] /usr/bin/g++ …"
+SHOWN_LOG_LINES = 8
+
+SET_UP = "run `medllm doctor --set-up-llama-cpp`"
+INSTALL_COMPILER = (
+    "install a compiler (Debian, Ubuntu: apt-get install build-essential python3-dev cmake), "
+    "then try again"
+)
+
+
+def set_up() -> None:
+    """Install llama-cpp-python and keep the converter, doing only what is not done yet.
+
+    Raises:
+        SetupError: there is no compiler, or pip fails to fetch or to build; names the log.
+    """
+    if not is_installed():
+        _install(_wheel())
+    if not _cached_converter().is_file():
+        _extract_converter(_sdist())
+    (_folder() / SDIST).unlink(missing_ok=True)  # 76 MB, and of no more use
+    console.say(f"llama.cpp is set up: {PACKAGE} {VERSION}, converter {_cached_converter()}")
+
+
+def is_installed() -> bool:
+    """Whether the pinned version of llama-cpp-python is installed; nothing is imported."""
+    try:
+        return importlib.metadata.version(PACKAGE) == VERSION
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def require_llama_cpp() -> ModuleType:
+    """The module `llama_cpp`.
+
+    Its threads wait asleep for each other. By default they spin, and where another program needs a
+    CPU too, two threads were seen to generate 40 times slower than one. OpenMP reads the setting
+    when it is first loaded: where torch was imported before, it comes too late.
+
+    Raises:
+        SetupError: it is not installed, or was built for another machine.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        return importlib.import_module("llama_cpp")
+    except ModuleNotFoundError as problem:
+        message = f"llama.cpp is not set up on this machine (no module {problem.name})"
+        raise SetupError(message, SET_UP) from None
+    except (ImportError, OSError, RuntimeError) as problem:
+        fix = f"`{sys.executable} -m pip uninstall {PACKAGE}`, then {SET_UP}"
+        message = f"{PACKAGE} is installed but cannot be loaded: {problem}"
+        raise SetupError(message, fix) from problem
+
+
+def converter_script() -> Path:
+    """The path of llama.cpp's HF-to-GGUF converter.
+
+    It is that of the checkout of llama.cpp that `MEDLLM_LLAMA_CPP` names, else the cached one.
+
+    Raises:
+        SetupError: there is none.
+    """
+    if named := os.environ.get("MEDLLM_LLAMA_CPP"):
+        script = Path(named).expanduser() / CONVERTER
+        if not script.is_file():
+            fix = "let MEDLLM_LLAMA_CPP name a checkout of llama.cpp, or unset it"
+            raise SetupError(f"MEDLLM_LLAMA_CPP={named} holds no {CONVERTER}", fix)
+        return script
+    if not _cached_converter().is_file():
+        raise SetupError("llama.cpp's converter is not set up on this machine", SET_UP)
+    return _cached_converter()
+
+
+def cpu_key() -> str:
+    """A short name for "built for this Python, this kind of CPU and these CMAKE_ARGS".
+
+    llama.cpp is compiled with `-march=native`: on another CPU the same wheel may die of an
+    illegal instruction.
+    """
+    python = f"{sys.implementation.cache_tag}-{platform.system()}-{platform.machine()}"
+    parts = (python, _cpu_flags(), _cmake_args())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _cpu_flags() -> str:
+    """The instruction sets of the first CPU ("flags" on x86, "Features" on ARM)."""
+    if not CPU_INFO.is_file():
+        return platform.processor()
+    for line in CPU_INFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return " ".join(sorted(value.split()))
+    return platform.processor()
+
+
+def _cmake_args() -> str:
+    has_amx = "amx_int8" in _cpu_flags().split()
+    ours = f"{DEFAULT_CMAKE_ARGS} {WITHOUT_AMX}" if has_amx else DEFAULT_CMAKE_ARGS
+    return os.environ.get("CMAKE_ARGS") or ours
+
+
+def _folder() -> Path:
+    return cache_dir() / "llama.cpp" / VERSION
+
+
+def _cached_converter() -> Path:
+    return _folder() / "converter" / CONVERTER
+
+
+def _sdist() -> Path:
+    """The source of llama-cpp-python, fetched unless it is there.
+
+    The owner of a closed machine may put it there.
+    """
+    sdist = _folder() / SDIST
+    if not sdist.is_file():
+        console.notice(f"fetching the source of {PACKAGE} {VERSION} (76 MB)")
+        options = ("--no-deps", "--no-binary", PACKAGE, "--dest", str(_folder()))
+        fix = f"see that pip can reach its index, or put {SDIST} into {_folder()}"
+        _run_pip(("download", *options, f"{PACKAGE}=={VERSION}"), "download.log", fix)
+    if digest_file(sdist) != SDIST_SHA256:
+        fix = f"remove it, get {SDIST} from an index that you trust, and try again"
+        raise SetupError(f"{sdist} is not the file that was published for {VERSION}", fix)
+    return sdist
+
+
+def _wheel() -> Path:
+    """A wheel for this machine, built unless it is there."""
+    kept = _folder() / cpu_key()
+    if ready := next(kept.glob("llama_cpp_python-*.whl"), None):
+        console.notice(f"using the wheel that was built before: {ready}")
+        return ready
+    if not os.environ.get("CXX") and not any(map(shutil.which, COMPILERS)):
+        message = "llama.cpp must be compiled here, and there is no C++ compiler"
+        raise SetupError(message, INSTALL_COMPILER)
+    sdist = _sdist()
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept) as building:
+        _build(sdist, Path(building), f"{kept.name}/build.log")
+        built = next(Path(building).glob("llama_cpp_python-*.whl"))
+        return built.rename(kept / built.name)
+
+
+def _build(sdist: Path, target: Path, log: str) -> None:
+    """Compile a wheel into `target`.
+
+    Without pip's cache: that would hand out a wheel built on another CPU or with other CMAKE_ARGS.
+    """
+    console.notice("compiling llama.cpp, once for this machine: about 10 minutes on 2 cores")
+    options = ("--no-deps", "--no-cache-dir", "--verbose", "--wheel-dir", str(target))
+    lines = _pip_lines(("wheel", *options, str(sdist)), log, INSTALL_COMPILER)
+    steps = ((int(step[1]), int(step[2])) for step in map(BUILD_STEP.match, lines) if step)
+    done, total = next(steps, (0, 0))
+    with console.progress("compiling llama.cpp", total) as advance:
+        advance(done)
+        for step, _ in steps:
+            advance(step - done)
+            done = step
+
+
+def _install(wheel: Path) -> None:
+    fix = f"see the log, or install by hand: {sys.executable} -m pip install {wheel}"
+    _run_pip(("install", str(wheel)), "install.log", fix)
+    importlib.invalidate_caches()
+
+
+def _extract_converter(sdist: Path) -> None:
+    """Keep the converter's parts of the sdist; the folder appears only when it is complete."""
+    target = _cached_converter().parent
+    with tempfile.TemporaryDirectory(dir=_folder()) as scratch, tarfile.open(sdist) as archive:
+        for member in archive:
+            inside = _path_in_llama_cpp(member.name)
+            source = archive.extractfile(member) if inside and member.isfile() else None
+            if inside and source:
+                path = Path(scratch) / "converter" / inside
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(source.read())
+        shutil.rmtree(target, ignore_errors=True)
+        (Path(scratch) / "converter").rename(target)
+
+
+def _path_in_llama_cpp(name: str) -> PurePosixPath | None:
+    """Where a file of the sdist belongs below the converter's folder; None for what is not kept."""
+    parts = PurePosixPath(name).parts[1:]  # the first names the release
+    if parts[:2] != ("vendor", "llama.cpp") or ".." in parts:
+        return None
+    return PurePosixPath(*parts[2:]) if parts[2:3] and parts[2] in CONVERTER_PARTS else None
+
+
+def _run_pip(arguments: Sequence[str], log: str, fix: str) -> None:
+    deque(_pip_lines(arguments, log, fix), maxlen=0)
+
+
+def _pip_lines(arguments: Sequence[str], log: str, fix: str) -> Iterator[str]:
+    """What pip prints, line by line; it is also kept in `log` below the cache folder.
+
+    Raises:
+        SetupError: pip failed; shows its last lines.
+    """
+    path = _folder() / log
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = (sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
+    environment = {**os.environ, "CMAKE_ARGS": _cmake_args(), "PIP_NO_INPUT": "1"}
+    last: deque[str] = deque(maxlen=SHOWN_LOG_LINES)
+    with (
+        path.open("w", encoding="utf-8") as kept,
+        subprocess.Popen(
+            command,
+            env=environment,
+            encoding="utf-8",
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            kept.write(line)
+            last.append(line.rstrip())
+            yield line
+    if process.returncode:
+        shown = "\n".join(line for line in last if line)
+        raise SetupError(f"pip {arguments[0]} failed; its log is {path}\n{shown}", fix)

@@ -1,0 +1,221 @@
+"""A REF → the model it names: a directory, an adapter with its base, a .gguf file, the built-in tiny model, a hub id."""
+
+import json
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medllm.artifacts.digest import digest_files, digest_text
+from medllm.artifacts.lineage import open_input
+from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
+from medllm.errors import ArtifactError, ConfigError
+from medllm.models.hardware import Dtype, pick_device, pick_dtype
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TINY = "medllm/tiny"
+"""The REF of the built-in tiny model."""
+MODEL_KINDS: tuple[Kind, ...] = ("model", "quantized", "adapter")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that was named: its place (a path, or a hub id), and what is known of it."""
+
+    ref: str
+    path: Path | None
+    manifest: Manifest | None
+    parent: Parent
+    base: BaseModelRef
+
+    @property
+    def location(self) -> str:
+        """What transformers loads it by."""
+        return str(self.path or self.ref)
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a .gguf file."""
+        return self.path is not None and self.path.suffix == ".gguf"
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is a folder of PEFT weights."""
+        return self.path is not None and (self.path / "adapter_config.json").is_file()
+
+    @property
+    def data_terms(self) -> tuple[DataTerm, ...]:
+        """The terms that follow everything made from it."""
+        return self.manifest.data_terms if self.manifest else ()
+
+
+def resolve_model(
+    ref: str | None, *, role: str = "model", kinds: Collection[str] = MODEL_KINDS
+) -> ModelRef:
+    """What a REF names, checked to be complete and of one of `kinds`.
+
+    Raises:
+        ConfigError: no REF.
+        ArtifactError: a path that is missing, unfinished, altered, of another kind, or no model.
+    """
+    if not ref:
+        raise ConfigError(
+            f"no {role} is named", f"--model REF, or `model:` in the recipe; `{TINY}` is built in"
+        )
+    if ref == TINY:
+        from medllm.models.tiny import tiny_base
+
+        folder = tiny_base()
+        identity = digest_files(folder, (path for path in folder.rglob("*") if path.is_file()))
+        return ModelRef(
+            ref,
+            folder,
+            None,
+            Parent(kind="model", path=TINY, identity=identity),
+            BaseModelRef(id=TINY),
+        )
+    path = Path(ref)
+    if not path.exists():
+        return _hub_model(ref, role)
+    found = open_input(_gguf_in(path), kinds, role)
+    ref_path = found.path
+    _check_is_model(ref_path, role)
+    base = (
+        found.manifest.base_model
+        if found.manifest and found.manifest.base_model
+        else BaseModelRef(id=str(path))
+    )
+    return ModelRef(ref, ref_path, found.manifest, found.parent, base)
+
+
+def _gguf_in(path: Path) -> Path:
+    """The .gguf file of a folder that holds just one; else the path as it is."""
+    if path.is_dir() and not (path / "config.json").is_file():
+        files = sorted(path.glob("*.gguf"))
+        if len(files) == 1:
+            return files[0]
+    return path
+
+
+def _check_is_model(path: Path, role: str) -> None:
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ArtifactError(
+                f"{role}: {path} is not a model", "name a model folder or a .gguf file"
+            )
+    elif not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ArtifactError(
+            f"{role}: {path} holds no model (no config.json)",
+            "name a folder that transformers can load",
+        )
+
+
+def _hub_model(ref: str, role: str) -> ModelRef:
+    if ref.startswith((".", "/", "~")) or ref.endswith(".gguf") or ref.count("/") > 1:
+        open_input(Path(ref), MODEL_KINDS, role)  # raises: missing or unfinished
+    revision = _cached_revision(ref)
+    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{ref}@{revision or 'main'}"))
+    return ModelRef(ref, None, None, parent, BaseModelRef(id=ref, revision=revision))
+
+
+def _cached_revision(ref: str) -> str | None:
+    """The commit of a hub model that lies in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(ref, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        ArtifactError: there is none, or it is broken.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as problem:
+        raise _cannot_load("tokenizer", location, problem) from problem
+    return tokenizer
+
+
+def load_causal_lm(
+    location: str, *, dtype: Dtype = "auto", device: str | None = None
+) -> "PreTrainedModel":
+    """The model of a folder or hub id, in evaluation mode; only safetensors are read and no remote code runs.
+
+    Raises:
+        ArtifactError: it cannot be loaded; says why.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    device = device or pick_device()
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+    if not is_quantized(location):
+        options["dtype"] = getattr(torch, pick_dtype(dtype, device))
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
+    except (OSError, ValueError, KeyError, SafetensorError) as problem:
+        raise _cannot_load("model", location, problem) from problem
+    return model.to(device).eval()  # type: ignore[arg-type, no-any-return]
+
+
+def is_quantized(location: str) -> bool:
+    """Whether a model folder says that it is quantized."""
+    config = Path(location) / "config.json"
+    return config.is_file() and "quantization_config" in json.loads(
+        config.read_text(encoding="utf-8")
+    )
+
+
+def _cannot_load(what: str, location: str, problem: Exception) -> ArtifactError:
+    reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+    fix = (
+        "check the name and the files"
+        if Path(location).exists()
+        else "check the name; offline, name a local folder"
+    )
+    if os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"} and not Path(location).exists():
+        reason = "it is not on this machine, and the hub is not asked (offline)"
+    return ArtifactError(f"{what} of {location}: cannot be loaded: {reason:.200}", fix)
+
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+)
+
+
+def save_tokenizer(source: ModelRef, folder: Path) -> None:
+    """Put the tokenizer of `source` into `folder`, byte for byte.
+
+    transformers 5 writes no `tokenizer.model` for SentencePiece tokenizers, which llama.cpp's converter needs: so the
+    files are copied, from the folder or from the hub's cache.
+    """
+    load_tokenizer(source.location).save_pretrained(folder)
+    origin = source.path or _cached_folder(source.ref)
+    if origin is None:
+        return
+    for pattern in TOKENIZER_FILES:
+        for file in origin.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
+
+
+def _cached_folder(ref: str) -> Path | None:
+    from transformers.utils import cached_file
+
+    found = cached_file(ref, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False)
+    cached_file(ref, "tokenizer.model", _raise_exceptions_for_missing_entries=False)
+    return Path(found).parent if found else None

@@ -1,0 +1,1 @@
+"""prepare: datasets → train, validation and test files of Examples."""

@@ -1,0 +1,1 @@
+"""quantize: one model and one calibration set → every format."""

@@ -1,0 +1,255 @@
+"""GGUF files: llama.cpp's own converter, its own quantizer, and a look at what they wrote."""
+
+import ctypes
+import difflib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.engines.llama_native import load_llama_cpp
+from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.models.llama_cpp_setup import converter_script
+
+QUANTIZATION_TYPES: dict[str, int] = {
+    "F32": 0,
+    "F16": 1,
+    "BF16": 32,
+    "Q8_0": 7,
+    "Q6_K": 18,
+    "Q5_K_M": 17,
+    "Q5_K_S": 16,
+    "Q5_1": 9,
+    "Q5_0": 8,
+    "Q4_K_M": 15,
+    "Q4_K_S": 14,
+    "Q4_1": 3,
+    "Q4_0": 2,
+    "IQ4_NL": 25,
+    "IQ4_XS": 30,
+    "Q3_K_L": 13,
+    "Q3_K_M": 12,
+    "Q3_K_S": 11,
+    "IQ3_M": 27,
+    "IQ3_S": 26,
+    "Q2_K": 10,
+}
+"""`enum llama_ftype` of llama.h, without the types that need an importance matrix (IQ1, IQ2, …)."""
+
+SUPER_BLOCK = 256  # QK_K of ggml-common.h: K-quants and IQ4_XS, IQ3 cut rows into blocks of this
+SUPER_BLOCKED = re.compile(r"^(Q\d_K|IQ3|IQ4_XS)")
+PLAIN_TYPES = frozenset({"f32", "f16", "bf16"})
+
+CONVERTER_ERROR = re.compile(r"^(?:ERROR:[\w.-]+:\s*)(.+)|^(\w*(?:Error|Exception)\b.*)")
+MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
+CONFIGURATIONS = ("config.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a GGUF file: its type ("q4_K", "f32") and the length of its rows."""
+
+    name: str
+    type: str
+    columns: int
+
+
+def check_type(name: str) -> None:
+    """Accept the name of a known quantization type.
+
+    Raises:
+        ConfigError: it is not known; names the types that are.
+    """
+    if name in QUANTIZATION_TYPES:
+        return
+    close = difflib.get_close_matches(name.upper(), QUANTIZATION_TYPES, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    known = ", ".join(QUANTIZATION_TYPES)
+    raise ConfigError(f"unknown GGUF type '{name}'", f"{hint}known types: {known}")
+
+
+def convert_to_f16(model_dir: Path, target: Path, *, trust_remote_code: bool = False) -> None:
+    """Write the model in a Hugging Face folder as a GGUF file of 16-bit floats.
+
+    Raises:
+        ArtifactError: llama.cpp does not know the architecture or the tokenizer, or the model
+            brings Python code that is not trusted.
+        SetupError: the converter is not set up, lacks a module, or was killed for its memory.
+    """
+    if not trust_remote_code:
+        _check_no_remote_code(model_dir)
+    script = converter_script()
+    with _written_at_once(target) as partial:
+        command = [sys.executable, str(script), str(model_dir), "--outtype", "f16"]
+        command += ["--outfile", str(partial)]
+        finished = subprocess.run(
+            command,
+            env=_converter_environment(script),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        if finished.returncode != 0:
+            raise _conversion_error(model_dir, finished)
+
+
+def quantize_file(source: Path, target: Path, type_name: str) -> None:
+    """Write `source`, a GGUF file of floats, with weights of another type.
+
+    Raises:
+        ConfigError: the type is not known.
+        ArtifactError: the source is missing, no GGUF, or quantized already.
+        SetupError: llama.cpp is not set up.
+    """
+    check_type(type_name)
+    if not source.is_file():
+        raise ArtifactError(f"{source}: no such file", "convert the model first")
+    llama, log = load_llama_cpp()
+    parameters = llama.llama_model_quantize_default_params()
+    parameters.ftype = QUANTIZATION_TYPES[type_name]
+    parameters.nthread = os.cpu_count() or 1
+    log.clear()
+    with _written_at_once(target) as partial:
+        paths = (os.fsencode(source), os.fsencode(partial))
+        with console.quiet():
+            status = llama.llama_model_quantize(*paths, ctypes.byref(parameters))
+        if status != 0:
+            message = f"{source} cannot be quantized to {type_name}: {log.reason}"
+            raise ArtifactError(message, "start from an F16, BF16 or F32 GGUF file")
+
+
+def read_tensors(path: Path) -> list[Tensor]:
+    """The tensors of a GGUF file, from its header.
+
+    Raises:
+        ArtifactError: it is missing or no GGUF file.
+        SetupError: llama.cpp is not set up.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file", "give the path of a .gguf file")
+    library, log = _gguf_functions()
+    log.clear()
+    with console.quiet():
+        header = library.gguf_init_from_file(os.fsencode(path), _InitParameters(no_alloc=True))
+    if not header:
+        raise ArtifactError(f"{path} is no GGUF file: {log.reason}", "make it again")
+    try:
+        return list(_tensors(library, ctypes.c_void_p(header)))
+    finally:
+        library.gguf_free(ctypes.c_void_p(header))
+
+
+def find_fallbacks(path: Path, type_name: str) -> list[Tensor]:
+    """The tensors of a file that `type_name` could not block, so that they got a larger type.
+
+    K-quants need rows of a multiple of 256; llama.cpp takes Q5_0, Q8_0, IQ4_NL or F16 for others.
+    """
+    if not SUPER_BLOCKED.match(type_name):
+        return []
+    odd = (tensor for tensor in read_tensors(path) if tensor.columns % SUPER_BLOCK)
+    return [tensor for tensor in odd if _is_fallback(tensor)]
+
+
+def _is_fallback(tensor: Tensor) -> bool:
+    """Whether a tensor of odd rows was meant to be quantized: norms and biases stay F32 anyway."""
+    return tensor.type not in PLAIN_TYPES or (tensor.type == "f16" and tensor.columns % 32 != 0)
+
+
+@contextmanager
+def _written_at_once(target: Path) -> Iterator[Path]:
+    """A path to write to; it becomes `target` when all went well, else it is removed."""
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_no_remote_code(model_dir: Path) -> None:
+    """The converter loads tokenizers with `trust_remote_code=True`: refuse what would make it run.
+
+    Raises:
+        ArtifactError: a configuration names Python classes of its own.
+    """
+    for name in CONFIGURATIONS:
+        path = model_dir / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
+            message = f"{path} names Python code ('auto_map') that the conversion would run"
+            raise ArtifactError(message, "read that code; if you trust it: trust_remote_code: true")
+
+
+def _converter_environment(script: Path) -> dict[str, str]:
+    """Its own gguf package, which differs from the one on PyPI, and no network."""
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_LOCAL_GGUF"}
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return {**inherited, **offline, "PYTHONPATH": str(script.parent / "gguf-py")}
+
+
+def _conversion_error(
+    model_dir: Path, finished: subprocess.CompletedProcess[str]
+) -> ArtifactError | SetupError:
+    what = f"{model_dir} cannot be converted to GGUF"
+    if finished.returncode < 0:
+        message = f"{what}: the converter was killed by signal {-finished.returncode}"
+        return SetupError(message, "free memory (it needs about that of one shard), try again")
+    reason = _converter_reason(finished.stderr or finished.stdout)
+    if module := MISSING_MODULE.search(reason):
+        fix = f"`{sys.executable} -m pip install {module[1]}`"
+        return SetupError(f"{what}: {reason}", fix)
+    fix = "use an architecture and a tokenizer that llama.cpp knows, or another --format"
+    return ArtifactError(f"{what}: {reason}", fix)
+
+
+def _converter_reason(output: str) -> str:
+    """The line of the converter's output that says what went wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in reversed(lines):
+        if found := CONVERTER_ERROR.match(line):
+            return found[1] or found[2]
+    return lines[-1] if lines else "the converter said nothing"
+
+
+class _InitParameters(ctypes.Structure):
+    """`struct gguf_init_params` of gguf.h."""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+def _gguf_functions() -> tuple[Any, Any]:
+    """The library, with the signatures of what llama-cpp-python does not bind, and its log."""
+    llama, log = load_llama_cpp()
+    library = ctypes.CDLL(llama.llama_cpp._lib._name)  # its symbols include those of ggml
+    pointer, index = ctypes.c_void_p, ctypes.c_int64
+    signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "gguf_init_from_file": (pointer, (ctypes.c_char_p, _InitParameters)),
+        "gguf_free": (None, (pointer,)),
+        "gguf_get_n_tensors": (index, (pointer,)),
+        "gguf_get_tensor_name": (ctypes.c_char_p, (pointer, index)),
+        "gguf_get_tensor_type": (ctypes.c_int, (pointer, index)),
+        "gguf_get_tensor_ne": (ctypes.POINTER(index), (pointer, index)),
+        "ggml_type_name": (ctypes.c_char_p, (ctypes.c_int,)),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library, log
+
+
+def _tensors(library: Any, header: ctypes.c_void_p) -> Iterator[Tensor]:
+    for index in range(library.gguf_get_n_tensors(header)):
+        type_number = library.gguf_get_tensor_type(header, index)
+        yield Tensor(
+            name=library.gguf_get_tensor_name(header, index).decode(),
+            type=library.ggml_type_name(type_number).decode(),
+            columns=int(library.gguf_get_tensor_ne(header, index)[0]),
+        )

@@ -1,0 +1,109 @@
+"""GPTQ through gptqmodel."""
+
+import csv
+import os
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.data.example import read_jsonl
+from medllm.errors import ArtifactError, SetupError
+from medllm.models.chat import TokenizerTemplate, encode_text
+from medllm.models.hardware import count_cpus
+from medllm.models.load import ModelRef, load_tokenizer, save_tokenizer
+from medllm.quantize.config import GptqFormat
+
+FEW_SAMPLES = 128
+"""Below this, gptqmodel's own advice and the GPTQ paper's default say that quality suffers."""
+
+
+def quantize_gptq(choice: GptqFormat, model: ModelRef, texts: Path, folder: Path) -> dict[str, Any]:
+    """Write a GPTQ model that transformers loads; returns the samples used and the layers' errors.
+
+    Raises:
+        SetupError: gptqmodel is not installed.
+        ArtifactError: gptqmodel does not know the architecture.
+    """
+    rows = list(_rows(model, texts))
+    if len(rows) < FEW_SAMPLES:
+        console.notice(
+            f"quantize: only {len(rows)} calibration texts; {FEW_SAMPLES} or more give better weights"
+        )
+    with _gptqmodel() as library:
+        settings = library.QuantizeConfig(
+            bits=choice.bits,
+            group_size=choice.group_size,
+            desc_act=choice.desc_act,
+            sym=choice.sym,
+            damp_percent=choice.damp_percent,
+        )
+        try:
+            loaded = library.GPTQModel.load(model.location, settings)
+        except (TypeError, NotImplementedError, ValueError) as problem:
+            raise ArtifactError(
+                f"{model.location}: gptqmodel cannot load it: {problem}", "choose --format gguf"
+            ) from problem
+        console.notice(
+            "quantize: GPTQ (the first run on a machine compiles a kernel for about a minute)"
+        )
+        with console.progress("quantize: layers", loaded.model.config.num_hidden_layers) as advance:
+            loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
+                int(submodule_finalized)
+            )
+            loaded.quantize(rows, batch_size=choice.batch_size)
+        loaded.save(str(folder))
+    save_tokenizer(model, folder)
+    return {
+        "samples": len(rows),
+        "bits": choice.bits,
+        "group_size": choice.group_size,
+        **_layer_errors(folder),
+    }
+
+
+def _rows(model: ModelRef, texts: Path) -> Iterator[dict[str, list[int]]]:
+    template = TokenizerTemplate(load_tokenizer(model.location))
+    for row in read_jsonl(texts):
+        ids = encode_text(template, row["text"])
+        yield {"input_ids": ids, "attention_mask": [1] * len(ids)}
+
+
+@contextmanager
+def _gptqmodel() -> Iterator[Any]:
+    """The library, silenced, with the worker pool it needs on few processors."""
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
+    with console.quiet():
+        try:
+            import gptqmodel
+        except ImportError as problem:
+            raise SetupError("GPTQ needs gptqmodel", "pip install 'medllm[gptq]'") from problem
+        yield gptqmodel
+
+
+def _layer_errors(folder: Path) -> dict[str, Any]:
+    """The mean error of the layers and the worst one, from gptqmodel's log."""
+    log = folder / "quant_log.csv"
+    if not log.is_file():
+        return {}
+    with log.open(encoding="utf-8") as file:
+        rows = [
+            (float(row["loss"]), f"{row['layer']}.{row['module']}")
+            for row in csv.DictReader(file)
+            if _is_number(row["loss"])
+        ]
+    log.unlink()  # it holds times, which would make every run another artifact
+    if not rows:
+        return {}
+    worst = max(rows)
+    return {
+        "mean_layer_error": statistics.fmean(loss for loss, _ in rows),
+        "worst_layer": worst[1],
+        "worst_layer_error": worst[0],
+    }
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("e-", "", 1).isdigit()

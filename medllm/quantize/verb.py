@@ -1,0 +1,109 @@
+"""The quantize verb."""
+
+from functools import partial
+from pathlib import Path
+
+from medllm import console
+from medllm.artifacts.job import Job, Outcome, produce
+from medllm.artifacts.lineage import Input, open_input
+from medllm.artifacts.manifest import Counts, Manifest, join_terms
+from medllm.errors import ArtifactError, ConfigError
+from medllm.models.hardware import pick_device
+from medllm.models.load import ModelRef, is_quantized, resolve_model
+from medllm.quantize import gguf
+from medllm.quantize.config import Format, GgufFormat, GptqFormat, QuantizeConfig
+from medllm.quantize.gptq import quantize_gptq
+
+
+def quantize(config: QuantizeConfig) -> list[Manifest]:
+    """One artifact a format, each in its own folder below the output.
+
+    Raises:
+        ConfigError: an unknown type, or a format that calibrates without a calibration set.
+        ArtifactError: the model or the calibration set is missing, altered, of another kind or quantized already.
+        SetupError: the format's extra is not installed.
+    """
+    _check_formats(config)
+    model = resolve_model(config.model, kinds=("model",))
+    if model.is_gguf or is_quantized(model.location):
+        raise ArtifactError(
+            f"{model.location} is quantized already", "name the model it was made from"
+        )
+    calibration = None
+    if config.calibration:
+        calibration = open_input(config.calibration, ("calibration",), "calibration")
+    return [_quantize_one(config, choice, model, calibration) for choice in config.formats]
+
+
+def _check_formats(config: QuantizeConfig) -> None:
+    """Everything cheap, before anything slow."""
+    for choice in config.formats:
+        if isinstance(choice, GgufFormat):
+            gguf.check_type(choice.type)
+        elif config.calibration is None:
+            fix = "--calibration DIR; make one with `medllm calibrate --mix pubmedqa`"
+            raise ConfigError(f"{choice.format} calibrates, and no calibration set is named", fix)
+
+
+def _quantize_one(
+    config: QuantizeConfig, choice: Format, model: ModelRef, calibration: Input | None
+) -> Manifest:
+    used = calibration if isinstance(choice, GptqFormat) else None
+    one = config.model_copy(
+        update={
+            "formats": (choice,),
+            "output": config.output / choice.folder if config.output else None,
+        }
+    )
+    job = Job.of(
+        one,
+        "quantized",
+        "quantize",
+        format=choice.format,
+        parents=(model.parent, *([used.parent] if used else [])),
+        data_terms=join_terms(model.data_terms, used.data_terms if used else ()),
+        base_model=model.base,
+    )
+    if isinstance(choice, GptqFormat):
+        assert used is not None
+        return produce(job, partial(_make_gptq, choice, model, used))
+    return produce(job, partial(_make_gguf, choice, model))
+
+
+def _make_gptq(choice: GptqFormat, model: ModelRef, calibration: Input, folder: Path) -> Outcome:
+    texts = calibration.path / "calibration.jsonl"
+    results = quantize_gptq(choice, model, texts, folder)
+    mix = dict(calibration.manifest.results.get("sources", {})) if calibration.manifest else {}
+    described = ", ".join(f"{count} {name}" for name, count in mix.items()) or texts.name
+    sizes = _sizes(model, folder / "model.safetensors")
+    calibrated = {"texts": described, "identity": calibration.parent.identity[:16]}
+    count = int(results.pop("samples"))
+    return Outcome(
+        Counts(examples=count), {**results, **sizes, "calibration": calibrated}, pick_device()
+    )
+
+
+def _make_gguf(choice: GgufFormat, model: ModelRef, folder: Path) -> Outcome:
+    if model.path is None:
+        raise ArtifactError(
+            f"{model.ref}: llama.cpp's converter needs a local folder",
+            "download the model, then name its folder",
+        )
+    whole = folder / "model-F16.gguf"
+    target = folder / f"model-{choice.type}.gguf"
+    console.notice("quantize: converting to GGUF F16")
+    gguf.convert_to_f16(model.path, whole)
+    if target != whole:
+        console.notice(f"quantize: GGUF {choice.type}")
+        gguf.quantize_file(whole, target, choice.type)
+        whole.unlink()
+    return Outcome(
+        results={"type": choice.type, "importance_matrix": "none", **_sizes(model, target)}
+    )
+
+
+def _sizes(model: ModelRef, quantized: Path) -> dict[str, int]:
+    if model.path is None:
+        return {"bytes": quantized.stat().st_size}
+    parent = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
+    return {"bytes": quantized.stat().st_size, "parent_bytes": parent}

@@ -1,0 +1,196 @@
+"""The recipe: shared keys and one section a verb; a section's missing input is what an earlier section made."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from medllm.artifacts.manifest import NAME
+from medllm.calibrate.config import CalibrateConfig
+from medllm.config.base import Place, Ref, Strict
+from medllm.config.loader import Document, merge, parse_assignments, read_yaml, validate
+from medllm.data.split import SplitConfig
+from medllm.errors import ConfigError
+from medllm.evaluate.config import EvaluateConfig
+from medllm.finetune.config import FinetuneConfig
+from medllm.generate.config import GenerateConfig
+from medllm.merge.config import MergeConfig
+from medllm.prepare.config import PrepareConfig
+from medllm.quantize.config import QuantizeConfig
+from medllm.serve.config import ServeConfig
+
+PACKAGED = Path(__file__).parent / "configs"
+SHIPPED = (
+    PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
+)  # in a checkout they lie beside
+ROAD = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
+"""The verbs in the order that a recipe walks them."""
+SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
+    "finetune": {"data": ("prepare",)},
+    "merge": {"adapter": ("finetune",)},
+    "quantize": {"model": ("merge",), "calibration": ("calibrate",)},
+    "evaluate": {"data": ("prepare",)},
+    "generate": {"model": ("quantize", "merge")},
+    "serve": {"model": ("quantize", "merge")},
+}
+"""Which verbs an input may come from, the nearest first."""
+SHARED = ("seed", "data_dir", "data_use", "split")
+"""Keys that a section takes from the recipe unless it has its own."""
+
+
+class Recipe(Strict):
+    """A whole walk, or any part of it."""
+
+    name: str = "default"
+    """Names the folder of the results."""
+    description: str = ""
+    """What it is for, in a line."""
+    model: Ref | None = None
+    """The base model: a hub id, a folder, or `medllm/tiny`."""
+    seed: int = 0
+    """Seed of everything random."""
+    output_dir: Place | None = None
+    """Folder of the results; default `runs/<name>` in the working folder."""
+    data_dir: Place | None = None
+    """Folder with raw files, one folder a dataset; default `$MEDLLM_DATA_DIR`."""
+    data_use: tuple[str, ...] = ()
+    """Data use agreements that you have signed."""
+    split: SplitConfig = SplitConfig()
+    """What is held out, for all verbs alike."""
+    calibrate: CalibrateConfig | None = None
+    """Build a calibration set."""
+    prepare: PrepareConfig | None = None
+    """Prepare a dataset."""
+    finetune: FinetuneConfig | None = None
+    """Train an adapter."""
+    merge: MergeConfig | None = None
+    """Fold the adapter into its base."""
+    quantize: QuantizeConfig | None = None
+    """Quantize the model."""
+    evaluate: EvaluateConfig | None = None
+    """Score the models."""
+    generate: GenerateConfig | None = None
+    """Answer a file of prompts."""
+    serve: ServeConfig | None = None
+    """Serve the model."""
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs that have a section, in walking order."""
+        return tuple(verb for verb in ROAD if getattr(self, verb) is not None)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the results."""
+        return self.output_dir or Path.cwd() / "runs" / self.name
+
+
+def load_recipe(
+    config: str | None, assignments: Sequence[str] = (), flags: Document | None = None
+) -> Recipe:
+    """The recipe of a file or a shipped name, with `--set` and flags on top.
+
+    Raises:
+        ConfigError: no such recipe, or anything wrong in it, with file and line.
+    """
+    document = read_yaml(find_recipe(config)) if config else Document()
+    for over in (parse_assignments(assignments), flags or Document()):
+        document = merge(document, over)
+    return validate(Recipe, document)
+
+
+def list_recipes() -> dict[str, Path]:
+    """The shipped recipes by name."""
+    return {path.stem: path for path in sorted(SHIPPED.rglob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, else a shipped name.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(name).expanduser()
+    shipped = list_recipes()
+    if path.is_file():
+        return path
+    if (
+        path.stem in shipped
+        and path.name in {path.stem, f"{path.stem}.yaml"}
+        and str(path) == path.name
+    ):
+        return shipped[path.stem]
+    close = difflib.get_close_matches(path.stem, shipped, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise ConfigError(
+        f"no such recipe: {name}", f"{hint}`medllm recipes list` shows those that ship with medllm"
+    )
+
+
+def wire(recipe: Recipe, verb: str) -> Any:
+    """The configuration of a verb with its shared keys, output and inputs filled in."""
+    section_type = _section_type(verb)
+    section: BaseModel = getattr(recipe, verb) or section_type()
+    missing = section_type.model_fields.keys() - section.model_fields_set
+    filled = {key: getattr(recipe, key) for key in SHARED if key in missing}
+    if "output" in missing:
+        filled["output"] = recipe.root / verb
+    for field, providers in SOURCES.get(verb, {}).items():
+        if field in missing and (found := _provided(recipe, providers)):
+            filled[field] = (
+                found[-1] if field in {"data", "adapter", "calibration"} else str(_servable(found))
+            )
+    for field in ("model", "tokenizer"):
+        if field in missing and field not in filled and verb != "merge":
+            filled[field] = recipe.model
+    if verb == "evaluate" and "models" in missing:
+        filled["models"] = _models_made(recipe)
+    return section.model_copy(update=filled)
+
+
+def outputs_of(recipe: Recipe, verb: str) -> list[Path]:
+    """The folders that a verb of this recipe writes."""
+    section = getattr(recipe, verb) or _section_type(verb)()
+    folder = getattr(section, "output", None) or recipe.root / verb
+    return (
+        [folder / choice.folder for choice in section.formats] if verb == "quantize" else [folder]
+    )
+
+
+def _section_type(verb: str) -> Any:
+    return {
+        "calibrate": CalibrateConfig,
+        "prepare": PrepareConfig,
+        "finetune": FinetuneConfig,
+        "merge": MergeConfig,
+        "quantize": QuantizeConfig,
+        "evaluate": EvaluateConfig,
+        "generate": GenerateConfig,
+        "serve": ServeConfig,
+    }[verb]
+
+
+def _provided(recipe: Recipe, providers: Sequence[str]) -> list[Path]:
+    """What the nearest of some verbs makes in this recipe, or has left in its folder."""
+    for verb in providers:
+        outputs = outputs_of(recipe, verb)
+        if getattr(recipe, verb) is not None or all(
+            (folder / NAME).is_file() for folder in outputs
+        ):
+            return outputs
+    return []
+
+
+def _servable(folders: Sequence[Path]) -> Path:
+    """The one to serve: a GGUF where there is one, else the last."""
+    return next(
+        (folder for folder in reversed(folders) if folder.name.startswith("gguf")), folders[-1]
+    )
+
+
+def _models_made(recipe: Recipe) -> tuple[str, ...]:
+    """The base, the merged and every quantized model of a recipe."""
+    made = [folder for verb in ("merge", "quantize") for folder in _provided(recipe, (verb,))]
+    return tuple(str(model) for model in ([recipe.model] if recipe.model else []) + made)

@@ -1,0 +1,1 @@
+"""serve: a model behind an OpenAI-compatible address."""

@@ -1,0 +1,65 @@
+"""The `serve:` section of a recipe."""
+
+from ipaddress import ip_address
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from medllm.config.base import NOT_IDENTITY, Ref, Strict
+
+ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
+"""What fits into an HTTP header: printable ASCII without spaces."""
+
+
+class ServeConfig(Strict):
+    """A model behind an OpenAI-compatible address."""
+
+    model: Ref | None = None
+    """The model to serve: a hub id, a model or adapter directory, or a .gguf file."""
+
+    engine: Literal["auto", "transformers", "llama_cpp"] = "auto"
+    """What runs the model; `auto`: llama.cpp for a .gguf file, transformers for the rest."""
+
+    n_ctx: int | None = Field(default=None, ge=1)
+    """Tokens of context, prompt and answer together; unset: what the model was made for."""
+
+    max_tokens: int = Field(default=1024, ge=1)
+    """The most tokens of one answer, and what a chat gets that names no limit of its own."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, json_schema_extra=NOT_IDENTITY)
+    """The address to listen on; the default is reachable from this machine only."""
+
+    port: int = Field(default=8080, ge=0, le=65535, json_schema_extra=NOT_IDENTITY)
+    """The port to listen on; 0 takes any free one."""
+
+    api_key: ApiKey | None = Field(default=None, repr=False, json_schema_extra=NOT_IDENTITY)
+    """The key that callers must send; unset: MEDLLM_API_KEY, else a fresh one, shown once."""
+
+    no_auth: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Serve without a key; only on a loopback address."""
+
+    question: str = Field(
+        default="What are the symptoms of iron deficiency anaemia?",
+        min_length=1,
+        json_schema_extra=NOT_IDENTITY,
+    )
+    """What `medllm run` asks the served model, once."""
+
+    stay: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Under `medllm run`: go on serving instead of asking the one question."""
+
+    @model_validator(mode="after")
+    def _check_key(self) -> "ServeConfig":
+        if self.api_key and self.no_auth:
+            raise ValueError("api_key and no_auth exclude each other")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

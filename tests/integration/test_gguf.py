@@ -1,0 +1,304 @@
+"""GGUF files made from a tiny model: converted, quantized, read, and answering."""
+
+import json
+import shutil
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import pytest
+
+from medllm.data.example import Message
+from medllm.engines.base import Piece, Sampling, ScoreRequest
+from medllm.engines.llama_cpp import LlamaCppEngine, _Answer
+from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
+from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
+from medllm.quantize import gguf
+
+try:
+    require_llama_cpp()
+    converter_script()
+except SetupError as problem:
+    pytest.skip(f"{problem.message}: {problem.fix}", allow_module_level=True)
+
+QUESTION = (Message("user", "Which drugs lower blood pressure?"),)
+
+
+@pytest.fixture(scope="module")
+def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
+    gguf.convert_to_f16(tiny_model, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def engine(f16: Path) -> LlamaCppEngine:
+    return LlamaCppEngine(f16, n_ctx=256)
+
+
+def copy_with(model: Path, target: Path, file: str, **changes: object) -> Path:
+    """A copy of a model folder, with some values of a JSON file changed."""
+    shutil.copytree(model, target, copy_function=shutil.copyfile)
+    settings = json.loads((target / file).read_text())
+    (target / file).write_text(json.dumps(settings | changes))
+    return target
+
+
+def text_of(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+# Converting and quantizing
+
+
+def test_type_numbers_are_those_of_llama_cpp() -> None:
+    llama = require_llama_cpp()
+    for name, number in gguf.QUANTIZATION_TYPES.items():
+        prefix = "LLAMA_FTYPE_ALL_" if name == "F32" else "LLAMA_FTYPE_MOSTLY_"
+        assert number == getattr(llama, prefix + name), name
+
+
+def test_an_unknown_type_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        gguf.check_type("q4_km")
+    assert "did you mean 'Q4_K_M'?" in caught.value.fix
+
+
+def test_conversion_keeps_matrices_in_16_bits(f16: Path) -> None:
+    assert {tensor.type for tensor in gguf.read_tensors(f16)} == {"f16", "f32"}
+    assert [path.name for path in f16.parent.iterdir()] == [f16.name], "nothing unfinished is left"
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_K_M", "Q2_K", "IQ4_XS"])
+def test_quantized_files_are_smaller_and_say_what_fell_back(
+    f16: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / f"tiny-{name}.gguf"
+
+    gguf.quantize_file(f16, target, name)
+
+    assert target.stat().st_size < 0.75 * f16.stat().st_size
+    matrices = [tensor for tensor in gguf.read_tensors(f16) if tensor.type == "f16"]
+    odd = {tensor.name for tensor in matrices if tensor.columns % 256}
+    expected = set() if name == "Q8_0" else odd
+    assert {tensor.name for tensor in gguf.find_fallbacks(target, name)} == expected
+    assert text_of(list(LlamaCppEngine(target).generate([1, 9, 9], Sampling(max_tokens=8))))
+
+
+def test_an_architecture_that_llama_cpp_does_not_know(tiny_model: Path, tmp_path: Path) -> None:
+    names = ["StethoscopeForCausalLM"]
+    model = copy_with(tiny_model, tmp_path / "model", "config.json", architectures=names)
+
+    with pytest.raises(ArtifactError, match="StethoscopeForCausalLM is not supported"):
+        gguf.convert_to_f16(model, tmp_path / "out.gguf")
+
+    assert not list(tmp_path.glob("*.gguf*"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_code_of_its_own_is_refused(
+    tiny_model: Path, tmp_path: Path, file: str
+) -> None:
+    code = {"AutoTokenizer": ["tokenization_x.X", None]}
+    model = copy_with(tiny_model, tmp_path / "model", file, auto_map=code)
+
+    with pytest.raises(ArtifactError, match="names Python code"):
+        gguf.convert_to_f16(model, tmp_path / "out.gguf")
+
+
+def test_files_that_cannot_be_used(f16: Path, tmp_path: Path) -> None:
+    half, text, none = (tmp_path / name for name in ("half.gguf", "text.gguf", "none.gguf"))
+    half.write_bytes(f16.read_bytes()[: f16.stat().st_size // 2])
+    text.write_text("Take two tablets with water. " * 10)
+
+    for path, reason in ((half, "not within the file"), (text, "magic"), (none, "no such file")):
+        with pytest.raises(ArtifactError, match=reason):
+            LlamaCppEngine(path)
+        with pytest.raises(ArtifactError, match=reason):
+            gguf.quantize_file(path, tmp_path / "out.gguf", "Q8_0")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_quantized_file_is_not_quantized_again(f16: Path, tmp_path: Path) -> None:
+    gguf.quantize_file(f16, tmp_path / "q8.gguf", "Q8_0")
+
+    with pytest.raises(ArtifactError, match="requantizing") as caught:
+        gguf.quantize_file(tmp_path / "q8.gguf", tmp_path / "q4.gguf", "Q4_0")
+
+    assert "F16" in caught.value.fix
+
+
+# Scoring
+
+
+def test_scores_come_in_the_order_asked_and_add_up(engine: LlamaCppEngine) -> None:
+    tokens = tuple(range(20, 60))
+    whole = ScoreRequest(tokens[:10], tokens[10:])
+    steps = [ScoreRequest(tokens[:i], tokens[i : i + 1]) for i in range(39, 9, -1)]
+
+    scores = engine.score([*steps, whole])
+
+    alone = [engine.score([request])[0] for request in (*steps, whole)]
+    for score, same in zip(scores, alone, strict=True):
+        assert score.logprob == pytest.approx(same.logprob, abs=0.01)
+        assert (score.tokens, score.greedy) == (same.tokens, same.greedy)
+    assert sum(score.logprob for score in scores[:-1]) == pytest.approx(
+        scores[-1].logprob, abs=0.02
+    )
+
+
+def test_the_answers_to_one_question_share_its_evaluation(engine: LlamaCppEngine) -> None:
+    question = tuple(range(20, 40))
+    answers = [ScoreRequest(question, (token,)) for token in (7, 50, 51)]
+
+    together = engine.score([*answers, answers[0]])
+
+    assert together == [*engine.score(answers), together[0]]
+    assert all(score.logprob < 0 for score in together)
+
+
+def test_exactly_the_likeliest_token_is_greedy(engine: LlamaCppEngine) -> None:
+    context = tuple(range(20, 40))
+    vocabulary = engine._n_vocab
+
+    scores = engine.score([ScoreRequest(context, (token,)) for token in range(vocabulary)])
+
+    best = max(range(vocabulary), key=lambda token: scores[token].logprob)
+    assert [token for token in range(vocabulary) if scores[token].greedy] == [best]
+
+
+def test_what_is_too_long_loses_its_beginning(
+    engine: LlamaCppEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = tuple(10 + i % 50 for i in range(400))
+    kept = tokens[398 - 256 : 398]
+
+    cut, same = engine.score([ScoreRequest(tokens[:398], (5,)), ScoreRequest(kept, (5,))])
+
+    assert cut == same
+    assert "1 inputs lost their beginning" in capsys.readouterr().err
+    assert engine.score([ScoreRequest((), tokens)])[0].tokens == 256
+    assert engine.score([ScoreRequest((), (5,)), ScoreRequest((5,), ())])[0].tokens == 0
+
+
+def test_token_ids_of_another_tokenizer_are_refused(engine: LlamaCppEngine) -> None:
+    with pytest.raises(ArtifactError, match="cannot evaluate"):
+        engine.score([ScoreRequest((10_000_000,), (5,))])
+
+
+# Generating
+
+
+def test_greedy_answers_repeat_and_count_their_tokens(engine: LlamaCppEngine) -> None:
+    prompt = engine.encode("Blood pressure is", add_special_tokens=True)
+
+    first = list(engine.generate(prompt, Sampling(max_tokens=12)))
+    engine.score([ScoreRequest((9, 8), (7,))])
+    second = list(engine.generate(prompt, Sampling(max_tokens=12)))
+
+    assert first == second
+    assert sum(piece.tokens for piece in first) <= 12
+    assert [piece.finish_reason for piece in first[:-1]] == [None] * (len(first) - 1)
+    assert first[-1].finish_reason in {"stop", "length"}
+
+
+def test_a_seed_fixes_the_dice(engine: LlamaCppEngine) -> None:
+    prompt = engine.encode("Blood pressure is", add_special_tokens=True)
+
+    def answer(seed: int) -> str:
+        sampling = Sampling(max_tokens=12, temperature=1.0, top_p=0.95, seed=seed)
+        return text_of(list(engine.generate(prompt, sampling)))
+
+    assert answer(1) == answer(1)
+    assert len({answer(seed) for seed in range(4)}) > 1
+
+
+def test_interleaved_answers_do_not_disturb_each_other(engine: LlamaCppEngine) -> None:
+    prompts = [engine.encode(text, add_special_tokens=True) for text in ("Fever and", "The dose")]
+    alone = [text_of(list(engine.generate(prompt, Sampling(max_tokens=8)))) for prompt in prompts]
+
+    started = [engine.generate(prompt, Sampling(max_tokens=8)) for prompt in prompts]
+    turns = list(zip_longest(*started))
+
+    together = [
+        text_of([piece for piece in pieces if piece]) for pieces in zip(*turns, strict=True)
+    ]
+    assert together == alone
+
+
+def test_stop_strings_end_the_answer_and_never_show(engine: LlamaCppEngine) -> None:
+    prompt = engine.encode("Blood pressure is", add_special_tokens=True)
+    whole = text_of(list(engine.generate(prompt, Sampling(max_tokens=40))))
+    middle = len(whole) // 2
+    stop = whole[middle : middle + 4]
+
+    pieces = list(engine.generate(prompt, Sampling(max_tokens=40, stop=("never said", stop))))
+
+    assert text_of(pieces) == whole[: whole.find(stop)]
+    assert pieces[-1].finish_reason == "stop"
+
+
+def test_prompts_must_leave_room(engine: LlamaCppEngine) -> None:
+    with pytest.raises(DataError, match="context holds 256"):
+        engine.generate([5] * 256, Sampling())
+    with pytest.raises(DataError, match="empty"):
+        engine.generate([], Sampling())
+    pieces = list(engine.generate([5] * 250, Sampling(max_tokens=99)))
+    assert sum(piece.tokens for piece in pieces) <= 6
+
+
+def test_characters_come_whole_and_stop_strings_not_in_part() -> None:
+    answer = _Answer(stop=("<END>", "EN!"))
+    chunks = ["Temp 38", "°C <", "EN", "D", " no <END", "> gone"]
+    data = [bytes([byte]) for byte in "".join(chunks).encode()]
+
+    said = [answer.add(byte) for byte in data[: data.index(b">") + 1]]
+
+    assert "".join(said) == "Temp 38°C <END no "
+    assert answer.has_stopped
+    assert all("\ufffd" not in text for text in said)
+
+    cut = _Answer(stop=())
+    assert [cut.add(byte) for byte in (b"a", b"\xc2")] == ["a", ""]
+    assert cut.rest == "", "half a character is dropped"
+
+
+# Chats
+
+
+def test_the_chat_template_is_the_models_own(engine: LlamaCppEngine, tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    turns = [{"role": turn.role, "content": turn.content} for turn in QUESTION]
+    rendered = engine.render(QUESTION)
+
+    assert engine.has_chat_template
+    assert rendered == tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True
+    )
+    expected = tokenizer.encode(rendered, add_special_tokens=False)
+    assert engine.encode(rendered, add_special_tokens=False) == expected
+
+
+def test_bos_comes_once(engine: LlamaCppEngine) -> None:
+    bare = engine.encode("Fever", add_special_tokens=False)
+    with_bos = engine.encode("Fever", add_special_tokens=True)
+    rendered = engine.encode(engine.render(QUESTION), add_special_tokens=True)
+
+    assert with_bos[-len(bare) :] == bare
+    assert len(with_bos) - len(bare) in {0, 1}
+    if len(with_bos) > len(bare):
+        assert rendered[0] == with_bos[0]
+        assert rendered[1] != with_bos[0]
+
+
+def test_a_template_that_refuses_is_reported(tiny_model: Path, tmp_path: Path) -> None:
+    template = "{{ raise_exception('Only one turn, please') }}"
+    path = tmp_path / "model"
+    copy_with(tiny_model, path, "tokenizer_config.json", chat_template=template)
+    for other in chain(path.glob("chat_template*"), path.glob("additional_chat_templates")):
+        other.unlink()
+    gguf.convert_to_f16(path, tmp_path / "strict.gguf")
+
+    with pytest.raises(ArtifactError, match="Only one turn, please"):
+        LlamaCppEngine(tmp_path / "strict.gguf").render(QUESTION)

@@ -1,0 +1,378 @@
+"""The server over a real loopback port, mostly through the official OpenAI client."""
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from medllm.engines.base import Engine, Piece, Sampling
+from medllm.engines.fake import FakeEngine
+from medllm.errors import ConfigError, SetupError
+from medllm.serve import verb
+from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.server import ask, bound_socket, choose_key, run_server, running_server
+
+openai = pytest.importorskip("openai")
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
+build_app = pytest.importorskip("medllm.serve.app").build_app
+
+KEY = "a-key-for-tests"
+MODEL = "house/tiny-med"
+SECRET = "Frau Beispiel, 83, Vorhofflimmern"
+CHAT: list[Any] = [{"role": "user", "content": SECRET}]
+ANSWER = f"You said: {SECRET}"
+
+
+class BrokenEngine(FakeEngine):
+    """Fails as a bug would, with patient text in its message."""
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+        yield Piece("Y")
+        raise RuntimeError(SECRET)
+
+
+class FullEngine(FakeEngine):
+    """Runs out of memory."""
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+        yield Piece("Y")
+        raise SetupError("out of memory", "use a smaller model")
+
+
+def app_of(engine: Engine, key: str | None = KEY, max_tokens: int = 256) -> Any:
+    return build_app(engine, model_id=MODEL, api_key=key, max_tokens=max_tokens)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_server(app_of(FakeEngine(context_length=500))) as url:
+        yield url
+
+
+def connect(url: str, key: str = KEY) -> Any:
+    return closing(openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=30))
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Any]:
+    with connect(url) as client:
+        yield client
+
+
+def post(url: str, body: dict[str, Any], path: str = "chat/completions", key: str = KEY) -> Any:
+    headers = {"Authorization": f"Bearer {key}"}
+    body = {"model": MODEL} | ({"messages": CHAT} if path.startswith("chat") else {}) | body
+    return httpx.post(f"{url}/v1/{path}", json=body, headers=headers, timeout=30, trust_env=False)
+
+
+def get(url: str, **headers: str) -> Any:
+    return httpx.get(url, headers=headers, trust_env=False)
+
+
+def test_chat(client: Any) -> None:
+    reply = client.chat.completions.create(model=MODEL, messages=CHAT)
+    assert reply.choices[0].message.content == ANSWER
+    assert reply.choices[0].finish_reason == "stop"
+    assert reply.usage.completion_tokens == len(ANSWER)
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + len(ANSWER)
+    assert (reply.object, reply.model) == ("chat.completion", MODEL)
+
+
+def test_chat_streams(client: Any) -> None:
+    options = {"include_usage": True}
+    with client.chat.completions.create(
+        model=MODEL, messages=CHAT, stream=True, stream_options=options
+    ) as stream:
+        *chunks, last = stream
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ANSWER
+    assert len(chunks) > 10
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-2:] == [None, "stop"]
+    assert last.choices == [] and last.usage.completion_tokens == len(ANSWER)
+    assert len({chunk.id for chunk in [*chunks, last]}) == 1
+
+
+def test_completions(client: Any) -> None:
+    reply = client.completions.create(model=MODEL, prompt="ab", max_tokens=5)
+    assert (reply.choices[0].text, reply.choices[0].finish_reason) == ("You s", "length")
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (3, 5)
+    by_default = client.completions.create(model=MODEL, prompt=["a long prompt to continue"])
+    assert by_default.usage.completion_tokens == 16
+
+
+def test_completions_stream(client: Any) -> None:
+    with client.completions.create(model=MODEL, prompt="ab", stream=True) as stream:
+        chunks = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "You said: ab"
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_stream_is_server_sent_events_to_the_end(url: str) -> None:
+    response = post(url, {"stream": True})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = response.text.split("\n\n")
+    assert all(line.startswith("data: ") for line in lines[:-1])
+    assert lines[-2:] == ["data: [DONE]", ""]
+
+
+def test_models(client: Any) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_limits_are_honoured(client: Any) -> None:
+    chat = client.chat.completions.create
+    assert chat(model=MODEL, messages=CHAT, stop="Frau").choices[0].message.content == "You said: "
+    assert chat(model=MODEL, messages=CHAT, max_completion_tokens=3).usage.completion_tokens == 3
+    assert chat(model=MODEL, messages=CHAT, max_tokens=4).choices[0].finish_reason == "length"
+
+
+def test_text_parts_are_joined(client: Any) -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    messages: list[Any] = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": parts},
+    ]
+    reply = client.chat.completions.create(model=MODEL, messages=messages)
+    assert reply.choices[0].message.content == "You said: one two"
+
+
+def test_a_reply_can_be_sent_back(client: Any) -> None:
+    first = client.chat.completions.create(model=MODEL, messages=CHAT).choices[0].message
+    follow_up = [*CHAT, first.model_dump(), {"role": "user", "content": "And?"}]
+    reply = client.chat.completions.create(model=MODEL, messages=follow_up)
+    assert reply.choices[0].message.content == "You said: And?"
+
+
+def test_wrong_key_and_wrong_model(url: str, client: Any) -> None:
+    with connect(url, "wrong") as stranger, pytest.raises(openai.AuthenticationError):
+        stranger.chat.completions.create(model=MODEL, messages=CHAT)
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="other", messages=CHAT)
+    assert caught.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/docs", "/openapi.json", "/v1/models", "/nothing", "/health/"]
+)
+def test_everything_but_health_is_denied(url: str, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer ä".encode()}, {"Authorization": f"Basic {KEY}"}):
+        response = get(url + path, **headers)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "invalid_api_key"
+    assert get(url + path, Authorization=f"Bearer {KEY}").status_code in (200, 404)
+
+
+def test_unknown_routes_answer_in_the_error_form(url: str) -> None:
+    for path in ("/docs", "/openapi.json", "/nothing"):
+        response = get(url + path, Authorization=f"Bearer {KEY}")
+        assert (response.status_code, response.json()["error"]["param"]) == (404, None)
+
+
+def test_health_is_open_and_says_little(url: str) -> None:
+    assert get(f"{url}/health").json() == {"status": "ok", "model": MODEL}
+
+
+def test_too_long_a_prompt(client: Any) -> None:
+    long: list[Any] = [{"role": "user", "content": "x" * 500}]
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model=MODEL, messages=long, stream=stream)
+        assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"top_k": 5}, "top_k"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
+        ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages.0.name"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.role"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content",
+        ),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+        ({"messages": []}, "messages"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 257}, "max_tokens"),
+        ({"stop": list("abcde")}, "stop"),
+        ({"stop": ""}, "stop.0"),
+        ({"model": None}, "model"),
+    ],
+)
+def test_what_is_not_honoured_is_refused(url: str, body: dict[str, Any], param: str) -> None:
+    response = post(url, body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+    assert sorted(error) == ["code", "message", "param", "type"]
+
+
+@pytest.mark.parametrize("prompt", [[1, 2, 3], ["a", "b"], 5, [], None])
+def test_prompts_must_be_one_text(url: str, prompt: Any) -> None:
+    response = post(url, {"prompt": prompt}, path="completions")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
+
+
+def test_neutral_and_harmless_fields_are_accepted(url: str) -> None:
+    body = {"n": 1, "tools": [], "logprobs": False, "presence_penalty": 0, "user": "u"}
+    more = {"store": False, "metadata": {"a": "b"}, "response_format": {"type": "text"}}
+    assert post(url, body | more | {"seed": 7, "temperature": 0.5, "top_p": 1}).status_code == 200
+    optional = "stop max_tokens temperature top_p seed stream stream_options tools n logprobs user"
+    assert post(url, dict.fromkeys(optional.split())).status_code == 200
+
+
+def test_what_is_not_json_is_refused(url: str) -> None:
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    for content in (b"{", b"", b"[" * 100_000):
+        target = f"{url}/v1/chat/completions"
+        response = httpx.post(target, content=content, headers=headers, trust_env=False)
+        assert (response.status_code, "message" in response.json()["error"]) == (400, True)
+
+
+def test_a_model_without_template_completes_only() -> None:
+    with running_server(app_of(FakeEngine(has_chat_template=False))) as url:
+        response = post(url, {})
+        assert response.json()["error"]["code"] == "no_chat_template"
+        assert ask(url, KEY, "Hello", max_tokens=100) == "You said: Hello"
+
+
+def test_without_a_key_only_loopback_names_are_answered() -> None:
+    with running_server(app_of(FakeEngine(), key=None)) as url:
+        assert ask(url, None, SECRET, max_tokens=100) == ANSWER
+        assert get(f"{url}/v1/models", Host="evil.example:80").status_code == 403
+        assert get(f"{url}/v1/models", Host="[").status_code in (400, 403)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_the_turn(stream: bool) -> None:
+    with running_server(app_of(FakeEngine(seconds_per_piece=0.05), max_tokens=1000)) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            headers = {"Authorization": f"Bearer {KEY}"}
+            messages = [{"role": "user", "content": "x" * 600}]  # half a minute
+            body = {"model": MODEL, "messages": messages, "stream": stream}
+            target = f"{url}/v1/chat/completions"
+            with httpx.stream("POST", target, json=body, headers=headers, timeout=0.5) as response:
+                for _ in response.iter_raw():
+                    raise httpx.ReadTimeout("seen enough")
+        started = time.monotonic()
+        assert ask(url, KEY, "Hi", max_tokens=100) == "You said: Hi"
+        assert time.monotonic() - started < 5
+
+
+def test_streams_wait_for_each_other_and_health_does_not() -> None:
+    with running_server(app_of(FakeEngine(seconds_per_piece=0.04))) as url:
+        with ThreadPoolExecutor(2) as pool:
+            started = time.monotonic()
+            answers = [pool.submit(post, url, {"stream": True}) for _ in range(2)]
+            time.sleep(0.2)
+            assert get(f"{url}/health").status_code == 200
+            assert not any(answer.done() for answer in answers)
+            assert all("[DONE]" in answer.result().text for answer in answers)
+        assert time.monotonic() - started > 2 * 0.04 * len(ANSWER)
+
+
+def test_no_text_reaches_a_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    with running_server(app_of(BrokenEngine())) as url:
+        assert post(url, {}).json()["error"]["message"] == "internal error"
+        assert post(url, {"tools": [SECRET]}).status_code == 400
+        with pytest.raises(httpx.RemoteProtocolError):
+            post(url, {"stream": True})
+    out, err = capfd.readouterr()
+    assert "RuntimeError" in err and "in generate" in err
+    assert SECRET not in out + err + caplog.text
+
+
+def test_an_engine_that_fails_says_so_in_the_error_form() -> None:
+    with running_server(app_of(FullEngine())) as url, connect(url) as client:
+        with pytest.raises(openai.InternalServerError, match="out of memory"):
+            client.chat.completions.create(model=MODEL, messages=CHAT)
+        with pytest.raises(openai.APIError, match="out of memory"):
+            list(client.chat.completions.create(model=MODEL, messages=CHAT, stream=True))
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=str(port)) as caught:
+            run_server(app_of(FakeEngine()), "127.0.0.1", port)
+    assert "--port" in caught.value.fix
+    with pytest.raises(SetupError), bound_socket("192.0.2.1", 0):  # TEST-NET-1: nobody's
+        pass
+
+
+def test_choose_key() -> None:
+    environ = {"MEDLLM_API_KEY": "from-env"}
+    assert choose_key(ServeConfig(api_key="mine"), environ) == "mine"
+    assert choose_key(ServeConfig(), environ) == "from-env"
+    assert choose_key(ServeConfig(no_auth=True), {}) is None
+    fresh = {choose_key(ServeConfig(host="0.0.0.0"), {"MEDLLM_API_KEY": ""}) for _ in range(2)}
+    assert len(fresh) == 2 and all(key and len(key) > 40 for key in fresh)
+    with pytest.raises(ConfigError, match="without a key"):
+        choose_key(ServeConfig(no_auth=True, host="0.0.0.0"), {})
+    with pytest.raises(ConfigError, match="header"):
+        choose_key(ServeConfig(), {"MEDLLM_API_KEY": "schlüssel"})
+    with pytest.raises(ValueError, match="exclude each other"):
+        ServeConfig(api_key="a", no_auth=True)
+    assert "mine" not in repr(ServeConfig(api_key="mine"))
+
+
+def test_is_loopback() -> None:
+    assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"]))
+    assert not any(map(is_loopback, ["", "0.0.0.0", "::", "10.0.0.1", "localhost.evil.example"]))
+
+
+def test_serve_once() -> None:
+    config = ServeConfig(model=MODEL, question="What now?")
+    assert verb.serve_once(config, FakeEngine()) == "You said: What now?"
+    with pytest.raises(ConfigError, match="no model"):
+        verb.serve(ServeConfig())
+
+
+SERVE = """
+import sys
+from medllm.engines.fake import FakeEngine
+from medllm.serve import verb
+from medllm.serve.config import ServeConfig
+try:
+    verb.serve(ServeConfig(model="tiny", port=0), FakeEngine())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_serve_until_ctrl_c() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        lines = [process.stdout.readline().split(maxsplit=1)[1] for _ in range(4)]
+        key = lines[3].partition("=")[2].split()[0]
+        assert key not in lines[2] and "$MEDLLM_API_KEY" in lines[2]
+        assert ask(lines[1].strip().removesuffix("/v1"), key, "Hi", 100) == "You said: Hi"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == "Ctrl-C stops the server.\n"

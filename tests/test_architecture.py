@@ -1,0 +1,202 @@
+"""The laws of the house, held over the code as it is."""
+
+import ast
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "medllm"
+FILES = sorted(PACKAGE.rglob("*.py"))
+VERBS = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
+LAYERS = {
+    "errors": 0,
+    "console": 0.5,
+    **dict.fromkeys(("config", "artifacts"), 1),
+    **{
+        room: 2 + step / 10
+        for step, room in enumerate(
+            ("clinical", "data", "models", "engines", "measures", "reports")
+        )
+    },
+    **dict.fromkeys(VERBS, 3),
+    **dict.fromkeys(("recipe", "run", "cli", "checkup", "__main__"), 4),
+}
+BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}
+COMMANDS = (*VERBS, "run", "datasets", "recipes", "verify", "doctor")
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules of medllm that a file imports, wherever it does."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("medllm."))
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "medllm"
+        ):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = (PACKAGE.parent / inner.replace(".", "/")).with_suffix(".py").is_file()
+                is_package = (PACKAGE.parent / inner.replace(".", "/")).is_dir()
+                yield inner if is_module or is_package else node.module
+
+
+def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (
+        n for n in ast.walk(parse(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_go_down_only(path: Path) -> None:
+    own = room_of(module_of(path))
+    if own == "__init__":
+        return
+    for imported in imports_of(path):
+        other = room_of(imported)
+        if other in {own, "__init__"}:
+            continue
+        assert other in LAYERS, f"{imported}: its room has no layer"
+        if LAYERS[own] == 4 and LAYERS[other] == 4:
+            continue
+        assert LAYERS[other] < LAYERS[own] or LAYERS[other] == LAYERS[own] == 1, (
+            f"{module_of(path)} imports {imported}"
+        )
+
+
+def test_verbs_never_import_each_other() -> None:
+    crossings = [
+        (module_of(path), imported)
+        for path in FILES
+        for imported in imports_of(path)
+        if room_of(module_of(path)) in VERBS
+        and room_of(imported) in VERBS
+        and room_of(imported) != room_of(module_of(path))
+    ]
+    assert crossings == []
+
+
+def test_there_are_no_cycles() -> None:
+    graph = {module_of(path): set(top_level_imports(path)) for path in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"cycle: {' → '.join((*trail, module))}"
+        if module not in done:
+            for imported in graph.get(module, ()):
+                visit(imported, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def top_level_imports(path: Path) -> Iterator[str]:
+    inside = {id(n) for f in functions_of(path) for n in ast.walk(f)}
+    inside |= {
+        id(n)
+        for c in ast.walk(parse(path))
+        if isinstance(c, ast.If) and "TYPE_CHECKING" in ast.dump(c.test)
+        for n in ast.walk(c)
+    }
+    lazy = {
+        n.lineno
+        for n in ast.walk(parse(path))
+        if id(n) in inside and isinstance(n, ast.Import | ast.ImportFrom)
+    }
+    outer = ast.Module([n for n in parse(path).body if getattr(n, "lineno", 0) not in lazy], [])
+    for node in outer.body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("medllm"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                exists = (PACKAGE.parent / inner.replace(".", "/")).with_suffix(".py").is_file()
+                yield inner if exists else node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_files_and_functions_are_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    long = [f"{node.name}: {length(node)}" for node in functions_of(path) if length(node) > 60]
+    assert long == []
+
+
+def test_the_median_function_is_short() -> None:
+    assert statistics.median(length(node) for path in FILES for node in functions_of(path)) <= 12
+
+
+def test_nothing_has_a_name_that_says_nothing() -> None:
+    modules = [path.stem for path in FILES]
+    classes = [
+        node.name
+        for path in FILES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name in modules + classes if BANNED.fullmatch(name)] == []
+
+
+def test_the_package_is_small() -> None:
+    lines = sum(code_lines(path) for path in FILES)
+    assert lines <= 5_500, f"{lines} lines of code"
+
+
+def code_lines(path: Path) -> int:
+    """Lines without blank ones and docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts: set[int] = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, documented):
+            for part in node.body:
+                if (
+                    isinstance(part, ast.Expr)
+                    and isinstance(part.value, ast.Constant)
+                    and isinstance(part.value.value, str)
+                ):
+                    texts.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return sum(1 for number, line in enumerate(lines, 1) if line.strip() and number not in texts)
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
+def test_help_loads_nothing_heavy(command: tuple[str, ...]) -> None:
+    code = (
+        "import sys, json; from medllm.cli.main import run_command; "
+        f"code = run_command([*{list(command)!r}, '--help']); "
+        "print(json.dumps([code, sorted(sys.modules)]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    exit_code, modules = json.loads(result.stdout.splitlines()[-1])
+    assert exit_code == 0
+    assert HEAVY & {name.split(".")[0] for name in modules} == set()
+    assert "Usage: medllm" in result.stdout

@@ -1,0 +1,93 @@
+"""The fake engine follows the protocol, and says the same every time."""
+
+import pytest
+
+from medllm.data.example import Message
+from medllm.engines.base import Engine, Sampling, ScoreRequest
+from medllm.engines.fake import BOS, END, FakeEngine
+
+QUESTION = Message("user", "Hat der Patient Ödeme?")
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return FakeEngine()
+
+
+def answer(engine: Engine, prompt: list[int], sampling: Sampling | None = None) -> str:
+    return "".join(piece.text for piece in engine.generate(prompt, sampling or Sampling()))
+
+
+def chat_ids(engine: Engine, *messages: Message) -> list[int]:
+    return engine.encode(engine.render(messages), add_special_tokens=False)
+
+
+def test_tokens_are_bytes_and_special_tokens_are_one_each(engine: Engine) -> None:
+    assert engine.encode("<bos>é<end>", add_special_tokens=False) == [BOS, 0xC3, 0xA9, END]
+    assert engine.encode("a", add_special_tokens=True) == [BOS, ord("a")]
+    assert engine.encode("", add_special_tokens=False) == []
+
+
+def test_rendered_chat_ends_where_the_answer_begins(engine: Engine) -> None:
+    rendered = engine.render([QUESTION])
+    assert rendered == f"<bos>user: {QUESTION.content}<end>\nassistant: "
+    assert engine.render([QUESTION], add_generation_prompt=False) + "assistant: " == rendered
+    assert engine.eos_token in rendered
+
+
+def test_answer_repeats_the_last_message(engine: Engine) -> None:
+    system = Message("system", "Be brief.")
+    assert answer(engine, chat_ids(engine, system, QUESTION)) == f"You said: {QUESTION.content}"
+
+
+def test_answer_repeats_a_plain_prompt(engine: Engine) -> None:
+    assert answer(engine, engine.encode("a: b", add_special_tokens=True)) == "You said: a: b"
+
+
+def test_last_piece_says_why_and_counts_add_up(engine: Engine) -> None:
+    pieces = list(engine.generate(chat_ids(engine, QUESTION), Sampling()))
+    assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    assert pieces[-1].finish_reason == "stop"
+    text = "".join(piece.text for piece in pieces)
+    assert sum(piece.tokens for piece in pieces) == len(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("sampling", "text", "reason"),
+    [
+        (Sampling(max_tokens=3), "You", "length"),
+        (Sampling(max_tokens=10), "You said: ", "length"),
+        (Sampling(max_tokens=11), "You said: ", "length"),  # half of the two bytes of Ö
+        (Sampling(max_tokens=12), "You said: Ö", "stop"),
+        (Sampling(stop=("said", "!")), "You ", "stop"),
+        (Sampling(stop=("You",)), "", "stop"),
+    ],
+)
+def test_answer_ends_at_its_limits(
+    engine: Engine, sampling: Sampling, text: str, reason: str
+) -> None:
+    pieces = list(engine.generate(engine.encode("Ö", add_special_tokens=True), sampling))
+    assert "".join(piece.text for piece in pieces) == text
+    assert pieces[-1].finish_reason == reason
+
+
+def test_context_holds_prompt_and_answer() -> None:
+    small = FakeEngine(context_length=10)
+    prompt = small.encode("seven b", add_special_tokens=True)
+    assert answer(small, prompt) == "Yo"
+    assert answer(small, prompt * 2) == ""
+
+
+def test_score_prefers_what_it_would_write(engine: Engine) -> None:
+    context = tuple(chat_ids(engine, Message("user", "ja")))
+    expected = tuple(engine.encode("You said: ja<end>", add_special_tokens=False))
+    other = tuple(engine.encode("You said: no<end>", add_special_tokens=False))
+    good, bad = engine.score([ScoreRequest(context, expected), ScoreRequest(context, other)])
+    assert good.greedy and not bad.greedy
+    assert good.tokens == bad.tokens == 13
+    assert bad.logprob < good.logprob == pytest.approx(-1.3)
+    assert engine.score([ScoreRequest(context, other)]) == [bad]
+
+
+def test_a_chat_template_can_be_missing() -> None:
+    assert not FakeEngine(has_chat_template=False).has_chat_template
