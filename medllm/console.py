@@ -153,7 +153,6 @@ def quiet() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    streams = sys.stdout, sys.stderr
     with (
         Path(os.devnull).open("w") as nowhere,
         os.fdopen(os.dup(kept[1]), "w", encoding="utf-8") as own,
@@ -161,11 +160,11 @@ def quiet() -> Iterator[None]:
         _own_stderr.append(own)
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-        sys.stdout = sys.stderr = nowhere
         try:
             yield
         finally:
-            sys.stdout, sys.stderr = streams
+            sys.stdout.flush()
+            sys.stderr.flush()
             _own_stderr.remove(own)
             for target, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, target)

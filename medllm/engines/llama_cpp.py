@@ -77,8 +77,13 @@ class LlamaCppEngine:
         """Whether the GGUF holds a chat template."""
         return self._chat_template is not None
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The messages through the GGUF's own chat template, ending where the answer begins.
+    @property
+    def eos_token(self) -> str:
+        """The text of the end-of-text token."""
+        return self._token_text(self._llama.llama_vocab_eos(self._vocab))
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The messages through the GGUF's own chat template.
 
         Raises:
             ArtifactError: the model has no chat template, or its template refuses the messages.
@@ -91,10 +96,11 @@ class LlamaCppEngine:
             fix = "use a plain prompt, or a model that was tuned to follow instructions"
             raise ArtifactError(f"{self._path} has no chat template", fix)
         bos = self._token_text(self._llama.llama_vocab_bos(self._vocab))
-        eos = self._token_text(self._llama.llama_vocab_eos(self._vocab))
         turns: list[Any] = [{"role": turn.role, "content": turn.content} for turn in messages]
         try:
-            formatter = Jinja2ChatFormatter(template, eos_token=eos, bos_token=bos)
+            formatter = Jinja2ChatFormatter(
+                template, self.eos_token, bos, add_generation_prompt=add_generation_prompt
+            )
             return str(formatter(messages=turns).prompt)
         except (TemplateError, ValueError) as problem:  # ValueError: the template raised it
             message = f"the chat template of {self._path} refuses the messages: {problem}"

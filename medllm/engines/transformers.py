@@ -37,20 +37,59 @@ class TransformersEngine(TokenizerTemplate):
         return self._context_length
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """The likelihood of each continuation; requests with the same input share one forward pass."""
-        rows: dict[tuple[int, ...], list[int]] = {}
+        """The likelihood of each continuation.
+
+        Requests with the same input share a forward pass, those with the same context share its
+        keys and values; a token with nothing before it is not scored.
+        """
+        by_row: dict[tuple[int, ...], list[int]] = {}
+        by_context: dict[tuple[int, ...], list[int]] = {}
         for index, request in enumerate(requests):
-            rows.setdefault(self._row(request), []).append(index)
+            by_row.setdefault(self._row(request), []).append(index)
+            by_context.setdefault(request.context, []).append(index)
         scores: dict[int, Score] = {}
-        for batch in _batches(sorted(rows, key=len)):
+        for context, indices in by_context.items():
+            if len({self._row(requests[index]) for index in indices}) > 1 and context:
+                found = self._score_shared(context, [requests[i].continuation for i in indices])
+                scores.update(zip(indices, found, strict=True))
+        rest = [row for row, indices in by_row.items() if row and indices[0] not in scores]
+        for batch in _batches(sorted(rest, key=len)):
             for row, logits in zip(batch, self._logits(batch), strict=True):
-                for index in rows[row]:
+                for index in by_row[row]:
                     scores[index] = _score(requests[index].continuation, logits)
-        return [scores[index] for index in range(len(requests))]
+        return [scores.get(index, Score(0.0, 0, True)) for index in range(len(requests))]
 
     def _row(self, request: ScoreRequest) -> tuple[int, ...]:
-        """What the model is given: everything but the last token, cut on the left to fit, as lm-eval does."""
+        """What the model is given: all but the last token, cut on the left to fit, as lm-eval does."""
         return (*request.context, *request.continuation[:-1])[-self.context_length :]
+
+    def _score_shared(
+        self, context: tuple[int, ...], continuations: Sequence[tuple[int, ...]]
+    ) -> list[Score]:
+        """The scores of several continuations of one context, which is read once."""
+        import torch
+
+        room = self.context_length - max(map(len, continuations))
+        kept = context[-max(room, 1) :]
+        scores = []
+        with torch.inference_mode():
+            read = self.model(input_ids=self._tensor(kept), use_cache=True, logits_to_keep=1)
+            cache = read.past_key_values
+            for continuation in continuations:
+                logits = read.logits[0]
+                if len(continuation) > 1:
+                    more = self.model(
+                        input_ids=self._tensor(continuation[:-1]), past_key_values=cache
+                    )
+                    cache.crop(1 - len(continuation))
+                    logits = torch.cat([logits, more.logits[0]])
+                scores.append(_score(continuation, logits))
+        return scores
+
+    def _tensor(self, ids: Sequence[int]) -> "torch.Tensor":
+        import torch
+
+        return torch.tensor([list(ids)], device=self.model.device)
 
     def _logits(self, batch: Sequence[tuple[int, ...]]) -> Iterator["torch.Tensor"]:
         """Logits of the next token at every position of each row, shape (tokens, vocabulary)."""
@@ -91,19 +130,24 @@ class TransformersEngine(TokenizerTemplate):
             arguments |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
-        worker = Thread(target=self._generate, args=(arguments, streamer), daemon=True)
+        failures: list[Exception] = []
+        worker = Thread(target=self._generate, args=(arguments, failures), daemon=True)
         worker.start()
         try:
             yield from _until_stop(streamer, sampling, counter)
         finally:
             counter.stopped = True
             worker.join()
+            if failures:
+                raise failures[0]
 
-    def _generate(self, arguments: dict[str, Any], streamer: Any) -> None:
+    def _generate(self, arguments: dict[str, Any], failures: list[Exception]) -> None:
         try:
-            self.model.generate(**arguments)  # type: ignore[operator]
+            self.model.generate(**arguments)
+        except (RuntimeError, ValueError) as problem:  # raised again where the answer is read
+            failures.append(problem)
         finally:
-            streamer.end()  # else the reader waits for ever when generation fails
+            arguments["streamer"].end()  # else the reader waits for ever
 
     def close(self) -> None:
         """Drop the model."""

@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
@@ -136,10 +138,12 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
     Raises:
         ArtifactError: there is none, or it is broken.
     """
-    from transformers import AutoTokenizer
+    with console.quiet():  # torchao, which gptqmodel brings, complains at import
+        from transformers import AutoTokenizer
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        with console.quiet():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as problem:
         raise _cannot_load("tokenizer", location, problem) from problem
     return tokenizer
@@ -155,17 +159,25 @@ def load_causal_lm(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+
+    with console.quiet():
+        from transformers import AutoModelForCausalLM
 
     device = device or pick_device()
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     if not is_quantized(location):
         options["dtype"] = getattr(torch, pick_dtype(dtype, device))
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
+        with _loading(location):
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as problem:
         raise _cannot_load("model", location, problem) from problem
     return model.to(device).eval()  # type: ignore[arg-type, no-any-return]
+
+
+def _loading(location: str) -> AbstractContextManager[None]:
+    """Silence while a local model loads; a download shows its own progress."""
+    return console.quiet() if Path(location).exists() else nullcontext()
 
 
 def is_quantized(location: str) -> bool:

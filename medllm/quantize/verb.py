@@ -9,6 +9,7 @@ from medllm.artifacts.lineage import Input, open_input
 from medllm.artifacts.manifest import Counts, Manifest, join_terms
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.hardware import pick_device
+from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import ModelRef, is_quantized, resolve_model
 from medllm.quantize import gguf
 from medllm.quantize.config import Format, GgufFormat, GptqFormat, QuantizeConfig
@@ -40,6 +41,8 @@ def _check_formats(config: QuantizeConfig) -> None:
     for choice in config.formats:
         if isinstance(choice, GgufFormat):
             gguf.check_type(choice.type)
+            require_llama_cpp()
+            converter_script()
         elif config.calibration is None:
             fix = "--calibration DIR; make one with `medllm calibrate --mix pubmedqa`"
             raise ConfigError(f"{choice.format} calibrates, and no calibration set is named", fix)
