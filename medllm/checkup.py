@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from medllm.artifacts.places import cache_dir, data_dir
+from medllm.data.hub import is_offline
 from medllm.errors import SetupError
 from medllm.models.hardware import count_cpus, pick_device
 from medllm.models.llama_cpp_setup import converter_script
@@ -35,11 +36,8 @@ def check_machine() -> list[tuple[str, str, str]]:
         _check_disk("cache", cache_dir()),
         _check_disk("data", data_dir()),
     ]
-    offline = os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
-    return [
-        *rows,
-        ("hub", "not asked (offline)" if offline else "asked when a name is not here", ""),
-    ]
+    hub = "not asked (offline)" if is_offline() else "asked when a name is not here"
+    return [*rows, ("hub", hub, "")]
 
 
 def _check_package(name: str, remedy: str) -> tuple[str, str, str]:

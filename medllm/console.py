@@ -1,7 +1,7 @@
 """The only place that prints.
 
-Results go to stdout; notices, progress and errors go to stderr. What a verb says is also written to its `run.log`,
-except text from data or models (`show_text`), which never reaches a log.
+Results go to stdout; notices, progress and errors go to stderr. What a verb says is also written to
+its `run.log`, except text from data or models (`show_text`), which never reaches a log.
 """
 
 import os
@@ -126,7 +126,7 @@ def _progress_line(what: str, done: int, total: int | None, seconds: float) -> s
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append every line said meanwhile to `path`, with its time; the file is private to its owner."""
+    """Append every line said meanwhile to `path`, with its time; only the owner can read it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as log:
         _logs.append(log)
@@ -145,10 +145,10 @@ def _log(text: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what third-party code writes to stdout and stderr, below Python too; our own notices still show.
+    """Silence third-party code on stdout and stderr, below Python too; our own notices still show.
 
-    llama.cpp and gptqmodel print from C and at import, whatever their `verbose` says; the only lever is the file
-    descriptor.
+    llama.cpp and gptqmodel print from C and at import, whatever their `verbose` says; the only
+    lever is the file descriptor.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -157,7 +157,7 @@ def quiet() -> Iterator[None]:
         Path(os.devnull).open("w") as nowhere,
         os.fdopen(os.dup(kept[1]), "w", encoding="utf-8") as own,
     ):
-        _own_stderr.append(own)
+        _own_stderr.append(_own_stderr[-1] if _own_stderr else own)
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
         try:
@@ -165,7 +165,7 @@ def quiet() -> Iterator[None]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            _own_stderr.remove(own)
+            _own_stderr.pop()
             for target, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, target)
                 os.close(original)

@@ -8,6 +8,15 @@ MedllmError              exit 1
 └── GateError            exit 6   a threshold was not met
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that ends in a space, or nothing where no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
 
 class MedllmError(Exception):
     """One line that says what is wrong, one line that says what to do, and an exit code."""
@@ -33,7 +42,7 @@ class DataError(MedllmError):
 
 
 class ArtifactError(MedllmError):
-    """A model, an adapter, a GGUF file or a result folder is missing, altered or of the wrong kind."""
+    """A model, adapter, GGUF file or result folder is missing, altered or of the wrong kind."""
 
     exit_code = 4
 

@@ -1,6 +1,8 @@
-"""The recipe: shared keys and one section a verb; a section's missing input is what an earlier section made."""
+"""The recipe: shared keys and one section a verb.
 
-import difflib
+A section's missing input is what an earlier section made.
+"""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from medllm.calibrate.config import CalibrateConfig
 from medllm.config.base import Place, Ref, Strict
 from medllm.config.loader import Document, merge, parse_assignments, read_yaml, validate
 from medllm.data.split import SplitConfig
-from medllm.errors import ConfigError
+from medllm.errors import ConfigError, did_you_mean
 from medllm.evaluate.config import EvaluateConfig
 from medllm.finetune.config import FinetuneConfig
 from medllm.generate.config import GenerateConfig
@@ -22,9 +24,8 @@ from medllm.quantize.config import QuantizeConfig
 from medllm.serve.config import ServeConfig
 
 PACKAGED = Path(__file__).parent / "configs"
-SHIPPED = (
-    PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
-)  # in a checkout they lie beside
+# in a checkout they lie beside the package
+SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
 ROAD = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
 """The verbs in the order that a recipe walks them."""
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -122,10 +123,10 @@ def find_recipe(name: str) -> Path:
         and str(path) == path.name
     ):
         return shipped[path.stem]
-    close = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
     raise ConfigError(
-        f"no such recipe: {name}", f"{hint}`medllm recipes list` shows those that ship with medllm"
+        f"no such recipe: {name}",
+        f"{did_you_mean(path.stem, shipped)}"
+        "`medllm recipes list` shows those that ship with medllm",
     )
 
 

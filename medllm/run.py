@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from medllm import console
@@ -31,6 +32,10 @@ def run_recipe(
     began = time.monotonic()
     verbs = _chosen(recipe, start, only)
     for verb in verbs:
+        check_ahead = getattr(_module(verb), "check_ahead", None)
+        if check_ahead:
+            check_ahead(wire(recipe, verb))
+    for verb in verbs:
         config = wire(recipe, verb)
         if overwrite and "overwrite" in type(config).model_fields:
             config = config.model_copy(update={"overwrite": True})
@@ -40,8 +45,12 @@ def run_recipe(
 
 def verb_function(verb: str) -> Callable[[Any], Any]:
     """The function of a verb, imported only now."""
-    function: Callable[[Any], Any] = getattr(importlib.import_module(f"medllm.{verb}.verb"), verb)
+    function: Callable[[Any], Any] = getattr(_module(verb), verb)
     return function
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"medllm.{verb}.verb")
 
 
 def _chosen(recipe: Recipe, start: str | None, only: str | None) -> Sequence[str]:
@@ -85,9 +94,8 @@ def show_result(manifest: Manifest, folder: Path) -> None:
         console.say(f"  left out: {left_out}")
     if manifest.kind == "evaluation":
         from medllm.evaluate.summary import table_of
-        from medllm.evaluate.verb import read_scores
 
-        console.table(*table_of(read_scores(manifest)))
+        console.table(*table_of(manifest.results["scores"]))
 
 
 def describe(manifest: Manifest) -> str:
@@ -95,7 +103,8 @@ def describe(manifest: Manifest) -> str:
     results = manifest.results
     if manifest.kind == "calibration":
         sources = ", ".join(f"{count} {name}" for name, count in results["sources"].items())
-        return f"{results['samples']} texts ({sources}), {results['mean_tokens']:.0f} tokens on average"
+        mean = f"{results['mean_tokens']:.0f} tokens on average"
+        return f"{results['samples']} texts ({sources}), {mean}"
     if manifest.kind == "dataset":
         return ", ".join(f"{results[split]} {split}" for split in ("train", "validation", "test"))
     if manifest.kind == "adapter":
@@ -137,11 +146,12 @@ def _serve(config: ServeConfig, folder: Path | None) -> None:
     produce(job, partial(_ask, config))
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["answer"]
     console.say(f"  {_short(folder)}  asked over HTTP: {config.question}")
-    if may_show(model.data_terms, show_text=False):
+    if may_show(model.data_terms):
         console.show_text(f"  answer: {answer.strip() or '(nothing)'}")
     else:
         console.say(
-            f"  answer: {len(answer)} characters, not shown: its training data are not open; it is in answer.json"
+            f"  answer: {len(answer)} characters, not shown: its training data are not open; "
+            "it is in answer.json"
         )
 
 
@@ -160,7 +170,7 @@ def _short(path: Path) -> str:
 
 
 def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
-    """The resolved configuration of some verbs as YAML, each with where its result goes and whether it is there."""
+    """The resolved configuration of some verbs as YAML, each with the state of its result."""
     import yaml
 
     parts = []

@@ -9,7 +9,8 @@ CARD_KINDS = frozenset({"adapter", "model", "quantized"})
 MAY_SHARE = {
     "open": "yes, under the licences above; check the attribution and share-alike duties of each",
     "non-commercial": "only for non-commercial purposes, under the licences above",
-    "credentialed": "no: only with people who have signed the same data use agreement, through the data's own repository",
+    "credentialed": "no: only with people who have signed the same data use agreement, "
+    "through the data's own repository",
     "private": "no: this contains data of your own whose licence was not declared",
 }
 
@@ -20,16 +21,18 @@ def render_card(manifest: Manifest) -> str:
     sections = [
         _front_matter(manifest),
         f"# {manifest.format} {manifest.kind} made by medllm",
-        "> **Research only.** This is not a medical device. Nothing it writes may reach a patient without a qualified "
-        "person who has checked it.",
+        "> **Research only.** This is not a medical device. Nothing it writes may reach a patient "
+        "without a qualified person who has checked it.",
         "## Intended use\n\nResearch on medical language models inside the team that made it.",
-        "## Excluded use\n\nDiagnosis, treatment, triage, dosing, or any decision about a person, without qualified review.",
+        "## Excluded use\n\nDiagnosis, treatment, triage, dosing, or any decision about a person, "
+        "without qualified review.",
         _data_terms(manifest),
         f"## Origin\n\n- Base model: `{base}`\n"
         + "\n".join(f"- {p.kind}: `{p.identity[:16]}`" for p in manifest.parents),
         _calibration(manifest),
         "## Results\n\n" + (_bullets(manifest.results) or "None recorded."),
-        "## Limits\n\nErrors of the base model and of the data remain. What was not measured above is not known.",
+        "## Limits\n\nErrors of the base model and of the data remain. "
+        "What was not measured above is not known.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -44,15 +47,18 @@ def _front_matter(manifest: Manifest) -> str:
 
 def _data_terms(manifest: Manifest) -> str:
     if not manifest.data_terms:
-        return "## Data terms\n\nNone recorded. **May I share it?** Not known: ask who made the base model."
+        unknown = "None recorded. **May I share it?** Not known: ask who made the base model."
+        return f"## Data terms\n\n{unknown}"
     rows = [
         f"| {t.dataset} | {t.licence} | {t.access} | {t.agreement or ''} |"
         for t in manifest.data_terms
     ]
     table = "\n".join(["| dataset | licence | access | agreement |", "|---|---|---|---|", *rows])
-    access = manifest.access or "private"
-    share = f"**May I share it?** {MAY_SHARE[access].capitalize()}. The terms of the base model apply besides."
-    return f"## Data terms\n\n{table}\n\n{share}"
+    share = MAY_SHARE[manifest.access or "private"].capitalize()
+    return (
+        f"## Data terms\n\n{table}\n\n"
+        f"**May I share it?** {share}. The terms of the base model apply besides."
+    )
 
 
 def _calibration(manifest: Manifest) -> str:

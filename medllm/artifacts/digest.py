@@ -1,28 +1,33 @@
-"""SHA-256 of files and folders, remembered by path, size, mtime and inode so that asking twice is free."""
+"""SHA-256 of files and folders, remembered by path, size, mtime and inode: asking twice is free."""
 
 import hashlib
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
+from medllm import console
 from medllm.artifacts.places import cache_dir
+
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS digests"
+    " (path TEXT PRIMARY KEY, size INT, mtime INT, inode INT, sha256 TEXT)"
+)
+RECALL = "SELECT sha256 FROM digests WHERE path=? AND size=? AND mtime=? AND inode=?"
+REMEMBER = "INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?)"
 
 
 def digest_file(path: Path, *, anew: bool = False) -> str:
     """The hex digest of a file; `anew` reads it even if it looks unchanged."""
     stat = path.stat()
     key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
-    with closing(_open_memory()) as memory, memory:
-        if not anew:
-            row = memory.execute(
-                "SELECT sha256 FROM digests WHERE path=? AND size=? AND mtime=? AND inode=?", key
-            ).fetchone()
-            if row:
-                return str(row[0])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        memory.execute("INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?)", (*key, digest))
+    known = None if anew else _ask_memory(RECALL, key)
+    if known:
+        return known
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _ask_memory(REMEMBER, (*key, digest))
     return digest
 
 
@@ -39,11 +44,20 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _open_memory() -> sqlite3.Connection:
+def _ask_memory(statement: str, values: tuple[str | int, ...]) -> str | None:
+    """The first value of what a statement finds; nothing where the memory cannot be used."""
     folder = cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    memory = sqlite3.connect(folder / "digests.sqlite3", timeout=30)
-    memory.execute(
-        "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INT, mtime INT, inode INT, sha256 TEXT)"
-    )
-    return memory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(folder / "digests.sqlite3", timeout=30)) as memory, memory:
+            memory.execute(TABLE)
+            row = memory.execute(statement, values).fetchone()
+    except (sqlite3.Error, OSError) as problem:
+        _announce_trouble(folder, str(problem))
+        return None
+    return str(row[0]) if row else None
+
+
+@cache
+def _announce_trouble(folder: Path, problem: str) -> None:
+    console.notice(f"digests cannot be remembered in {folder}, so files are read anew: {problem}")

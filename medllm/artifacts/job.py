@@ -1,19 +1,20 @@
-"""Making an artifact so that nothing half-written is ever taken for whole, and nothing of the user's is lost.
+"""Making an artifact: nothing half-written is taken for whole, and no file of the user is lost.
 
-The work happens in `<output>.unfinished`, which becomes `<output>` by a rename once its manifest is written. A second
-run with the same settings and parents returns the finished artifact at once, or goes on with the unfinished one.
+The work happens in `<output>.unfinished`, which becomes `<output>` by a rename once its manifest is
+written. A second run with the same settings and parents returns the finished artifact at once, or
+goes on with the unfinished one.
 """
 
 import errno
 import fcntl
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from safetensors import SafetensorError
 
@@ -42,6 +43,7 @@ from medllm.errors import ArtifactError, ConfigError, SetupError
 
 REQUEST = "request.json"
 LOCK = "lock"
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Job:
     overwrite: bool = False
 
     @classmethod
-    def of(cls, config: VerbConfig, kind: Kind, command: str, *, format: str, **known: Any) -> Self:  # noqa: A002
+    def of(cls, config: VerbConfig, kind: Kind, command: str, *, format: str, **known: Any) -> Self:
         """The job of a verb's configuration.
 
         Raises:
@@ -73,9 +75,9 @@ class Job:
             kind=kind,
             format=format,
             command=command,
-            output=config.output,
+            output=config.output.resolve() if config.output.is_symlink() else config.output,
             config=config.model_dump(mode="json", exclude={"overwrite"}),
-            settings=settings_of(config),
+            settings=without_credentials(settings_of(config)),
             seed=config.seed,
             overwrite=config.overwrite,
             **known,
@@ -108,10 +110,10 @@ class Outcome:
 
 
 def produce(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
-    """The artifact's manifest: the finished one if nothing changed, else that of a new run of `make(folder)`.
+    """The manifest: of the finished artifact if nothing changed, else of a new `make(folder)`.
 
     Raises:
-        ArtifactError: the output is not empty and not this artifact, or another process is writing it.
+        ArtifactError: the output is not empty and not this artifact, or another process writes it.
         SetupError: the disk is full.
     """
     if finished := finished_manifest(job):
@@ -142,7 +144,7 @@ def finished_manifest(job: Job) -> Manifest | None:
 
 
 def check_output(job: Job) -> None:
-    """Raise ArtifactError unless the output is free, or may be overwritten without losing a file of the user's."""
+    """Raise ArtifactError unless the output is free, or may go with no file of the user in it."""
     if job.output.is_file():
         raise ArtifactError(f"{job.output} is a file", "choose another --output")
     if not job.output.is_dir() or not any(job.output.iterdir()):
@@ -156,22 +158,29 @@ def check_output(job: Job) -> None:
             f"{job.output} holds another {Manifest.read(job.output).kind}",
             "add --overwrite, or choose another --output",
         )
-    known = {file.path for file in Manifest.read(job.output).files}
-    for path in sorted(job.output.rglob("*")):
-        relative = path.relative_to(job.output)
-        if path.is_file() and relative.as_posix() not in known and not is_volatile(relative):
-            raise ArtifactError(
-                f"{job.output} holds a file that medllm did not write: {relative}",
-                "move it away, or choose another --output",
-            )
+    if users := next(_users_files(job.output), None):
+        raise ArtifactError(
+            f"{job.output} holds a file that medllm did not write: {users}",
+            "move it away, or choose another --output",
+        )
+
+
+def _users_files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that no manifest in it accounts for."""
+    manifest = Manifest.read(folder) if (folder / NAME).is_file() else None
+    known = {file.path for file in manifest.files} if manifest else set()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        ours = relative.as_posix() in known or (manifest is not None and is_volatile(relative))
+        if path.is_file() and not ours:
+            yield relative
 
 
 @contextmanager
 def _locked(job: Job) -> Iterator[Path]:
-    """The unfinished folder, for this process alone; what is in it is kept only if it belongs to the same job."""
+    """The unfinished folder, for this process alone; emptied unless it belongs to the same job."""
     folder = job.unfinished
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / LOCK).open("w") as lock:
+    with _open_lock(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -186,6 +195,21 @@ def _locked(job: Job) -> Iterator[Path]:
         else:
             console.notice(f"{job.command}: going on with {folder}")
         yield folder
+
+
+def _open_lock(folder: Path) -> TextIO:
+    if folder.is_dir() and any(folder.iterdir()):
+        if not any((folder / name).is_file() for name in (LOCK, REQUEST, NAME)):
+            raise ArtifactError(f"{folder} was not made by medllm", "choose another --output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (folder / LOCK).open("w")
+    except OSError as problem:
+        if problem.errno in DISK_FULL:
+            raise
+        raise ArtifactError(
+            f"{folder} cannot be written: {problem.strerror}", "choose another --output"
+        ) from problem
 
 
 def _read_request(path: Path) -> Any:
@@ -206,9 +230,7 @@ def _empty(folder: Path) -> None:
 
 
 def _write_manifest(job: Job, folder: Path, outcome: Outcome) -> Manifest:
-    (folder / REQUEST).unlink()
-    (folder / LOCK).unlink()
-    files = list_files(folder)
+    files = tuple(file for file in list_files(folder) if file.path not in {REQUEST, LOCK})
     manifest = Manifest(
         kind=job.kind,
         format=job.format,
@@ -229,15 +251,22 @@ def _write_manifest(job: Job, folder: Path, outcome: Outcome) -> Manifest:
     if manifest.kind in CARD_KINDS:
         write_atomically(folder / "README.md", render_card(manifest))
     manifest.write(folder)
+    (folder / REQUEST).unlink()
+    (folder / LOCK).unlink()  # last: while files are hashed, nobody else may take the folder over
     return manifest
 
 
 def _publish(job: Job) -> None:
-    replaced = job.output.with_name(job.output.name + ".replaced")
+    """Put the finished folder in its place; what was there goes, unless the user put it there."""
+    replaced = None
     if job.output.is_dir() and any(job.output.iterdir()):
+        name = f"{job.output.name}.replaced-"
+        replaced = Path(tempfile.mkdtemp(prefix=name, dir=job.output.parent))
         job.output.rename(replaced)
-    os.replace(job.unfinished, job.output)  # noqa: PTH105 - Path.replace cannot take an empty folder's place everywhere
-    if replaced.is_dir():
+    job.unfinished.replace(job.output)
+    if replaced and any(_users_files(replaced)):
+        console.notice(f"{job.command}: {replaced} keeps files that appeared in the output")
+    elif replaced:
         shutil.rmtree(replaced)
 
 
@@ -246,12 +275,9 @@ def _disk_full_is_an_error(job: Job) -> Iterator[None]:
     fix = f"free some space, then run the same command again: it goes on from {job.unfinished}"
     try:
         yield
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as problem:  # torch and safetensors wrap the same errno
-        full = isinstance(problem, OSError) and problem.errno in {errno.ENOSPC, errno.EDQUOT}
+    # torch and safetensors wrap the same errno
+    except (OSError, RuntimeError, SafetensorError) as problem:
+        full = isinstance(problem, OSError) and problem.errno in DISK_FULL
         if not full and "No space left on device" not in str(problem):
             raise
         raise SetupError(f"no space left on the disk of {job.output.parent}", fix) from problem

@@ -14,7 +14,7 @@ FOREIGN = "foreign"
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a verb: where it lies, its manifest if medllm made it, and its identity as a parent."""
+    """An input of a verb: its place, its manifest if medllm made it, its identity as a parent."""
 
     path: Path
     manifest: Manifest | None
@@ -36,8 +36,8 @@ def open_input(path: Path, kinds: Collection[str], role: str) -> Input:
     """
     folder = path if path.is_dir() else path.parent
     unfinished = path.with_name(path.name + ".unfinished")
-    if not path.exists():
-        if unfinished.is_dir():
+    if not path.exists() or _is_unfinished(folder):
+        if unfinished.is_dir() or path.exists():
             raise ArtifactError(
                 f"{path} is unfinished",
                 "run the command that makes it again; it goes on where it stopped",
@@ -55,6 +55,11 @@ def open_input(path: Path, kinds: Collection[str], role: str) -> Input:
         )
     check_files(folder, manifest)
     return Input(path, manifest, manifest.as_parent(folder))
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a job is at work in a folder, or was interrupted there."""
+    return folder.name.endswith(".unfinished") and (folder / "request.json").is_file()
 
 
 def _foreign(path: Path, role: str) -> Input:

@@ -1,4 +1,7 @@
-"""`medllm.json`: what an artifact is, what it was made from, and under which terms. The only writer of that file."""
+"""`medllm.json`: what an artifact is, what it was made from, and under which terms.
+
+Only this module writes that file.
+"""
 
 import hashlib
 import importlib.metadata
@@ -20,8 +23,8 @@ from medllm.errors import ArtifactError
 
 NAME = "medllm.json"
 SCHEMA = 1
-VOLATILE = ("run.log", "README.md", "logs/*", NAME)
-"""Not digested: logs hold times, and the card is rendered from the manifest (`verify` renders it again)."""
+VOLATILE = frozenset({"run.log", "README.md", "logs", NAME})
+"""Not digested: logs hold times, and `verify` renders the card from the manifest again."""
 
 Kind = Literal[
     "dataset", "calibration", "adapter", "model", "quantized", "evaluation", "generation"
@@ -106,7 +109,8 @@ class Manifest(Strict):
             ) from None
         except ValueError:
             raise ArtifactError(
-                f"{path}: not a valid manifest", "make the artifact again with --overwrite"
+                f"{path}: not a valid manifest",
+                "restore the file from its source, or make the artifact again in another folder",
             ) from None
 
     def write(self, folder: Path) -> None:
@@ -119,14 +123,14 @@ class Manifest(Strict):
 
     @property
     def access(self) -> Access | None:
-        """The strictest access class of the data below this artifact; None where nothing is known."""
+        """The strictest access class of the data below this artifact; None where none is known."""
         return strictest(self.data_terms)
 
 
 def identify(
     kind: str, settings: Mapping[str, Any], parents: Iterable[Parent], files: Iterable[FileEntry]
 ) -> str:
-    """The identity: over kind, schema, settings, parents and contents; never over time, machine or path."""
+    """A digest of kind, schema, settings, parents and contents; never of time, machine or path."""
     content = {
         "schema": SCHEMA,
         "kind": kind,
@@ -137,7 +141,7 @@ def identify(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def list_files(folder: Path, *, anew: bool = False) -> tuple[FileEntry, ...]:
+def list_files(folder: Path) -> tuple[FileEntry, ...]:
     """The files of an artifact with their digests, without the volatile ones."""
     paths = sorted(
         path
@@ -148,7 +152,7 @@ def list_files(folder: Path, *, anew: bool = False) -> tuple[FileEntry, ...]:
         FileEntry(
             path=path.relative_to(folder).as_posix(),
             bytes=path.stat().st_size,
-            sha256=digest_file(path, anew=anew),
+            sha256=digest_file(path),
         )
         for path in paths
     )
@@ -156,13 +160,12 @@ def list_files(folder: Path, *, anew: bool = False) -> tuple[FileEntry, ...]:
 
 def is_volatile(path: Path) -> bool:
     """Whether a file of an artifact is left out of its identity."""
-    return any(path.match(pattern) for pattern in VOLATILE) or path.parts[0] == "logs"
+    return path.parts[0] in VOLATILE
 
 
-def check_files(folder: Path, manifest: Manifest, *, anew: bool = False) -> None:
+def check_files(folder: Path, manifest: Manifest) -> None:
     """Raise ArtifactError unless every file that the manifest names is there, unaltered."""
-    problems = file_problems(folder, manifest, anew=anew)
-    if problems:
+    if problems := file_problems(folder, manifest):
         raise ArtifactError(
             f"{folder}: {problems[0]}",
             "make it again with --overwrite, or restore the file from its source",

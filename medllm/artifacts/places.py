@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """What can be made again: digests, the tiny model, llama.cpp's converter (`MEDLLM_CACHE_DIR`)."""
+    """What can be made again, as digests and llama.cpp's converter (`MEDLLM_CACHE_DIR`)."""
     return _place("MEDLLM_CACHE_DIR", "XDG_CACHE_HOME", ".cache")
 
 

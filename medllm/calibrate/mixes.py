@@ -1,11 +1,10 @@
 """The mixes that ship with medllm, and the user's own."""
 
-import difflib
 from pathlib import Path
 
 from medllm.config.loader import read_yaml, validate
 from medllm.data.mix import Mix
-from medllm.errors import ConfigError
+from medllm.errors import ConfigError, did_you_mean
 
 SHIPPED = Path(__file__).parent / "mixes"
 
@@ -24,7 +23,6 @@ def find_mix(name: str, folder: Path | None = None) -> Mix:
     """
     mixes = list_mixes(folder)
     if name not in mixes:
-        close = difflib.get_close_matches(name, mixes, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"unknown mix '{name}'", f"{hint}known: {', '.join(sorted(mixes))}")
+        fix = f"{did_you_mean(name, mixes)}known: {', '.join(sorted(mixes))}"
+        raise ConfigError(f"unknown mix '{name}'", fix)
     return validate(Mix, read_yaml(mixes[name]))

@@ -21,7 +21,9 @@ from medllm.models.load import load_tokenizer, resolve_model
 
 
 def calibrate(config: CalibrateConfig) -> Manifest:
-    """A calibration set: `calibration.jsonl` with rows {id, text, source, type, tokens}, and `holdout_medical.jsonl`.
+    """A calibration set: `calibration.jsonl` and `holdout_medical.jsonl`.
+
+    Their rows are {id, text, source, type, tokens}.
 
     Raises:
         ConfigError: an unknown mix or dataset.
@@ -90,7 +92,8 @@ def _draw_holdout(
             wanted //= 2
     if config.holdout_samples:
         console.notice(
-            "calibrate: no holdout was written: the validation split has too few rows of this length"
+            "calibrate: no holdout was written: "
+            "the validation split has too few rows of this length"
         )
     return []
 

@@ -10,7 +10,8 @@ def doctor(
         bool,
         typer.Option(
             "--set-up-llama-cpp",
-            help="Build llama.cpp for this machine and keep its converter (about ten minutes, once).",
+            help="Build llama.cpp for this machine and keep its converter "
+            "(about ten minutes, once).",
         ),
     ] = False,
 ) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from medllm.recipe import Recipe
 
 
-def option(name: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002
+def option(name: str, help: str, metavar: str | None = None) -> Any:
     """A flag that may be left out; its default is stated in the help, for the recipe may set it."""
     return typer.Option(None, name, help=help, metavar=metavar, show_default=False)
 
@@ -68,7 +68,7 @@ def flags_document(prefix: str, flags: Mapping[str, Any]) -> Any:
 
     document = Document()
     for name, value in flags.items():
-        if value in (None, [], False) or name in {"config", "set_", "dry_run"}:
+        if value is None or value is False or value == [] or name in {"config", "set_", "dry_run"}:
             continue
         key = name.rstrip("_")
         plain = str(value) if isinstance(value, Path) else value

@@ -17,8 +17,8 @@ def verify(
     from medllm.artifacts.verify import verify_artifact
 
     report = verify_artifact(folder)
-    console.say(
-        f"{folder}: {report.manifest.kind} {report.manifest.identity[:16]}, {len(report.manifest.files)} files as recorded"
-    )
+    manifest = report.manifest
+    files = f"{len(manifest.files)} files as recorded"
+    console.say(f"{folder}: {manifest.kind} {manifest.identity[:16]}, {files}")
     for line in report.unchecked:
         console.say(f"  not checked: {line}")

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Location:
-    """Marks a field whose text is a place: relative to the file it stands in, and never part of an identity.
+    """Marks a field that holds a place: relative to its file, and never part of an identity.
 
-    `may_be_name` fields hold either a path or a name (a hub id, a dataset): they are a path when one exists there.
+    `may_be_name` fields hold either a path or a name (a hub id, a dataset): they are a path when
+    one exists there.
     """
 
     def __init__(self, *, may_be_name: bool) -> None:
@@ -18,7 +19,7 @@ class Location:
 
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
-"""`Field(json_schema_extra=NOT_IDENTITY)`: a field that changes how, not what (a port, `overwrite`)."""
+"""For a field's `json_schema_extra`: it changes how, not what (a port, `overwrite`)."""
 
 Place = Annotated[Path, Location(may_be_name=False)]
 Ref = Annotated[str, Location(may_be_name=True)]
@@ -55,7 +56,10 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def settings_of(config: BaseModel) -> dict[str, Any]:
-    """What the result depends on: the dumped configuration without places, which parents' identities stand for."""
+    """What the result depends on: the configuration without places, as plain data.
+
+    The identities of the parents stand for the places.
+    """
     kept: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)

@@ -1,10 +1,9 @@
 """YAML → a strict model, with errors that point at file and line, all at once."""
 
-import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from medllm.config.base import Location, location_of, models_in
-from medllm.errors import ConfigError
+from medllm.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 Key = tuple[str | int, ...]
@@ -21,7 +20,7 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written: a label such as `lora.yaml:4` or `--set`, and the folder its paths are relative to."""
+    """Where a value was written: a label (`lora.yaml:4`, `--set`), and the base of its paths."""
 
     label: str
     folder: Path
@@ -43,7 +42,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `1e-4` is a number, and only true and false are booleans (`[yes, no, maybe]` stays text)."""
+    """YAML 1.2 scalars: `1e-4` is a number; only true and false are booleans (`yes` is text)."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -106,7 +105,13 @@ def _parse(path: Path) -> Document:
         raise ConfigError(
             f"{_short(path)}: not UTF-8 text ({problem.reason})", "save the file as UTF-8"
         ) from None
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as problem:  # a character that YAML does not allow
+        reason = str(problem).splitlines()[0]
+        raise ConfigError(
+            f"{_short(path)}: not valid YAML: {reason}", "remove the character"
+        ) from None
     try:
         node = loader.get_single_node()
         document = Document(origins={(): Origin(_short(path), path.parent)})
@@ -128,11 +133,13 @@ def _parse(path: Path) -> Document:
 
 
 def _locate(node: yaml.Node | None, key: Key, path: Path, origins: dict[Key, Origin]) -> None:
-    """Note the line of every key, and refuse a key written twice (YAML would silently keep the last)."""
+    """Note the line of every key, and refuse a key written twice (YAML would keep the last)."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
-            inner = (*key, name.value)
             label = f"{_short(path)}:{name.start_mark.line + 1}"
+            if not isinstance(name, yaml.ScalarNode):
+                raise ConfigError(f"{label}: a key must be a word", "quote it, or mend the line")
+            inner = (*key, name.value)
             if inner in origins:
                 raise ConfigError(
                     f"{label}: {'.'.join(map(str, inner))}: written twice", "remove one of the two"
@@ -167,7 +174,7 @@ def merge(base: Document, over: Document) -> Document:
 
 
 def parse_assignments(assignments: Iterable[str]) -> Document:
-    """`["a.b=1e-4"]` as a document; the value is read as YAML and its paths are relative to the working folder."""
+    """`["a.b=1e-4"]` as a document; values are YAML, their paths relative to the working folder."""
     document = Document()
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -177,7 +184,7 @@ def parse_assignments(assignments: Iterable[str]) -> Document:
                 "for example --set finetune.training.learning_rate=1e-4",
             )
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+            value = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
         except yaml.YAMLError as problem:
             raise ConfigError(
                 f"--set {assignment}: the value is not valid YAML", "quote it"
@@ -192,7 +199,18 @@ def assign(dotted: str, value: Any, label: str) -> Document:
     nested: Any = value
     for part in reversed(key):
         nested = {part: nested}
-    return Document(nested, {key: Origin(label, Path.cwd())})
+    return Document(nested, dict.fromkeys(_keys_of(value, key), Origin(label, Path.cwd())))
+
+
+def _keys_of(value: Any, key: Key) -> Iterator[Key]:
+    """The key of a value and those of everything in it."""
+    yield key
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _keys_of(item, (*key, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _keys_of(item, (*key, index))
 
 
 def validate(model: type[Model], document: Document) -> Model:
@@ -213,7 +231,7 @@ def validate(model: type[Model], document: Document) -> Model:
 
 
 def _place(model: type[BaseModel], data: Any, key: Key, document: Document) -> Any:
-    """The data with every relative place made absolute, against the folder of the file that it was written in."""
+    """The data with relative places made absolute, from the folder of the file they stand in."""
     if not isinstance(data, dict):
         return data
     placed = {}
@@ -251,7 +269,7 @@ def _place_value(
 
 
 def _variant(models: list[type[BaseModel]], value: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The model of a union that has most of the keys; none has any where the mapping's keys are the user's names."""
+    """The model of a union that has most of the keys; None where the keys are the user's names."""
     best = max(
         models, key=lambda model: len(model.model_fields.keys() & value.keys()), default=None
     )
@@ -280,8 +298,7 @@ def _describe(model: type[BaseModel], document: Document, details: Any) -> str:
     label = document.origin(key).label
     if details["type"] == "extra_forbidden":
         known = _known_keys(model, key[:-1])
-        close = difflib.get_close_matches(str(key[-1]), known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        hint = did_you_mean(str(key[-1]), known).rstrip() or f"known keys: {', '.join(known)}"
         return f"{label}: {name}: unknown key; {hint}"
     if details["type"] == "missing":
         return f"{label}: {name}: is required"

@@ -10,13 +10,15 @@ def check_agreement(
     dataset: str, access: Access, agreement: str | None, accepted: Collection[str]
 ) -> None:
     """Raise DataError unless a credentialed dataset's agreement was named by the user."""
-    if access == "credentialed" and agreement and agreement not in accepted:
+    agreement = agreement or dataset
+    if access == "credentialed" and agreement not in accepted:
         raise DataError(
             f"{dataset} may be read only under the data use agreement '{agreement}'",
-            f"if you have signed it: --accept-terms {agreement}, or data_use: [{agreement}] in the recipe",
+            f"if you have signed it: --accept-terms {agreement}, "
+            f"or data_use: [{agreement}] in the recipe",
         )
 
 
-def may_show(terms: Iterable[DataTerm], show_text: bool) -> bool:
-    """Whether text under these terms may be put on a screen: open data only, unless the user asked for it."""
-    return show_text or strictest(terms) == "open"
+def may_show(terms: Iterable[DataTerm]) -> bool:
+    """Whether text under these terms may go on a screen: only that of open data."""
+    return strictest(terms) == "open"

@@ -24,8 +24,8 @@ class Message:
 class Example:
     """One training, calibration or evaluation item, whatever it came from.
 
-    `id` is "<dataset>/<source id>"; `group` (patient, PMID, note family) is never cut by a split; `target` is the
-    letter or the label where there are `choices`; `images` are paths.
+    `id` is "<dataset>/<source id>"; `group` (patient, PMID, note family) is never cut by a split;
+    `target` is the letter or the label where there are `choices`; `images` are paths.
     """
 
     id: str
@@ -76,12 +76,13 @@ def to_json(example: Example) -> dict[str, Any]:
 def open_private(path: Path) -> TextIO:
     """A new text file for writing that only its owner can read: it will hold text of data."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    return os.fdopen(descriptor, "w", encoding="utf-8")
+    # half of a surrogate pair, which UTF-8 cannot hold, becomes JSON's own escape
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace")
 
 
 def write_row(file: TextIO, row: dict[str, Any]) -> None:
     """Write one line of JSONL."""
-    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -1,10 +1,16 @@
 """Datasets on the Hugging Face hub, streamed at a pinned revision."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from medllm.config.base import Strict
 from medllm.errors import DataError
+
+
+def is_offline() -> bool:
+    """Whether the hub must not be asked (`HF_HUB_OFFLINE`, which `--offline` sets)."""
+    return os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
 
 
 class HubSource(Strict):
@@ -41,5 +47,8 @@ def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:
         )
     except (OSError, HfHubHTTPError, HTTPError, datasets.exceptions.DatasetsError) as problem:
         first = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        fix = "put the raw files into the data folder (`medllm datasets show NAME`), or check the network and your token"
+        fix = (
+            "put the raw files into the data folder (`medllm datasets show NAME`), "
+            "or check the network and your token"
+        )
         raise DataError(f"{source.id}: cannot be read from the hub: {first:.160}", fix) from problem

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import yaml
 from medllm.artifacts.places import data_dir
 from medllm.config.loader import Document, validate
 from medllm.data.access import may_show
-from medllm.data.example import Example, Rejected
+from medllm.data.example import Example
+from medllm.data.readers import kind_of
 from medllm.data.registry import (
     SPEC_FILE,
     Dataset,
     DatasetSpec,
     find_files,
+    keep_examples,
     known_specs,
     open_dataset,
 )
@@ -70,7 +73,7 @@ def sample_texts(name: str) -> Iterator[str]:
     """Three rows of an open dataset that is on this machine."""
     spec = known_specs()[name]
     dataset = Dataset(name, spec, find_files(data_dir() / name, spec))
-    if not may_show([dataset.term], show_text=False) or not (dataset.files or spec.synthetic):
+    if not may_show([dataset.term]) or not (dataset.files or spec.synthetic):
         return
     rows = (row for row in dataset.examples() if isinstance(row, Example))
     for row in islice(rows, SAMPLE_ROWS):
@@ -101,7 +104,8 @@ def add_dataset(name: str, path: Path, licence: str | None, access: str | None) 
         raise DataError(
             f"{path}: has no files like {', '.join(spec.files)}", "name the folder that holds them"
         )
-    good, reasons = _parse(Dataset(name, spec, files))
+    reasons: Counter[str] = Counter()
+    good = sum(1 for _ in keep_examples(Dataset(name, spec, files).examples(), reasons))
     if not good:
         why = (
             f": all rows are left out, most as '{reasons.most_common(1)[0][0]}'"
@@ -138,24 +142,22 @@ def _new_spec(name: str, licence: str | None, access: str | None) -> DatasetSpec
     return validate(DatasetSpec, Document(data))
 
 
-def _parse(dataset: Dataset) -> tuple[int, Counter[str]]:
-    reasons: Counter[str] = Counter()
-    good = 0
-    for row in dataset.examples():
-        if isinstance(row, Rejected):
-            reasons[row.reason] += 1
-        else:
-            good += 1
-    return good, reasons
+def _release_name(file: Path, spec: DatasetSpec) -> str:
+    """The name that a file must have to be found: its own, or that of the release of its kind."""
+    if any(fnmatch(file.name, pattern) for pattern in spec.files):
+        return file.name
+    for pattern in spec.files:
+        same_kind = kind_of(file).removesuffix("l") == kind_of(Path(pattern)).removesuffix("l")
+        if same_kind and file.name.endswith(".gz") == pattern.endswith(".gz"):
+            return pattern
+    raise DataError(f"{file}: not one of {', '.join(spec.files)}", "convert it to that kind")
 
 
 def _link(name: str, spec: DatasetSpec, files: tuple[Path, ...], *, new: bool) -> None:
     folder = data_dir() / name
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        link = folder / (
-            spec.files[0] if len(files) == 1 and "*" not in spec.files[0] else file.name
-        )
+        link = folder / (_release_name(file, spec) if len(files) == 1 else file.name)
         if link.is_symlink():
             link.unlink()
         if link.exists():

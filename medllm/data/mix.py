@@ -1,8 +1,11 @@
-"""A mix (named shares of datasets) → the texts that a quantizer looks at, and the texts held out to judge it."""
+"""A mix (named shares of datasets) → texts for a quantizer, and texts held out to judge it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from medllm.config.base import Strict
 from medllm.data.example import Example
@@ -17,7 +20,7 @@ class Mix(Strict):
 
     description: str = ""
     """What it is for."""
-    shares: dict[str, float]
+    shares: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """Share of each dataset; they need not sum to 100."""
 
 
@@ -55,7 +58,7 @@ class LengthFilter:
 
 @dataclass
 class Sampler:
-    """Draws samples of a mix, the same whatever the order of rows, and counts what it leaves out."""
+    """Draws samples of a mix, alike in any order of rows, and counts what it leaves out."""
 
     lengths: LengthFilter
     split_config: SplitConfig
@@ -76,7 +79,8 @@ class Sampler:
             if len(taken) < quota:
                 bounds = f"{self.lengths.min_tokens} to {self.lengths.max_tokens} tokens"
                 raise DataError(
-                    f"{name}: {len(taken)} of {quota} samples: too few rows of its {split} split are {bounds} long",
+                    f"{name}: {len(taken)} of {quota} samples: "
+                    f"too few rows of its {split} split are {bounds} long",
                     "lower --samples or --min-tokens, or change the mix",
                 )
             samples += taken

@@ -1,14 +1,17 @@
 """Raw files → rows (plain mappings), streamed: nothing loads a whole corpus.
 
-JSON, JSONL, CSV, TSV and Parquet; the first four also gzipped. A JSON document may be a list of rows, a mapping of
-ids to rows (PubMedQA's release), or a mapping of split names to lists.
+JSON, JSONL, CSV, TSV and Parquet; the first four also gzipped. A JSON document may be a list of
+rows, a mapping of ids to rows (PubMedQA's release), or a mapping of split names to lists.
 """
 
 import csv
 import gzip
 import json
 import sys
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -25,7 +28,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a data file.
 
     Raises:
-        DataError: missing, an unknown kind of file, damaged, or not UTF-8; names the line where there are lines.
+        DataError: missing, an unknown kind of file, damaged, or not UTF-8; names the line where
+            there are lines.
     """
     if not path.is_file():
         raise DataError(f"no such data file: {path}", "check the path")
@@ -37,12 +41,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         )
     try:
         yield from reader(path)
-    except UnicodeDecodeError as problem:
-        raise DataError(
-            f"{path}: not UTF-8 text (byte {problem.start})",
-            f"iconv -f latin1 -t utf-8 {path.name}",
-        ) from None
-    except (EOFError, gzip.BadGzipFile) as problem:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
         raise DataError(
             f"{path}: the gzip file is damaged: {problem}", "fetch or copy it again"
         ) from None
@@ -56,19 +55,34 @@ def kind_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _open(path: Path) -> BinaryIO:
-    return (
-        cast(BinaryIO, gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
-    )
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unzipped, without a byte order mark."""
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        if file.peek(len(BOM_UTF8))[: len(BOM_UTF8)] == BOM_UTF8:
+            file.read(len(BOM_UTF8))
+        yield cast(BinaryIO, file)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file with their ends."""
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError:
+                raise DataError(
+                    f"{path}:{number}: not UTF-8 text", f"iconv -f latin1 -t utf-8 {path.name}"
+                ) from None
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    with _open(path) as file:
-        for number, line in enumerate(file, 1):
+    with closing(_lines(path)) as lines:
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                row = json.loads(line)
             except json.JSONDecodeError as problem:
                 raise DataError(
                     f"{path}:{number}: not JSON ({problem.msg})", "mend or remove the line"
@@ -91,9 +105,9 @@ def _read_json(path: Path) -> Iterator[Row]:
     try:
         with _open(path) as file:
             if first == b"[":
-                yield from ijson.items(file, "item", use_float=True)
+                yield from _read_list(path, ijson.items(file, "item", use_float=True))
             else:
-                yield from _read_mapping(ijson.kvitems(file, "", use_float=True))
+                yield from _read_mapping(path, ijson.kvitems(file, "", use_float=True))
     except ijson.JSONError as problem:
         raise DataError(
             f"{path}: not valid JSON: {str(problem).splitlines()[0]}",
@@ -101,12 +115,28 @@ def _read_json(path: Path) -> Iterator[Row]:
         ) from None
 
 
-def _read_mapping(pairs: Iterator[tuple[str, Any]]) -> Iterator[Row]:
+def _read_list(path: Path, items: Iterator[Any]) -> Iterator[Row]:
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, dict):
+            raise DataError(
+                f"{path}: item {number}: a row must be a JSON object", "mend or remove the item"
+            )
+        yield item
+
+
+def _read_mapping(path: Path, pairs: Iterator[tuple[str, Any]]) -> Iterator[Row]:
+    found = False
     for key, value in pairs:
-        if isinstance(value, dict):
-            yield {KEY: key, **value}
-        elif isinstance(value, list):
-            yield from ({SPLIT: key, **row} for row in value if isinstance(row, dict))
+        rows = [{KEY: key, **value}] if isinstance(value, dict) else []
+        if isinstance(value, list):
+            rows = [{SPLIT: key, **row} for row in value if isinstance(row, dict)]
+        found = found or bool(rows)
+        yield from rows
+    if not found:
+        raise DataError(
+            f"{path}: holds no rows",
+            "a JSON document must be a list of objects, or a mapping of ids or splits to them",
+        )
 
 
 def _is_jsonl(path: Path) -> bool:
@@ -118,17 +148,14 @@ def _is_jsonl(path: Path) -> bool:
 
 def _first_character(file: BinaryIO) -> bytes:
     while character := file.read(1):
-        if not character.isspace() and character not in b"\xef\xbb\xbf":
+        if not character.isspace():
             return character
     return b""
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    with _open(path) as file:
-        lines = (
-            line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(file)
-        )
+    with closing(_lines(path)) as lines:
         reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
         try:
             for row in reader:
@@ -140,7 +167,7 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
                 yield row
         except csv.Error as problem:
             raise DataError(
-                f"{path}:{reader.line_num}: not valid CSV: {problem}",
+                f"{path}:{reader.reader.line_num}: not valid CSV: {problem}",
                 "check the quotes around this line",
             ) from None
 
@@ -156,9 +183,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
             yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as problem:
+    except (pyarrow.ArrowException, OSError) as problem:
+        reason = (str(problem).splitlines() or ["?"])[0]
         raise DataError(
-            f"{path}: not a valid Parquet file: {problem}", "fetch or copy it again"
+            f"{path}: not a valid Parquet file: {reason:.200}", "fetch or copy it again"
         ) from None
 
 

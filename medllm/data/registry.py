@@ -1,6 +1,5 @@
-"""The dataset registry: what medllm knows of each dataset, where its files lie, and its rows as Examples."""
+"""The dataset registry: what is known of each dataset, its files, and its rows as Examples."""
 
-import difflib
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.manifest import Access, DataTerm, Parent
 from medllm.artifacts.places import data_dir as default_data_dir
-from medllm.config.base import Strict
+from medllm.config.base import Place, Strict
 from medllm.config.loader import read_yaml, validate
 from medllm.data.access import check_agreement
 from medllm.data.example import Example, Rejected
-from medllm.data.hub import HubSource, read_hub
+from medllm.data.hub import HubSource, is_offline, read_hub
 from medllm.data.readers import READERS, kind_of, read_rows
 from medllm.data.shapes import examples
 from medllm.data.synthetic_radiology import generate_reports
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ConfigError, DataError, did_you_mean
 
 CATALOG = Path(__file__).parent / "catalog"
 SPEC_FILE = "dataset.yaml"
@@ -39,7 +38,7 @@ class DatasetSpec(Strict):
     """Where it lies on the Hugging Face hub."""
     files: tuple[str, ...] = ("*",)
     """Patterns of its raw release files."""
-    test_ids: str | None = None
+    test_ids: Place | None = None
     """File beside the YAML that lists the official test groups."""
     licence: str = "undeclared"
     """Licence of the data."""
@@ -87,13 +86,6 @@ class Dataset:
         )
         return Parent(kind="source", path=origin, identity=digest_text(origin))
 
-    @property
-    def where(self) -> str:
-        """Where it is read from, for people."""
-        if self.files:
-            return str(self.files[0].parent)
-        return f"hub: {self.spec.hub.id}" if self.spec.hub else "generated"
-
     def examples(self) -> Iterator[Example | Rejected]:
         """Its rows as Examples, streamed, with the reason for each row that is none."""
         if self.spec.shape == "synthetic_radiology":
@@ -115,7 +107,7 @@ def open_dataset(
         DataError: it is neither here nor reachable, or its agreement was not named.
     """
     if Path(ref).exists():
-        return _open_path(Path(ref))
+        return _open_path(Path(ref), accepted)
     folder = data_dir or default_data_dir()
     spec = known_specs(folder).get(ref)
     if spec is None:
@@ -159,31 +151,37 @@ def _read_spec(path: Path) -> DatasetSpec:
 def _read_test_ids(spec: DatasetSpec) -> frozenset[str]:
     if spec.test_ids is None:
         return frozenset()
-    return frozenset((CATALOG / spec.test_ids).read_text(encoding="utf-8").split())
+    if not spec.test_ids.is_file():
+        raise DataError(f"no such file of test ids: {spec.test_ids}", "check the dataset's YAML")
+    return frozenset(spec.test_ids.read_text(encoding="utf-8").split())
 
 
-def _open_path(path: Path) -> Dataset:
+def _open_path(path: Path, accepted: Collection[str]) -> Dataset:
     """The user's own data; private unless a `dataset.yaml` beside it declares a licence."""
     folder = path if path.is_dir() else path.parent
     declared = folder / SPEC_FILE
     spec = (
         _read_spec(declared) if declared.is_file() else DatasetSpec(title=path.stem, shape="local")
     )
+    name = path.name.split(".")[0] or path.name
+    check_agreement(name, spec.access, spec.agreement, accepted)
     files = find_files(path, spec) if path.is_dir() else (path,)
     if not files:
         raise DataError(
             f"{path}: holds no data files",
             f"put {', '.join(sorted(READERS))} files there, also .gz",
         )
-    name = path.name.split(".")[0] or path.name
     return Dataset(name, spec, files, _read_test_ids(spec))
 
 
 def _check_reachable(name: str, spec: DatasetSpec, folder: Path, offline: bool) -> None:
-    place = f"put its files ({', '.join(spec.files)}) into {folder}, or `medllm datasets add {name} PATH`"
-    if spec.hub is None:
+    place = (
+        f"put its files ({', '.join(spec.files)}) into {folder}, "
+        f"or `medllm datasets add {name} PATH`"
+    )
+    if spec.hub is None or spec.access == "credentialed":
         raise DataError(f"{name}: no files in {folder}", place)
-    if offline or os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}:
+    if offline or is_offline():
         raise DataError(f"{name}: not on this machine, and the hub is not asked (offline)", place)
     console.notice(f"{name}: no files in {folder}; reading {spec.hub.label} from the hub")
 
@@ -194,10 +192,8 @@ def _unknown(ref: str, folder: Path) -> ConfigError | DataError:
             f"no such data file or folder: {ref}",
             "check the path, or name a dataset: `medllm datasets list`",
         )
-    names = sorted(known_specs(folder))
-    close = difflib.get_close_matches(ref, names, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else "see `medllm datasets list`"
-    return ConfigError(f"unknown dataset '{ref}'", hint)
+    hint = did_you_mean(ref, sorted(known_specs(folder))).rstrip()
+    return ConfigError(f"unknown dataset '{ref}'", hint or "see `medllm datasets list`")
 
 
 def keep_examples(

@@ -1,4 +1,4 @@
-"""Sampling that depends on ids and seed, never on the order of rows, in memory that follows the sample."""
+"""Sampling by ids and seed, never by the order of rows, in memory that follows the sample."""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from medllm.data.split import rank
 
 
 def largest_remainder(shares: Mapping[str, float], total: int) -> dict[str, int]:
-    """Whole numbers in proportion to `shares` that sum to `total`: {60, 30, 10} of 512 are {307, 154, 51}."""
+    """Whole numbers that sum to `total`, by share: {60, 30, 10} of 512 are {307, 154, 51}."""
     whole = sum(Fraction(str(share)) for share in shares.values())
     exact = {name: Fraction(str(share)) * total / whole for name, share in shares.items()}
     quotas = {name: int(value) for name, value in exact.items()}
@@ -20,7 +20,7 @@ def largest_remainder(shares: Mapping[str, float], total: int) -> dict[str, int]
 
 
 def take_lowest(examples: Iterable[Example], count: int, seed: int) -> list[Example]:
-    """The `count` examples whose ids rank lowest, in that order; holds no more than `count` at a time."""
+    """The `count` examples whose ids rank lowest, in that order; never holds more than `count`."""
     lowest: list[tuple[float, int, Example]] = []
     for number, example in enumerate(examples):
         key = (-rank(example.id, seed), -number)
@@ -37,10 +37,11 @@ def take_accepted(
     count: int,
     seed: int,
 ) -> list[Example]:
-    """The first `count` examples in rank order that `accept` (a batch test, such as a length filter) lets through.
+    """The first `count` examples in rank order that `accept` lets through.
 
-    Only a pool of low ranks is held and tested; when it does not suffice, the stream is read again for a larger one.
-    An id that comes twice is taken once. Fewer than `count` come back where the stream has no more.
+    `accept` tests a batch, for example by length. Only a pool of low ranks is held and tested; when
+    it does not suffice, the stream is read again for a larger one. An id that comes twice is taken
+    once. Fewer than `count` come back where the stream has no more.
     """
     pool_size = 2 * count + 64
     while True:

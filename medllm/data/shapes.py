@@ -13,9 +13,11 @@ PUBMEDQA_DECISIONS = ("yes", "no", "maybe")
 
 
 def read_pubmedqa(dataset: str, number: int, row: Row) -> Example | Rejected:
-    """PubMedQA: the raw release (upper-case columns, PMID as key) or the hub's (lower-case, `context` nested).
+    """PubMedQA, the raw release or the hub's.
 
-    The prompt is lm-evaluation-harness's, so that training, calibration and evaluation see the same text.
+    The raw one has upper-case columns and the PMID as key, the hub's lower-case columns and a
+    nested `context`. The prompt is lm-evaluation-harness's, so that training, calibration and
+    evaluation see the same text.
     """
     raw = "QUESTION" in row
     source_id = str(row.get(KEY) or row.get("pubid") or row.get("id") or number)
@@ -44,14 +46,14 @@ def read_pubmedqa(dataset: str, number: int, row: Row) -> Example | Rejected:
 
 
 def _contexts(value: Any) -> list[str]:
-    """The paragraphs of an abstract: a list, or a mapping (hub) or list of mappings (older `datasets`) that hold it."""
+    """The paragraphs of an abstract: a list, or a mapping (hub) or mappings (older `datasets`)."""
     if isinstance(value, Mapping):
         value = value.get("contexts")
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [
             text
             for item in value
-            if (text := _text(item["contexts"] if isinstance(item, Mapping) else item))
+            if (text := _text(item.get("contexts") if isinstance(item, Mapping) else item))
         ]
     return []
 
@@ -149,7 +151,9 @@ def _first(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).replace("\x00", "").strip()
+    """A value as text that UTF-8 can hold: no NUL, no half of a surrogate pair."""
+    text = "" if value is None else str(value).replace("\x00", "").strip()
+    return text.encode("utf-8", errors="replace").decode()
 
 
 def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One split for all verbs: a group's place depends on its id alone, so whoever asks, in whatever order, agrees."""
+"""One split for all verbs: a group's place depends on its id alone, never on who asks or when."""
 
 import hashlib
 from collections.abc import Collection
@@ -12,7 +12,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class SplitConfig(Strict):
-    """How much is held out. It is a shared key, so that calibration, training and evaluation agree."""
+    """How much is held out; a shared key, so that calibration, training and evaluation agree."""
 
     validation: float = 0.1
     """Share of groups kept for validation, and for the calibration's holdout."""
@@ -29,7 +29,7 @@ def rank(text: str, seed: int) -> float:
 
 
 def split_of(example: Example, config: SplitConfig, test_ids: Collection[str] = ()) -> Split:
-    """Where an example belongs; where a dataset has official test ids, they are the test set and nothing else is."""
+    """Where an example belongs; a dataset's official test ids, if any, are its whole test set."""
     place = rank(f"{example.dataset}/{example.group}", config.seed)
     if test_ids:
         if example.group in test_ids:

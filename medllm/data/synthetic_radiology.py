@@ -111,17 +111,18 @@ class Seen:
     slots: Mapping[str, str]
 
     @property
+    def _forms(self) -> Finding | Both:
+        return self.finding.both if self.finding.both and self.side == BILATERAL else self.finding
+
+    @property
     def present(self) -> tuple[str, ...]:
         """The phrasings for the findings section."""
-        both = self.finding.both
-        return both.present if both and self.side == BILATERAL else self.finding.present
+        return self._forms.present
 
     @property
     def short(self) -> str:
         """The noun phrase for the impression and for answers, without an article."""
-        both = self.finding.both
-        short = both.short if both and self.side == BILATERAL else self.finding.short
-        return _fill(short, self.slots)
+        return _fill(self._forms.short, self.slots)
 
     @property
     def is_plural(self) -> bool:
@@ -180,9 +181,9 @@ def build_example(seed: int, number: int) -> Example:
         prompt = f"Findings: {report.findings}\nImpression:"
         return _example(f"{seed}-{number}", report, "impression", prompt, report.impression)
     is_yes = rng.random() < SHARE_OF_YES
-    report = build_report(rng, at_least=1 if is_yes else 0)
+    report = build_report(rng, at_least=int(is_yes))
     while not report.denied:  # once in some thousand rows; a "no" must be read off the text
-        report = build_report(rng, at_least=1 if is_yes else 0)
+        report = build_report(rng, at_least=int(is_yes))
     question, completion = _ask_present(rng, report) if is_yes else _ask_absent(rng, report)
     prompt = f"Findings: {report.findings}\nQuestion: {question}\nAnswer:"
     return _example(f"{seed}-{number}", report, "question", prompt, completion)
@@ -225,8 +226,7 @@ def _ask_absent(rng: Random, report: Report) -> tuple[str, str]:
 def _question(rng: Random, topic: Topic) -> str:
     finding = topic.finding
     noun = topic.phrase if finding.mass or finding.plural else f"a(n) {topic.phrase}"
-    phrasings = QUESTIONS[finding.plural] + QUESTIONS_FOR_BOTH
-    return _mend(rng.choice(phrasings).format(noun))
+    return _mend(rng.choice(QUESTIONS[finding.plural] + QUESTIONS_FOR_BOTH).format(noun))
 
 
 def build_report(rng: Random, at_least: int = 0) -> Report:
@@ -324,8 +324,7 @@ def _deny(rng: Random, section: _Section, topics: Sequence[Topic]) -> None:
     *first, last = [topic.phrase for topic in topics]
     listed = f"{', '.join(first)} or {last}" if first else last
     verbs = ["are" if topic.finding.plural else "is" for topic in topics]
-    sentence = rng.choice(NEGATIONS).format(listed, first=verbs[0], last=verbs[-1])
-    section.sentences.append(sentence)
+    section.sentences.append(rng.choice(NEGATIONS).format(listed, first=verbs[0], last=verbs[-1]))
     section.denied.extend(topics)
 
 
@@ -366,9 +365,8 @@ def _draw(rng: Random, template: str) -> str:
     def draw_number(match: re.Match[str]) -> str:
         low, high = match.groups()
         decimals = len(low.partition(".")[2])
-        scale = 10**decimals
-        value = rng.randint(round(float(low) * scale), round(float(high) * scale))
-        return f"{value / scale:.{decimals}f}"
+        low_int, high_int = (round(float(bound) * 10**decimals) for bound in (low, high))
+        return f"{rng.randint(low_int, high_int) / 10**decimals:.{decimals}f}"
 
     template = re.sub(r"\{(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)\}", draw_number, template)
     alternatives = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)\}")
@@ -390,5 +388,4 @@ def _mend(sentence: str) -> str:
     """The sentence with the right articles and, unless it is an answer, a capital letter."""
     sentence = re.sub(r"\b([Aa])\(n\) (?=[aeiouAEIOU]|8|1[18]\b(?!\.)|L\d)", r"\1n ", sentence)
     sentence = re.sub(r"\b([Aa])\(n\) ", r"\1 ", sentence)
-    is_answer = sentence.startswith(("yes.", "no."))
-    return sentence if is_answer else sentence[:1].upper() + sentence[1:]
+    return sentence if sentence.startswith(("yes.", "no.")) else sentence[:1].upper() + sentence[1:]

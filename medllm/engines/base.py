@@ -17,11 +17,14 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The log-likelihood of a continuation in nats, its number of tokens, and whether greedy decoding would write it."""
+    """The likelihood of a continuation."""
 
     logprob: float
+    """Log-likelihood, in nats."""
     tokens: int
+    """Tokens of the continuation."""
     greedy: bool
+    """Whether greedy decoding would write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +67,22 @@ class Engine(Protocol):
         """The text of the end-of-text token."""
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The messages as the model expects them, by default ending where its answer begins; BOS included, as text."""
+        """The messages as the model expects them, as text with BOS.
+
+        By default it ends where the model's answer begins.
+        """
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text, special tokens in it recognised; `add_special_tokens` puts BOS first where the model has one."""
+        """Token ids of a text, special tokens in it recognised.
+
+        `add_special_tokens` puts BOS first where the model has one.
+        """
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation after its context, in the order asked."""
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """The answer, piece by piece, until the model ends it, a stop string appears or `max_tokens` is reached."""
+        """The answer, piece by piece, until the model, a stop string or `max_tokens` ends it."""
 
     def close(self) -> None:
         """Free the model's memory."""

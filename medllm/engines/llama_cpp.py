@@ -24,6 +24,7 @@ from medllm.engines.llama_native import (
     sampler_chain,
 )
 from medllm.errors import ArtifactError, DataError, SetupError
+from medllm.models.hardware import count_cpus
 
 DEFAULT_N_CTX = 4096  # the cache for a modern training context (131,072 tokens) would fill memory
 
@@ -40,16 +41,13 @@ class LlamaCppEngine:
 
     name = "llama_cpp"
 
-    def __init__(
-        self, path: Path, *, n_ctx: int | None = None, n_threads: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, n_ctx: int | None = None) -> None:
         """Load the model.
 
         Args:
             path: A .gguf file.
             n_ctx: The most tokens of prompt and answer together; by default what the model was
                 trained with, but not more than 4096.
-            n_threads: By default one per CPU.
 
         Raises:
             ArtifactError: the file is missing, or is no GGUF that llama.cpp can load.
@@ -62,7 +60,7 @@ class LlamaCppEngine:
         self._n_vocab = int(self._llama.llama_vocab_n_tokens(self._vocab))
         trained = int(self._llama.llama_model_n_ctx_train(self._model))
         self._n_ctx = n_ctx or min(trained, DEFAULT_N_CTX)
-        self._context = self._create_context(n_threads or os.cpu_count() or 1)
+        self._context = self._create_context()
         self._memory = self._llama.llama_get_memory(self._context)
         self._batch = Batch(self._llama)
         self._evaluated: list[int] = []  # the tokens whose keys and values are in the cache
@@ -170,11 +168,11 @@ class LlamaCppEngine:
             raise ArtifactError(message, "make it again: medllm quantize --format gguf")
         return model
 
-    def _create_context(self, n_threads: int) -> Any:
+    def _create_context(self) -> Any:
         parameters = self._llama.llama_context_default_params()
         parameters.n_ctx = self._n_ctx
         parameters.n_batch = parameters.n_ubatch = BATCH_TOKENS
-        parameters.n_threads = parameters.n_threads_batch = n_threads
+        parameters.n_threads = parameters.n_threads_batch = count_cpus()
         self._log.clear()
         with console.quiet():
             context = self._llama.llama_init_from_model(self._model, parameters)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_TOKENS = 4096
-"""Tokens of one scoring batch, padding included: keeps the logits of small vocabularies in cache and memory flat."""
+"""Tokens of one scoring batch, padding included: logits stay in cache, and memory stays flat."""
 
 
 class TransformersEngine(TokenizerTemplate):
@@ -60,7 +60,7 @@ class TransformersEngine(TokenizerTemplate):
         return [scores.get(index, Score(0.0, 0, True)) for index in range(len(requests))]
 
     def _row(self, request: ScoreRequest) -> tuple[int, ...]:
-        """What the model is given: all but the last token, cut on the left to fit, as lm-eval does."""
+        """What the model is given: all but the last token, cut on the left as lm-eval does."""
         return (*request.context, *request.continuation[:-1])[-self.context_length :]
 
     def _score_shared(
@@ -114,8 +114,8 @@ class TransformersEngine(TokenizerTemplate):
         import torch
         from transformers import TextIteratorStreamer
 
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
-        ids = torch.tensor([list(prompt)], device=self.model.device)
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        ids = self._tensor(prompt)
         counter = _Counter()
         arguments: dict[str, Any] = {
             "input_ids": ids,
@@ -209,7 +209,7 @@ def _batches(rows: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]
 
 
 def _score(continuation: tuple[int, ...], logits: "torch.Tensor") -> Score:
-    """The score of a continuation from the logits of its row; log-softmax of just the positions needed, in float32."""
+    """The score of a continuation from its row's logits: float32, only the positions needed."""
     import torch
 
     kept = logits[-len(continuation) :].float()

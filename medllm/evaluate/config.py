@@ -10,7 +10,10 @@ class EvaluateConfig(DataConfig):
     """What to evaluate, and on what."""
 
     models: tuple[Ref, ...] = ()
-    """Models, adapters, GPTQ folders or .gguf files; under a recipe: the base, the merged and every quantized one."""
+    """Models, adapters, GPTQ folders or .gguf files.
+
+    By default, under a recipe: the base, the merged and every quantized one.
+    """
     tasks: tuple[str, ...] = ("answers",)
     """Names of tasks."""
     task_dir: Place | None = None
@@ -20,7 +23,7 @@ class EvaluateConfig(DataConfig):
     limit: int | None = Field(default=None, gt=0)
     """At most so many items of each task, drawn by seed."""
     apply_chat_template: bool = False
-    """Whether choices are asked for through the chat template; lm-evaluation-harness does not by default."""
+    """Ask for choices through the chat template; lm-evaluation-harness does not by default."""
     n_ctx: int | None = Field(default=None, ge=64)
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     split: SplitConfig = SplitConfig()

@@ -1,14 +1,14 @@
 """Records → scores, and scores → a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medllm.measures.intervals import estimate_proportion, estimate_ratio, macro_f1, majority_share
 
 
 def summarize_choices(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Accuracy with its 95 % interval, macro-F1, and what always answering the most frequent label would score."""
+    """Accuracy with its 95 % interval, macro-F1, and the accuracy of the most frequent label."""
     targets = [record["target"] for record in records]
     answers = [record["answer"] for record in records]
     hits = sum(target == answer for target, answer in zip(targets, answers, strict=True))
@@ -39,30 +39,43 @@ def summarize_answers(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table_of(scores: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table: a row a model, the tasks side by side."""
+    """Columns and rows of a table: a row a model, the tasks side by side.
+
+    Where there are choices, a last row says what always giving the most frequent label scores.
+    """
     tasks = {row["task"]: row for row in scores}
     columns = ["model", "MB"]
     for name, row in tasks.items():
-        columns.append(_heading(name, row))
-    cells: dict[str, dict[str, dict[str, Any]]] = {}
+        columns += _headings(name, row)
+    by_model: dict[str, dict[str, dict[str, Any]]] = {}
     for row in scores:
-        cells.setdefault(row["model"], {})[row["task"]] = row
+        by_model.setdefault(row["model"], {})[row["task"]] = row
     rows = []
-    for model, by_task in cells.items():
-        size = next(iter(by_task.values()))["bytes"]
+    for model, cells in by_model.items():
+        size = next(iter(cells.values()))["bytes"]
         line = [model, f"{size / 1e6:.1f}" if size else "?"]
-        rows.append([*line, *(_cell(by_task[name]) if name in by_task else "" for name in tasks)])
+        rows.append([*line, *(text for name in tasks for text in _cells(cells[name]))])
+    if any(row["kind"] == "choices" for row in tasks.values()):
+        rows.append(["most frequent label", "", *_majority(tasks.values())])
     return columns, rows
 
 
-def _heading(name: str, row: dict[str, Any]) -> str:
+def _headings(name: str, row: dict[str, Any]) -> list[str]:
     if row["kind"] == "choices":
-        return f"{name}: accuracy, 95 % interval, F1 (majority {row['majority']:.1%}, n = {row['items']})"
-    return f"{name}: perplexity, 95 % interval (n = {row['items']})"
+        return [f"{name} accuracy", f"95 % (n = {row['items']})", "F1"]
+    return [f"{name} perplexity", f"95 % (n = {row['items']})"]
 
 
-def _cell(row: dict[str, Any]) -> str:
+def _cells(row: dict[str, Any]) -> list[str]:
     if row["kind"] == "choices":
-        interval = f"{row['accuracy_low']:.1%}–{row['accuracy_high']:.1%}"
-        return f"{row['accuracy']:.1%}  {interval}  {row['macro_f1']:.2f}"
-    return f"{row['perplexity']:.2f}  {row['perplexity_low']:.2f}–{row['perplexity_high']:.2f}"
+        interval = f"{100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f}"
+        return [f"{row['accuracy']:.1%}", interval, f"{row['macro_f1']:.2f}"]
+    interval = f"{row['perplexity_low']:.2f}–{row['perplexity_high']:.2f}"
+    return [f"{row['perplexity']:.2f}", interval]
+
+
+def _majority(tasks: Iterable[dict[str, Any]]) -> list[str]:
+    cells = []
+    for row in tasks:
+        cells += [f"{row['majority']:.1%}", "", ""] if row["kind"] == "choices" else ["", ""]
+    return cells

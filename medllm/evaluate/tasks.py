@@ -1,6 +1,5 @@
 """Tasks: a dataset, how it is asked, and the items of its test split."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from medllm.data.example import Example, read_examples
 from medllm.data.registry import Dataset, keep_examples, open_dataset
 from medllm.data.sample import take_lowest
 from medllm.data.split import split_of
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ConfigError, DataError, did_you_mean
 from medllm.evaluate.config import EvaluateConfig
 
 SHIPPED = Path(__file__).parent / "tasks"
@@ -25,7 +24,7 @@ class TaskSpec(Strict):
     description: str = ""
     """What it measures."""
     kind: Literal["choices", "answers"]
-    """`choices`: the likeliest choice after the prompt. `answers`: the perplexity of whole answers."""
+    """`choices`: the likeliest one after the prompt; `answers`: the perplexity of whole answers."""
     dataset: str | None = None
     """Dataset of the registry; without one, the test split of the prepared data."""
 
@@ -58,7 +57,7 @@ class Task:
         )
 
     def items(self) -> list[Example]:
-        """The items of the test split, up to the limit; those with choices where the task asks for choices.
+        """The items of the test split, up to the limit; for choices, those that have some.
 
         Raises:
             DataError: there is none.
@@ -102,7 +101,6 @@ def open_tasks(config: EvaluateConfig) -> list[Task]:
 def _find(name: str, folder: Path | None) -> TaskSpec:
     tasks = list_tasks(folder)
     if name not in tasks:
-        close = difflib.get_close_matches(name, tasks, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"unknown task '{name}'", f"{hint}known: {', '.join(sorted(tasks))}")
+        fix = f"{did_you_mean(name, tasks)}known: {', '.join(sorted(tasks))}"
+        raise ConfigError(f"unknown task '{name}'", fix)
     return validate(TaskSpec, read_yaml(tasks[name]))

@@ -1,6 +1,5 @@
 """The evaluate verb."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -23,7 +22,9 @@ from medllm.models.load import ModelRef, resolve_model
 
 
 def evaluate(config: EvaluateConfig) -> Manifest:
-    """Scores of every model on every task: in the manifest's results, and one record an item in `<model>/<task>.jsonl`.
+    """Scores of every model on every task, in the manifest's results.
+
+    Each item has a record in `<model>/<task>.jsonl`.
 
     Raises:
         ConfigError: no model is named, or an unknown task.
@@ -51,10 +52,10 @@ def evaluate(config: EvaluateConfig) -> Manifest:
 def _evaluate(
     config: EvaluateConfig, models: list[ModelRef], tasks: list[Task], folder: Path
 ) -> Outcome:
-    items = {task.name: task.items() for task in tasks}
+    items = {task: task.items() for task in tasks}
     rows = []
     for label, model in zip(label_models(models), models, strict=True):
-        rows += _evaluate_model(config, label, model, tasks, items, folder)
+        rows += _evaluate_model(config, label, model, items, folder)
     return Outcome(Counts(examples=sum(map(len, items.values()))), {"scores": rows}, pick_device())
 
 
@@ -62,27 +63,25 @@ def _evaluate_model(
     config: EvaluateConfig,
     label: str,
     model: ModelRef,
-    tasks: list[Task],
-    items: dict[str, list[Example]],
+    items: dict[Task, list[Example]],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """The scores of one model; tasks whose records are there already, from an interrupted run, are not run again."""
+    """The scores of one model; what an interrupted run left whole is not run again."""
     engine: Engine | None = None
     rows = []
-    for task in tasks:
+    for task, examples in items.items():
         path = folder / label / f"{task.name}.jsonl"
         if not path.is_file():
             engine = engine or open_model(model, n_ctx=config.n_ctx)
             _write_records(
-                path,
-                _run(engine, task, items[task.name], config, f"evaluate: {label}, {task.name}"),
+                path, _run(engine, task, examples, config, f"evaluate: {label}, {task.name}")
             )
         summary = _summarize(task, list(read_jsonl(path)))
         rows.append(
             {
                 "model": label,
                 "identity": model.parent.identity,
-                "bytes": _weight_bytes(model),
+                "bytes": model.weight_bytes,
                 **summary,
             }
         )
@@ -134,17 +133,3 @@ def _label(model: ModelRef) -> str:
         if model.path and model.is_gguf
         else model.ref.rstrip("/").rpartition("/")[2]
     ) or model.ref
-
-
-def _weight_bytes(model: ModelRef) -> int | None:
-    if model.path is None:
-        return None
-    if model.is_gguf:
-        return model.path.stat().st_size
-    return sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
-
-
-def read_scores(manifest: Manifest) -> list[dict[str, Any]]:
-    """The scores of an evaluation, one row a model and task."""
-    rows: list[dict[str, Any]] = json.loads(json.dumps(manifest.results["scores"]))
-    return rows

@@ -38,7 +38,8 @@ def show_steps() -> "TrainerCallback":
             )
             loss = float(logs["loss"])
             console.notice(
-                f"finetune: step {state.global_step} of {state.max_steps}, loss {loss:.3f}, {left:.0f} s left"
+                f"finetune: step {state.global_step} of {state.max_steps}, "
+                f"loss {loss:.3f}, {left:.0f} s left"
             )
 
     return ShowSteps()

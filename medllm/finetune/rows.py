@@ -1,9 +1,9 @@
-"""Examples → token ids and labels: loss on the answer alone, its end included, padding never learnt."""
+"""Examples → token ids and labels: loss on the answer and its end alone, never on padding."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medllm.data.example import read_examples
 from medllm.models.chat import Template, encode_rendered, render_example
@@ -29,7 +29,10 @@ class RowCounts:
 def build_rows(
     path: Path, template: Template, max_length: int, counts: RowCounts
 ) -> Iterator[dict[str, list[int]]]:
-    """Rows {input_ids, labels}; a prompt that is too long loses its middle, an answer that alone is too long is left out."""
+    """Rows {input_ids, labels} of at most `max_length` tokens.
+
+    A prompt that is too long loses its middle; an answer that alone is too long is left out.
+    """
     for example in read_examples(path):
         prompt, completion = encode_rendered(template, render_example(template, example))
         if len(completion) > max_length:
@@ -57,9 +60,6 @@ def load_rows(path: Path, template: Template, max_length: int) -> "tuple[Dataset
     from datasets import Dataset, Features, List, Value
 
     counts = RowCounts()
-
-    def generate() -> Iterator[dict[str, Any]]:
-        yield from build_rows(path, template, max_length, counts)
-
+    rows = list(build_rows(path, template, max_length, counts))
     features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-    return Dataset.from_list(list(generate()), features=features), counts
+    return Dataset.from_list(rows, features=features), counts

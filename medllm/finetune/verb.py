@@ -117,9 +117,7 @@ def _trainer_arguments(config: FinetuneConfig, folder: Path, device: str) -> "SF
     Raises:
         ConfigError: `extra` holds a name that the trainer does not know, or a value it refuses.
     """
-    with (
-        console.quiet()
-    ):  # trl and peft import gptqmodel where it is installed, which prints a banner
+    with console.quiet():  # trl and peft import gptqmodel if it is installed: it prints a banner
         from trl import SFTConfig
 
     training = config.training.model_dump(exclude={"extra"})
@@ -216,8 +214,7 @@ def _save(trainer: "SFTTrainer", model: ModelRef, folder: Path) -> None:
         model.ref if model.path is None else model.location
     )
     adapter.save_pretrained(folder)
-    (folder / "README.md").unlink(
-        missing_ok=True
-    )  # PEFT's own card; medllm writes one with the data terms
+    # PEFT's own card; medllm writes one with the data terms
+    (folder / "README.md").unlink(missing_ok=True)
     save_tokenizer(model, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -20,7 +20,9 @@ from medllm.models.load import ModelRef, resolve_model
 
 
 def generate(config: GenerateConfig) -> Manifest:
-    """Answers to a file of prompts: `generations.jsonl` with rows {id, answer, finish_reason}; goes on where it stopped.
+    """Answers to a file of prompts: `generations.jsonl` with rows {id, answer, finish_reason}.
+
+    An interrupted run goes on where it stopped.
 
     Raises:
         ConfigError: no input is named.

@@ -24,14 +24,12 @@ def estimate_proportion(successes: int, total: int) -> Estimate:
     return Estimate(successes / total, float(interval.low), float(interval.high))
 
 
-def estimate_ratio(
-    numerators: Sequence[float], denominators: Sequence[int], seed: int = 0
-) -> Estimate:
-    """Sum over sum (such as nats per token), with a percentile bootstrap interval over the pairs (documents)."""
+def estimate_ratio(numerators: Sequence[float], denominators: Sequence[int]) -> Estimate:
+    """Sum over sum (as nats per token), with a percentile bootstrap interval over the documents."""
     import numpy
 
     top, bottom = numpy.asarray(numerators, dtype=float), numpy.asarray(denominators, dtype=float)
-    draws = numpy.random.default_rng(seed).integers(0, len(top), size=(2000, len(top)))
+    draws = numpy.random.default_rng(0).integers(0, len(top), size=(2000, len(top)))
     ratios = top[draws].sum(axis=1) / bottom[draws].sum(axis=1)
     low, high = numpy.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(float(top.sum() / bottom.sum()), float(low), float(high))

@@ -34,9 +34,10 @@ class AnswerResult:
 def score_choices(
     engine: Engine, examples: Sequence[Example], *, chat: bool, what: str
 ) -> list[ChoiceResult]:
-    """The likeliest choice of each example after its prompt: " " + choice, as lm-evaluation-harness does it.
+    """The likeliest choice of each example after its prompt.
 
-    `chat` puts the prompt through the chat template; then the choice follows without the space.
+    A choice is scored as " " + choice, as lm-evaluation-harness does it. `chat` puts the prompt
+    through the chat template; then the choice follows without the space.
     """
     results: list[ChoiceResult] = []
     with console.progress(what, len(examples)) as advance:

@@ -30,15 +30,16 @@ PROBES = (
 )
 """Texts whose logits are compared."""
 LOW_PRECISION_SHARE = 0.05
-"""In bf16 and fp16: the mean difference allowed, as a share of the mean difference between merged model and base."""
+"""In bf16 and fp16: the mean difference allowed, as a share of that between merged and base."""
 
 
 def merge(config: MergeConfig) -> Manifest:
-    """A model that plain transformers loads, whose logits were compared with base + adapter and with the base.
+    """A model that plain transformers loads, checked against base + adapter and against the base.
 
     Raises:
         ConfigError: no adapter is named.
-        ArtifactError: the adapter belongs to another base, or the merged model does not compute what it should.
+        ArtifactError: the adapter belongs to another base, or the merged model computes another
+            thing than it should.
     """
     if config.adapter is None:
         raise ConfigError(
@@ -64,7 +65,7 @@ def _merge(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path)
     tuned = load_adapter(adapter, base, dtype=config.dtype)
     expected = _logits(tuned, tokenizer)
     console.notice("merge: folding the adapter into its base")
-    merged = tuned.merge_and_unload()  # type: ignore[operator]
+    merged = tuned.merge_and_unload()
     merged.save_pretrained(folder)
     save_tokenizer(adapter, folder)
     del tuned, merged
@@ -102,7 +103,7 @@ def _compare(
 
 
 def _check(results: dict[str, Any], config: MergeConfig, dtype: str) -> None:
-    """Raise ArtifactError unless the merged model computes what base + adapter does, and not what the base does."""
+    """Raise ArtifactError unless the merged model computes as base + adapter, not as the base."""
     if dtype == "float32":
         wrong = results["max_difference"] > config.max_difference
     else:
@@ -111,8 +112,10 @@ def _check(results: dict[str, Any], config: MergeConfig, dtype: str) -> None:
         )
     if wrong:
         raise ArtifactError(
-            f"the merged model differs from base + adapter: logits by up to {results['max_difference']:.2g}",
-            "merge with --set merge.dtype=float32; if it persists, report the adapter's configuration",
+            "the merged model differs from base + adapter: "
+            f"logits by up to {results['max_difference']:.2g}",
+            "merge with --set merge.dtype=float32; "
+            "if it persists, report the adapter's configuration",
         )
     if results["mean_difference_from_base"] == 0:
         raise ArtifactError(

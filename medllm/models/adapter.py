@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
+from medllm.artifacts.manifest import Parent
 from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef, load_causal_lm, resolve_model
@@ -28,25 +29,29 @@ def adapter_config(adapter: ModelRef) -> dict[str, Any]:
 
 
 def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
-    """The base of an adapter: the one named, else the one in its configuration; checked against its manifest.
+    """The base of an adapter: the one named, else the one in its configuration.
+
+    It is checked against the adapter's manifest, where there is one.
 
     Raises:
         ArtifactError: the base is not the one that the adapter was trained on.
     """
-    base = resolve_model(
-        model or adapter_config(adapter)["base_model_name_or_path"], role="base model"
-    )
-    trained_on = (
-        [p for p in adapter.manifest.parents if p.kind in {"model", "hub", "foreign"}]
-        if adapter.manifest
-        else []
-    )
-    if trained_on and base.parent.identity not in {parent.identity for parent in trained_on}:
+    trained_on = _recorded_base(adapter)
+    recorded = trained_on.path if trained_on else adapter_config(adapter)["base_model_name_or_path"]
+    base = resolve_model(model or recorded, role="base model")
+    if trained_on and base.parent.identity != trained_on.identity:
         raise ArtifactError(
-            f"{base.location} is not the base that {adapter.location} was trained on ({trained_on[0].path})",
-            f"use --model {trained_on[0].path}",
+            f"{base.location} is not the base that {adapter.location} was trained on "
+            f"({trained_on.path})",
+            f"use --model {trained_on.path}",
         )
     return base
+
+
+def _recorded_base(adapter: ModelRef) -> Parent | None:
+    """The base in the adapter's manifest: its first parent."""
+    parents = adapter.manifest.parents if adapter.manifest else ()
+    return parents[0] if parents else None
 
 
 def load_adapter(
@@ -70,4 +75,4 @@ def load_adapter(
             f"{adapter.location}: does not fit its base: {reason:.200}",
             "name the base it was trained on with --model",
         ) from problem
-    return wrapped.eval()  # type: ignore[return-value]
+    return wrapped.eval()

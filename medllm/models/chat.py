@@ -1,4 +1,7 @@
-"""Examples → the exact text and token ids a model meets, the same in calibration, training, evaluation and serving."""
+"""Examples → the exact text and token ids that a model meets.
+
+They are the same in calibration, training, evaluation and serving.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Template(Protocol):
-    """What rendering needs: engines are templates, and so is a tokenizer in a `TokenizerTemplate`."""
+    """What rendering needs: an engine is a template, and so is a `TokenizerTemplate`."""
 
     @property
     def has_chat_template(self) -> bool:
@@ -75,7 +78,7 @@ class Rendered:
 
 
 def render_example(template: Template, example: Example) -> Rendered:
-    """The example through the chat template where there is one, else plain with the end-of-text token."""
+    """The example through the chat template if there is one, else plain with the end-of-text."""
     if template.has_chat_template and example.prompt:
         prompt = template.render(example.prompt)
         turns = (*example.prompt, Message("assistant", example.completion))
@@ -88,7 +91,7 @@ def render_example(template: Template, example: Example) -> Rendered:
 
 
 def encode_rendered(template: Template, rendered: Rendered) -> tuple[list[int], list[int]]:
-    """Token ids of prompt and completion, cut where generation will begin, so that the ids agree at inference."""
+    """Token ids of prompt and completion, cut where generation begins, as they are at inference."""
     prompt = template.encode(rendered.prompt, add_special_tokens=rendered.add_special_tokens)
     return prompt, template.encode(rendered.completion, add_special_tokens=False)
 

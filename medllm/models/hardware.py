@@ -7,7 +7,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def pick_device() -> str:
-    """ "cuda", "mps" or "cpu"."""
+    """The device to compute on: "cuda", "mps" or "cpu"."""
     import torch
 
     if torch.cuda.is_available():
@@ -16,7 +16,7 @@ def pick_device() -> str:
 
 
 def pick_dtype(wanted: Dtype, device: str) -> str:
-    """The name of the torch dtype: what was asked for, else float32 on CPU and bfloat16 (or float16) on a GPU."""
+    """The torch dtype: as asked, else float32 on CPU and bfloat16 (or float16) on a GPU."""
     import torch
 
     if wanted != "auto":

@@ -1,7 +1,6 @@
-"""A REF → the model it names: a directory, an adapter with its base, a .gguf file, the built-in tiny model, a hub id."""
+"""A REF → the model it names: a folder, an adapter, a .gguf file, the built-in one, a hub id."""
 
 import json
-import os
 import shutil
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
+from medllm.data.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.hardware import Dtype, pick_device, pick_dtype
 
@@ -50,6 +50,14 @@ class ModelRef:
         return self.path is not None and (self.path / "adapter_config.json").is_file()
 
     @property
+    def weight_bytes(self) -> int | None:
+        """The size of its weights; None where it is not on this machine as a path."""
+        if self.path is None:
+            return None
+        files = [self.path] if self.is_gguf else self.path.glob("*.safetensors")
+        return sum(file.stat().st_size for file in files)
+
+    @property
     def data_terms(self) -> tuple[DataTerm, ...]:
         """The terms that follow everything made from it."""
         return self.manifest.data_terms if self.manifest else ()
@@ -84,14 +92,13 @@ def resolve_model(
     if not path.exists():
         return _hub_model(ref, role)
     found = open_input(_gguf_in(path), kinds, role)
-    ref_path = found.path
-    _check_is_model(ref_path, role)
+    _check_is_model(found.path, role)
     base = (
         found.manifest.base_model
         if found.manifest and found.manifest.base_model
         else BaseModelRef(id=str(path))
     )
-    return ModelRef(ref, ref_path, found.manifest, found.parent, base)
+    return ModelRef(ref, found.path, found.manifest, found.parent, base)
 
 
 def _gguf_in(path: Path) -> Path:
@@ -152,7 +159,9 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
 def load_causal_lm(
     location: str, *, dtype: Dtype = "auto", device: str | None = None
 ) -> "PreTrainedModel":
-    """The model of a folder or hub id, in evaluation mode; only safetensors are read and no remote code runs.
+    """The model of a folder or hub id, in evaluation mode.
+
+    Only safetensors are read, and no remote code runs.
 
     Raises:
         ArtifactError: it cannot be loaded; says why.
@@ -172,7 +181,7 @@ def load_causal_lm(
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as problem:
         raise _cannot_load("model", location, problem) from problem
-    return model.to(device).eval()  # type: ignore[arg-type, no-any-return]
+    return model.to(device).eval()
 
 
 def _loading(location: str) -> AbstractContextManager[None]:
@@ -195,7 +204,7 @@ def _cannot_load(what: str, location: str, problem: Exception) -> ArtifactError:
         if Path(location).exists()
         else "check the name; offline, name a local folder"
     )
-    if os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"} and not Path(location).exists():
+    if is_offline() and not Path(location).exists():
         reason = "it is not on this machine, and the hub is not asked (offline)"
     return ArtifactError(f"{what} of {location}: cannot be loaded: {reason:.200}", fix)
 
@@ -213,8 +222,8 @@ TOKENIZER_FILES = (
 def save_tokenizer(source: ModelRef, folder: Path) -> None:
     """Put the tokenizer of `source` into `folder`, byte for byte.
 
-    transformers 5 writes no `tokenizer.model` for SentencePiece tokenizers, which llama.cpp's converter needs: so the
-    files are copied, from the folder or from the hub's cache.
+    transformers 5 writes no `tokenizer.model` for SentencePiece tokenizers, which llama.cpp's
+    converter needs: so the files are copied, from the folder or from the hub's cache.
     """
     load_tokenizer(source.location).save_pretrained(folder)
     origin = source.path or _cached_folder(source.ref)

@@ -42,7 +42,7 @@ REPORT_SEED = "tiny"  # not a number, so that no user's seed draws the same repo
 REPORTS = 1100
 CORPUS_REPEATS = 2
 SEED = 0
-STEPS = 440
+STEPS = 320
 BATCH_SIZE = 2  # small, because updates count for more than tokens in so short a training
 WINDOW = 256
 LEARNING_RATE = 2e-3
@@ -138,7 +138,9 @@ def _train(windows: "Tensor") -> "LlamaForCausalLM":
 
 def _new_model() -> "LlamaForCausalLM":
     import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    with console.quiet():  # torchao, which gptqmodel brings, complains at import
+        from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     ends = [EOS, END]
     config = LlamaConfig(

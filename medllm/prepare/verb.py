@@ -31,10 +31,11 @@ from medllm.prepare.config import PrepareConfig
 
 
 def prepare(config: PrepareConfig) -> Manifest:
-    """A dataset: `train.jsonl`, `validation.jsonl`, `test.jsonl` of Examples, and `rejected.jsonl` with the reasons.
+    """A dataset: `train.jsonl`, `validation.jsonl` and `test.jsonl` of Examples.
 
-    No group is in two splits. Exact duplicates leave the training file, and so does what also stands in a held-out
-    file; the held-out files stay as they are.
+    `rejected.jsonl` says what was left out, and why. No group is in two splits. Exact duplicates
+    leave the training file, and so does what also stands in a held-out file; the held-out files
+    stay as they are.
 
     Raises:
         ConfigError: no dataset is named, or one is unknown.
@@ -111,7 +112,7 @@ def _with_system(example: Example, system: str | None) -> Example:
 def _capped(
     placed: Iterator[tuple[Split, Example]], config: PrepareConfig
 ) -> Iterator[tuple[Split, Example]]:
-    """The examples of each split that rank lowest, so that a cap draws alike whatever the order of rows."""
+    """The examples of each split that rank lowest: the same draw whatever the order of rows."""
     lowest: dict[Split, list[tuple[float, str, Example]]] = {split: [] for split in SPLITS}
     for split, example in placed:
         item = (-rank(example.id, config.seed), example.id, example)
@@ -142,7 +143,10 @@ def _write_splits(folder: Path, placed: Iterator[tuple[Split, Example]]) -> None
 
 
 def _finish(folder: Path, split: Split, rejected: list[Rejected]) -> int:
-    """The number of rows of a split; the training file is rewritten without what it or a held-out file holds already."""
+    """The number of rows of a split.
+
+    The training file is rewritten without what it or a held-out file holds already.
+    """
     path = folder / f"{split}.jsonl"
     if split != "train":
         return sum(1 for _ in read_jsonl(path))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medllm.config.base import Place, Ref, Strict, VerbConfig
 
@@ -57,3 +57,12 @@ class QuantizeConfig(VerbConfig):
     """A folder that `medllm calibrate` wrote."""
     formats: tuple[Format, ...] = (GptqFormat(),)
     """The formats, one folder each."""
+
+    @field_validator("formats")
+    @classmethod
+    def _check_folders(cls, formats: tuple[Format, ...]) -> tuple[Format, ...]:
+        folders = [choice.folder for choice in formats]
+        twice = next((name for name in folders if folders.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"two formats would be written to {twice}; quantize one at a time")
+        return formats

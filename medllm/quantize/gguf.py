@@ -1,7 +1,6 @@
 """GGUF files: llama.cpp's own converter, its own quantizer, and a look at what they wrote."""
 
 import ctypes
-import difflib
 import json
 import os
 import re
@@ -15,7 +14,8 @@ from typing import Any
 
 from medllm import console
 from medllm.engines.llama_native import load_llama_cpp
-from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.errors import ArtifactError, ConfigError, SetupError, did_you_mean
+from medllm.models.hardware import count_cpus
 from medllm.models.llama_cpp_setup import converter_script
 
 QUANTIZATION_TYPES: dict[str, int] = {
@@ -69,22 +69,20 @@ def check_type(name: str) -> None:
     """
     if name in QUANTIZATION_TYPES:
         return
-    close = difflib.get_close_matches(name.upper(), QUANTIZATION_TYPES, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    hint = did_you_mean(name.upper(), QUANTIZATION_TYPES)
     known = ", ".join(QUANTIZATION_TYPES)
     raise ConfigError(f"unknown GGUF type '{name}'", f"{hint}known types: {known}")
 
 
-def convert_to_f16(model_dir: Path, target: Path, *, trust_remote_code: bool = False) -> None:
+def convert_to_f16(model_dir: Path, target: Path) -> None:
     """Write the model in a Hugging Face folder as a GGUF file of 16-bit floats.
 
     Raises:
         ArtifactError: llama.cpp does not know the architecture or the tokenizer, or the model
-            brings Python code that is not trusted.
+            brings Python code.
         SetupError: the converter is not set up, lacks a module, or was killed for its memory.
     """
-    if not trust_remote_code:
-        _check_no_remote_code(model_dir)
+    _check_no_remote_code(model_dir)
     script = converter_script()
     with _written_at_once(target) as partial:
         command = [sys.executable, str(script), str(model_dir), "--outtype", "f16"]
@@ -115,7 +113,7 @@ def quantize_file(source: Path, target: Path, type_name: str) -> None:
     llama, log = load_llama_cpp()
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype = QUANTIZATION_TYPES[type_name]
-    parameters.nthread = os.cpu_count() or 1
+    parameters.nthread = count_cpus()
     log.clear()
     with _written_at_once(target) as partial:
         paths = (os.fsencode(source), os.fsencode(partial))
@@ -185,7 +183,7 @@ def _check_no_remote_code(model_dir: Path) -> None:
         path = model_dir / name
         if path.is_file() and "auto_map" in json.loads(path.read_text(encoding="utf-8")):
             message = f"{path} names Python code ('auto_map') that the conversion would run"
-            raise ArtifactError(message, "read that code; if you trust it: trust_remote_code: true")
+            raise ArtifactError(message, "remove 'auto_map' if transformers has the classes itself")
 
 
 def _converter_environment(script: Path) -> dict[str, str]:

@@ -30,7 +30,8 @@ def quantize_gptq(choice: GptqFormat, model: ModelRef, texts: Path, folder: Path
     rows = list(_rows(model, texts))
     if len(rows) < FEW_SAMPLES:
         console.notice(
-            f"quantize: only {len(rows)} calibration texts; {FEW_SAMPLES} or more give better weights"
+            f"quantize: only {len(rows)} calibration texts; "
+            f"{FEW_SAMPLES} or more give better weights"
         )
     with _gptqmodel() as library:
         settings = library.QuantizeConfig(

@@ -21,10 +21,11 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
 
     Raises:
         ConfigError: an unknown type, or a format that calibrates without a calibration set.
-        ArtifactError: the model or the calibration set is missing, altered, of another kind or quantized already.
+        ArtifactError: the model or the calibration set is missing, altered or of another kind, or
+            the model is quantized already.
         SetupError: the format's extra is not installed.
     """
-    _check_formats(config)
+    check_ahead(config)
     model = resolve_model(config.model, kinds=("model",))
     if model.is_gguf or is_quantized(model.location):
         raise ArtifactError(
@@ -36,8 +37,8 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     return [_quantize_one(config, choice, model, calibration) for choice in config.formats]
 
 
-def _check_formats(config: QuantizeConfig) -> None:
-    """Everything cheap, before anything slow."""
+def check_ahead(config: QuantizeConfig) -> None:
+    """Raise what can be known before the inputs are there: a recipe asks this before it starts."""
     for choice in config.formats:
         if isinstance(choice, GgufFormat):
             gguf.check_type(choice.type)
@@ -106,7 +107,5 @@ def _make_gguf(choice: GgufFormat, model: ModelRef, folder: Path) -> Outcome:
 
 
 def _sizes(model: ModelRef, quantized: Path) -> dict[str, int]:
-    if model.path is None:
-        return {"bytes": quantized.stat().st_size}
-    parent = sum(file.stat().st_size for file in model.path.glob("*.safetensors"))
-    return {"bytes": quantized.stat().st_size, "parent_bytes": parent}
+    known = {} if model.weight_bytes is None else {"parent_bytes": model.weight_bytes}
+    return {"bytes": quantized.stat().st_size, **known}

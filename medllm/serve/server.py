@@ -90,30 +90,20 @@ def base_url(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run_server(app: "FastAPI", host: str, port: int) -> None:
-    """Serve until Ctrl-C, which comes out as KeyboardInterrupt.
-
-    Raises:
-        SetupError: the address cannot be used.
-    """
-    with bound_socket(host, port) as sock:
-        run_on(app, sock)
-
-
 def run_on(app: "FastAPI", sock: socket.socket) -> None:
-    """Serve on a bound socket until Ctrl-C."""
+    """Serve on a bound socket until Ctrl-C, which comes out as KeyboardInterrupt."""
     _build_server(app).run(sockets=[sock])
 
 
 @contextmanager
-def running_server(app: "FastAPI", host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve from a thread meanwhile; yields the base URL.
+def running_server(app: "FastAPI") -> Iterator[str]:
+    """Serve from a thread meanwhile, on a free loopback port; yields the base URL.
 
     Raises:
-        SetupError: the address cannot be used, or the server did not start.
+        SetupError: the server did not start.
     """
     server = _build_server(app)
-    with bound_socket(host, port) as sock:
+    with bound_socket("127.0.0.1", 0) as sock:
         url = base_url(sock)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
@@ -161,7 +151,7 @@ class NoticeHandler(logging.Handler):
 class TextFreeFormatter(logging.Formatter):
     """Tells the place and type of an exception, but not its message, which may quote text."""
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name is logging's)
+    def formatException(self, ei: Any) -> str:  # the name is logging's
         """The places of a traceback, without source or message."""
         kind, _, trace = ei
         places = [
@@ -189,6 +179,7 @@ def ask(base_url: str, api_key: str | None, question: str, max_tokens: int) -> s
     import httpx
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else it logs every request
     timeout = httpx.Timeout(CONNECT_SECONDS, read=None)  # a large model on a CPU takes its time
     # trust_env=False: a proxy of the environment must not get to see the question.
     with httpx.Client(

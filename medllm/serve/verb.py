@@ -36,7 +36,7 @@ def serve(config: ServeConfig, engine: Engine | None = None) -> None:
         SetupError: the extra `serve` is missing, or the address cannot be used.
         ArtifactError: the model cannot be loaded.
     """
-    model = _check(config)
+    model = check_ahead(config)
     key = choose_key(config, os.environ)
     with bound_socket(config.host, config.port) as sock, _opened(config, engine) as engine:
         app = _build_app(config, engine, model, key)
@@ -58,7 +58,7 @@ def serve_once(config: ServeConfig, engine: Engine | None = None) -> str:
         SetupError: the extra `serve` is missing, or the server could not answer.
         ArtifactError: the model cannot be loaded.
     """
-    model = _check(config)
+    model = check_ahead(config)
     key = choose_key(config, os.environ)
     with _opened(config, engine) as engine:
         app = _build_app(config, engine, model, key)
@@ -66,7 +66,7 @@ def serve_once(config: ServeConfig, engine: Engine | None = None) -> str:
             return ask(url, key, config.question, min(config.max_tokens, QUESTION_TOKENS))
 
 
-def _check(config: ServeConfig) -> str:
+def check_ahead(config: ServeConfig) -> str:
     """The model's REF, after everything that is cheap to check."""
     try:
         import fastapi  # noqa: F401
@@ -85,7 +85,7 @@ def _opened(config: ServeConfig, engine: Engine | None) -> AbstractContextManage
         return nullcontext(engine)
     from medllm.engines.open import open_engine
 
-    assert config.model  # _check was here
+    assert config.model  # check_ahead was here
     return closing(open_engine(config.model, engine=config.engine, n_ctx=config.n_ctx))
 
 

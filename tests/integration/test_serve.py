@@ -18,7 +18,7 @@ from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.serve import verb
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.server import ask, bound_socket, choose_key, run_server, running_server
+from medllm.serve.server import ask, bound_socket, choose_key, running_server
 
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx")
@@ -317,8 +317,8 @@ def test_an_engine_that_fails_says_so_in_the_error_form() -> None:
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SetupError, match=str(port)) as caught:
-            run_server(app_of(FakeEngine()), "127.0.0.1", port)
+        with pytest.raises(SetupError, match=str(port)) as caught, bound_socket("127.0.0.1", port):
+            pass
     assert "--port" in caught.value.fix
     with pytest.raises(SetupError), bound_socket("192.0.2.1", 0):  # TEST-NET-1: nobody's
         pass

@@ -1,0 +1,174 @@
+"""What people see, and what a log may hold."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medllm import console
+from medllm.errors import ConfigError, DataError
+
+SILENCE = """
+import ctypes, os, sys
+from medllm import console
+libc = ctypes.CDLL(None)
+def noise():
+    libc.puts(b"C noise"); libc.fflush(None); libc.perror(b"C error")
+    os.write(1, b"fd noise\\n"); os.write(2, b"fd noise\\n")
+    print("print noise"); print("print noise", file=sys.stderr)
+    os.system("echo child noise; echo child noise >&2")
+with console.quiet():
+    noise()
+    console.notice("one")
+    with console.quiet():
+        noise()
+        console.notice("two")
+    noise()
+    console.notice("three")
+try:
+    with console.quiet():
+        raise ValueError
+except ValueError:
+    console.notice("four")
+console.say("result")
+libc.puts(b"C again"); libc.fflush(None)
+"""
+
+
+def test_quiet_silences_below_python_and_lets_our_notices_through() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SILENCE], capture_output=True, text=True, check=True
+    )
+
+    assert result.stderr == "one\ntwo\nthree\nfour\n"
+    assert result.stdout == "result\nC again\n"
+
+
+def test_results_go_to_stdout_and_notices_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    console.say("result")
+    console.notice("notice")
+
+    assert capfd.readouterr() == ("result\n", "notice\n")
+
+
+def test_an_error_is_one_line_and_its_remedy(capfd: pytest.CaptureFixture[str]) -> None:
+    console.error(DataError("no such file", "check the path"))
+
+    assert capfd.readouterr() == ("", "error: no such file\n  fix: check the path\n")
+
+
+def test_further_lines_of_an_error_are_indented(capfd: pytest.CaptureFixture[str]) -> None:
+    console.error(ConfigError("a.yaml:1: x\na.yaml:2: y", "mend the lines"))
+
+    assert capfd.readouterr().err.splitlines() == [
+        "error: a.yaml:1: x", "       a.yaml:2: y", "  fix: mend the lines",
+    ]  # fmt: skip
+
+
+# Tables
+
+
+def test_numbers_are_right_aligned_and_words_left(capfd: pytest.CaptureFixture[str]) -> None:
+    console.table(("model", "MB"), [("base", 13.6), ("merged model", "1,234.5")])
+
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.strip()]
+    assert lines[0].split() == ["model", "MB"]
+    name, number = lines[2].index("base"), lines[2].index("13.6")
+    assert lines[3].index("merged model") == name
+    assert lines[3].index("1,234.5") + len("1,234.5") == number + len("13.6")
+
+
+def test_cells_are_not_read_as_markup(capfd: pytest.CaptureFixture[str]) -> None:
+    console.table(("a",), [("[bold]x[/bold]",), ("path[0]",)])
+
+    out = capfd.readouterr().out
+    assert "[bold]x[/bold]" in out
+    assert "path[0]" in out
+
+
+def test_a_table_without_rows_has_its_head(capfd: pytest.CaptureFixture[str]) -> None:
+    console.table(("dataset", "rows"), [], title="nothing")
+
+    assert "nothing" in (out := capfd.readouterr().out)
+    assert "dataset" in out
+
+
+def test_a_table_keeps_to_its_width(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+    console.table(("a", "b"), [("word " * 30, "x" * 60)])
+
+    lines = capfd.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "".join(lines).count("x") == 60  # folded, not cut
+
+
+# Progress
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_PROGRESS_SECONDS", 0.0)
+
+    with console.progress("training", 100) as advance:
+        advance(25)
+        advance(25)
+    with console.progress("reading") as advance:
+        advance(1000)
+
+    first, second, third = capfd.readouterr().err.splitlines()
+    assert first.startswith("training: 25 of 100 (25 %), ")
+    assert second.startswith("training: 50 of 100 (50 %), ")
+    assert third.startswith("reading: 1,000 (")
+
+
+def test_quick_work_shows_no_progress(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.progress("training", 3) as advance:
+        for _ in range(3):
+            advance(1)
+
+    assert capfd.readouterr() == ("", "")
+
+
+# Logs
+
+
+def test_a_log_holds_what_was_said_with_its_time_but_no_text_of_data() -> None:
+    with console.log_to(Path("run.log")):
+        console.say("two\nlines")
+        console.notice("a notice")
+        console.show_text("Patient has pneumonia")
+        console.error(DataError("wrong", "mend it"))
+    console.say("later")
+
+    lines = Path("run.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", line) for line in lines)
+    assert [line.partition(" ")[2] for line in lines] == [
+        "two", "lines", "a notice", "error: wrong", "  fix: mend it",
+    ]  # fmt: skip
+    assert stat.S_IMODE(Path("run.log").stat().st_mode) == 0o600
+
+
+def test_a_log_is_appended_to() -> None:
+    for text in ("first", "second"):
+        with console.log_to(Path("run.log")):
+            console.notice(text)
+
+    assert [line.split()[1] for line in Path("run.log").read_text().splitlines()] == [
+        "first", "second",
+    ]  # fmt: skip
+
+
+def test_text_goes_to_the_screen_piece_by_piece(capfd: pytest.CaptureFixture[str]) -> None:
+    console.show_text("piece ", end="")
+    console.show_text("by piece")
+
+    assert capfd.readouterr().out == "piece by piece\n"
+    assert os.listdir() == []

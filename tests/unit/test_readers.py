@@ -1,0 +1,251 @@
+"""Raw files as they come: rows, or an error that names the place."""
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm.data.example import read_jsonl, write_jsonl
+from medllm.data.readers import KEY, SPLIT, read_rows
+from medllm.errors import DataError
+
+ROWS = [{"id": "1", "text": "Müller"}, {"id": "2", "text": "a, b"}]
+
+
+def rows_of(name: str, content: str | bytes) -> list[dict[str, Any]]:
+    data = content.encode() if isinstance(content, str) else content
+    path = Path(name)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return list(read_rows(path))
+
+
+def refusal(name: str, content: str | bytes) -> DataError:
+    with pytest.raises(DataError) as caught:
+        rows_of(name, content)
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+JSONL = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+FILES = {
+    "a.json": json.dumps(ROWS),
+    "pretty.json": json.dumps(ROWS, indent=2),
+    "lines.json": JSONL,
+    "a.jsonl": JSONL,
+    "spaced.jsonl": f"\n{JSONL}\n\n",
+    "last.jsonl": JSONL.rstrip(),
+    "dos.jsonl": JSONL.replace("\n", "\r\n"),
+    "a.csv": 'id,text\n1,Müller\n2,"a, b"\n',
+    "dos.csv": 'id,text\r\n1,Müller\r\n2,"a, b"\r\n',
+    "a.tsv": "id\ttext\n1\tMüller\n2\ta, b\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "BOM"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_every_kind_of_file_gives_the_same_rows(name: str, mark: str, suffix: str) -> None:
+    assert rows_of(name + suffix, mark + FILES[name]) == ROWS
+
+
+def test_endings_may_be_upper_case() -> None:
+    assert rows_of("A.JSONL", JSONL) == ROWS
+
+
+def test_parquet_gives_the_same_rows() -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), "a.parquet")
+
+    assert list(read_rows(Path("a.parquet"))) == ROWS
+
+
+def test_a_mapping_of_ids_keeps_them_in_the_rows() -> None:
+    content = json.dumps({"21645374": {"QUESTION": "a"}, "16418930": {"QUESTION": "b"}})
+
+    assert rows_of("ori.json", content) == [
+        {KEY: "21645374", "QUESTION": "a"}, {KEY: "16418930", "QUESTION": "b"},
+    ]  # fmt: skip
+
+
+def test_a_mapping_of_splits_keeps_them_in_the_rows() -> None:
+    content = json.dumps({"train": [{"id": 1}, {"id": 2}], "test": [{"id": 3}]})
+
+    assert rows_of("a.json", content) == [
+        {SPLIT: "train", "id": 1}, {SPLIT: "train", "id": 2}, {SPLIT: "test", "id": 3},
+    ]  # fmt: skip
+
+
+def test_numbers_are_floats_not_decimals() -> None:
+    assert json.dumps(rows_of("a.json", '[{"x": 1.5, "n": 3}]')) == '[{"x": 1.5, "n": 3}]'
+
+
+def test_csv_keeps_quotes_and_line_breaks() -> None:
+    content = 'id,text\n1,"said ""no"",\nthen left"\n2,\n'
+
+    assert rows_of("a.csv", content) == [
+        {"id": "1", "text": 'said "no",\nthen left'}, {"id": "2", "text": ""},
+    ]  # fmt: skip
+
+
+def test_a_csv_row_that_is_too_short_has_empty_fields() -> None:
+    assert rows_of("a.csv", "id,text\n1\n") == [{"id": "1", "text": None}]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])
+def test_long_fields_are_whole(name: str) -> None:
+    text = "word " * 60_000
+    content = {
+        "a.csv": f"id,text\n1,{text}\n",
+        "a.tsv": f"id\ttext\n1\t{text}\n",
+        "a.jsonl": json.dumps({"id": "1", "text": text}),
+        "a.json": json.dumps([{"id": "1", "text": text}]),
+    }
+
+    assert rows_of(name, content[name]) == [{"id": "1", "text": text}]
+
+
+def test_nul_bytes_do_no_harm() -> None:
+    assert rows_of("a.csv", "id,text\n1,a\x00b\n") == [{"id": "1", "text": "a\x00b"}]
+    assert rows_of("a.jsonl", r'{"text": "a\u0000b"}') == [{"text": "a\x00b"}]
+    assert refusal("b.jsonl", '{"text": "a\x00b"}').message.startswith("b.jsonl:1: not JSON")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
+def test_an_empty_file_has_no_rows(name: str) -> None:
+    if name == "a.json":
+        assert "a.json: not valid JSON" in refusal(name, "").message
+    else:
+        assert rows_of(name, "") == []
+
+
+# What is wrong, and where
+
+
+def test_bad_json_is_named_with_its_line() -> None:
+    problem = refusal("a.jsonl", '{"a": 1}\n\n{"a": 2\n{"a": 3}\n')
+
+    assert problem.message.startswith("a.jsonl:3: not JSON (")
+    assert problem.fix == "mend or remove the line"
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "5", '"text"', "null"])
+def test_a_line_must_be_an_object(line: str) -> None:
+    assert refusal("a.jsonl", f'{{"a": 1}}\n{line}\n').message == (
+        "a.jsonl:2: a row must be a JSON object"
+    )
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '["a"]', "[[{}]]", '[{"a": 1}, null]'])
+def test_an_item_of_a_list_must_be_an_object(content: str) -> None:
+    assert "a row must be a JSON object" in refusal("a.json", content).message
+
+
+@pytest.mark.parametrize("content", ['{"a": "text"}', '"text"', "5", '{"a": ["text"]}'])
+def test_json_that_holds_no_rows_is_refused(content: str) -> None:
+    assert refusal("a.json", content).message.startswith("a.json: ")
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1}, {"a"', '{"x": {"a": 1}', '[{"a": 1}} ', "{]"])
+def test_broken_json_is_refused(content: str) -> None:
+    assert refusal("a.json", content).message.startswith("a.json: not valid JSON: ")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.tsv"])
+def test_other_encodings_are_refused(name: str) -> None:
+    text = {"a.csv": "id,text\n1,ok\n2,Müller\n", "a.tsv": "id\ttext\n1\tok\n2\tMüller\n",
+            "a.json": '[{"text": "Müller"}]', "a.jsonl": '{"a": 1}\n\n{"text": "Müller"}\n'}  # fmt: skip
+
+    problem = refusal(name, text[name].encode("latin-1"))
+
+    place = "a.json: " if name == "a.json" else f"{name}:3: not UTF-8 text"
+    assert problem.message.startswith(place)
+
+
+def test_a_row_with_too_many_fields_is_named() -> None:
+    problem = refusal("a.csv", "id,text\n1,fine\n2,a, b\n")
+
+    assert problem.message == "a.csv:3: more fields than columns"
+    assert problem.fix == "quote the field that holds a comma"
+
+
+def test_an_open_quote_is_refused() -> None:
+    assert refusal("a.csv", 'id,text\n1,"never closed\n').message.startswith("a.csv:2: not valid")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv"])
+def test_a_truncated_gzip_is_refused(name: str) -> None:
+    whole = gzip.compress(FILES[name].encode() * (1 if name == "a.json" else 50), mtime=0)
+    path = Path(f"{name}.gz")
+    path.write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(DataError, match=r"the gzip file is damaged"):
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize("position", [0, 5, 20, -6])
+def test_a_damaged_gzip_is_refused(position: int) -> None:
+    content = "".join(json.dumps({"id": n, "text": f"row {n * n}"}) + "\n" for n in range(500))
+    data = bytearray(gzip.compress(content.encode(), mtime=0))
+    data[position] ^= 0xFF
+    Path("a.jsonl.gz").write_bytes(data)
+
+    if position == 5:  # the time in the header: nothing is lost
+        assert len(list(read_rows(Path("a.jsonl.gz")))) == 500
+        return
+    with pytest.raises(DataError):
+        list(read_rows(Path("a.jsonl.gz")))
+
+
+def test_a_damaged_parquet_file_is_refused() -> None:
+    assert "not a valid Parquet file" in refusal("a.parquet", b"PAR1 nothing PAR1").message
+    assert "not a valid Parquet file" in refusal("b.parquet", b"").message
+
+
+def test_a_parquet_file_with_a_damaged_page_is_refused() -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"text": f"text number {n * 7919}"} for n in range(5000)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), "a.parquet")
+    data = bytearray(Path("a.parquet").read_bytes())
+    data[4:400] = bytes(396)
+
+    assert refusal("a.parquet", bytes(data)).message.startswith("a.parquet: not a valid Parquet")
+
+
+def test_an_unknown_ending_gets_the_list() -> None:
+    problem = refusal("a.xlsx", b"PK")
+
+    assert problem.message == "a.xlsx: not a data file medllm reads"
+    assert problem.fix == "use one of .csv, .json, .jsonl, .parquet, .tsv, also .gz"
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(DataError, match=r"no such data file: nowhere\.jsonl"):
+        list(read_rows(Path("nowhere.jsonl")))
+
+
+# Our own rows on disk
+
+
+def test_rows_are_streamed() -> None:
+    rows = read_rows(Path("big.jsonl"))
+    Path("big.jsonl").write_text('{"a": 1}\nbroken\n')
+
+    assert next(rows) == {"a": 1}
+
+
+def test_what_json_cannot_hold_is_written_as_text() -> None:
+    day = datetime(2024, 5, 1, tzinfo=UTC)
+
+    assert write_jsonl(Path("a.jsonl"), [{"day": day, "raw": b"x", "half": "\ud83d"}]) == 1
+
+    row = next(read_jsonl(Path("a.jsonl")))
+    assert row["day"] == "2024-05-01 00:00:00+00:00"
+    assert Path("a.jsonl").stat().st_mode & 0o777 == 0o600

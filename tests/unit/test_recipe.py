@@ -1,0 +1,258 @@
+"""Recipes: what ships parses, and each section finds what an earlier one made."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from medllm.artifacts.manifest import NAME
+from medllm.errors import ConfigError
+from medllm.quantize.config import GgufFormat, GptqFormat
+from medllm.recipe import (
+    ROAD,
+    SHIPPED,
+    Recipe,
+    find_recipe,
+    list_recipes,
+    load_recipe,
+    outputs_of,
+    wire,
+)
+from medllm.run import render_plan, run_recipe
+
+ROOT = Path(__file__).parents[2]
+FENCED = re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+WHOLE = """
+name: whole
+model: org/base
+seed: 3
+data_use: [mimic-iv-note]
+split: {test: 0.2}
+calibrate: {mix: quickstart, seed: 9}
+prepare: {datasets: [synthetic_radiology]}
+finetune: {}
+merge: {}
+quantize:
+  formats: [{format: gptq, bits: 8}, {format: gguf, type: Q8_0}, {format: gguf, type: Q4_K_M}]
+evaluate: {}
+generate: {input: prompts.jsonl}
+serve: {}
+"""
+
+
+def recipe_of(text: str, *assignments: str) -> Recipe:
+    Path("recipe.yaml").write_text(text, encoding="utf-8")
+    return load_recipe("recipe.yaml", assignments)
+
+
+@pytest.fixture
+def whole() -> Recipe:
+    return recipe_of(WHOLE)
+
+
+@pytest.fixture
+def runs() -> Path:
+    return Path.cwd() / "runs" / "whole"
+
+
+def finish(folder: Path) -> None:
+    """Leave what a finished verb leaves, as far as wiring looks."""
+    folder.mkdir(parents=True)
+    (folder / NAME).write_text("{}")
+
+
+# What ships
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_parses_and_shows_its_plan(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDLLM_MODEL", "org/model")
+
+    recipe = load_recipe(str(path))
+    plan = render_plan(recipe, recipe.verbs)
+
+    assert recipe.verbs
+    assert recipe.description
+    assert [line.split(":")[0] for line in plan.splitlines() if line.startswith("# ")] == [
+        f"# {verb}" for verb in recipe.verbs
+    ]
+    assert set(yaml.safe_load(plan)) == set(recipe.verbs)
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_every_yaml_snippet_of_the_documents_parses(
+    document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDLLM_MODEL", "org/model")
+    path = ROOT / document
+
+    snippets = FENCED.findall(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+    for snippet in snippets:
+        assert recipe_of(snippet)
+
+
+def test_the_names_of_shipped_recipes_are_unlike() -> None:
+    assert len(list_recipes()) == len(list(SHIPPED.rglob("*.yaml")))
+
+
+def test_a_recipe_is_found_by_name_and_by_path() -> None:
+    assert find_recipe("quickstart") == find_recipe("quickstart.yaml")
+    Path("mine.yaml").write_text("name: mine")
+    assert find_recipe("mine.yaml") == Path("mine.yaml")
+
+
+def test_a_file_here_goes_before_a_shipped_name() -> None:
+    Path("quickstart.yaml").write_text("name: mine")
+
+    assert load_recipe("quickstart.yaml").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("quikstart", "did you mean 'quickstart'? `medllm recipes list` shows"),
+        ("zzz", "`medllm recipes list` shows"),
+        ("nowhere/quickstart.yaml", "did you mean 'quickstart'? "),
+    ],
+)
+def test_an_unknown_recipe_gets_a_hint(name: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_recipe(name)
+
+    assert caught.value.message == f"no such recipe: {name}"
+    assert caught.value.fix.startswith(fix)
+
+
+# Wiring
+
+
+def test_verbs_come_in_walking_order(whole: Recipe) -> None:
+    assert whole.verbs == ROAD
+    assert recipe_of("merge: {}\ncalibrate: {}").verbs == ("calibrate", "merge")
+
+
+def test_each_section_takes_what_the_one_before_makes(whole: Recipe, runs: Path) -> None:
+    finetune, merge, quantize = (wire(whole, verb) for verb in ("finetune", "merge", "quantize"))
+
+    assert finetune.data == runs / "prepare"
+    assert finetune.model == "org/base"
+    assert merge.adapter == runs / "finetune"
+    assert merge.model is None  # the one that the adapter names
+    assert quantize.model == str(runs / "merge")
+    assert quantize.calibration == runs / "calibrate"
+    assert wire(whole, "calibrate").tokenizer == "org/base"
+
+
+def test_the_nearest_section_wins(whole: Recipe, runs: Path) -> None:
+    without = recipe_of(WHOLE.replace("quantize:", "x_quantize:").split("x_quantize")[0])
+
+    assert wire(whole, "serve").model == str(runs / "quantize/gguf-q4_k_m")
+    assert wire(whole, "generate").model == str(runs / "quantize/gguf-q4_k_m")
+    assert wire(without, "serve").model == str(runs / "merge")
+
+
+def test_a_folder_that_an_earlier_run_finished_counts_as_a_section(runs: Path) -> None:
+    recipe = recipe_of("name: whole\nmodel: org/base\nfinetune: {}")
+    assert wire(recipe, "finetune").data is None
+
+    finish(runs / "prepare")
+
+    assert wire(recipe, "finetune").data == runs / "prepare"
+
+
+def test_without_an_earlier_section_the_base_is_used() -> None:
+    recipe = recipe_of("model: org/base\nquantize: {}\nserve: {}")
+
+    assert wire(recipe, "quantize").model == "org/base"
+    assert wire(recipe, "quantize").calibration is None
+    assert wire(recipe_of("model: org/base\nserve: {}"), "serve").model == "org/base"
+
+
+def test_what_a_section_names_itself_is_kept(whole: Recipe) -> None:
+    named = recipe_of(WHOLE, "finetune.data=elsewhere", "quantize.model=org/other")
+
+    assert wire(named, "finetune").data == Path.cwd() / "elsewhere"
+    assert wire(named, "quantize").model == "org/other"
+
+
+def test_an_output_of_its_own_is_followed(whole: Recipe) -> None:
+    moved = recipe_of(WHOLE, "prepare.output=data/prepared", "output_dir=results")
+
+    assert wire(moved, "prepare").output == Path.cwd() / "data/prepared"
+    assert wire(moved, "finetune").data == Path.cwd() / "data/prepared"
+    assert wire(moved, "finetune").output == Path.cwd() / "results/finetune"
+
+
+def test_shared_keys_reach_every_section_that_has_none_of_its_own(whole: Recipe) -> None:
+    assert wire(whole, "prepare").seed == 3
+    assert wire(whole, "calibrate").seed == 9
+    assert wire(whole, "prepare").data_use == ("mimic-iv-note",)
+    assert {wire(whole, verb).split.test for verb in ("calibrate", "prepare", "evaluate")} == {0.2}
+
+
+def test_each_format_has_a_folder_of_its_own(whole: Recipe, runs: Path) -> None:
+    assert outputs_of(whole, "quantize") == [
+        runs / "quantize/gptq-8bit",
+        runs / "quantize/gguf-q8_0",
+        runs / "quantize/gguf-q4_k_m",
+    ]
+    assert [type(choice) for choice in wire(whole, "quantize").formats] == [
+        GptqFormat, GgufFormat, GgufFormat,
+    ]  # fmt: skip
+
+
+def test_two_formats_of_one_folder_are_refused_at_once() -> None:
+    text = "quantize: {formats: [{format: gptq, group_size: 32}, {format: gptq, group_size: 64}]}"
+
+    with pytest.raises(ConfigError, match="gptq-4bit"):
+        recipe_of(text)
+
+
+def test_evaluate_compares_base_merged_and_quantized(whole: Recipe, runs: Path) -> None:
+    assert wire(whole, "evaluate").models == (
+        "org/base",
+        str(runs / "merge"),
+        str(runs / "quantize/gptq-8bit"),
+        str(runs / "quantize/gguf-q8_0"),
+        str(runs / "quantize/gguf-q4_k_m"),
+    )
+    assert wire(whole, "evaluate").data == runs / "prepare"
+    assert wire(recipe_of("model: org/base\nevaluate: {}"), "evaluate").models == ("org/base",)
+    assert wire(recipe_of(WHOLE, "evaluate.models=[a/b]"), "evaluate").models == ("a/b",)
+
+
+# The plan, and what cannot be walked
+
+
+def test_the_plan_says_what_is_there_and_what_goes_where(whole: Recipe, runs: Path) -> None:
+    finish(runs / "prepare")
+    finish(runs / "quantize/gguf-q8_0")
+
+    plan = render_plan(whole, whole.verbs)
+
+    assert "# prepare: finished" in plan
+    assert "# finetune: to do" in plan
+    assert "# quantize: to do, finished, to do" in plan
+    assert f"adapter: {runs}/finetune" in plan
+    assert "api_key" not in plan
+
+
+@pytest.mark.parametrize("verb", ["start", "only"])
+def test_a_verb_without_a_section_cannot_be_chosen(verb: str) -> None:
+    recipe = recipe_of("name: small\nprepare: {datasets: [x]}")
+
+    with pytest.raises(ConfigError) as caught:
+        run_recipe(recipe, **{verb: "merge"})
+
+    assert caught.value.message == "small has no section 'merge'"
+    assert caught.value.fix == "it has: prepare"
+
+
+def test_a_recipe_without_sections_cannot_be_walked() -> None:
+    with pytest.raises(ConfigError, match="small has no sections, so there is nothing to run"):
+        run_recipe(recipe_of("name: small"))

@@ -1,0 +1,334 @@
+"""Opening datasets by name or path, under their terms."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from medllm.data.example import Example, Rejected
+from medllm.data.inventory import add_dataset, describe_dataset, describe_datasets, sample_texts
+from medllm.data.registry import Dataset, open_dataset
+from medllm.errors import ConfigError, DataError
+
+QUESTION = {
+    "QUESTION": "Is it?",
+    "CONTEXTS": ["It may be."],
+    "LONG_ANSWER": "It is.",
+    "final_decision": "yes",
+}
+RELEASE = json.dumps({"21645374": QUESTION, "16418930": QUESTION})
+NOTES = "".join(json.dumps({"id": n, "text": f"note {n}"}) + "\n" for n in range(3))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder that `MEDLLM_DATA_DIR` names in tests."""
+    return tmp_path / "datasets"
+
+
+def put(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    return path
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return [row.id for row in dataset.examples()]
+
+
+# By name
+
+
+@pytest.mark.parametrize("name", ["ori_pqal.json", "ori_pqal.json.gz"])
+def test_a_dataset_is_found_in_the_data_folder(data: Path, name: str) -> None:
+    put(data / "pubmedqa" / name, RELEASE)
+
+    dataset = open_dataset("pubmedqa")
+
+    assert ids(dataset) == ["pubmedqa/21645374", "pubmedqa/16418930"]
+    assert dataset.term.model_dump() == {
+        "dataset": "pubmedqa", "licence": "MIT", "access": "open", "agreement": None,
+    }  # fmt: skip
+    assert len(dataset.test_ids) == 500
+
+
+def test_the_data_folder_can_be_named(tmp_path: Path) -> None:
+    put(tmp_path / "mine/pubmedqa/ori_pqal.json", RELEASE)
+
+    assert len(ids(open_dataset("pubmedqa", data_dir=tmp_path / "mine"))) == 2
+
+
+def test_other_files_in_its_folder_are_left_alone(data: Path) -> None:
+    put(data / "pubmedqa/ori_pqal.json", RELEASE)
+    put(data / "pubmedqa/ori_pqau.json", "not even JSON")
+
+    assert len(ids(open_dataset("pubmedqa"))) == 2
+
+
+def test_a_generated_dataset_needs_no_file() -> None:
+    dataset = open_dataset("synthetic_radiology")
+
+    assert dataset.files == ()
+    assert dataset.parent.path == "generated:synthetic_radiology:2000"
+    assert isinstance(next(iter(dataset.examples())), Example)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("pubmed_qa", "did you mean 'pubmedqa'?"),
+        ("zzz", "see `medllm datasets list`"),
+    ],
+)
+def test_an_unknown_name_is_a_config_error(name: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_dataset(name)
+
+    assert (caught.value.message, caught.value.fix) == (f"unknown dataset '{name}'", fix)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("ref", ["nowhere/notes.jsonl", "notes.csv", "./nowhere"])
+def test_a_missing_path_is_a_data_error(ref: str) -> None:
+    with pytest.raises(DataError) as caught:
+        open_dataset(ref)
+
+    assert caught.value.message == f"no such data file or folder: {ref}"
+    assert caught.value.exit_code == 3
+
+
+def test_without_files_and_without_the_hub_it_says_where_they_go(data: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        open_dataset("pubmedqa")
+
+    assert caught.value.message == "pubmedqa: not on this machine, and the hub is not asked (offline)"
+    assert f"into {data / 'pubmedqa'}" in caught.value.fix
+    assert "medllm datasets add pubmedqa PATH" in caught.value.fix
+
+
+# By path
+
+
+def test_a_users_file_is_private(data: Path) -> None:
+    path = put(Path.cwd() / "ward.notes.jsonl", NOTES)
+
+    dataset = open_dataset(str(path))
+
+    assert ids(dataset) == ["ward/0", "ward/1", "ward/2"]
+    assert (dataset.term.access, dataset.term.licence) == ("private", "undeclared")
+
+
+def test_all_data_files_of_a_folder_are_read_in_order() -> None:
+    put(Path("ward/b.jsonl"), '{"id": "b", "text": "t"}')
+    put(Path("ward/a.csv"), "id,text\na,t\n")
+    put(Path("ward/notes.docx"), "not data")
+
+    dataset = open_dataset("ward")
+
+    assert ids(dataset) == ["ward/a", "ward/b"]
+
+
+def test_a_folder_without_data_is_refused() -> None:
+    put(Path("ward/notes.docx"), "not data")
+
+    with pytest.raises(DataError, match="ward: holds no data files"):
+        open_dataset("ward")
+
+
+def test_what_it_is_made_of_is_known_by_content() -> None:
+    one = open_dataset(str(put(Path("a/notes.jsonl"), NOTES))).parent
+    same = open_dataset(str(put(Path("b/notes.jsonl"), NOTES))).parent
+    other = open_dataset(str(put(Path("c/notes.jsonl"), NOTES + NOTES))).parent
+
+    assert one.identity == same.identity != other.identity
+
+
+def test_rows_are_rejected_with_a_reason() -> None:
+    path = put(Path("notes.jsonl"), '{"text": "a"}\n{"b": "c"}\n')
+
+    assert [type(row) for row in open_dataset(str(path)).examples()] == [Example, Rejected]
+
+
+# Declared terms
+
+CREDENTIALED = "title: ICU notes\nshape: local\nlicence: DUA\naccess: credentialed\n"
+
+
+def test_a_credentialed_dataset_needs_its_agreement(data: Path) -> None:
+    put(data / "icu/dataset.yaml", CREDENTIALED + "agreement: icu-dua\n")
+    put(data / "icu/notes.jsonl", NOTES)
+
+    for accepted in ((), ("other-dua",)):
+        with pytest.raises(DataError) as caught:
+            open_dataset("icu", accepted=accepted)
+        assert caught.value.message == (
+            "icu may be read only under the data use agreement 'icu-dua'"
+        )
+        assert "--accept-terms icu-dua" in caught.value.fix
+
+    dataset = open_dataset("icu", accepted=("icu-dua",))
+    assert len(ids(dataset)) == 3
+    assert (dataset.term.access, dataset.term.agreement) == ("credentialed", "icu-dua")
+
+
+def test_a_path_is_no_way_around_the_agreement(data: Path) -> None:
+    put(data / "icu/dataset.yaml", CREDENTIALED + "agreement: icu-dua\n")
+    path = put(data / "icu/notes.jsonl", NOTES)
+
+    for ref in (path, path.parent):
+        with pytest.raises(DataError, match="under the data use agreement 'icu-dua'"):
+            open_dataset(str(ref))
+        assert len(ids(open_dataset(str(ref), accepted=("icu-dua",)))) == 3
+
+
+def test_an_agreement_without_a_name_goes_by_the_datasets(data: Path) -> None:
+    put(data / "icu/dataset.yaml", CREDENTIALED)
+    put(data / "icu/notes.jsonl", NOTES)
+
+    with pytest.raises(DataError, match="under the data use agreement 'icu'"):
+        open_dataset("icu")
+    assert len(ids(open_dataset("icu", accepted=("icu",)))) == 3
+
+
+def test_credentialed_data_never_come_from_the_hub(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    put(data / "icu/dataset.yaml", CREDENTIALED + "hub: {id: someone/leaked}\n")
+
+    with pytest.raises(DataError, match="icu: no files in"):
+        open_dataset("icu", accepted=("icu",))
+
+
+def test_declared_terms_and_test_ids_stand_beside_the_data(data: Path) -> None:
+    declared = "title: T\nshape: local\nlicence: CC-BY-4.0\naccess: open\ntest_ids: held_out.txt\n"
+    put(data / "mine/dataset.yaml", declared)
+    put(data / "mine/held_out.txt", "1\n2\n")
+    put(data / "mine/notes.jsonl", NOTES)
+
+    dataset = open_dataset("mine")
+
+    assert (dataset.term.access, dataset.term.licence) == ("open", "CC-BY-4.0")
+    assert dataset.test_ids == {"1", "2"}
+
+
+def test_a_wrong_declaration_points_at_its_line(data: Path) -> None:
+    path = put(data / "mine/dataset.yaml", "title: T\nshape: local\naccess: secret\n")
+
+    with pytest.raises(ConfigError) as caught:
+        open_dataset("mine")
+
+    assert caught.value.message.startswith(f"{path}:3: access: input should be 'open', ")
+
+
+def test_missing_test_ids_are_a_data_error(data: Path) -> None:
+    put(data / "mine/dataset.yaml", "title: T\nshape: local\ntest_ids: gone.txt\n")
+    put(data / "mine/notes.jsonl", NOTES)
+
+    with pytest.raises(DataError, match=r"no such file of test ids: .*/mine/gone\.txt"):
+        open_dataset("mine")
+
+
+# Adding
+
+
+def test_a_release_is_linked_under_its_name(data: Path) -> None:
+    path = put(Path.cwd() / "downloads/whatever.json", RELEASE)
+
+    line = add_dataset("pubmedqa", path, None, None)
+
+    assert line.startswith("pubmedqa: 2 rows (1,000 in the full release) of shape pubmedqa; linked")
+    link = data / "pubmedqa/ori_pqal.json"
+    assert link.is_symlink()
+    assert link.resolve() == path
+    assert len(ids(open_dataset("pubmedqa"))) == 2
+
+
+def test_a_zipped_release_stays_zipped() -> None:
+    path = put(Path.cwd() / "downloads/whatever.json.gz", RELEASE)
+
+    add_dataset("pubmedqa", path, None, None)
+
+    assert len(ids(open_dataset("pubmedqa"))) == 2
+
+
+def test_ones_own_data_get_a_declaration(data: Path) -> None:
+    path = put(Path("exports/notes.jsonl"), NOTES)
+
+    line = add_dataset("ward-7", path, "CC-BY-4.0", "non-commercial")
+
+    assert line.startswith("ward-7: 3 rows of shape local")
+    dataset = open_dataset("ward-7")
+    assert (dataset.term.licence, dataset.term.access) == ("CC-BY-4.0", "non-commercial")
+    assert ("ward-7", "ward-7", "?", "CC-BY-4.0", "non-commercial", str(data / "ward-7")) in (
+        describe_datasets()
+    )
+
+
+def test_ones_own_data_are_private_by_default() -> None:
+    add_dataset("ward-7", put(Path("notes.jsonl"), NOTES), None, None)
+
+    assert open_dataset("ward-7").term.access == "private"
+    assert list(sample_texts("ward-7")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "message"),
+    [
+        ("pubmedqa", "nowhere.json", "no such data file or folder: nowhere.json"),
+        ("pubmedqa", "rows.jsonl", "the files do not parse as pubmedqa: all rows are left out"),
+        ("pubmedqa", "empty", "empty: has no files like ori_pqal.json, ori_pqal.json.gz"),
+        ("ward", "odd.jsonl", "most as 'no known columns'"),
+        ("ward", "none.jsonl", "the files do not parse as ward: they are empty"),
+    ],
+)
+def test_what_cannot_be_added_is_a_data_error(name: str, path: str, message: str) -> None:
+    put(Path("rows.jsonl"), NOTES)
+    put(Path("odd.jsonl"), '{"a": 1}')
+    put(Path("none.jsonl"), "")
+    Path("empty").mkdir()
+
+    with pytest.raises(DataError) as caught:
+        add_dataset(name, Path(path), None, None)
+
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "licence", "access"),
+    [("a b", None, None), ("../up", None, None), ("pubmedqa", "MIT", None), ("x", None, "secret")],
+)
+def test_what_is_wrong_in_the_words_is_a_config_error(
+    name: str, licence: str | None, access: str | None
+) -> None:
+    with pytest.raises(ConfigError):
+        add_dataset(name, put(Path("notes.jsonl"), NOTES), licence, access)
+
+
+def test_a_users_file_in_the_data_folder_is_never_replaced(data: Path) -> None:
+    theirs = put(data / "pubmedqa/ori_pqal.json", RELEASE)
+
+    with pytest.raises(DataError, match=r"ori_pqal\.json is there already"):
+        add_dataset("pubmedqa", put(Path("other.json"), RELEASE), None, None)
+    assert not theirs.is_symlink()
+
+
+# Describing
+
+
+def test_a_description_says_terms_and_files(data: Path) -> None:
+    lines = describe_dataset("pubmedqa")
+
+    assert lines[0] == "pubmedqa: PubMedQA"
+    assert "licence: MIT (open)" in lines
+    assert f"raw files: ori_pqal.json, ori_pqal.json.gz in {data / 'pubmedqa'}" in lines
+
+
+def test_open_rows_at_hand_are_shown(data: Path) -> None:
+    assert list(sample_texts("pubmedqa")) == []
+
+    put(data / "pubmedqa/ori_pqal.json", RELEASE)
+
+    assert len(list(sample_texts("pubmedqa"))) == 2
+    assert len(list(sample_texts("synthetic_radiology"))) == 3

@@ -1,0 +1,81 @@
+"""One split for all: a group's place depends on its id alone."""
+
+from collections import Counter
+
+import pytest
+
+from medllm.data.example import Example
+from medllm.data.split import SPLITS, SplitConfig, rank, split_of
+
+
+def note(number: int, patient: int, dataset: str = "notes") -> Example:
+    return Example(f"{dataset}/{number}", dataset, f"p{patient}", (), "text")
+
+
+def test_no_group_is_cut() -> None:
+    places: dict[str, set[str]] = {}
+    for number in range(3000):
+        row = note(number, number % 300)
+        places.setdefault(row.group, set()).add(split_of(row, SplitConfig()))
+
+    assert all(len(splits) == 1 for splits in places.values())
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.1, 0.1), (0.25, 0.05), (0.0, 0.2)])
+def test_shares_are_about_what_was_asked_for(validation: float, test: float) -> None:
+    config = SplitConfig(validation=validation, test=test)
+
+    counts = Counter(split_of(note(n, n), config) for n in range(10_000))
+
+    expected = {"train": 1 - validation - test, "validation": validation, "test": test}
+    for split in SPLITS:
+        assert counts[split] / 10_000 == pytest.approx(expected[split], abs=0.012)
+
+
+def test_a_place_never_changes() -> None:
+    """Golden values: another hash would move patients from test to training between releases."""
+    places = "".join(split_of(note(n, n), SplitConfig())[0] for n in range(24))
+
+    assert places == "tttttvttttttvtttttvtvttt"  # v for validation
+    assert rank("pubmedqa/21645374", 0) == pytest.approx(0.08003052853126486, abs=1e-15)
+    assert rank("pubmedqa/16418930", 0) == pytest.approx(0.8602217304861398, abs=1e-15)
+
+
+def test_another_seed_moves_groups() -> None:
+    one = [split_of(note(n, n), SplitConfig(seed=0)) for n in range(200)]
+    other = [split_of(note(n, n), SplitConfig(seed=1)) for n in range(200)]
+
+    assert one != other
+
+
+def test_other_shares_for_validation_leave_the_test_set_alone() -> None:
+    rows = [note(n, n) for n in range(2000)]
+    small = {row.id for row in rows if split_of(row, SplitConfig(validation=0.05)) == "test"}
+    large = {row.id for row in rows if split_of(row, SplitConfig(validation=0.3)) == "test"}
+
+    assert small == large
+
+
+def test_official_test_ids_are_the_test_set_and_nothing_else_is() -> None:
+    rows = [note(n, n) for n in range(1000)]
+    official = {f"p{n}" for n in range(0, 1000, 2)}
+
+    for seed in (0, 1, 2):
+        places = {row.group: split_of(row, SplitConfig(seed=seed), official) for row in rows}
+        assert {group for group, place in places.items() if place == "test"} == official
+        held = sum(place == "validation" for place in places.values())
+        assert held == pytest.approx(50, abs=25)
+
+
+def test_the_same_group_of_two_datasets_is_two_groups() -> None:
+    pairs = [(note(n, n, "a"), note(n, n, "b")) for n in range(300)]
+
+    assert any(split_of(a, SplitConfig()) != split_of(b, SplitConfig()) for a, b in pairs)
+
+
+def test_ranks_are_spread_evenly() -> None:
+    ranks = [rank(str(n), 0) for n in range(10_000)]
+
+    assert 0 <= min(ranks) < 0.01
+    assert 0.99 < max(ranks) < 1
+    assert sum(ranks) / len(ranks) == pytest.approx(0.5, abs=0.01)

@@ -1,0 +1,62 @@
+"""Records of items → scores, and scores → one table."""
+
+import math
+from typing import Any
+
+import pytest
+
+from medllm.evaluate.summary import summarize_answers, summarize_choices, table_of
+
+CHOICES = [
+    {"id": "1", "target": "yes", "answer": "yes"},
+    {"id": "2", "target": "yes", "answer": "no"},
+    {"id": "3", "target": "no", "answer": "no"},
+    {"id": "4", "target": "yes", "answer": "yes"},
+]
+ANSWERS = [
+    {"id": "1", "logprob": -20.0, "tokens": 10},
+    {"id": "2", "logprob": -40.0, "tokens": 30},
+]
+
+
+def test_choices_get_accuracy_interval_f1_and_majority() -> None:
+    summary = summarize_choices(CHOICES)
+
+    assert summary["items"] == 4
+    assert summary["accuracy"] == 0.75
+    assert (summary["accuracy_low"], summary["accuracy_high"]) == pytest.approx(
+        (0.1941204, 0.9936905), abs=1e-6
+    )
+    assert summary["majority"] == 0.75
+    assert summary["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
+
+
+def test_answers_get_loss_per_token_and_perplexity() -> None:
+    summary = summarize_answers(ANSWERS)
+
+    assert (summary["items"], summary["tokens"]) == (2, 40)
+    assert summary["loss"] == 1.5
+    assert summary["perplexity"] == pytest.approx(math.exp(1.5))
+    assert summary["perplexity_low"] <= summary["perplexity"] <= summary["perplexity_high"]
+
+
+def scores(model: str, size: int | None) -> list[dict[str, Any]]:
+    known = {"model": model, "identity": model, "bytes": size}
+    return [
+        {**known, "task": "pubmedqa", "kind": "choices", **summarize_choices(CHOICES)},
+        {**known, "task": "answers", "kind": "answers", **summarize_answers(ANSWERS)},
+    ]
+
+
+def test_a_table_has_a_row_for_each_model_and_a_column_for_each_task() -> None:
+    columns, rows = table_of([*scores("base", 13_600_000), *scores("merged", None)])
+
+    assert columns == [
+        "model", "MB", "pubmedqa accuracy", "95 % (n = 4)", "F1",
+        "answers perplexity", "95 % (n = 2)",
+    ]  # fmt: skip
+    assert [row[:2] for row in rows] == [
+        ["base", "13.6"], ["merged", "?"], ["most frequent label", ""],
+    ]  # fmt: skip
+    assert rows[0][2:6] == ["75.0%", "19.4–99.4", "0.73", "4.48"]
+    assert rows[2][2:] == ["75.0%", "", "", "", ""]

@@ -1,0 +1,162 @@
+"""What `medllm verify` finds, and what it says it could not check."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm.artifacts.job import Job, Outcome, produce
+from medllm.artifacts.manifest import NAME, DataTerm, Manifest, Parent
+from medllm.artifacts.verify import verify_artifact
+from medllm.errors import ArtifactError
+
+TERM = DataTerm(dataset="notes", licence="undeclared", access="private")
+
+
+def write(folder: Path) -> Outcome:
+    (folder / "weights.txt").write_text("0123456789")
+    (folder / "logs").mkdir()
+    (folder / "logs/events").write_text("1")
+    return Outcome(results={"loss": 1.5})
+
+
+@pytest.fixture
+def dataset() -> Path:
+    folder = Path.cwd() / "prepare"
+    produce(Job("dataset", "jsonl", "prepare", folder, {}, {}, data_terms=(TERM,)), write)
+    return folder
+
+
+@pytest.fixture
+def model(dataset: Path) -> Path:
+    folder = Path.cwd() / "merge"
+    parents = (
+        Manifest.read(dataset).as_parent(dataset),
+        Parent(kind="hub", path="org/base", identity="11"),
+    )
+    produce(
+        Job("model", "safetensors", "merge", folder, {}, {"r": 8}, parents, data_terms=(TERM,)),
+        write,
+    )
+    return folder
+
+
+def problems_of(folder: Path) -> list[str]:
+    with pytest.raises(ArtifactError) as caught:
+        verify_artifact(folder)
+    return caught.value.message.removeprefix(f"{folder}: ").splitlines()
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_sound_artifact_passes_and_says_what_was_not_checked(model: Path) -> None:
+    report = verify_artifact(model)
+
+    assert report.manifest == Manifest.read(model)
+    assert report.unchecked == ("parent org/base: not an artifact on this machine",)
+
+
+def test_a_parent_that_has_gone_is_unchecked_not_wrong(model: Path, dataset: Path) -> None:
+    shutil.rmtree(dataset)
+
+    assert f"parent {dataset}: not an artifact on this machine" in verify_artifact(model).unchecked
+
+
+def test_logs_may_grow(model: Path) -> None:
+    (model / "logs/events").write_text("123")
+    (model / "run.log").write_text("more")
+
+    assert verify_artifact(model)
+
+
+def test_a_bit_that_flipped_without_a_trace_is_found(model: Path) -> None:
+    weights = model / "weights.txt"
+    before = weights.stat()
+    with weights.open("r+") as file:
+        file.write("X")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert problems_of(model) == ["weights.txt was altered"]
+
+
+def test_an_unlisted_file_is_found(model: Path) -> None:
+    (model / "pytorch_model.bin").write_text("?")
+    (model / "sub").mkdir()
+    (model / "sub/README.md").write_text("?")
+
+    assert problems_of(model) == [
+        "pytorch_model.bin is not in the manifest", "sub/README.md is not in the manifest",
+    ]  # fmt: skip
+
+
+def test_an_altered_card_is_found(model: Path) -> None:
+    card = model / "README.md"
+    card.write_text(card.read_text().replace("No: this contains", "Yes: this contains"))
+
+    assert problems_of(model) == ["README.md: the card does not say what the manifest says"]
+
+
+def test_a_missing_card_is_found(model: Path) -> None:
+    (model / "README.md").unlink()
+
+    assert problems_of(model) == ["README.md: the card does not say what the manifest says"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"identity": "0" * 64}, {"settings": {"r": 16}}, {"kind": "quantized"}, {"parents": []}],
+    ids=["identity", "settings", "kind", "parents"],
+)
+def test_an_altered_manifest_is_found(model: Path, changes: dict[str, Any]) -> None:
+    edit(model, **changes)
+
+    assert f"{NAME}: the identity does not fit the content: it was altered" in problems_of(model)
+
+
+def test_a_file_and_its_digest_altered_together_are_found(model: Path) -> None:
+    (model / "weights.txt").write_text("X123456789")
+    files = json.loads((model / NAME).read_text())["files"]
+    digest = "f1c5c2e4b0e2e2cb0fb1b7d2f5e0ae5a4e4a35a2a1aa4ca0ae70bc0f3f1d5a6b"
+    edit(model, files=[{**files[0], "sha256": digest}])
+
+    assert any("identity does not fit" in problem for problem in problems_of(model))
+
+
+def test_altered_results_and_terms_do_not_fit_the_card(model: Path) -> None:
+    edit(model, results={"loss": 0.1})
+    assert problems_of(model) == ["README.md: the card does not say what the manifest says"]
+
+    edit(model, results={"loss": 1.5}, data_terms=[{**TERM.model_dump(), "access": "open"}])
+    assert problems_of(model) == ["README.md: the card does not say what the manifest says"]
+
+
+def test_a_changed_parent_is_found(model: Path, dataset: Path) -> None:
+    shutil.rmtree(dataset)
+    produce(Job("dataset", "jsonl", "prepare", dataset, {}, {"seed": 1}), write)
+
+    assert problems_of(model) == [f"parent {dataset}: is another one now"]
+
+
+def test_everything_wrong_is_listed(model: Path) -> None:
+    (model / "weights.txt").write_text("short")
+    (model / "extra.txt").write_text("?")
+    (model / "README.md").unlink()
+
+    assert problems_of(model) == [
+        "weights.txt has 5 bytes instead of 10",
+        "extra.txt is not in the manifest",
+        "README.md: the card does not say what the manifest says",
+    ]
+
+
+def test_what_is_no_artifact_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="no such folder: nowhere"):
+        verify_artifact(Path("nowhere"))
+    with pytest.raises(ArtifactError, match=r"has no medllm\.json"):
+        verify_artifact(Path())
