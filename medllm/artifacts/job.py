@@ -198,9 +198,9 @@ def _locked(job: Job) -> Iterator[Path]:
 
 
 def _open_lock(folder: Path) -> TextIO:
-    if folder.is_dir() and any(folder.iterdir()):
-        if not any((folder / name).is_file() for name in (LOCK, REQUEST, NAME)):
-            raise ArtifactError(f"{folder} was not made by medllm", "choose another --output")
+    ours = any((folder / name).is_file() for name in (LOCK, REQUEST, NAME))
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise ArtifactError(f"{folder} was not made by medllm", "choose another --output")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return (folder / LOCK).open("w")

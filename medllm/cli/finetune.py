@@ -10,7 +10,9 @@ from medllm.cli.options import option
 
 def finetune(
     model: str | None = options.MODEL,
-    data: Path | None = option("--data", "What `medllm prepare` wrote.  [default: here]", "DIR"),
+    data: Path | None = option(
+        "--data", "What `medllm prepare` wrote.  [default: the recipe's]", "DIR"
+    ),
     resume: bool | None = typer.Option(
         None, "--resume/--no-resume", help="Go on from the newest checkpoint.  [default: resume]"
     ),

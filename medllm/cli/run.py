@@ -34,7 +34,7 @@ def run(
     console.say(f"everything lies in {recipe.root}")
     console.say(f"ask it:            medllm serve --config {config}")
     if recipe.model == "medllm/tiny":
-        console.say("its model is tiny and knows nothing: what it writes is for seeing that all works")
+        console.say("its model is tiny and knows nothing: it shows that all works, no more")
         console.say(
             f"with a real model: medllm run --config {config} --set model=DIR --set name=mine"
         )

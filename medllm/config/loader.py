@@ -277,15 +277,15 @@ def _variant(models: list[type[BaseModel]], value: Mapping[str, Any]) -> type[Ba
 
 
 def _absolute(text: str, mark: Location, origin: Origin) -> str:
+    for name in re.findall(r"\$\{?(\w+)\}?", text):
+        if not os.environ.get(name):
+            raise ConfigError(
+                f"{origin.label}: the environment variable {name} is not set",
+                f"export {name}=… or use --set",
+            )
     expanded = os.path.expandvars(text)
     if expanded.startswith("~"):
         expanded = str(Path(expanded).expanduser())
-    if missing := re.search(r"\$\{?(\w+)\}?", expanded):
-        name = missing.group(1)
-        raise ConfigError(
-            f"{origin.label}: the environment variable {name} is not set",
-            f"export {name}=… or use --set",
-        )
     joined = origin.folder / expanded
     if mark.may_be_name and not joined.exists() and not expanded.startswith((".", "/")):
         return expanded

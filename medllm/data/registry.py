@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from medllm import console
-from medllm.artifacts.digest import digest_files, digest_text
+from medllm.artifacts.digest import digest_file, digest_files, digest_text
 from medllm.artifacts.manifest import Access, DataTerm, Parent
 from medllm.artifacts.places import data_dir as default_data_dir
 from medllm.config.base import Place, Strict
@@ -18,7 +18,7 @@ from medllm.data.example import Example, Rejected
 from medllm.data.hub import HubSource, is_offline, read_hub
 from medllm.data.readers import READERS, kind_of, read_rows
 from medllm.data.shapes import examples
-from medllm.data.synthetic_radiology import generate_reports
+from medllm.data.synthetic_radiology import VOCABULARY, generate_reports
 from medllm.errors import ConfigError, DataError, did_you_mean
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -73,18 +73,17 @@ class Dataset:
 
     @property
     def parent(self) -> Parent:
-        """It as the parent of an artifact: local files by content, hub data by revision."""
+        """It as the parent of an artifact: by its name and terms, and its files or its revision."""
         if self.files:
             folder = Path(os.path.commonpath([path.parent for path in self.files]))
-            return Parent(
-                kind="source", path=str(folder), identity=digest_files(folder, self.files)
-            )
-        origin = (
-            self.spec.hub.label
-            if self.spec.hub
-            else f"generated:{self.name}:{self.spec.expected_rows}"
-        )
-        return Parent(kind="source", path=origin, identity=digest_text(origin))
+            path, content = str(folder), digest_files(folder, self.files)
+        elif self.spec.hub:
+            path = content = self.spec.hub.label
+        else:
+            path = f"generated: {self.name}"
+            content = f"{self.spec.expected_rows} rows, {digest_file(VOCABULARY)}"
+        identity = digest_text(f"{self.term.model_dump_json()}\n{content}")
+        return Parent(kind="source", path=path, identity=identity)
 
     def examples(self) -> Iterator[Example | Rejected]:
         """Its rows as Examples, streamed, with the reason for each row that is none."""

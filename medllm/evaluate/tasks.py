@@ -12,7 +12,7 @@ from medllm.data.example import Example, read_examples
 from medllm.data.registry import Dataset, keep_examples, open_dataset
 from medllm.data.sample import take_lowest
 from medllm.data.split import split_of
-from medllm.errors import ConfigError, DataError, did_you_mean
+from medllm.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from medllm.evaluate.config import EvaluateConfig
 
 SHIPPED = Path(__file__).parent / "tasks"
@@ -50,6 +50,10 @@ class Task:
                 "--data DIR, a folder that `medllm prepare` wrote",
             )
         data = open_input(config.data, ("dataset",), "evaluation data")
+        if not (data.path / "test.jsonl").is_file():
+            raise ArtifactError(
+                f"{data.path}: has no test.jsonl", "name a folder that `medllm prepare` wrote"
+            )
         self.parent, self.data_terms, self._path = (
             data.parent,
             data.data_terms,

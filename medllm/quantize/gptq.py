@@ -1,6 +1,7 @@
 """GPTQ through gptqmodel."""
 
 import csv
+import math
 import os
 import statistics
 from collections.abc import Iterator
@@ -91,20 +92,26 @@ def _layer_errors(folder: Path) -> dict[str, Any]:
         return {}
     with log.open(encoding="utf-8") as file:
         rows = [
-            (float(row["loss"]), f"{row['layer']}.{row['module']}")
+            (_number(row["loss"]), f"{row['layer']}.{row['module']}")
             for row in csv.DictReader(file)
-            if _is_number(row["loss"])
         ]
     log.unlink()  # it holds times, which would make every run another artifact
-    if not rows:
+    known = [(loss, name) for loss, name in rows if loss is not None]
+    if not known:
         return {}
-    worst = max(rows)
+    worst, name = max(known)
     return {
-        "mean_layer_error": statistics.fmean(loss for loss, _ in rows),
-        "worst_layer": worst[1],
-        "worst_layer_error": worst[0],
+        "mean_layer_error": statistics.fmean(loss for loss, _ in known),
+        "worst_layer": name,
+        "worst_layer_error": worst,
+        "layers_without_error": len(rows) - len(known),
     }
 
 
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).replace("e-", "", 1).isdigit()
+def _number(text: str) -> float | None:
+    """A finite number; None where gptqmodel wrote a word, as it does for layers that fell back."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,6 +1,5 @@
 """What people see, and what a log may hold."""
 
-import os
 import re
 import stat
 import subprocess
@@ -171,4 +170,4 @@ def test_text_goes_to_the_screen_piece_by_piece(capfd: pytest.CaptureFixture[str
     console.show_text("by piece")
 
     assert capfd.readouterr().out == "piece by piece\n"
-    assert os.listdir() == []
+    assert list(Path().iterdir()) == []

@@ -4,12 +4,7 @@ import random
 
 import pytest
 
-from medllm.measures.intervals import (
-    estimate_proportion,
-    estimate_ratio,
-    macro_f1,
-    majority_share,
-)
+from medllm.measures.intervals import estimate_proportion, estimate_ratio, macro_f1, majority_share
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,7 @@ def test_overwrite_makes_even_the_same_job_again(output: Path, finished: Manifes
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "sub/README.md", "sub/medllm.json"])
-def test_overwrite_never_deletes_a_users_file(
-    output: Path, finished: Manifest, name: str
-) -> None:
+def test_overwrite_never_deletes_a_users_file(output: Path, finished: Manifest, name: str) -> None:
     (output / name).parent.mkdir(exist_ok=True)
     (output / name).write_text("mine")
 
@@ -514,10 +512,12 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
 
 
 def test_a_disk_that_is_full_from_the_start(small_disk: Path) -> None:
-    with (small_disk / "ballast").open("wb", buffering=0) as ballast:
-        with pytest.raises(OSError, match="No space left"):
-            while True:
-                ballast.write(bytes(1 << 12))
+    with (
+        (small_disk / "ballast").open("wb", buffering=0) as ballast,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        while True:
+            ballast.write(bytes(1 << 12))
 
     with pytest.raises(SetupError, match="no space left on the disk of"):
         produce(job_of(small_disk / "model"), Making("x" * 8192))

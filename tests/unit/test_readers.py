@@ -158,8 +158,12 @@ def test_broken_json_is_refused(content: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.tsv"])
 def test_other_encodings_are_refused(name: str) -> None:
-    text = {"a.csv": "id,text\n1,ok\n2,Müller\n", "a.tsv": "id\ttext\n1\tok\n2\tMüller\n",
-            "a.json": '[{"text": "Müller"}]', "a.jsonl": '{"a": 1}\n\n{"text": "Müller"}\n'}  # fmt: skip
+    text = {
+        "a.csv": "id,text\n1,ok\n2,Müller\n",
+        "a.tsv": "id\ttext\n1\tok\n2\tMüller\n",
+        "a.json": '[{"text": "Müller"}]',
+        "a.jsonl": '{"a": 1}\n\n{"text": "Müller"}\n',
+    }
 
     problem = refusal(name, text[name].encode("latin-1"))
 

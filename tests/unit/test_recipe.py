@@ -83,7 +83,9 @@ def test_every_shipped_recipe_parses_and_shows_its_plan(
     assert set(yaml.safe_load(plan)) == set(recipe.verbs)
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
 def test_every_yaml_snippet_of_the_documents_parses(
     document: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

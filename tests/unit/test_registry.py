@@ -76,10 +76,7 @@ def test_a_generated_dataset_needs_no_file() -> None:
 
 @pytest.mark.parametrize(
     ("name", "fix"),
-    [
-        ("pubmed_qa", "did you mean 'pubmedqa'?"),
-        ("zzz", "see `medllm datasets list`"),
-    ],
+    [("pubmed_qa", "did you mean 'pubmedqa'?"), ("zzz", "see `medllm datasets list`")],
 )
 def test_an_unknown_name_is_a_config_error(name: str, fix: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -102,7 +99,9 @@ def test_without_files_and_without_the_hub_it_says_where_they_go(data: Path) -> 
     with pytest.raises(DataError) as caught:
         open_dataset("pubmedqa")
 
-    assert caught.value.message == "pubmedqa: not on this machine, and the hub is not asked (offline)"
+    assert (
+        caught.value.message == "pubmedqa: not on this machine, and the hub is not asked (offline)"
+    )
     assert f"into {data / 'pubmedqa'}" in caught.value.fix
     assert "medllm datasets add pubmedqa PATH" in caught.value.fix
 

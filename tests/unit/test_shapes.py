@@ -95,9 +95,7 @@ def test_a_decision_alone_is_an_answer() -> None:
         ({"final_decision": "", "LONG_ANSWER": None}, "no answer"),
     ],
 )
-def test_a_pubmedqa_row_without_its_parts_is_rejected(
-    change: dict[str, Any], reason: str
-) -> None:
+def test_a_pubmedqa_row_without_its_parts_is_rejected(change: dict[str, Any], reason: str) -> None:
     row = read_pubmedqa("pubmedqa", 1, {**RAW, **change})
 
     assert row == Rejected("pubmedqa/21645374", reason)

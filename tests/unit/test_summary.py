@@ -13,10 +13,7 @@ CHOICES = [
     {"id": "3", "target": "no", "answer": "no"},
     {"id": "4", "target": "yes", "answer": "yes"},
 ]
-ANSWERS = [
-    {"id": "1", "logprob": -20.0, "tokens": 10},
-    {"id": "2", "logprob": -40.0, "tokens": 30},
-]
+ANSWERS = [{"id": "1", "logprob": -20.0, "tokens": 10}, {"id": "2", "logprob": -40.0, "tokens": 30}]
 
 
 def test_choices_get_accuracy_interval_f1_and_majority() -> None:
