@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and models beside the project; its tests are skipped where it is absent."""
+    """The folder of real data and models beside the project; without it its tests are skipped."""
     folder = Path(os.environ.get("MEDLLM_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; name them with MEDLLM_SHARED")
@@ -19,7 +19,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test has data and digests of its own, works in an empty folder, and never asks the hub."""
+    """Each test has its own data and digests, works in an empty folder, and never asks the hub."""
     monkeypatch.setenv("MEDLLM_DATA_DIR", str(tmp_path / "datasets"))
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(name, "1")

@@ -39,7 +39,7 @@ from medllm.artifacts.manifest import (
     write_atomically,
 )
 from medllm.config.base import VerbConfig, settings_of
-from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 
 REQUEST = "request.json"
 LOCK = "lock"
@@ -194,7 +194,12 @@ def _locked(job: Job) -> Iterator[Path]:
             write_atomically(request, json.dumps(job.request))
         else:
             console.notice(f"{job.command}: going on with {folder}")
-        yield folder
+        try:
+            yield folder
+        except MedllmError:
+            if {path.name for path in folder.iterdir()} <= {LOCK, REQUEST, "run.log"}:
+                shutil.rmtree(folder)  # nothing was made, so there is nothing to go on with
+            raise
 
 
 def _open_lock(folder: Path) -> TextIO:

@@ -115,5 +115,15 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_examples(path: Path) -> Iterator[Example]:
-    """The examples of a file that medllm wrote, streamed."""
-    return map(from_json, read_jsonl(path))
+    """The examples of a file that medllm wrote, streamed.
+
+    Raises:
+        DataError: a row is none.
+    """
+    for row in read_jsonl(path):
+        try:
+            yield from_json(row)
+        except (KeyError, TypeError):
+            raise DataError(
+                f"{path}: a row is not in medllm's form", "`medllm prepare` writes such rows"
+            ) from None

@@ -10,7 +10,7 @@ import json
 import sys
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -64,7 +64,7 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, file)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Generator[str]:
     """The lines of a text file with their ends."""
     with _open(path) as file:
         for number, line in enumerate(file, 1):

@@ -34,6 +34,11 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     calibration = None
     if config.calibration:
         calibration = open_input(config.calibration, ("calibration",), "calibration")
+        if not (calibration.path / "calibration.jsonl").is_file():
+            raise ArtifactError(
+                f"{calibration.path}: has no calibration.jsonl",
+                "name a folder that `medllm calibrate` wrote",
+            )
     return [_quantize_one(config, choice, model, calibration) for choice in config.formats]
 
 

@@ -70,7 +70,7 @@ def test_a_generated_dataset_needs_no_file() -> None:
     dataset = open_dataset("synthetic_radiology")
 
     assert dataset.files == ()
-    assert dataset.parent.path == "generated:synthetic_radiology:2000"
+    assert dataset.parent.path == "generated: synthetic_radiology"
     assert isinstance(next(iter(dataset.examples())), Example)
 
 

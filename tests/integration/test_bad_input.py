@@ -1,0 +1,436 @@
+"""What a user can get wrong, through the real command line: one line, one remedy, one exit code."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm.artifacts.job import Job, Outcome, produce
+from medllm.artifacts.manifest import NAME, DataTerm, Manifest, Parent
+
+COMMAND = [sys.executable, "-m", "medllm"]
+QUIET = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+def medllm(*arguments: str | Path, **environment: str) -> Ended:
+    started = time.monotonic()
+    result = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        env={**os.environ, **QUIET, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return Ended(result.returncode, result.stdout, result.stderr, time.monotonic() - started)
+
+
+def check_error(ended: Ended, code: int, message: str, fix: str) -> None:
+    """One `error:` line with its continuations, one `  fix:` line, and nothing like a traceback."""
+    assert "Traceback" not in ended.err + ended.out
+    assert ended.code == code, ended.err
+    assert ended.out == ""
+    lines = ended.err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    fixes = [line for line in lines if line.startswith("  fix: ")]
+    assert (len(errors), len(fixes)) == (1, 1), ended.err
+    assert message in errors[0]
+    assert fix in fixes[0]
+    start = lines.index(errors[0])
+    assert lines[-1] == fixes[0]
+    assert all(line.startswith("       ") for line in lines[start + 1 : -1])
+
+
+# What lies in the working folder of each test
+
+
+def toy(kind: Any, folder: Path, *parents: Parent, files: dict[str, str]) -> Path:
+    """A small artifact, made as a verb makes it but without the work."""
+
+    def write(room: Path) -> Outcome:
+        for name, text in files.items():
+            (room / name).write_text(text)
+        return Outcome(results={"train": 1, "validation": 0, "test": 0})
+
+    term = DataTerm(dataset="toy", licence="MIT", access="open")
+    produce(Job(kind, "toy", kind, folder, {}, {}, parents, (term,)), write)
+    return folder
+
+
+ROW = {"id": "d/1", "dataset": "d", "group": "1", "completion": "yes",
+       "prompt": [{"role": "user", "content": "Is it?"}]}  # fmt: skip
+
+
+@pytest.fixture
+def place(own_places: Path) -> Path:
+    """A working folder with a bit of everything, sound and unsound."""
+    rows = {f"{split}.jsonl": json.dumps(ROW) + "\n" for split in ("train", "validation", "test")}
+    prepared = toy("dataset", Path("prepared"), files=rows)
+    shutil.copytree(prepared, "altered")
+    Path("altered/train.jsonl").write_text(rows["train.jsonl"].replace("yes", "no!"))
+    Path("half.unfinished").mkdir()
+    Path("half.unfinished/request.json").write_text("{}")
+    for name in ("base", "other"):
+        Path(name).mkdir()
+        Path(name, "config.json").write_text(json.dumps({"model_type": "llama", "name": name}))
+    toy(
+        "adapter",
+        Path("adapter"),
+        Parent(kind="foreign", path="base", identity="11"),
+        files={"adapter_config.json": json.dumps({"base_model_name_or_path": "other"})},
+    )
+    Path("mine").mkdir()
+    Path("mine/thesis.tex").write_text("mine")
+    Path("broken.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": \n')
+    Path("empty.jsonl").write_text("")
+    Path("odd.jsonl").write_text('{"a": "b"}\n')
+    Path("foreign").mkdir()
+    Path("foreign/train.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    Path("empty.yaml").write_text("name: nothing\n")
+    Path("wrong.yaml").write_text(
+        "name: wrong\nfinetune:\n  training:\n    learning_rte: 1e-4\n    max_steps: many\n"
+    )
+    return own_places
+
+
+CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
+    # configuration: 2
+    "misspelt key": (
+        ["finetune", "--config", "wrong.yaml"], 2,
+        "wrong.yaml:5: finetune.training.max_steps: input should be a valid integer, got 'many'",
+        "mend the line(s) above"),
+    "misspelt --set": (
+        ["calibrate", "--set", "calibrate.sampels=5"], 2,
+        "--set calibrate.sampels: calibrate.sampels: unknown key; did you mean 'samples'?", ""),
+    "wrong type": (
+        ["calibrate", "--set", "calibrate.samples=many"], 2,
+        "calibrate.samples: input should be a valid integer, got 'many'", ""),
+    "out of range": (
+        ["calibrate", "--samples", "0"], 2, "calibrate.samples: input should be greater than 0",
+        ""),
+    "wrong type of a flag": (["calibrate", "--samples", "many"], 2, "'many' is not a valid int",
+                             "see `medllm calibrate --help`"),
+    "unknown flag": (["prepare", "--datset", "x"], 2, "no such option: --datset",
+                     "see `medllm prepare --help`"),
+    "unknown command": (["finetun"], 2, "no such command 'finetun'", "see `medllm --help`"),
+    "missing flag": (["run"], 2, "missing option '--config'", "see `medllm run --help`"),
+    "missing recipe": (["run", "--config", "nowhere.yaml"], 2, "no such recipe: nowhere.yaml",
+                       "`medllm recipes list`"),
+    "misspelt recipe": (["run", "--config", "quikstart"], 2, "no such recipe: quikstart",
+                        "did you mean 'quickstart'?"),
+    "recipe without sections": (["run", "--config", "empty.yaml"], 2, "nothing has no sections",
+                                "calibrate, prepare, "),
+    "unset variable": (["run", "--config", "pubmedqa"], 2,
+                       "the environment variable MEDLLM_MODEL is not set", "export MEDLLM_MODEL=…"),
+    "unknown mix": (["calibrate", "--mix", "pubmed"], 2, "unknown mix 'pubmed'",
+                    "did you mean 'pubmedqa'?"),
+    "unknown task": (["evaluate", "--tasks", "radiologie"], 2, "unknown task 'radiologie'",
+                     "did you mean 'radiology'?"),
+    "unknown format": (["quantize", "--format", "gtpq"], 2, "unknown format 'gtpq'",
+                       "one of: gptq, gguf"),
+    "unknown type": (["quantize", "--format", "gguf", "--type", "Q4_K_X"], 2,
+                     "unknown GGUF type 'Q4_K_X'", "did you mean 'Q4_K_"),
+    "unknown dataset": (["prepare", "--dataset", "pubmed_qa"], 2, "unknown dataset 'pubmed_qa'",
+                        "did you mean 'pubmedqa'?"),
+    "no dataset": (["prepare"], 2, "no dataset is named", "--dataset NAME_OR_PATH"),
+    "no training data": (["finetune"], 2, "no training data are named", "--data DIR"),
+    "no adapter": (["merge"], 2, "no adapter is named", "--adapter DIR"),
+    "no calibration": (["quantize", "--model", "base"], 2, "no calibration set is named",
+                       "medllm calibrate"),
+    "no prompt": (["generate"], 2, "nothing to answer", "--prompt TEXT, or --input FILE"),
+    "empty prompt": (["generate", "--prompt", ""], 2, "nothing to answer", "--prompt TEXT"),
+    "unknown recipe to show": (["recipes", "show", "zzz"], 2, "no such recipe: zzz", ""),
+    "copy onto a file": (["recipes", "copy", "quickstart", "empty.yaml"], 2, "empty.yaml exists",
+                         ""),
+    # data: 3
+    "missing data file": (["prepare", "--dataset", "nowhere.jsonl"], 3,
+                          "no such data file or folder: nowhere.jsonl", ""),
+    "unreachable dataset": (["prepare", "--dataset", "pubmedqa"], 3,
+                            "pubmedqa: not on this machine, and the hub is not asked (offline)",
+                            "medllm datasets add pubmedqa PATH"),
+    "unreachable mix": (["calibrate", "--mix", "pubmedqa", "--tokenizer", "base"], 3,
+                        "pubmedqa: not on this machine", ""),
+    "broken data file": (["prepare", "--dataset", "broken.jsonl"], 3, "broken.jsonl:2: not JSON",
+                         "mend or remove the line"),
+    "empty data file": (["prepare", "--dataset", "empty.jsonl"], 3, "nothing is left to train on",
+                        ""),
+    "unknown columns": (["prepare", "--dataset", "odd.jsonl"], 3,
+                        "nothing is left to train on: most rows were left out as 'no known col",
+                        "check the file and the names of its columns"),
+    "unknown ending": (["prepare", "--dataset", "mine/thesis.tex"], 3,
+                       "thesis.tex: not a data file medllm reads", "use one of .csv, .json"),
+    "missing prompts": (["generate", "--model", "base", "--input", "nowhere.jsonl"], 3,
+                        "no such data file: ", ""),
+    "nothing to add": (["datasets", "add", "pubmedqa", "nowhere.json"], 3,
+                       "no such data file or folder: nowhere.json", ""),
+    # artifacts: 4
+    "non-empty output": (["prepare", "--dataset", "synthetic_radiology", "--output", "mine"], 4,
+                         "mine is not empty and was not made by medllm", "another --output"),
+    "another artifact in the output": (
+        ["prepare", "--dataset", "synthetic_radiology", "--output", "prepared"], 4,
+        "prepared holds another dataset", "add --overwrite"),
+    "missing model": (["finetune", "--data", "prepared", "--model", "./nowhere"], 4,
+                      "no such file or folder: ", "check the path"),
+    "missing file of a model": (["evaluate", "--model", "nowhere.gguf", "--data", "prepared"], 4,
+                                "no such file or folder: ", ""),
+    "no model in the folder": (["finetune", "--data", "prepared", "--model", "./mine"], 4,
+                               "mine holds no model (no config.json)", ""),
+    "altered input": (["finetune", "--data", "altered", "--model", "base"], 4,
+                      "altered: train.jsonl was altered", "--overwrite"),
+    "unfinished input": (["finetune", "--data", "half", "--model", "base"], 4,
+                         "half is unfinished", "run the command that makes it again"),
+    "unfinished input by its name": (
+        ["finetune", "--data", "half.unfinished", "--model", "base"], 4,
+        "half.unfinished is unfinished", ""),
+    "wrong kind": (["finetune", "--data", "adapter", "--model", "base"], 4,
+                   "adapter is a adapter, not a dataset", "name a dataset"),
+    "an adapter as base": (["finetune", "--data", "prepared", "--model", "adapter"], 4,
+                           "adapter is a adapter, not a model", ""),
+    "no adapter there": (["merge", "--adapter", "base"], 4, "base is not an adapter", ""),
+    "adapter for another base": (["merge", "--adapter", "adapter", "--model", "other"], 4,
+                                 "is not the base that ", "use --model base"),
+    "no test split": (["evaluate", "--model", "base", "--data", "foreign"], 4,
+                      "foreign: has no test.jsonl", "medllm prepare"),
+    "no training split": (["finetune", "--model", "base", "--data", "mine"], 4,
+                          "mine: has no train.jsonl", "medllm prepare"),
+    "no calibration texts": (["quantize", "--model", "base", "--calibration", "mine"], 4,
+                             "mine: has no calibration.jsonl", "medllm calibrate"),
+    "verify nothing": (["verify", "nowhere"], 4, "no such folder: nowhere", ""),
+    "verify a foreign folder": (["verify", "mine"], 4, "mine: has no medllm.json", ""),
+    "verify an altered one": (["verify", "altered"], 4, "altered: train.jsonl was altered", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_is_said_with_a_remedy(place: Path, case: str) -> None:
+    arguments, code, message, fix = CASES[case]
+    before = sorted(path for path in place.rglob("*") if ".unfinished" not in str(path))
+
+    ended = medllm(*arguments)
+
+    check_error(ended, code, message, fix)
+    after = sorted(path for path in place.rglob("*") if ".unfinished" not in str(path))
+    assert set(after) - set(before) <= {place / "runs", place / "runs/default"}
+
+
+def test_several_errors_come_at_once(place: Path) -> None:
+    ended = medllm("finetune", "--config", "wrong.yaml")
+
+    check_error(ended, 2, "wrong.yaml:5", "mend")
+    assert ended.err.splitlines()[1] == (
+        "       wrong.yaml:4: finetune.training.learning_rte: "
+        "unknown key; did you mean 'learning_rate'?"
+    )
+
+
+def test_a_credentialed_dataset_is_refused_until_its_terms_are_accepted(
+    place: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "datasets/icu"
+    folder.mkdir(parents=True)
+    (folder / "dataset.yaml").write_text(
+        "title: ICU\nshape: local\naccess: credentialed\nagreement: icu-dua\n"
+    )
+    rows = [json.dumps({"id": n, "question": f"q {n}", "answer": "a"}) for n in range(50)]
+    (folder / "notes.jsonl").write_text("\n".join(rows))
+    command = ("prepare", "--dataset", "icu", "--output", "icu")
+
+    check_error(
+        medllm(*command), 3, "under the data use agreement 'icu-dua'", "--accept-terms icu-dua"
+    )
+    assert medllm(*command, "--accept-terms", "icu-dua").code == 0
+    assert Manifest.read(Path("icu")).access == "credentialed"
+
+
+def test_zero_is_a_value_not_an_absence(place: Path) -> None:
+    Path("seed.yaml").write_text("seed: 5\nprepare: {seed: 7}\ngenerate: {temperature: 0.7}")
+
+    plan = medllm("prepare", "--config", "seed.yaml", "--seed", "0", "--dry-run")
+    other = medllm("generate", "--config", "seed.yaml", "--temperature", "0", "--dry-run")
+
+    assert "  seed: 0\n" in plan.out
+    assert "  temperature: 0.0\n" in other.out
+
+
+# A wrong recipe is known at once
+
+
+def test_a_wrong_recipe_is_reported_before_torch_loads(place: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "medllm"]
+    result = subprocess.run(
+        [*command, "finetune", "--config", "wrong.yaml"],
+        env={**os.environ, **QUIET}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert result.returncode == 2
+    imported = {
+        line.rpartition("|")[2].strip().split(".")[0]
+        for line in result.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert {"medllm", "yaml", "pydantic"} <= imported
+    assert imported & {"torch", "transformers", "trl", "peft", "datasets", "pyarrow"} == set()
+
+
+def test_a_wrong_recipe_is_reported_within_a_second_and_a_half(place: Path) -> None:
+    fastest = min(medllm("finetune", "--config", "wrong.yaml").seconds for _ in range(3))
+
+    assert fastest < 1.5
+
+
+# Killed and interrupted
+
+
+def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **QUIET},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs, which tests may be, ignore Ctrl-C and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def wait_until(process: subprocess.Popen[str], folder: Path, pattern: str, size: int = 0) -> None:
+    """Wait until a file of this name, of more than `size` bytes, is there."""
+    deadline = time.monotonic() + 300
+    while not any(path.stat().st_size > size for path in folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training that was killed, then interrupted, then left to finish."""
+
+    folder: Path
+    prepared: Path
+    command: tuple[str | Path, ...]
+    kill_code: int
+    left_by_kill: set[str]
+    interrupt_code: int
+    interrupt_err: str
+    left_by_interrupt: set[str]
+    finished: Ended
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def stopped(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    room = tmp_path_factory.mktemp("stopped")
+    prepared, output = room / "prepared", room / "adapter"
+    dataset = ("--dataset", "synthetic_radiology", "--max-examples", "64")
+    assert medllm("prepare", *dataset, "--output", prepared).code == 0
+    command: tuple[str | Path, ...] = (
+        "finetune", "--model", "medllm/tiny", "--data", prepared, "--output", output,
+        "--set", "finetune.training={max_steps: 24, save_steps: 2, logging_steps: 2,"
+        " per_device_train_batch_size: 2, max_length: 256}",
+    )  # fmt: skip
+    unfinished = room / "adapter.unfinished"
+    pattern = "checkpoints/checkpoint-{}/trainer_state.json"
+    with start(*command, cwd=room) as process:
+        wait_until(process, unfinished, pattern.format(4))
+        process.kill()
+        process.communicate()
+    kill_code, left_by_kill = process.returncode, names(unfinished) | names(room)
+    with start(*command, cwd=room) as process:
+        wait_until(process, unfinished, pattern.format(10))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    left = names(unfinished) | names(room)
+    code = process.returncode
+    finished = medllm(*command)
+    return Stopped(output, prepared, command, kill_code, left_by_kill, code, err, left, finished)
+
+
+def test_a_killed_training_leaves_its_checkpoints_and_no_output(stopped: Stopped) -> None:
+    assert stopped.kill_code == -signal.SIGKILL
+    assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_kill
+    assert not {"adapter", NAME} & stopped.left_by_kill
+
+
+def test_ctrl_c_ends_with_130_and_one_line(stopped: Stopped) -> None:
+    assert stopped.interrupt_code == 130
+    assert "Traceback" not in stopped.interrupt_err
+    lines = stopped.interrupt_err.splitlines()
+    assert lines[-1] == "interrupted; the same command goes on where it stopped"
+    assert any(line.startswith("finetune: going on from checkpoint-") for line in lines)
+    assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_interrupt
+    assert not {"adapter", NAME} & stopped.left_by_interrupt
+
+
+def test_the_same_command_then_finishes(stopped: Stopped) -> None:
+    assert stopped.finished.code == 0, stopped.finished.err
+    assert "finetune: going on from checkpoint-1" in stopped.finished.err
+    manifest = Manifest.read(stopped.folder)
+    assert manifest.results["steps"] == 24
+    assert names(stopped.folder.parent) == {"prepared", "adapter"}
+    assert not names(stopped.folder) & {"checkpoints", "request.json", "lock"}
+    assert medllm("verify", stopped.folder).code == 0
+
+
+def test_what_was_resumed_equals_what_ran_through(stopped: Stopped) -> None:
+    other = stopped.folder.with_name("through")
+    command = [other if part == stopped.folder else part for part in stopped.command]
+
+    ended = medllm(*command)
+
+    assert ended.code == 0, ended.err
+    resumed, through = Manifest.read(stopped.folder), Manifest.read(other)
+    assert through.results["validation_loss"] == pytest.approx(
+        resumed.results["validation_loss"], abs=1e-3
+    )
+    assert through.results["train_loss"] == pytest.approx(resumed.results["train_loss"], rel=0.02)
+    assert through.results["validation_loss_before"] == pytest.approx(
+        resumed.results["validation_loss_before"], abs=1e-5
+    )
+    shutil.rmtree(other)
+
+
+def test_a_killed_preparation_starts_over_and_finishes(own_places: Path) -> None:
+    with Path("rows.jsonl").open("w") as file:
+        for n in range(200_000):
+            file.write(json.dumps({"id": n, "question": f"q {n}", "answer": f"a {n}"}) + "\n")
+    command = ("prepare", "--dataset", "rows.jsonl", "--output", "prepared")
+
+    with start(*command, cwd=own_places) as process:
+        wait_until(process, own_places, "prepared.unfinished/train.jsonl", size=100_000)
+        process.kill()
+        process.communicate()
+
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("prepared").exists()
+    again = medllm(*command)
+    assert again.code == 0, again.err
+    manifest = Manifest.read(Path("prepared"))
+    assert manifest.counts.examples == 200_000
+    ids = [json.loads(line)["id"] for line in Path("prepared/test.jsonl").read_text().splitlines()]
+    assert len(set(ids)) == len(ids) == manifest.results["test"]
+    assert names(own_places) == {"rows.jsonl", "prepared"}
+    assert medllm("verify", "prepared").code == 0
