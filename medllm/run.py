@@ -15,9 +15,13 @@ from medllm.artifacts.manifest import NAME, Manifest, write_atomically
 from medllm.config.base import settings_of
 from medllm.data.access import may_show
 from medllm.errors import ConfigError
+from medllm.models.hardware import count_parameters
 from medllm.models.load import resolve_model
 from medllm.recipe import ROAD, Recipe, outputs_of, wire
 from medllm.serve.config import ServeConfig
+
+WIDTHS = (("float32", 4), ("bfloat16", 2))
+"""Number formats and their bytes."""
 
 
 def run_recipe(
@@ -173,7 +177,7 @@ def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
     """The resolved configuration of some verbs as YAML, each with the state of its result."""
     import yaml
 
-    parts = []
+    parts = [_weights(recipe.model)] if recipe.model else []
     for verb in verbs:
         config = wire(recipe, verb).model_dump(mode="json", exclude={"api_key", "overwrite"})
         state = [
@@ -185,3 +189,12 @@ def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
             + yaml.safe_dump({verb: config}, sort_keys=False, allow_unicode=True)
         )
     return "\n".join(parts)
+
+
+def _weights(ref: str) -> str:
+    """What the base model's weights take, where it is a folder on this machine."""
+    count = count_parameters(Path(ref))
+    if not count:
+        return f"# {ref}: its size is known once it is on this machine\n"
+    sizes = " or ".join(f"{count * width / 2**30:.2f} GiB in {name}" for name, width in WIDTHS)
+    return f"# {ref}: {count / 1e6:,.1f} million parameters take {sizes}\n"

@@ -7,7 +7,8 @@ from medllm.artifacts.manifest import Manifest
 CARD_KINDS = frozenset({"adapter", "model", "quantized"})
 
 MAY_SHARE = {
-    "open": "yes, under the licences above; check the attribution and share-alike duties of each",
+    "open": "as far as the data go, yes, under the licences above; check the attribution and "
+    "share-alike duties of each",
     "non-commercial": "only for non-commercial purposes, under the licences above",
     "credentialed": "no: only with people who have signed the same data use agreement, "
     "through the data's own repository",
@@ -20,7 +21,7 @@ def render_card(manifest: Manifest) -> str:
     base = manifest.base_model.id if manifest.base_model else "unknown"
     sections = [
         _front_matter(manifest),
-        f"# {manifest.format} {manifest.kind} made by medllm",
+        f"# {_title(manifest)}, made by medllm",
         "> **Research only.** This is not a medical device. Nothing it writes may reach a patient "
         "without a qualified person who has checked it.",
         "## Intended use\n\nResearch on medical language models inside the team that made it.",
@@ -35,6 +36,11 @@ def render_card(manifest: Manifest) -> str:
         "What was not measured above is not known.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _title(manifest: Manifest) -> str:
+    titles = {"adapter": "LoRA adapter", "model": "Merged model"}
+    return titles.get(manifest.kind, f"{manifest.format.upper()} model")
 
 
 def _front_matter(manifest: Manifest) -> str:
@@ -57,7 +63,8 @@ def _data_terms(manifest: Manifest) -> str:
     share = MAY_SHARE[manifest.access or "private"].capitalize()
     return (
         f"## Data terms\n\n{table}\n\n"
-        f"**May I share it?** {share}. The terms of the base model apply besides."
+        f"**May I share it?** {share}. The base model has a licence of its own, "
+        "which medllm did not check."
     )
 
 

@@ -96,8 +96,10 @@ def _report(problem: MedllmError) -> int:
 
 
 def _report_usage(problem: TyperException) -> int:
-    message = str(getattr(problem, "message", "")) or str(problem)
-    if not message:  # no command: Typer has shown the help
+    spelt_out = getattr(problem, "format_message", None)
+    message = str(spelt_out() if spelt_out else problem)
+    if type(problem).__name__ == "NoArgsIsHelpError":  # its message is the help
+        console.notice(message)
         return ConfigError.exit_code
     context = getattr(problem, "ctx", None)
     command = context.command_path if context else "medllm"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 import time
 from dataclasses import asdict
 from functools import partial
@@ -75,7 +76,7 @@ def _train(config: FinetuneConfig, model: ModelRef, data: Input, folder: Path) -
     after = trainer.evaluate()["eval_loss"] if "validation" in splits else None
     _save(trainer, model, folder)
     results = {
-        "train_loss": losses.training_loss,
+        "train_loss": _mean_loss(trainer, losses.training_loss),
         "validation_loss_before": before,
         "validation_loss": after,
         "steps": losses.global_step,
@@ -191,6 +192,12 @@ def _build_trainer(
     quiet_log(trainer)
     trainer.add_callback(show_steps())
     return trainer
+
+
+def _mean_loss(trainer: "SFTTrainer", reported: float) -> float:
+    """The mean loss over all steps; what a resumed trainer reports leaves out those before."""
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return statistics.fmean(map(float, logged)) if logged else reported
 
 
 def _newest_checkpoint(folder: Path, resume: bool) -> str | None:

@@ -1,6 +1,9 @@
 """Which device and number format this machine offers."""
 
+import json
+import math
 import os
+from pathlib import Path
 from typing import Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -24,6 +27,17 @@ def pick_dtype(wanted: Dtype, device: str) -> str:
     if device == "cpu":
         return "float32"
     return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+
+
+def count_parameters(folder: Path) -> int:
+    """The parameters of a model folder, read from the headers of its safetensors alone."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+        total += sum(math.prod(shape) for shape in shapes)
+    return total
 
 
 def count_cpus() -> int:

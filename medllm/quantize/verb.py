@@ -1,5 +1,6 @@
 """The quantize verb."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _make_gptq(choice: GptqFormat, model: ModelRef, calibration: Input, folder: 
     results = quantize_gptq(choice, model, texts, folder)
     mix = dict(calibration.manifest.results.get("sources", {})) if calibration.manifest else {}
     described = ", ".join(f"{count} {name}" for name, count in mix.items()) or texts.name
-    sizes = _sizes(model, folder / "model.safetensors")
+    sizes = _sizes(model, folder.glob("*.safetensors"))
     calibrated = {"texts": described, "identity": calibration.parent.identity[:16]}
     count = int(results.pop("samples"))
     return Outcome(
@@ -106,11 +107,17 @@ def _make_gguf(choice: GgufFormat, model: ModelRef, folder: Path) -> Outcome:
         console.notice(f"quantize: GGUF {choice.type}")
         gguf.quantize_file(whole, target, choice.type)
         whole.unlink()
-    return Outcome(
-        results={"type": choice.type, "importance_matrix": "none", **_sizes(model, target)}
-    )
+    results = {"type": choice.type, "importance_matrix": "none", **_sizes(model, [target])}
+    fallbacks = gguf.find_fallbacks(target, choice.type)
+    if fallbacks:
+        named = ", ".join(tensor.name for tensor in fallbacks[:3])
+        console.notice(
+            f"quantize: {len(fallbacks)} tensors have rows that {choice.type} cannot block and got "
+            f"a larger type: {named}{' …' if len(fallbacks) > 3 else ''}"
+        )
+    return Outcome(results={**results, "fallback_tensors": len(fallbacks)})
 
 
-def _sizes(model: ModelRef, quantized: Path) -> dict[str, int]:
+def _sizes(model: ModelRef, quantized: Iterable[Path]) -> dict[str, int]:
     known = {} if model.weight_bytes is None else {"parent_bytes": model.weight_bytes}
-    return {"bytes": quantized.stat().st_size, **known}
+    return {"bytes": sum(file.stat().st_size for file in quantized), **known}

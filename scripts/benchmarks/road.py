@@ -27,9 +27,8 @@ def main() -> None:
         "finetune": {key: tuned[key] for key in sorted(tuned) if key != "rows"},
         "merge": manifests["merge"]["results"],
     }
-    measure.write(
-        name, {"environment": manifests["evaluate"]["environment"], **steps, "scores": scores}
-    )
+    environment = manifests["evaluate"]["environment"]
+    measure.write(name, {"environment": environment, **steps, "scores": scores})
 
 
 if __name__ == "__main__":

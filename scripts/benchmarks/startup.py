@@ -1,4 +1,4 @@
-"""How fast the command line answers: help beside a bare `import typer`, and a wrong key in a recipe.
+"""How fast the command line answers: help beside `import typer`, and a wrong key.
 
 python scripts/benchmarks/startup.py
 """

@@ -232,6 +232,15 @@ def test_what_is_wrong_is_said_with_a_remedy(place: Path, case: str) -> None:
     assert set(after) - set(before) <= {place / "runs", place / "runs/default"}
 
 
+@pytest.mark.parametrize("group", [(), ("datasets",), ("recipes",)])
+def test_without_a_command_the_help_is_shown(place: Path, group: tuple[str, ...]) -> None:
+    ended = medllm(*group)
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"Usage: {' '.join(('medllm', *group))} [OPTIONS] COMMAND")
+    assert "error:" not in ended.err
+
+
 def test_several_errors_come_at_once(place: Path) -> None:
     ended = medllm("finetune", "--config", "wrong.yaml")
 
@@ -415,7 +424,7 @@ def test_what_was_resumed_equals_what_ran_through(stopped: Stopped) -> None:
 
 def test_a_killed_preparation_starts_over_and_finishes(own_places: Path) -> None:
     with Path("rows.jsonl").open("w") as file:
-        for n in range(200_000):
+        for n in range(60_000):
             file.write(json.dumps({"id": n, "question": f"q {n}", "answer": f"a {n}"}) + "\n")
     command = ("prepare", "--dataset", "rows.jsonl", "--output", "prepared")
 
@@ -429,7 +438,7 @@ def test_a_killed_preparation_starts_over_and_finishes(own_places: Path) -> None
     again = medllm(*command)
     assert again.code == 0, again.err
     manifest = Manifest.read(Path("prepared"))
-    assert manifest.counts.examples == 200_000
+    assert manifest.counts.examples == 60_000
     ids = [json.loads(line)["id"] for line in Path("prepared/test.jsonl").read_text().splitlines()]
     assert len(set(ids)) == len(ids) == manifest.results["test"]
     assert names(own_places) == {"rows.jsonl", "prepared"}

@@ -174,7 +174,7 @@ def test_terms_are_joined_once_each_in_order() -> None:
 @pytest.mark.parametrize(
     ("access", "answer"),
     [
-        ("open", "**May I share it?** Yes, under the licences above"),
+        ("open", "**May I share it?** As far as the data go, yes, under the licences above"),
         ("non-commercial", "**May I share it?** Only for non-commercial purposes"),
         ("credentialed", "**May I share it?** No: only with people who have signed"),
         ("private", "**May I share it?** No: this contains data of your own"),
