@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from medllm import __version__
 from medllm.artifacts.card import CARD_KINDS, render_card
 from medllm.artifacts.manifest import NAME, Manifest, file_problems, identify, is_volatile
 from medllm.errors import ArtifactError
@@ -33,8 +34,12 @@ def verify_artifact(folder: Path) -> Report:
     ):
         problems.append(f"{NAME}: the identity does not fit the content: it was altered")
     card = folder / "README.md"
+    unchecked = []
     if manifest.kind in CARD_KINDS and not _is_card(card, manifest):
-        problems.append("README.md: the card does not say what the manifest says")
+        if manifest.medllm_version == __version__ or not card.is_file():
+            problems.append("README.md: the card does not say what the manifest says")
+        else:  # each version words its cards in its own way
+            unchecked.append(f"README.md: the card of medllm {manifest.medllm_version}")
     parents = [_check_parent(Path(parent.path), parent.identity) for parent in manifest.parents]
     problems += [f"parent {problem}" for problem, _ in parents if problem]
     if problems:
@@ -42,7 +47,8 @@ def verify_artifact(folder: Path) -> Report:
             f"{folder}: " + "\n".join(problems),
             "make it again, or restore the files from their source",
         )
-    return Report(manifest, tuple(unchecked for _, unchecked in parents if unchecked))
+    unchecked += [unknown for _, unknown in parents if unknown]
+    return Report(manifest, tuple(unchecked))
 
 
 def _unlisted(folder: Path, manifest: Manifest) -> list[str]:

@@ -38,7 +38,7 @@ def read_pubmedqa(dataset: str, number: int, row: Row) -> Example | Rejected:
         dataset=dataset,
         group=source_id,
         prompt=(Message("user", f"Abstract: {abstract}\nQuestion: {question}\nAnswer:"),),
-        completion=f"{decision}. {answer}".strip(". ") + "." if decision else answer,
+        completion=f"{decision}. {answer}".strip() if decision else answer,
         choices=PUBMEDQA_DECISIONS if decision else (),
         target=decision or None,
         metadata=_known({"year": row.get("YEAR")}),

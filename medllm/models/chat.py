@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from medllm.data.example import Example, Message
+from medllm.errors import ArtifactError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +83,14 @@ def render_example(template: Template, example: Example) -> Rendered:
     if template.has_chat_template and example.prompt:
         prompt = template.render(example.prompt)
         turns = (*example.prompt, Message("assistant", example.completion))
-        answer = template.render(turns, add_generation_prompt=False).removeprefix(prompt)
+        whole = template.render(turns, add_generation_prompt=False)
+        if not whole.startswith(prompt):
+            raise ArtifactError(
+                "the chat template writes something before an answer that it does not write when "
+                "the answer is there, so prompt and answer cannot be told apart",
+                "use a template whose conversation begins with its own generation prompt",
+            )
+        answer = whole.removeprefix(prompt)
         return Rendered(prompt, _with_end(answer, example.completion, template.eos_token), False)
     prompt = "\n".join(message.content for message in example.prompt)
     return Rendered(

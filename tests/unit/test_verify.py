@@ -102,6 +102,13 @@ def test_an_altered_card_is_found(model: Path) -> None:
     assert problems_of(model) == ["README.md: the card does not say what the manifest says"]
 
 
+def test_the_card_of_another_version_is_not_judged(model: Path) -> None:
+    (model / "README.md").write_text("worded otherwise")
+    edit(model, medllm_version="0.0.1")
+
+    assert verify_artifact(model).unchecked[0] == "README.md: the card of medllm 0.0.1"
+
+
 def test_a_missing_card_is_found(model: Path) -> None:
     (model / "README.md").unlink()
 
