@@ -49,12 +49,21 @@ _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
-        if tag.rsplit(":", 1)[-1] not in {"bool", "float", "timestamp"}
+        if tag.rsplit(":", 1)[-1] not in {"bool", "int", "float", "timestamp"}
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(  # `010` is ten, and `12:30` is text, not 750
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?[0-9]+$|^0o[0-7]+$|^0x[0-9a-fA-F]+$"),
+    list("-+0123456789"),
+)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda _, node: int(node.value, 0 if node.value[:2] in {"0o", "0x"} else 10),
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -57,6 +57,9 @@ def refusal(text: str, *assignments: str) -> ConfigError:
     ("written", "number"),
     [
         ("1e-4", 1e-4),
+        ("010", 10),
+        ("0x1F", 31),
+        ("12:30", "12:30"),
         ("1E5", 1e5),
         ("2.5e-3", 2.5e-3),
         ("-1.e+2", -100.0),
