@@ -59,7 +59,6 @@ def refusal(text: str, *assignments: str) -> ConfigError:
         ("1e-4", 1e-4),
         ("010", 10),
         ("0x1F", 31),
-        ("12:30", "12:30"),
         ("1E5", 1e5),
         ("2.5e-3", 2.5e-3),
         ("-1.e+2", -100.0),
@@ -70,6 +69,10 @@ def refusal(text: str, *assignments: str) -> ConfigError:
 )
 def test_floats_are_those_of_yaml_1_2(written: str, number: float) -> None:
     assert load(f"training: {{learning_rate: {written}}}").training.learning_rate == number
+
+
+def test_a_time_is_text() -> None:
+    assert load("training: {labels: [12:30]}").training.labels == ("12:30",)
 
 
 def test_yes_and_no_are_words() -> None:
