@@ -11,11 +11,12 @@ class Location:
     """Marks a field that holds a place: relative to its file, and never part of an identity.
 
     `may_be_name` fields hold either a path or a name (a hub id, a dataset): they are a path when
-    one exists there.
+    one exists there. With `bare_is_name` a single word is always a name, whatever lies there.
     """
 
-    def __init__(self, *, may_be_name: bool) -> None:
+    def __init__(self, *, may_be_name: bool, bare_is_name: bool = False) -> None:
         self.may_be_name = may_be_name
+        self.bare_is_name = bare_is_name
 
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
@@ -23,6 +24,7 @@ NOT_IDENTITY: dict[str, Any] = {"identity": False}
 
 Place = Annotated[Path, Location(may_be_name=False)]
 Ref = Annotated[str, Location(may_be_name=True)]
+DatasetRef = Annotated[str, Location(may_be_name=True, bare_is_name=True)]
 
 
 class Strict(BaseModel):

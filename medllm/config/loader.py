@@ -295,6 +295,8 @@ def _absolute(text: str, mark: Location, origin: Origin) -> str:
     expanded = os.path.expandvars(text)
     if expanded.startswith("~"):
         expanded = str(Path(expanded).expanduser())
+    if mark.bare_is_name and re.fullmatch(r"[\w-]+", expanded):
+        return expanded
     joined = origin.folder / expanded
     if mark.may_be_name and not joined.exists() and not expanded.startswith((".", "/")):
         return expanded

@@ -105,11 +105,11 @@ def open_dataset(
         ConfigError: nobody knows the name.
         DataError: it is neither here nor reachable, or its agreement was not named.
     """
-    if Path(ref).exists():
-        return _open_path(Path(ref), accepted)
     folder = data_dir or default_data_dir()
     spec = known_specs(folder).get(ref)
     if spec is None:
+        if Path(ref).exists():
+            return _open_path(Path(ref), accepted)
         raise _unknown(ref, folder)
     check_agreement(ref, spec.access, spec.agreement, accepted)
     files = find_files(folder / ref, spec)

@@ -29,7 +29,6 @@ def open_model(model: ModelRef, engine: EngineName = "auto", n_ctx: int | None =
     if model.is_gguf:
         from medllm.engines.llama_cpp import LlamaCppEngine
 
-        assert model.path is not None
         return LlamaCppEngine(model.path, n_ctx=n_ctx)
     return _open_transformers(model, n_ctx)
 

@@ -124,12 +124,8 @@ def label_models(models: Sequence[ModelRef]) -> list[str]:
 def _label(model: ModelRef) -> str:
     if model.manifest and model.manifest.command == "merge":
         return "merged"
-    if model.manifest and model.manifest.kind == "quantized" and model.path:
+    if model.manifest and model.manifest.kind == "quantized":
         return (model.path.parent if model.path.is_file() else model.path).name
     if model.is_adapter:
         return "adapter"
-    return (
-        model.path.stem
-        if model.path and model.is_gguf
-        else model.ref.rstrip("/").rpartition("/")[2]
-    ) or model.ref
+    return model.path.stem if model.is_gguf else model.ref.rstrip("/").rpartition("/")[2]

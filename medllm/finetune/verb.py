@@ -218,7 +218,7 @@ def _newest_checkpoint(folder: Path, resume: bool) -> str | None:
 def _save(trainer: "SFTTrainer", model: ModelRef, folder: Path) -> None:
     adapter = trainer.model
     adapter.peft_config["default"].base_model_name_or_path = (
-        model.ref if model.path is None else model.location
+        model.ref if model.parent.kind == "hub" else model.location
     )
     adapter.save_pretrained(folder)
     # PEFT's own card; medllm writes one with the data terms

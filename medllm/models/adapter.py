@@ -19,8 +19,8 @@ def adapter_config(adapter: ModelRef) -> dict[str, Any]:
     Raises:
         ArtifactError: the folder is no adapter.
     """
-    path = adapter.path / "adapter_config.json" if adapter.path else None
-    if path is None or not path.is_file():
+    path = adapter.path / "adapter_config.json"
+    if not path.is_file():
         raise ArtifactError(
             f"{adapter.location} is not an adapter", "name a folder that `medllm finetune` wrote"
         )

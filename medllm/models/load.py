@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,10 @@ MODEL_KINDS: tuple[Kind, ...] = ("model", "quantized", "adapter")
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model that was named: its place (a path, or a hub id), and what is known of it."""
+    """A model that was named: where it lies on this machine, and what is known of it."""
 
     ref: str
-    path: Path | None
+    path: Path
     manifest: Manifest | None
     parent: Parent
     base: BaseModelRef
@@ -37,23 +36,21 @@ class ModelRef:
     @property
     def location(self) -> str:
         """What transformers loads it by."""
-        return str(self.path or self.ref)
+        return str(self.path)
 
     @property
     def is_gguf(self) -> bool:
         """Whether it is a .gguf file."""
-        return self.path is not None and self.path.suffix == ".gguf"
+        return self.path.suffix == ".gguf"
 
     @property
     def is_adapter(self) -> bool:
         """Whether it is a folder of PEFT weights."""
-        return self.path is not None and (self.path / "adapter_config.json").is_file()
+        return (self.path / "adapter_config.json").is_file()
 
     @property
-    def weight_bytes(self) -> int | None:
-        """The size of its weights; None where it is not on this machine as a path."""
-        if self.path is None:
-            return None
+    def weight_bytes(self) -> int:
+        """The size of its weights."""
         files = [self.path] if self.is_gguf else self.path.glob("*.safetensors")
         return sum(file.stat().st_size for file in files)
 
@@ -66,7 +63,7 @@ class ModelRef:
 def resolve_model(
     ref: str | None, *, role: str = "model", kinds: Collection[str] = MODEL_KINDS
 ) -> ModelRef:
-    """What a REF names, checked to be complete and of one of `kinds`.
+    """What a REF names, checked to be complete and of one of `kinds`; a hub id is downloaded.
 
     Raises:
         ConfigError: no REF.
@@ -126,17 +123,32 @@ def _check_is_model(path: Path, role: str) -> None:
 def _hub_model(ref: str, role: str) -> ModelRef:
     if ref.startswith((".", "/", "~")) or ref.endswith(".gguf") or ref.count("/") > 1:
         open_input(Path(ref), MODEL_KINDS, role)  # raises: missing or unfinished
-    revision = _cached_revision(ref)
-    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{ref}@{revision or 'main'}"))
-    return ModelRef(ref, None, None, parent, BaseModelRef(id=ref, revision=revision))
+    folder = _download(ref, role)
+    revision = folder.name  # a snapshot's folder is named by its commit
+    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{ref}@{revision}"))
+    return ModelRef(ref, folder, None, parent, BaseModelRef(id=ref, revision=revision))
 
 
-def _cached_revision(ref: str) -> str | None:
-    """The commit of a hub model that lies in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
+HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+"""What is fetched of a model on the hub: no pickled weights, and no code."""
 
-    found = try_to_load_from_cache(ref, "config.json")
-    return Path(found).parent.name if isinstance(found, str) else None
+
+def _download(ref: str, role: str) -> Path:
+    """The folder of a hub model's snapshot in the hub's cache, downloaded unless it is there."""
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(ref, allow_patterns=list(HUB_FILES)))
+    except (OSError, HTTPError, HfHubHTTPError, HFValidationError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        if is_offline():
+            reason = "it is not on this machine, and the hub is not asked (offline)"
+        raise ArtifactError(
+            f"{role}: {ref} is no folder here and cannot be read from the hub: {reason:.160}",
+            "check the name, the network and your access to it, or name a local folder",
+        ) from problem
 
 
 def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
@@ -177,16 +189,11 @@ def load_causal_lm(
     if not is_quantized(location):
         options["dtype"] = getattr(torch, pick_dtype(dtype, device))
     try:
-        with _loading(location):
+        with console.quiet():
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as problem:
         raise _cannot_load("model", location, problem) from problem
     return model.to(device).eval()
-
-
-def _loading(location: str) -> AbstractContextManager[None]:
-    """Silence while a local model loads; a download shows its own progress."""
-    return console.quiet() if Path(location).exists() else nullcontext()
 
 
 def is_quantized(location: str) -> bool:
@@ -199,14 +206,9 @@ def is_quantized(location: str) -> bool:
 
 def _cannot_load(what: str, location: str, problem: Exception) -> ArtifactError:
     reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-    fix = (
-        "check the name and the files"
-        if Path(location).exists()
-        else "check the name; offline, name a local folder"
+    return ArtifactError(
+        f"{what} of {location}: cannot be loaded: {reason:.200}", "check the files in it"
     )
-    if is_offline() and not Path(location).exists():
-        reason = "it is not on this machine, and the hub is not asked (offline)"
-    return ArtifactError(f"{what} of {location}: cannot be loaded: {reason:.200}", fix)
 
 
 TOKENIZER_FILES = (
@@ -223,20 +225,9 @@ def save_tokenizer(source: ModelRef, folder: Path) -> None:
     """Put the tokenizer of `source` into `folder`, byte for byte.
 
     transformers 5 writes no `tokenizer.model` for SentencePiece tokenizers, which llama.cpp's
-    converter needs: so the files are copied, from the folder or from the hub's cache.
+    converter needs: so the files are copied.
     """
     load_tokenizer(source.location).save_pretrained(folder)
-    origin = source.path or _cached_folder(source.ref)
-    if origin is None:
-        return
     for pattern in TOKENIZER_FILES:
-        for file in origin.glob(pattern):
+        for file in source.path.glob(pattern):
             shutil.copyfile(file, folder / file.name)
-
-
-def _cached_folder(ref: str) -> Path | None:
-    from transformers.utils import cached_file
-
-    found = cached_file(ref, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False)
-    cached_file(ref, "tokenizer.model", _raise_exceptions_for_missing_entries=False)
-    return Path(found).parent if found else None

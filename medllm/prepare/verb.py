@@ -50,6 +50,7 @@ def prepare(config: PrepareConfig) -> Manifest:
         open_dataset(ref, data_dir=config.data_dir, accepted=config.data_use)
         for ref in config.datasets
     ]
+    _check_names(datasets)
     job = Job.of(
         config,
         "dataset",
@@ -59,6 +60,16 @@ def prepare(config: PrepareConfig) -> Manifest:
         data_terms=join_terms([dataset.term for dataset in datasets]),
     )
     return produce(job, partial(_build, config, datasets))
+
+
+def _check_names(datasets: Sequence[Dataset]) -> None:
+    """Ids begin with the dataset's name, so that no two may share it."""
+    name, times = Counter(dataset.name for dataset in datasets).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"{times} datasets are called '{name}', so their rows could not be told apart",
+            "rename one, or put the files into one folder and name that",
+        )
 
 
 def _build(config: PrepareConfig, datasets: list[Dataset], folder: Path) -> Outcome:

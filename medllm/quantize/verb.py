@@ -94,11 +94,6 @@ def _make_gptq(choice: GptqFormat, model: ModelRef, calibration: Input, folder: 
 
 
 def _make_gguf(choice: GgufFormat, model: ModelRef, folder: Path) -> Outcome:
-    if model.path is None:
-        raise ArtifactError(
-            f"{model.ref}: llama.cpp's converter needs a local folder",
-            "download the model, then name its folder",
-        )
     whole = folder / "model-F16.gguf"
     target = folder / f"model-{choice.type}.gguf"
     console.notice("quantize: converting to GGUF F16")
@@ -119,5 +114,5 @@ def _make_gguf(choice: GgufFormat, model: ModelRef, folder: Path) -> Outcome:
 
 
 def _sizes(model: ModelRef, quantized: Iterable[Path]) -> dict[str, int]:
-    known = {} if model.weight_bytes is None else {"parent_bytes": model.weight_bytes}
-    return {"bytes": sum(file.stat().st_size for file in quantized), **known}
+    size = sum(file.stat().st_size for file in quantized)
+    return {"bytes": size, "parent_bytes": model.weight_bytes}

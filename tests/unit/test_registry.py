@@ -10,6 +10,7 @@ from medllm.data.example import Example, Rejected
 from medllm.data.inventory import add_dataset, describe_dataset, describe_datasets, sample_texts
 from medllm.data.registry import Dataset, open_dataset
 from medllm.errors import ConfigError, DataError
+from medllm.recipe import load_recipe
 
 QUESTION = {
     "QUESTION": "Is it?",
@@ -331,3 +332,14 @@ def test_open_rows_at_hand_are_shown(data: Path) -> None:
 
     assert len(list(sample_texts("pubmedqa"))) == 2
     assert len(list(sample_texts("synthetic_radiology"))) == 3
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_dataset() -> None:
+    (Path.cwd() / "synthetic_radiology").mkdir()
+
+    recipe = load_recipe(None, ["prepare.datasets=[synthetic_radiology, ./synthetic_radiology]"])
+
+    assert recipe.prepare is not None
+    name, path = recipe.prepare.datasets
+    assert open_dataset(name).spec.synthetic
+    assert path == str(Path.cwd() / "synthetic_radiology")
