@@ -12,6 +12,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest, write_atomically
+from medllm.artifacts.places import short_path
 from medllm.config.base import settings_of
 from medllm.data.access import may_show
 from medllm.errors import ConfigError
@@ -90,7 +91,7 @@ def _walk_one(recipe: Recipe, verb: str, config: Any) -> None:
 
 def show_result(manifest: Manifest, folder: Path) -> None:
     """What a verb made, in a few lines; an evaluation as a table."""
-    console.say(f"  {_short(folder)}  {describe(manifest)}")
+    console.say(f"  {short_path(folder)}  {describe(manifest)}")
     if manifest.counts.rejected:
         left_out = ", ".join(
             f"{count} {reason}" for reason, count in sorted(manifest.counts.rejected.items())
@@ -149,7 +150,7 @@ def _serve(config: ServeConfig, folder: Path | None) -> None:
     )
     produce(job, partial(_ask, config))
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["answer"]
-    console.say(f"  {_short(folder)}  asked over HTTP: {config.question}")
+    console.say(f"  {short_path(folder)}  asked over HTTP: {config.question}")
     if may_show(model.data_terms):
         console.show_text(f"  answer: {answer.strip() or '(nothing)'}")
     else:
@@ -167,10 +168,6 @@ def _ask(config: ServeConfig, folder: Path) -> Outcome:
         folder / "answer.json", json.dumps({"question": config.question, "answer": answer}) + "\n"
     )
     return Outcome(results={"answer_characters": len(answer)})
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:

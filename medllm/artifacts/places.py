@@ -14,6 +14,11 @@ def data_dir() -> Path:
     return _place("MEDLLM_DATA_DIR", "XDG_DATA_HOME", ".local/share")
 
 
+def short_path(path: Path) -> str:
+    """The path as the user would type it from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def _place(ours: str, xdg: str, default: str) -> Path:
     if named := os.environ.get(ours):
         return Path(named).expanduser().resolve()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from medllm.artifacts.places import short_path
 from medllm.config.base import Location, location_of, models_in
 from medllm.errors import ConfigError, did_you_mean
 
@@ -81,7 +82,9 @@ def read_yaml(path: Path) -> Document:
 
 def _read(path: Path, children: tuple[Path, ...]) -> Document:
     if path in children:
-        raise ConfigError(f"{_short(path)}: extends itself", "remove one `extends:` of the circle")
+        raise ConfigError(
+            f"{short_path(path)}: extends itself", "remove one `extends:` of the circle"
+        )
     document = _parse(path)
     parent_name = document.data.pop("extends", None)
     if parent_name is None:
@@ -104,38 +107,38 @@ def _parse(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"no such file: {_short(path)}", "check the path, or see `medllm recipes list`"
+            f"no such file: {short_path(path)}", "check the path, or see `medllm recipes list`"
         ) from None
     except IsADirectoryError:
         raise ConfigError(
-            f"{_short(path)} is a folder, not a YAML file", "name the file in it"
+            f"{short_path(path)} is a folder, not a YAML file", "name the file in it"
         ) from None
     except UnicodeDecodeError as problem:
         raise ConfigError(
-            f"{_short(path)}: not UTF-8 text ({problem.reason})", "save the file as UTF-8"
+            f"{short_path(path)}: not UTF-8 text ({problem.reason})", "save the file as UTF-8"
         ) from None
     try:
         loader = _Loader(text)
     except yaml.YAMLError as problem:  # a character that YAML does not allow
         reason = str(problem).splitlines()[0]
         raise ConfigError(
-            f"{_short(path)}: not valid YAML: {reason}", "remove the character"
+            f"{short_path(path)}: not valid YAML: {reason}", "remove the character"
         ) from None
     try:
         node = loader.get_single_node()
-        document = Document(origins={(): Origin(_short(path), path.parent)})
+        document = Document(origins={(): Origin(short_path(path), path.parent)})
         _locate(node, (), path, document.origins)
         data = loader.construct_document(node) if node else {}
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
         raise ConfigError(
-            f"{_short(path)}:{line}: not valid YAML: {problem.problem}", "mend the line"
+            f"{short_path(path)}:{line}: not valid YAML: {problem.problem}", "mend the line"
         ) from None
     finally:
         loader.dispose()
     if not isinstance(data, dict):
         raise ConfigError(
-            f"{_short(path)}: must be a mapping of keys to values", "start with `name: …`"
+            f"{short_path(path)}: must be a mapping of keys to values", "start with `name: …`"
         )
     document.data = data
     return document
@@ -145,7 +148,7 @@ def _locate(node: yaml.Node | None, key: Key, path: Path, origins: dict[Key, Ori
     """Note the line of every key, and refuse a key written twice (YAML would keep the last)."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
-            label = f"{_short(path)}:{name.start_mark.line + 1}"
+            label = f"{short_path(path)}:{name.start_mark.line + 1}"
             if not isinstance(name, yaml.ScalarNode):
                 raise ConfigError(f"{label}: a key must be a word", "quote it, or mend the line")
             inner = (*key, name.value)
@@ -158,14 +161,9 @@ def _locate(node: yaml.Node | None, key: Key, path: Path, origins: dict[Key, Ori
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             origins[(*key, index)] = Origin(
-                f"{_short(path)}:{value.start_mark.line + 1}", path.parent
+                f"{short_path(path)}:{value.start_mark.line + 1}", path.parent
             )
             _locate(value, (*key, index), path, origins)
-
-
-def _short(path: Path) -> str:
-    """The path as the user would type it from here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def merge(base: Document, over: Document) -> Document:
