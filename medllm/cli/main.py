@@ -113,8 +113,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Spinning OpenMP threads are ten times slower as soon as another process wants a core, and
-    # 7 % faster where none does; must be set before torch loads.
+    # Spinning OpenMP threads crawl as soon as another process wants a core, and gain little where
+    # none does; must be set before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
