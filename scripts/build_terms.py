@@ -13,14 +13,14 @@ import gzip
 import json
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from medllm.clinical.terms import (
     MAX_WORDS,
     MEDICAL_DENSITY,
     TERMS,
+    count_texts,
     find_terms,
     term_density,
     words_of,
@@ -42,7 +42,10 @@ def main() -> None:
     names = read_names(root / "terms")
     medical, general = list(medical_documents(root)), list(general_documents(root))
     known = frozenset(names)
-    in_medical, in_general = count_documents(medical, known), count_documents(general, known)
+    in_medical, in_general = (
+        count_texts(find_terms(text, known) for text in documents)
+        for documents in (medical, general)
+    )
     ratio = len(general) / len(medical)
     kept = sorted(
         name
@@ -55,7 +58,7 @@ def main() -> None:
     terms = frozenset(kept)
     for kind, documents in (("medical", medical), ("general", general)):
         texts = [text for text in documents if len(text) > 200]
-        share = sum(term_density(text, terms) >= MEDICAL_DENSITY for text in texts) / len(texts)
+        share = sum(is_medical(text, terms) for text in texts) / len(texts)
         print(f"{share:.1%} of {len(texts):,} {kind} documents count as medical")
 
 
@@ -88,9 +91,9 @@ def is_wordlike(name: str) -> bool:
     )
 
 
-def count_documents(documents: Iterable[str], names: frozenset[str]) -> Counter[str]:
-    """In how many documents each name stands."""
-    return Counter(name for text in documents for name in set(find_terms(text, names)))
+def is_medical(text: str, terms: frozenset[str]) -> bool:
+    """Whether a text counts as medical by the terms in it."""
+    return term_density(text, find_terms(text, terms)) >= MEDICAL_DENSITY
 
 
 def medical_documents(root: Path) -> Iterator[str]:

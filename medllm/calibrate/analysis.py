@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medllm.clinical.terms import MEDICAL_DENSITY, find_terms, term_density, vocabulary
+from medllm.clinical.terms import MEDICAL_DENSITY, count_texts, find_terms, term_density, vocabulary
+from medllm.data.dedup import digest_words
 
 MIN_SAMPLES = 512
 MIN_MEAN_TOKENS = 500
@@ -24,8 +25,8 @@ def analyze_rows(
     share of the holdout's medical terms that the rows hold too; a rare term is one that a single
     text of the holdout has.
     """
-    terms = [set(find_terms(row["text"], vocabulary())) for row in rows]
-    density = [term_density(row["text"], vocabulary()) for row in rows]
+    terms = [list(find_terms(row["text"], vocabulary())) for row in rows]
+    density = [term_density(row["text"], found) for row, found in zip(rows, terms, strict=True)]
     found = {
         **_lengths([row["tokens"] for row in rows]),
         "sources": dict(Counter(row["source"] for row in rows).most_common()),
@@ -33,7 +34,7 @@ def analyze_rows(
         "term_density": statistics.fmean(density),
         "distinct_terms": len(set().union(*terms)),
         **_coverage(set().union(*terms), holdout),
-        "duplicates": len(rows) - len({" ".join(row["text"].split()) for row in rows}),
+        "duplicates": len(rows) - len({digest_words(row["text"]) for row in rows}),
         "overlaps": {name: sorted(ids) for name, ids in overlaps.items()},
     }
     return {**found, "checks": _checks(found)}
@@ -53,9 +54,7 @@ def _lengths(lengths: Sequence[int]) -> dict[str, Any]:
 
 def _coverage(covered: set[str], holdout: Sequence[Row]) -> dict[str, Any]:
     """How many of the holdout's terms are among `covered`: all, and those in one text only."""
-    documents = Counter(
-        term for row in holdout for term in set(find_terms(row["text"], vocabulary()))
-    )
+    documents = count_texts(find_terms(row["text"], vocabulary()) for row in holdout)
     rare = [term for term, count in documents.items() if count == 1]
     return {
         "term_coverage": _share(covered, list(documents)),

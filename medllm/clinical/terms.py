@@ -2,7 +2,8 @@
 
 import gzip
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -56,7 +57,12 @@ def _match(words: Sequence[str], terms: Collection[str]) -> Iterator[tuple[str, 
             start += 1
 
 
-def term_density(text: str, terms: Collection[str]) -> float:
-    """The share of a text's words that belong to one of `terms`; 0 for an empty text."""
-    words = sum(len(term.split()) for term in find_terms(text, terms))
+def term_density(text: str, found: Iterable[str]) -> float:
+    """The share of a text's words that belong to the terms `found` in it; 0 for an empty text."""
+    words = sum(len(term.split()) for term in found)
     return words / max(len(words_of(text)), 1)
+
+
+def count_texts(found: Iterable[Iterable[str]]) -> Counter[str]:
+    """In how many texts each term stands, of the terms found in each."""
+    return Counter(term for terms in found for term in set(terms))

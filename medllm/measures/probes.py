@@ -1,12 +1,12 @@
 """Probes of what a model knows of medicine, the same before and after quantization."""
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import sub
 
 from medllm.clinical.look_alikes import LookAlike
-from medllm.clinical.terms import find_terms, locate_terms
+from medllm.clinical.terms import locate_terms
 from medllm.engines.base import Engine, ScoreRequest
 from medllm.measures.divergence import Compared
 from medllm.measures.intervals import Estimate, estimate_proportion, estimate_ratio
@@ -39,11 +39,6 @@ class Occurrence:
     document: str
     first: int
     last: int
-
-
-def count_texts(texts: Iterable[str], terms: Collection[str]) -> Counter[str]:
-    """For each term the number of texts that it stands in."""
-    return Counter(term for text in texts for term in set(find_terms(text, terms)))
 
 
 def find_occurrences(

@@ -16,7 +16,7 @@ from medllm.artifacts.job import Outcome
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.look_alikes import look_alikes
-from medllm.clinical.terms import vocabulary
+from medllm.clinical.terms import count_texts, find_terms, vocabulary
 from medllm.data.example import read_jsonl
 from medllm.data.split import rank
 from medllm.engines.base import Engine, LogProbs
@@ -25,7 +25,6 @@ from medllm.errors import ArtifactError, DataError
 from medllm.measures.divergence import Compared, compare_document, summarize_divergence
 from medllm.measures.probes import (
     Occurrence,
-    count_texts,
     find_occurrences,
     margin_change,
     score_look_alikes,
@@ -66,7 +65,8 @@ def open_holdouts(config: QuantizeConfig, calibration: Input | None) -> Holdouts
     if not any(rows.values()):
         console.notice(f"quantize: quality is not measured: {calibration.path} has no holdouts")
         return None
-    counts = count_texts((row["text"] for row in rows.get(MEDICAL, [])), vocabulary())
+    medical = rows.get(MEDICAL, [])
+    counts = count_texts(find_terms(row["text"], vocabulary()) for row in medical)
     chosen = {
         # a holdout stands in order of its datasets, and all of them are meant to be heard
         kind: sorted(found, key=lambda row: rank(str(row["id"]), config.seed))[

@@ -3,11 +3,10 @@
 import pytest
 
 from medllm.clinical.look_alikes import LookAlike, look_alikes
-from medllm.clinical.terms import find_terms, locate_terms
+from medllm.clinical.terms import count_texts, find_terms, locate_terms
 from medllm.engines.fake import FakeEngine
 from medllm.measures.divergence import compare_document
 from medllm.measures.probes import (
-    count_texts,
     find_occurrences,
     margin_change,
     score_look_alikes,
@@ -50,7 +49,7 @@ def test_likelihood_of_terms_by_how_many_texts_hold_them() -> None:
         each for name, row in ids.items()
         for each in find_occurrences(sure, name, TEXTS[name], row, TERMS)
     ]  # fmt: skip
-    texts = count_texts(TEXTS.values(), TERMS)
+    texts = count_texts(find_terms(text, TERMS) for text in TEXTS.values())
 
     found = summarize_terms(compared, occurrences, texts)
 
