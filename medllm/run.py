@@ -73,7 +73,7 @@ def run_verb(recipe: Recipe, verb: str) -> None:
 
 def _with_calibration(recipe: Recipe, verbs: Sequence[str]) -> Recipe:
     """The recipe with the default mix, where `quantize` calibrates and nobody named a set."""
-    if "quantize" not in verbs or not wire(recipe, "quantize").needs_calibration:
+    if "quantize" not in verbs or not wire(recipe, "quantize").lacks_calibration:
         return recipe
     calibrate = recipe.section("calibrate")
     console.notice(f"quantize: no calibration set is named, so it is built: mix {calibrate.mix}")

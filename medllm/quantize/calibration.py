@@ -1,14 +1,16 @@
 """The calibration set as the token ids that every format calibrates with."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medllm.artifacts.lineage import Input
+from medllm.artifacts.lineage import Input, open_output
 from medllm.data.example import read_jsonl
 from medllm.errors import ArtifactError
 from medllm.models.chat import TokenizerTemplate, encode_text
+from medllm.models.load import ModelRef, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,22 +20,54 @@ CHECKED_ROWS = 16
 SLACK_TOKENS = 2  # a piece of a longer text may be cut into tokens otherwise than within it
 
 
-def read_token_ids(tokenizer: "PreTrainedTokenizerBase", texts: Path) -> Iterator[list[int]]:
-    """The token ids of each text, BOS first where the model has one.
+@dataclass(frozen=True)
+class Calibration:
+    """A calibration set, read for one model."""
 
-    Raises:
-        ArtifactError: the texts were made for another tokenizer.
-    """
-    template = TokenizerTemplate(tokenizer)
-    _check_tokenizer(template, texts)
-    for row in read_jsonl(texts):
-        yield encode_text(template, row["text"])
+    model: ModelRef
+    source: Input
 
+    @classmethod
+    def open(cls, model: ModelRef, folder: Path) -> "Calibration":
+        """What `medllm calibrate` wrote, or a foreign folder with such a file.
 
-def describe_mix(calibration: Input) -> str:
-    """How many texts came from where: "307 pubmedqa, 154 pmc_patients"."""
-    mix = dict(calibration.manifest.results.get("sources", {})) if calibration.manifest else {}
-    return ", ".join(f"{count} {name}" for name, count in mix.items()) or TEXTS
+        Raises:
+            ArtifactError: it is missing, altered, or something else.
+        """
+        return cls(model, open_output(folder, "calibrate", TEXTS, "calibration"))
+
+    @property
+    def texts(self) -> Path:
+        """Its file."""
+        return self.source.path / TEXTS
+
+    @property
+    def mix(self) -> str:
+        """How many texts came from where: "307 pubmedqa, 154 pmc_patients"."""
+        made = self.source.manifest
+        sources = made.results.get("sources", {}) if made else {}
+        return ", ".join(f"{count} {name}" for name, count in sources.items()) or TEXTS
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a card says of it."""
+        return {"texts": self.mix, "identity": self.source.parent.identity[:16]}
+
+    @cached_property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The model's tokenizer."""
+        return load_tokenizer(self.model.location)
+
+    @cached_property
+    def token_ids(self) -> list[list[int]]:
+        """The token ids of each text, BOS first where the model has one; the same for all formats.
+
+        Raises:
+            ArtifactError: the texts were made for another tokenizer.
+        """
+        template = TokenizerTemplate(self.tokenizer)
+        _check_tokenizer(template, self.texts)
+        return [encode_text(template, row["text"]) for row in read_jsonl(self.texts)]
 
 
 def _check_tokenizer(template: TokenizerTemplate, texts: Path) -> None:

@@ -1,10 +1,12 @@
 """The `quantize:` section."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from medllm.config.base import Place, Ref, Strict, VerbConfig
+from medllm.errors import did_you_mean
+from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
 
 
 class GptqFormat(Strict):
@@ -30,6 +32,16 @@ class GptqFormat(Strict):
         """Name of the result's folder."""
         return f"gptq-{self.bits}bit"
 
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return True
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return True
+
 
 class GgufFormat(Strict):
     """GGUF through llama.cpp's own converter and quantizer."""
@@ -38,11 +50,39 @@ class GgufFormat(Strict):
     """GGUF."""
     type: str = "Q4_K_M"
     """llama.cpp's quantization type, such as F16, Q8_0, Q4_K_M."""
+    imatrix: bool = True
+    """Whether an importance matrix is computed from the calibration set, where the type gains."""
 
     @property
     def folder(self) -> str:
         """Name of the result's folder."""
-        return f"gguf-{self.type.lower()}"
+        plain = "" if self.imatrix else "-no-imatrix"
+        return f"gguf-{self.type.lower()}{plain}"
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return self.imatrix and self.type not in WITHOUT_IMPORTANCE
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return self.type in NEEDS_IMPORTANCE
+
+    @field_validator("type")
+    @classmethod
+    def _check_type(cls, name: str) -> str:
+        if name not in QUANTIZATION_TYPES:
+            hint = did_you_mean(name.upper(), QUANTIZATION_TYPES)
+            known = ", ".join(QUANTIZATION_TYPES)
+            raise ValueError(f"unknown GGUF type '{name}'; {hint}known types: {known}")
+        return name
+
+    @model_validator(mode="after")
+    def _check_imatrix(self) -> Self:
+        if self.type in NEEDS_IMPORTANCE and not self.imatrix:
+            raise ValueError(f"GGUF {self.type} cannot be made without an importance matrix")
+        return self
 
 
 Format = Annotated[GptqFormat | GgufFormat, Field(discriminator="format")]
@@ -63,10 +103,9 @@ class QuantizeConfig(VerbConfig):
     """The most texts of each holdout to compare on."""
 
     @property
-    def needs_calibration(self) -> bool:
-        """Whether a format calibrates, and no calibration set is named."""
-        calibrates = any(isinstance(choice, GptqFormat) for choice in self.formats)
-        return calibrates and self.calibration is None
+    def lacks_calibration(self) -> bool:
+        """Whether a format would use calibration text, and no calibration set is named."""
+        return self.calibration is None and any(each.uses_calibration for each in self.formats)
 
     @field_validator("formats")
     @classmethod

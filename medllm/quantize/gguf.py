@@ -18,24 +18,10 @@ from numpy.typing import NDArray
 
 from medllm import console
 from medllm.engines.llama_native import load_llama_cpp
-from medllm.errors import ArtifactError, ConfigError, SetupError, did_you_mean
+from medllm.errors import ArtifactError, SetupError
 from medllm.models.hardware import count_cpus
 from medllm.models.llama_cpp_setup import converter_script
-
-QUANTIZATION_TYPES = {
-    "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q5_K_S": 16,
-    "Q5_1": 9, "Q5_0": 8, "Q4_K_M": 15, "Q4_K_S": 14, "Q4_1": 3, "Q4_0": 2, "IQ4_NL": 25,
-    "IQ4_XS": 30, "Q3_K_L": 13, "Q3_K_M": 12, "Q3_K_S": 11, "IQ3_M": 27, "IQ3_S": 26, "Q2_K": 10,
-    "IQ3_XS": 22, "IQ3_XXS": 23, "Q2_K_S": 21, "IQ2_M": 29, "IQ2_S": 28, "IQ2_XS": 20,
-    "IQ2_XXS": 19, "IQ1_M": 31, "IQ1_S": 24,
-}  # fmt: skip
-"""`enum llama_ftype` of llama.h."""
-NEEDS_IMPORTANCE = frozenset(
-    ("IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S")
-)
-"""Types that llama.cpp refuses to make without an importance matrix."""
-WITHOUT_IMPORTANCE = frozenset(("F32", "F16", "BF16", "Q8_0"))
-"""Types that it makes no difference to."""
+from medllm.quantize.gguf_types import QUANTIZATION_TYPES
 
 SUPER_BLOCK = 256  # QK_K of ggml-common.h: K-quants, IQ1 to IQ3 and IQ4_XS cut rows into these
 SUPER_BLOCKED = re.compile(r"^(Q\d_K|IQ[123]|IQ4_XS)")
@@ -55,18 +41,6 @@ class Tensor:
     name: str
     type: str
     columns: int
-
-
-def check_type(name: str) -> None:
-    """Accept the name of a known quantization type.
-
-    Raises:
-        ConfigError: it is not known; names the types that are.
-    """
-    if name not in QUANTIZATION_TYPES:
-        hint = did_you_mean(name.upper(), QUANTIZATION_TYPES)
-        fix = f"{hint}known types: {', '.join(QUANTIZATION_TYPES)}"
-        raise ConfigError(f"unknown GGUF type '{name}'", fix)
 
 
 def convert_to_f16(model_dir: Path, target: Path) -> None:
@@ -100,16 +74,14 @@ def quantize_file(
     Args:
         source: The file of floats.
         target: The file to write.
-        type_name: A name of QUANTIZATION_TYPES.
+        type_name: A name of `gguf_types.QUANTIZATION_TYPES`.
         importance: By names of tensors, what an error in each column weighs.
         notes: Added to the metadata of the file.
 
     Raises:
-        ConfigError: the type is not known.
         ArtifactError: the source is missing, no GGUF, or quantized already.
         SetupError: llama.cpp is not set up.
     """
-    check_type(type_name)
     if not source.is_file():
         raise ArtifactError(f"{source}: no such file", "convert the model first")
     llama, log = load_llama_cpp()

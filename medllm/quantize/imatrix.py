@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medllm import console
-from medllm.artifacts.lineage import Input
 from medllm.errors import ArtifactError, DataError
 from medllm.models.llama_cpp_setup import import_gguf
-from medllm.models.load import IMATRIX, ModelRef, load_causal_lm, load_tokenizer
+from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
 from medllm.quantize import gguf
-from medllm.quantize.calibration import TEXTS, describe_mix, read_token_ids
+from medllm.quantize.calibration import Calibration
+from medllm.quantize.gguf_types import NEEDS_IMPORTANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,21 +81,19 @@ class Matrix:
         return {"chunks": self.chunks, "tokens": tokens, "weighted_tensors": len(self.layers)}
 
 
-def measure_inputs(model: ModelRef, calibration: Input) -> Matrix:
+def measure_inputs(model: ModelRef, calibration: Calibration) -> Matrix:
     """The matrix of a model over calibration texts, by names of its layers.
 
     Raises:
         DataError: there is no text.
-        ArtifactError: the texts were made for another tokenizer, or the model overflows.
+        ArtifactError: the model overflows.
     """
-    tokenizer = load_tokenizer(model.location)
-    texts = calibration.path / TEXTS
-    rows = list(read_token_ids(tokenizer, texts))
+    rows = calibration.token_ids
     loaded = load_causal_lm(model.location)
     size = min(CHUNK_TOKENS, getattr(loaded.config, "max_position_embeddings", CHUNK_TOKENS))
-    chunks = cut_chunks(rows, size, _bos_of(tokenizer))
+    chunks = cut_chunks(rows, size, _bos_of(calibration.tokenizer))
     if not chunks.size:
-        raise DataError(f"{texts}: no text", "make it again with `medllm calibrate`")
+        raise DataError(f"{calibration.texts}: no text", "make it again with `medllm calibrate`")
     if len(chunks) < FEW_CHUNKS:
         few = f"{len(chunks)} × {chunks.shape[1]} calibration tokens are few"
         console.notice(f"quantize: {few}; {FEW_CHUNKS} × {size} or more give a better matrix")
@@ -103,7 +101,7 @@ def measure_inputs(model: ModelRef, calibration: Input) -> Matrix:
     if overflown := [name for name, layer in layers.items() if not np.isfinite(layer.sums).all()]:
         message = f"{model.location}: the inputs of {overflown[0]} are not finite numbers"
         raise ArtifactError(message, "check the model; a merge of it may have gone wrong")
-    return Matrix(layers, describe_mix(calibration), len(rows), len(chunks), chunks.shape[1])
+    return Matrix(layers, calibration.mix, len(rows), len(chunks), chunks.shape[1])
 
 
 def cut_chunks(rows: Iterable[Sequence[int]], size: int, bos: int | None) -> NDArray[np.int64]:
@@ -177,7 +175,7 @@ def check_is_enough(matrix: Matrix, type_name: str) -> None:
         return
     first = ", ".join(matrix.unmeasured[:3])
     found = f"{len(matrix.unmeasured)} tensors have no importance ({first} …)"
-    if type_name in gguf.NEEDS_IMPORTANCE:
+    if type_name in NEEDS_IMPORTANCE:
         message = f"{found}, and {type_name} needs it for each"
         raise ArtifactError(message, "choose a type that does not need it, such as Q2_K or IQ3_S")
     console.notice(f"quantize: {found}; they are quantized without")

@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from medllm import console
-from medllm.artifacts.job import Outcome
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.look_alikes import look_alikes
@@ -85,27 +84,16 @@ def _read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def with_quality(
-    make: Callable[[Path], Outcome], parent: ModelRef, holdouts: Holdouts | None, folder: Path
-) -> Outcome:
-    """What `make` makes of `parent`, and its quality, which is written beside it."""
-    outcome = make(folder)
-    if holdouts is None:
-        return outcome
-    files = list(folder.glob("model-*.gguf"))  # not the importance matrix
-    quantized = replace(parent, path=files[0] if files else folder, manifest=None)
-    return replace(outcome, results=outcome.results | measure_quality(parent, quantized, holdouts))
-
-
-def measure_quality(parent: ModelRef, quantized: ModelRef, holdouts: Holdouts) -> dict[str, Any]:
-    """The main figures; writes `quality.json` and `quality.html` beside the quantized model.
+def measure_quality(parent: ModelRef, weights: Path, holdouts: Holdouts) -> dict[str, Any]:
+    """The main figures; writes `quality.json` and `quality.html` beside the quantized weights.
 
     Both models are in memory at the same time, and the distributions of one block of tokens.
 
     Raises:
         ArtifactError: the quantized model cannot be loaded, or gives no numbers.
     """
-    folder = quantized.path.parent if quantized.is_gguf else quantized.path
+    quantized = replace(parent, path=weights, manifest=None)
+    folder = weights.parent if quantized.is_gguf else weights
     ours = open_model(parent)
     began = time.monotonic()
     theirs = open_model(quantized)

@@ -24,12 +24,12 @@ import llama_cpp
 import measure
 import numpy as np
 
-from medllm.artifacts.lineage import open_output
 from medllm.data import synthetic_radiology
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.models.llama_cpp_setup import VERSION, import_gguf
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.quantize import gguf, imatrix
+from medllm.quantize.calibration import Calibration
 
 LIBRARIES = Path(llama_cpp.__file__).parents[1] / "lib"
 HEADERS = ("common", "include", "ggml/include", "vendor")
@@ -111,7 +111,7 @@ def same_token_ids(location: str, room: Path) -> bool:
 
 def run_ours(model: Any, room: Path) -> tuple[imatrix.Matrix, dict[str, float]]:
     """The matrix of medllm, by names of tensors, and the median seconds of its parts."""
-    source = open_output(room / "calibration", "calibrate", "calibration.jsonl", "calibration")
+    source = Calibration.open(model, room / "calibration")
     began = time.perf_counter()
     found = imatrix.name_tensors(imatrix.measure_inputs(model, source), room / "f16.gguf")
     whole = time.perf_counter() - began

@@ -148,7 +148,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "unknown format": (["quantize", "--format", "gtpq"], 2, "unknown format 'gtpq'",
                        "one of: gptq, gguf"),
     "unknown type": (["quantize", "--format", "gguf", "--type", "Q4_K_X"], 2,
-                     "unknown GGUF type 'Q4_K_X'", "did you mean 'Q4_K_"),
+                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "mend the line"),
     "unknown dataset": (["prepare", "--dataset", "pubmed_qa"], 2, "unknown dataset 'pubmed_qa'",
                         "did you mean 'pubmedqa'?"),
     "no dataset": (["prepare"], 2, "no dataset is named", "--dataset NAME_OR_PATH"),

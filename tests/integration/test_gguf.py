@@ -6,13 +6,16 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from medllm.data.example import Message
 from medllm.engines.base import Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
-from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
+from medllm.errors import ArtifactError, DataError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.quantize import gguf
+from medllm.quantize.config import GgufFormat
+from medllm.quantize.gguf_types import QUANTIZATION_TYPES
 
 try:
     require_llama_cpp()
@@ -52,15 +55,16 @@ def text_of(pieces: list[Piece]) -> str:
 
 def test_type_numbers_are_those_of_llama_cpp() -> None:
     llama = require_llama_cpp()
-    for name, number in gguf.QUANTIZATION_TYPES.items():
+    for name, number in QUANTIZATION_TYPES.items():
         prefix = "LLAMA_FTYPE_ALL_" if name == "F32" else "LLAMA_FTYPE_MOSTLY_"
         assert number == getattr(llama, prefix + name), name
 
 
 def test_an_unknown_type_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError) as caught:
-        gguf.check_type("q4_km")
-    assert "did you mean 'Q4_K_M'?" in caught.value.fix
+    with pytest.raises(ValidationError, match="did you mean 'Q4_K_M'?"):
+        GgufFormat(type="q4_km")
+    with pytest.raises(ValidationError, match="cannot be made without an importance matrix"):
+        GgufFormat(type="IQ2_XS", imatrix=False)
 
 
 def test_conversion_keeps_matrices_in_16_bits(f16: Path) -> None:

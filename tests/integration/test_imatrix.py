@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medllm.artifacts.lineage import open_output
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
 from medllm.data import synthetic_radiology
@@ -19,7 +18,9 @@ from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.quantize import gguf, imatrix
+from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import GgufFormat, QuantizeConfig
+from medllm.quantize.gguf_types import NEEDS_IMPORTANCE
 from medllm.quantize.verb import check_ahead, quantize
 
 try:
@@ -86,8 +87,8 @@ def calibration(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def matrix(tiny_model: Path, calibration: Path) -> imatrix.Matrix:
-    source = open_output(calibration, "calibrate", "calibration.jsonl", "calibration")
-    return imatrix.measure_inputs(resolve_model(str(tiny_model)), source)
+    model = resolve_model(str(tiny_model))
+    return imatrix.measure_inputs(model, Calibration.open(model, calibration))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def test_the_file_says_what_it_was_made_with(
 def test_types_that_need_it_are_those_that_llama_cpp_refuses_without(
     f16: Path, tmp_path: Path
 ) -> None:
-    for name in gguf.NEEDS_IMPORTANCE:
+    for name in NEEDS_IMPORTANCE:
         with pytest.raises(ArtifactError):
             gguf.quantize_file(f16, tmp_path / "q.gguf", name)
     for name in ("IQ3_M", "Q2_K"):
@@ -280,7 +281,7 @@ def test_without_a_calibration_set_it_is_said(
 
 
 def test_a_type_that_needs_one_is_refused_without() -> None:
-    with pytest.raises(ConfigError, match="GGUF IQ2_XS calibrates") as caught:
+    with pytest.raises(ConfigError, match="gguf-iq2_xs calibrates") as caught:
         check_ahead(QuantizeConfig(formats=(GgufFormat(type="IQ2_XS"),)))
     assert "--calibration DIR" in caught.value.fix
 
@@ -289,10 +290,10 @@ def test_a_calibration_set_for_another_tokenizer_is_refused(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     other = write_calibration(tmp_path / "other", tokens_off=30)
-    source = open_output(other, "calibrate", "calibration.jsonl", "calibration")
+    model = resolve_model(str(tiny_model))
 
     with pytest.raises(ArtifactError, match="another tokenizer"):
-        imatrix.measure_inputs(resolve_model(str(tiny_model)), source)
+        imatrix.measure_inputs(model, Calibration.open(model, other))
 
 
 def test_terms_of_the_calibration_set_follow(

@@ -1,20 +1,22 @@
 """GPTQ through gptqmodel."""
 
 import csv
+import math
 import os
 import re
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from medllm import console
 from medllm.errors import ArtifactError, SetupError
-from medllm.models.hardware import count_cpus
-from medllm.models.load import ModelRef, load_tokenizer, save_tokenizer
-from medllm.quantize.calibration import read_token_ids
+from medllm.models.hardware import count_cpus, pick_device
+from medllm.models.load import save_tokenizer
 from medllm.quantize.config import GptqFormat
+from medllm.quantize.work import Made, Work
 
 FEW_SAMPLES = 128
 """Below this, gptqmodel's own advice and the GPTQ paper's default say that quality suffers."""
@@ -22,14 +24,23 @@ FEW_SAMPLES = 128
 NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
-def quantize_gptq(choice: GptqFormat, model: ModelRef, texts: Path, folder: Path) -> dict[str, Any]:
-    """Write a GPTQ model that transformers loads; returns the samples used and the layers' errors.
+def check_ahead(choice: GptqFormat) -> None:
+    """Raise SetupError where gptqmodel is not installed."""
+    if find_spec("gptqmodel") is None:
+        raise SetupError("GPTQ needs gptqmodel", "pip install 'medllm[gptq]'")
+
+
+def make(choice: GptqFormat, work: Work, folder: Path) -> Made:
+    """Write a GPTQ model that transformers loads.
 
     Raises:
-        SetupError: gptqmodel is not installed.
         ArtifactError: gptqmodel does not know the architecture.
     """
-    rows = list(_rows(model, texts))
+    assert work.calibration is not None  # it always calibrates
+    model = work.model
+    rows = [
+        {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in work.calibration.token_ids
+    ]
     if len(rows) < FEW_SAMPLES:
         advice = f"{FEW_SAMPLES} or more give better weights"
         console.notice(f"quantize: only {len(rows)} calibration texts; {advice}")
@@ -50,13 +61,9 @@ def quantize_gptq(choice: GptqFormat, model: ModelRef, texts: Path, folder: Path
             loaded.quantize(rows, batch_size=choice.batch_size)
         loaded.save(str(folder))
     save_tokenizer(model, folder)
-    known = {"samples": len(rows), "bits": choice.bits, "group_size": choice.group_size}
-    return {**known, **_layer_errors(folder)}
-
-
-def _rows(model: ModelRef, texts: Path) -> Iterator[dict[str, list[int]]]:
-    for ids in read_token_ids(load_tokenizer(model.location), texts):
-        yield {"input_ids": ids, "attention_mask": [1] * len(ids)}
+    errors = _layer_errors(folder)
+    results = {"bits": choice.bits, "group_size": choice.group_size, **_worst(errors)}
+    return Made(folder, results, len(rows), pick_device(), errors)
 
 
 @contextmanager
@@ -64,27 +71,30 @@ def _gptqmodel() -> Iterator[Any]:
     """The library, silenced, with the worker pool it needs on few processors."""
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
     with console.quiet():
-        try:
-            import gptqmodel
-        except ImportError as problem:
-            raise SetupError("GPTQ needs gptqmodel", "pip install 'medllm[gptq]'") from problem
+        import gptqmodel
+
         yield gptqmodel
 
 
-def _layer_errors(folder: Path) -> dict[str, Any]:
-    """The mean error of the layers and the worst one, from gptqmodel's log."""
+def _layer_errors(folder: Path) -> dict[str, float]:
+    """The error of each layer, from gptqmodel's log; NaN for a layer that fell back."""
     log = folder / "quant_log.csv"
     if not log.is_file():
         return {}
     with log.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     log.unlink()  # it holds times, which would make every run another artifact
-    # a word, or NaN, stands for the error of a layer that fell back
-    known = {
+    return {
         f"{row['layer']}.{row['module']}": float(row["loss"])
-        for row in rows
         if NUMBER.fullmatch(row["loss"])
+        else math.nan
+        for row in rows
     }
+
+
+def _worst(errors: dict[str, float]) -> dict[str, Any]:
+    """The mean error of the layers and the worst one."""
+    known = {name: error for name, error in errors.items() if not math.isnan(error)}
     if not known:
         return {}
     worst = max(known, key=known.__getitem__)
@@ -92,5 +102,5 @@ def _layer_errors(folder: Path) -> dict[str, Any]:
         "mean_layer_error": statistics.fmean(known.values()),
         "worst_layer": worst,
         "worst_layer_error": known[worst],
-        "layers_without_error": len(rows) - len(known),
+        "layers_without_error": len(errors) - len(known),
     }

@@ -1,0 +1,62 @@
+"""GGUF for llama.cpp, with an importance matrix where there is a calibration set."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.models.hardware import pick_device
+from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
+from medllm.models.load import IMATRIX
+from medllm.quantize import gguf
+from medllm.quantize.config import GgufFormat
+from medllm.quantize.gguf_types import WITHOUT_IMPORTANCE
+from medllm.quantize.imatrix import check_is_enough, name_tensors, write_imatrix
+from medllm.quantize.work import Made, Work
+
+
+def check_ahead(choice: GgufFormat) -> None:
+    """Raise SetupError where llama.cpp or its converter is missing."""
+    require_llama_cpp()
+    converter_script()
+
+
+def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
+    """Write `model-<type>.gguf`, and the matrix that it was made with.
+
+    Raises:
+        ArtifactError: llama.cpp does not know the architecture, or the type needs more importance
+            than could be measured.
+        SetupError: llama.cpp is not set up, or ran out of memory.
+    """
+    target = folder / f"model-{choice.type}.gguf"
+    if choice.type == "F16":
+        shutil.copyfile(work.whole, target)
+        return Made(target, {"type": choice.type, "importance_matrix": "none"})
+    results: dict[str, Any] = {"type": choice.type, "importance_matrix": "none"}
+    matrix = None
+    if choice.uses_calibration and work.calibration:
+        matrix = name_tensors(work.matrix, work.whole)
+        check_is_enough(matrix, choice.type)
+        write_imatrix(matrix, folder / IMATRIX)
+        results |= {"importance_matrix": IMATRIX, **matrix.sizes}
+    gains = choice.type not in WITHOUT_IMPORTANCE
+    how = ", without an importance matrix" if gains and not matrix else ""
+    console.notice(f"quantize: GGUF {choice.type}{how}")
+    gguf.quantize_file(work.whole, target, choice.type, **matrix.parameters if matrix else {})
+    results["fallback_tensors"] = _find_fallbacks(choice, target)
+    if not matrix:
+        return Made(target, results)
+    return Made(target, results, matrix.texts, pick_device())
+
+
+def _find_fallbacks(choice: GgufFormat, target: Path) -> int:
+    """How many tensors have another type than asked for, because of their rows; says which."""
+    fallbacks = gguf.find_fallbacks(target, choice.type)
+    if fallbacks:
+        named = ", ".join(tensor.name for tensor in fallbacks[:3])
+        console.notice(
+            f"quantize: {len(fallbacks)} tensors have rows that {choice.type} cannot block and got "
+            f"a larger type: {named}{' …' if len(fallbacks) > 3 else ''}"
+        )
+    return len(fallbacks)

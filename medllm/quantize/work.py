@@ -1,0 +1,96 @@
+"""What the formats of one command share, so that it is done once."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.digest import digest_text
+from medllm.artifacts.job import LOCK
+from medllm.errors import ArtifactError
+from medllm.models.load import ModelRef
+from medllm.quantize import gguf
+from medllm.quantize.calibration import Calibration
+from medllm.quantize.imatrix import Matrix, measure_inputs
+
+
+@dataclass(frozen=True)
+class Work:
+    """The parent, the text that it is calibrated with, and what is made of both on the way."""
+
+    model: ModelRef
+    calibration: Calibration | None
+    scratch: Path
+    """A folder for large files; it outlives a command that was stopped, not one that finished."""
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The importance matrix, in one pass for all types of GGUF."""
+        assert self.calibration is not None  # the format said that it calibrates
+        return measure_inputs(self.model, self.calibration)
+
+    @cached_property
+    def whole(self) -> Path:
+        """The parent as a GGUF file of 16-bit floats, which every type is made of."""
+        target = self.scratch / "model-F16.gguf"
+        if not target.is_file():
+            console.notice("quantize: converting to GGUF F16")
+            gguf.convert_to_f16(self.model.path, target)
+        return target
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a format made of the parent."""
+
+    weights: Path
+    """What it is loaded by: its folder, or the .gguf file in it."""
+    results: dict[str, Any] = field(default_factory=dict)
+    texts: int = 0
+    """Calibration texts that were used."""
+    device: str | None = None
+    layer_errors: dict[str, float] = field(default_factory=dict)
+    """The quantizer's own error of each layer, where it gives one."""
+
+
+@contextmanager
+def open_work(model: ModelRef, calibration: Calibration | None, output: Path) -> Iterator[Work]:
+    """The shared work; its scratch folder goes once all formats are made.
+
+    Raises:
+        ArtifactError: another process works on the same model for the same output.
+    """
+    sources = (model.parent, *([calibration.source.parent] if calibration else []))
+    key = digest_text(" ".join(source.identity for source in sources))[:12]
+    scratch = output / f".shared-{key}"
+    with _locked(scratch):
+        try:
+            yield Work(model, calibration, scratch)
+        except BaseException:
+            if any(path.name != LOCK for path in scratch.iterdir()):
+                raise  # the next run goes on with it
+            shutil.rmtree(scratch)
+            raise
+        shutil.rmtree(scratch)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / LOCK).open("w")
+    except OSError as problem:
+        message = f"{folder.parent} cannot be written: {problem.strerror}"
+        raise ArtifactError(message, "choose another --output") from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"{folder.parent} is being written by another medllm"
+            raise ArtifactError(message, "wait for it, or choose another --output") from None
+        yield
