@@ -6,12 +6,8 @@ from pathlib import Path
 from medllm.artifacts.places import data_dir as default_data_dir
 from medllm.calibrate.analysis import Row
 from medllm.data.dedup import OverlapIndex, encode_words, fingerprint
-from medllm.data.example import Example, Rejected
-from medllm.data.registry import Dataset, find_files, known_specs, open_dataset
-from medllm.data.split import SplitConfig
-
-LEAST_SHARE = 0.5
-"""Share of an evaluation item's text that a calibration text holds, from which on it is named."""
+from medllm.data.registry import find_files, known_specs, open_dataset
+from medllm.data.split import MUCH, SplitConfig
 
 
 def find_overlaps(
@@ -20,7 +16,7 @@ def find_overlaps(
     """For each evaluation set on this machine, the ids of the rows that hold text of it."""
     prints = fingerprint([encode_words(row["text"]) for row in rows])
     return {
-        name: sorted({rows[row]["id"] for row, _, _ in index.overlaps(*prints, LEAST_SHARE)})
+        name: sorted({rows[row]["id"] for row, _, _ in index.overlaps(*prints, MUCH)})
         for name, index in _evaluation_sets(data_dir, accepted)
     }
 
@@ -35,13 +31,6 @@ def _evaluation_sets(
         may_read = spec.access != "credentialed" or (spec.agreement or name) in accepted
         if has_test and may_read and find_files(folder / name, spec):
             dataset = open_dataset(name, data_dir=folder, accepted=accepted)
-            if texts := [encode_words(row.text) for row in _test_rows(dataset)]:
+            rows = dataset.in_split("test", SplitConfig())
+            if texts := [encode_words(row.text) for row in rows]:
                 yield name, OverlapIndex(*fingerprint(texts))
-
-
-def _test_rows(dataset: Dataset) -> Iterator[Example]:
-    for row in dataset.examples():
-        if isinstance(row, Rejected):
-            continue
-        if dataset.split_of(row, SplitConfig()) == "test":
-            yield row

@@ -205,16 +205,21 @@ def validate(model: type[Model], document: Document) -> Model:
         raise ConfigError("\n".join(lines), fix) from None
 
 
+def list_named(shipped: Path, folder: Path | None) -> dict[str, Path]:
+    """The YAML files of tasks or the like by name; the user's come over the shipped ones."""
+    folders = [shipped, *([folder] if folder else [])]
+    return {path.stem: path for place in folders for path in sorted(place.glob("*.yaml"))}
+
+
 def read_named(
     model: type[Model], what: str, name: str, shipped: Path, folder: Path | None
 ) -> Model:
-    """The task or the like of a name; the user's folder comes over the shipped one.
+    """The task or the like of a name.
 
     Raises:
         ConfigError: there is none; names the closest.
     """
-    folders = [shipped, *([folder] if folder else [])]
-    known = {path.stem: path for place in folders for path in sorted(place.glob("*.yaml"))}
+    known = list_named(shipped, folder)
     if name not in known:
         fix = f"{did_you_mean(name, known)}known: {', '.join(sorted(known))}"
         raise ConfigError(f"unknown {what} '{name}'", fix)

@@ -1,15 +1,15 @@
 """Drawing samples from datasets: alike in any order of rows, each text and each group once."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
+from medllm.data.dedup import digest_words
 from medllm.data.example import Example, Rejected
 from medllm.data.fit import Fit, Sample
 from medllm.data.mix import Mix
-from medllm.data.registry import Dataset
+from medllm.data.registry import Dataset, keep_examples
 from medllm.data.sample import Ranked, largest_remainder
 from medllm.data.split import Split, SplitConfig
 
@@ -38,7 +38,7 @@ class Drawing:
         """The ids of the examples in each sample that was drawn."""
         self._unreadable: dict[str, Counter[str]] = {}
         self._left_out: Counter[str] = Counter()
-        self._texts: set[bytes] = set()
+        self._texts: set[int] = set()
         self._groups: set[str] = set()
 
     @property
@@ -74,11 +74,8 @@ class Drawing:
     def _stream(self, dataset: Dataset) -> Iterator[tuple[Split, Example]]:
         """The examples of a dataset with their splits; counts the rows that are none."""
         unreadable = self._unreadable[dataset.name] = Counter()
-        for row in dataset.examples():
-            if isinstance(row, Rejected):
-                unreadable[row.reason] += 1
-            else:
-                yield dataset.split_of(row, self._split), row
+        for row in keep_examples(dataset.examples(), unreadable):
+            yield dataset.split_of(row, self._split), row
 
     def _samples(self, name: str, split: Split, quota: int, *, is_packed: bool) -> Iterator[Sample]:
         """The samples of a dataset's split in the order of rank, as long as somebody asks."""
@@ -102,7 +99,7 @@ class Drawing:
                 yield example
 
     def _is_new(self, sample: Sample) -> bool:
-        digest = hashlib.blake2b(" ".join(sample.text.split()).encode(), digest_size=16).digest()
+        digest = digest_words(sample.text)
         if digest in self._texts:
             self._left_out["duplicate text"] += 1
             return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from medllm.data.files import Source, open_text
 from medllm.errors import DataError
 
 Role = Literal["system", "user", "assistant"]
@@ -101,23 +102,28 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: Source) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL file, streamed.
 
     Raises:
-        DataError: a line is not a JSON object; names the line.
+        DataError: it is not UTF-8, or a line is not a JSON object; names the line.
     """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    with open_text(path, newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
-                row = None
+            except (ValueError, RecursionError) as problem:
+                reason = f"not JSON ({getattr(problem, 'msg', problem)})"
+                raise _bad_line(path, number, reason) from None
             if not isinstance(row, dict):
-                raise DataError(f"{path}:{number}: not a JSON object", "mend or remove the line")
+                raise _bad_line(path, number, "a row must be a JSON object")
             yield row
+
+
+def _bad_line(path: Source, number: int, reason: str) -> DataError:
+    return DataError(f"{path}:{number}: {reason}", "mend or remove the line")
 
 
 def read_examples(path: Path) -> Iterator[Example]:

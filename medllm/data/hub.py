@@ -45,7 +45,6 @@ def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:
     """
     import datasets
     from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError
 
     for config in source.configs or (None,):
         for name, split in source.splits.items():
@@ -57,7 +56,7 @@ def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:
                 )
                 for number, row in enumerate(rows, 1):
                     yield {**marks, **({KEY: f"{prefix}-{number}"} if split else {}), **row}
-            except (OSError, HfHubHTTPError, HTTPError, datasets.exceptions.DatasetsError) as why:
+            except (OSError, HTTPError, datasets.exceptions.DatasetsError) as why:
                 raise _hub_error(source, why) from why
 
 
@@ -74,7 +73,6 @@ def fetch_files(source: HubSource, folder: Path) -> None:
         )
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         snapshot_download(
@@ -84,7 +82,7 @@ def fetch_files(source: HubSource, folder: Path) -> None:
             allow_patterns=list(source.files),
             local_dir=folder,
         )
-    except (OSError, HfHubHTTPError, HTTPError) as problem:
+    except (OSError, HTTPError) as problem:
         raise _hub_error(source, problem) from problem
 
 

@@ -62,7 +62,7 @@ def describe_dataset(name: str) -> list[str]:
     Raises:
         ConfigError: nobody knows the name.
     """
-    spec = known_specs().get(name) or open_dataset(name, offline=True).spec
+    spec = known_specs().get(name) or open_dataset(name).spec
     release = "" if spec.is_generated or spec.files[0] == "**/*" else ", ".join(spec.files)
     facts = {
         name: spec.title,
@@ -138,7 +138,7 @@ def fetch_dataset(name: str) -> str:
         ConfigError: nobody knows the name.
         DataError: it must be got by hand, or the hub does not give it.
     """
-    spec = known_specs().get(name) or open_dataset(name, offline=True).spec
+    spec = known_specs().get(name) or open_dataset(name).spec
     if spec.hub is None or spec.access == "credentialed":
         for line in access_steps(name, spec):
             console.say(line)

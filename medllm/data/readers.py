@@ -7,7 +7,6 @@ names to lists.
 
 import csv
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from zipfile import BadZipFile, ZipFile
 from zipfile import Path as Member
 
 from medllm.data.documents import read_text, read_xml
+from medllm.data.example import read_jsonl
 from medllm.data.files import Source, kind_of, open_bytes, open_text
 from medllm.errors import DataError
 
@@ -63,30 +63,11 @@ def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
         ) from None
 
 
-def _read_jsonl(path: Source, layout: Layout) -> Iterator[Row]:
-    with open_text(path, newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as problem:
-                reason = getattr(problem, "msg", problem)
-                raise DataError(
-                    f"{path}:{number}: not JSON ({reason})", "mend or remove the line"
-                ) from None
-            if not isinstance(row, dict):
-                raise DataError(
-                    f"{path}:{number}: a row must be a JSON object", "mend or remove the line"
-                )
-            yield row
-
-
 def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
     import ijson
 
     if _is_jsonl(path):
-        yield from _read_jsonl(path, layout)
+        yield from read_jsonl(path)
         return
     with open_bytes(path) as file:
         first = _first_character(file)
@@ -218,7 +199,7 @@ def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[Source, Layout], Iterator[Row]]] = {
-    ".jsonl": _read_jsonl,
+    ".jsonl": lambda path, layout: read_jsonl(path),
     ".json": _read_json,
     ".csv": _read_csv,
     ".tsv": _read_tsv,

@@ -193,9 +193,14 @@ class Dataset:
         """Its rows as Examples, streamed, with the reason for each row that is none."""
         return (self.read(number, row) for number, row in enumerate(self.rows(), 1))
 
+    def in_split(self, split: Split, config: SplitConfig) -> Iterator[Example]:
+        """Its examples of one split, streamed."""
+        rows = (row for row in self.examples() if isinstance(row, Example))
+        return (row for row in rows if self.split_of(row, config) == split)
+
 
 def open_dataset(
-    ref: str, *, data_dir: Path | None = None, accepted: Collection[str] = (), offline: bool = False
+    ref: str, *, data_dir: Path | None = None, accepted: Collection[str] = ()
 ) -> Dataset:
     """The dataset of a name, or of a path to the user's own file or folder.
 
@@ -214,7 +219,7 @@ def open_dataset(
         console.notice(f"{ref}: {spec.notice}")
     files = find_files(folder / ref, spec)
     if not files and not spec.is_generated:
-        _check_reachable(ref, spec, folder / ref, offline)
+        _check_reachable(ref, spec, folder / ref)
     return build_dataset(ref, spec, files)
 
 
@@ -328,14 +333,14 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
     return build_dataset(name, spec, files)
 
 
-def _check_reachable(name: str, spec: DatasetSpec, folder: Path, offline: bool) -> None:
+def _check_reachable(name: str, spec: DatasetSpec, folder: Path) -> None:
     place = (
         f"put its files ({', '.join(spec.files)}) into {folder}, "
         f"or `medllm datasets add {name} PATH`"
     )
     if spec.hub is None or spec.access == "credentialed":
         raise DataError(f"{name}: no files in {folder}", place)
-    if offline or is_offline():
+    if is_offline():
         raise DataError(f"{name}: not on this machine, and the hub is not asked (offline)", place)
     console.notice(f"{name}: no files in {folder}; reading {spec.hub.label} from the hub")
 

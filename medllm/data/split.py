@@ -24,6 +24,9 @@ OFFICIAL: dict[str, Split] = {
     "test": "test",
 }
 """What sources call their splits."""
+MUCH = 0.5
+"""A text that holds at least this share of a held-out text (as `dedup.OverlapIndex` tells it) gives
+it away: it leaves the training file, and a calibration set's report names it."""
 UNDATED = -(2**63)
 """The time of a row that has none."""
 

@@ -8,7 +8,7 @@ from medllm.artifacts.lineage import Input, open_output
 from medllm.config.base import Strict
 from medllm.config.loader import read_named
 from medllm.data.example import Example, read_examples
-from medllm.data.registry import Dataset, keep_examples, open_dataset
+from medllm.data.registry import Dataset, open_dataset
 from medllm.data.sample import take_lowest
 from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
@@ -71,6 +71,4 @@ class Task:
     def _test_split(self) -> Iterator[Example]:
         if isinstance(self.source, Input):
             return read_examples(self.source.path / "test.jsonl")
-        source, config = self.source, self._config.split
-        rows = keep_examples(source.examples(), {})
-        return (row for row in rows if source.split_of(row, config) == "test")
+        return self.source.in_split("test", self._config.split)

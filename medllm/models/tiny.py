@@ -51,10 +51,15 @@ WEIGHT_DECAY = 0.05
 
 def tiny_base() -> Path:
     """The folder of the tiny base model, in the cache; built on first use."""
-    folder = cache_dir() / "tiny" / _key()
+    folder = tiny_place()
     if not folder.is_dir():
         _build(folder)
     return folder
+
+
+def tiny_place() -> Path:
+    """Where the tiny base model lies once it is built."""
+    return cache_dir() / "tiny" / _key()
 
 
 def _key() -> str:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from medllm.config.base import NOT_IDENTITY, DataConfig, DatasetRef, Place, Ref, Strict
 from medllm.data.clean import CleanConfig
-from medllm.data.split import SplitConfig
+from medllm.data.split import MUCH, SplitConfig
 
 
 class TaskShare(Strict):
@@ -37,8 +37,8 @@ class PrepareConfig(DataConfig):
     """How texts are cleaned."""
     keep_steps: bool = False
     """Whether each step's text is kept in `steps.jsonl` (or `.csv`)."""
-    max_overlap: float = Field(default=0.5, gt=0, le=1)
-    """A training row that holds more of a held-out row's text than this share is left out."""
+    max_overlap: float = Field(default=MUCH, gt=0, le=1)
+    """A training row that holds at least this share of a held-out row's text is left out."""
     format: Literal["jsonl", "csv"] = "jsonl"
     """Form of the files; `finetune` and `evaluate` read JSONL."""
     tokenizer: Ref | None = None

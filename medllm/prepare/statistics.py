@@ -14,6 +14,7 @@ from medllm.data.example import Example, from_json
 from medllm.data.split import SPLITS
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.load import TINY, load_tokenizer, resolve_model
+from medllm.models.tiny import tiny_place
 from medllm.prepare.output import metas, read_samples
 from medllm.prepare.shard import Meta, Plan
 from medllm.prepare.verdicts import Verdicts
@@ -102,7 +103,29 @@ def summarize(values: NDArray[Any]) -> dict[str, float]:
     }
 
 
-def render_report(plan: Plan, verdicts: Verdicts, numbers: dict[str, Any]) -> str:
+def load_template(plan: Plan) -> TokenizerTemplate | None:
+    """The chat template of the report's samples, if it shows any and the model is on this machine.
+
+    None is fetched or trained for a report.
+
+    Raises:
+        ArtifactError: the folder that is named holds no model, or a broken one.
+    """
+    ref = plan.config.tokenizer
+    if ref is None or plan.config.format == "csv" or not _may_show(plan):
+        return None
+    if not (tiny_place() if ref == TINY else Path(ref)).is_dir():
+        return None
+    return TokenizerTemplate(load_tokenizer(resolve_model(ref).location))
+
+
+def _may_show(plan: Plan) -> bool:
+    return may_show(dataset.term for dataset in plan.datasets)
+
+
+def render_report(
+    plan: Plan, verdicts: Verdicts, numbers: dict[str, Any], template: TokenizerTemplate | None
+) -> str:
     """The page: counts, plots, and rendered rows where all data are open."""
     page = Page(f"Prepared data: {', '.join(dataset.name for dataset in plan.datasets)}")
     counts = ", ".join(f"{n:,} {split}" for split, n in numbers["examples"].items())
@@ -110,7 +133,7 @@ def render_report(plan: Plan, verdicts: Verdicts, numbers: dict[str, Any]) -> st
     page.table(("left out because", "rows"), list(numbers["rejected"].items()))
     for part in ("datasets", "tasks"):
         page.table((part, *SPLITS), [(n, *row.values()) for n, row in numbers[part].items()])
-        if len(numbers[part]) > 1:  # a plot takes 0.1 s
+        if len(numbers[part]) > 1:  # one bar says no more than the table
             page.bars(f"Rows by {part}", {n: sum(c.values()) for n, c in numbers[part].items()})
     for part in ("input", "target"):
         words = verdicts.columns[f"{part}_words"][verdicts.reason == 0]
@@ -119,7 +142,7 @@ def render_report(plan: Plan, verdicts: Verdicts, numbers: dict[str, Any]) -> st
     page.table(("cleaning", "count"), list(numbers["cleaning"].items()))
     for name, missing in numbers["missing_values"].items():
         page.table((f"column of {name}", "rows without a value"), list(missing.items()))
-    _show_samples(page, plan, verdicts)
+    _show_samples(page, plan, verdicts, template)
     return page.render()
 
 
@@ -128,26 +151,20 @@ def _thin(values: NDArray[Any]) -> list[float]:
     return thinned
 
 
-def _show_samples(page: Page, plan: Plan, verdicts: Verdicts) -> None:
-    if not may_show(dataset.term for dataset in plan.datasets):
+def _show_samples(
+    page: Page, plan: Plan, verdicts: Verdicts, template: TokenizerTemplate | None
+) -> None:
+    if not _may_show(plan):
         page.text("No samples are shown: not all of the data are open.")
         return
     lines = list(read_samples(plan, verdicts, SAMPLES))
     if plan.config.format == "csv":
         page.pre("".join(lines))
         return
-    template = _template_of(plan.config.tokenizer)
     page.heading("As the model will meet them" if template else "Samples")
     for example in (from_json(json.loads(line)) for line in lines):
         page.text(example.id)
         page.pre(render_example(template, example).text if template else _as_turns(example))
-
-
-def _template_of(ref: str | None) -> TokenizerTemplate | None:
-    """The chat template of a model that is on this machine: none is fetched for a report."""
-    if ref is None or not (ref == TINY or Path(ref).is_dir()):
-        return None
-    return TokenizerTemplate(load_tokenizer(resolve_model(ref).location))
 
 
 def _as_turns(example: Example) -> str:

@@ -27,12 +27,6 @@ class TaskSpec(Strict):
     """`text`: the whole row is plain text, without question and answer."""
 
 
-def list_tasks(folder: Path | None = None) -> dict[str, Path]:
-    """All tasks by name; the user's come over the shipped ones."""
-    folders = [SHIPPED, *([folder] if folder else [])]
-    return {path.stem: path for place in folders for path in sorted(place.glob("*.yaml"))}
-
-
 def find_task(name: str, folder: Path | None = None) -> TaskSpec:
     """The task of a name.
 

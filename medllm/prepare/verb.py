@@ -10,14 +10,16 @@ from pathlib import Path
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically
+from medllm.config.loader import list_named
 from medllm.data.registry import Dataset, open_dataset
 from medllm.errors import ConfigError, DataError
+from medllm.models.chat import TokenizerTemplate
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.output import write_overlaps, write_rejected, write_splits, write_steps
 from medllm.prepare.pipeline import write_shards
 from medllm.prepare.shard import Plan
-from medllm.prepare.statistics import describe, render_report
-from medllm.prepare.tasks import find_task, list_tasks
+from medllm.prepare.statistics import describe, load_template, render_report
+from medllm.prepare.tasks import SHIPPED, find_task
 from medllm.prepare.verdicts import judge
 
 
@@ -30,6 +32,7 @@ def prepare(config: PrepareConfig) -> Manifest:
     the same call goes on from there.
 
     Raises:
+        ArtifactError: the folder whose chat template the report needs holds no model.
         ConfigError: no dataset is named, or a dataset or task is unknown.
         DataError: a dataset is not here, is damaged, or leaves nothing to train on.
     """
@@ -48,7 +51,7 @@ def prepare(config: PrepareConfig) -> Manifest:
     job = Job.of(config, "dataset", "prepare", config.format, *datasets)
     words = {name: task.model_dump(mode="json") for name, task in tasks.items()}
     job = replace(job, settings={**job.settings, "words_of_tasks": words})
-    names = tuple(sorted({*list_tasks(config.task_dir), *tasks}))
+    names = tuple(sorted(list_named(SHIPPED, config.task_dir)))
     plan = partial(Plan, config, tuple(datasets), tasks, names)
     return produce(job, lambda folder: _build(plan(folder / "shards"), folder))
 
@@ -64,9 +67,10 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
 
 
 def _build(plan: Plan, folder: Path) -> Outcome:
+    template = load_template(plan)  # first, so that a wrong model is known before the long work
     plan.folder.mkdir(exist_ok=True)
     try:
-        outcome = _write(plan, folder, write_shards(plan))
+        outcome = _write(plan, folder, write_shards(plan), template)
     except DataError:  # the data must change first, and then the shards would be others
         for path in (plan.folder, folder / "rejected"):
             shutil.rmtree(path, ignore_errors=True)
@@ -75,7 +79,7 @@ def _build(plan: Plan, folder: Path) -> Outcome:
     return outcome
 
 
-def _write(plan: Plan, folder: Path, count: int) -> Outcome:
+def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | None) -> Outcome:
     verdicts = judge(plan, count)
     rejected = write_rejected(plan, folder, verdicts)
     numbers = describe(plan, verdicts, rejected)
@@ -90,6 +94,6 @@ def _write(plan: Plan, folder: Path, count: int) -> Outcome:
     write_steps(plan, folder, verdicts)
     write_overlaps(plan, folder, verdicts)
     write_atomically(folder / "statistics.json", json.dumps(numbers, indent=1) + "\n")
-    write_atomically(folder / "report.html", render_report(plan, verdicts, numbers))
+    write_atomically(folder / "report.html", render_report(plan, verdicts, numbers, template))
     examples = numbers["examples"]
     return Outcome(Counts(examples=sum(examples.values()), rejected=dict(rejected)), examples)

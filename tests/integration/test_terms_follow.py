@@ -84,6 +84,7 @@ def test_mimic_follows_everything_made_from_it(
         card = (runs / folder / "README.md").read_text(encoding="utf-8")
         assert "No: only with people who have signed the same data use agreement" in card
     assert_nothing_leaked(runs, capfd)
+    assert_lineage_shows_it(name, capfd)
 
 
 def test_private_notes_follow_everything_made_from_them(
@@ -120,11 +121,27 @@ def test_credentialed_data_are_read_by_no_verb_without_their_agreement(
     assert not list(own_places.rglob("medllm.json"))
 
 
+def assert_lineage_shows_it(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """By its name, all that saw it; of what was prepared, the raw files and all made from it."""
+    made = {f"runs/walk/{folder}" for folder in CHAIN}
+
+    assert run_command(["lineage", name]) == 0
+    of_name = [line.lstrip("│├└─ ") for line in capfd.readouterr().out.splitlines()]
+    assert run_command(["lineage", "runs/walk/prepare"]) == 0
+    above, below = capfd.readouterr().out.split("\nmade from it:\n")
+
+    assert {line.split()[0] for line in of_name} == made
+    assert all(line.endswith(", credentialed") for line in of_name)
+    assert [name in line for line in above.splitlines()] == [False, False, True]
+    found = {line.lstrip("│├└─ ").split()[0] for line in below.splitlines()}
+    assert found == made - {"runs/walk/calibrate"}
+
+
 def assert_nothing_leaked(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The marker that stands in every text is on no screen, in no log, card, page or statistics."""
     shown = capfd.readouterr()
     assert SECRET not in shown.out + shown.err
-    silent = ("*.log", "*.md", "*.html", "medllm.json", "statistics.json", "rejected.jsonl")
+    silent = ("*.log", "*.md", "*.html", "medllm.json", "statistics.json", "rejected/*.jsonl")
     for pattern in silent:
         for path in runs.rglob(pattern):
             assert SECRET not in path.read_text(encoding="utf-8"), path

@@ -107,7 +107,11 @@ def test_general_text_is_told_from_medical_text(
     assert general["medical_share"] < 0.05
     assert notes["medical_share"] > 0.95
     assert (general["samples"], notes["samples"]) == (300, 75)
-    assert "warn  5% of texts" in (out := capsys.readouterr().out) or "of texts are medical" in out
+    said = [line for line in capsys.readouterr().out.splitlines() if "of texts are medical" in line]
+    assert [line.split()[0] for line in said] == ["warn", "pass"]
+    assert [line.split()[1] for line in said] == [
+        f"{found['medical_share']:.0%}" for found in (general, notes)
+    ]
 
 
 def test_overlap_with_an_evaluation_set_is_named(shared: Path, data: Path, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from words import Words
 
 from medllm.data.draw import Drawing
 from medllm.data.fit import Fit
@@ -15,16 +15,6 @@ from medllm.data.registry import open_dataset
 from medllm.data.split import SplitConfig
 
 SPLIT = SplitConfig(validation=0.2, test=0)
-
-
-class Words:
-    """A tokenizer whose tokens are words."""
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.split()) for text in texts]
-
-    def ends(self, text: str) -> list[int]:
-        raise AssertionError("nothing is cut")
 
 
 def drawing(
@@ -95,7 +85,8 @@ def test_a_group_and_a_text_are_taken_once(tmp_path: Path) -> None:
     same_patient = [
         {"id": n, "patient_id": "p", "text": f"visit {n} of a patient"} for n in range(9)
     ]
-    same_text = [{"id": 100 + n, "text": "the same text again"} for n in range(9)]
+    forms = ("the same text again", "The  same text\nagain")
+    same_text = [{"id": 100 + n, "text": forms[n % 2]} for n in range(9)]
     made = drawing(tmp_path, split=SplitConfig(validation=0, test=0), a=same_patient + same_text)
 
     drawn = made.draw(Mix(shares={"a": 1}), 18, "train", rebalance=False)

@@ -1,22 +1,10 @@
 """Texts within bounds: filtered, cut, split, packed."""
 
-import re
-from collections.abc import Sequence
-
 import pytest
+from words import Words
 
 from medllm.data.example import Example, Rejected
 from medllm.data.fit import Fit, OverLength, Sample
-
-
-class Words:
-    """A tokenizer whose tokens are words."""
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.split()) for text in texts]
-
-    def ends(self, text: str) -> list[int]:
-        return [match.end() for match in re.finditer(r"\S+", text)]
 
 
 def fit(over_length: OverLength = "drop", window_tokens: int = 100) -> Fit:

@@ -14,7 +14,9 @@ import pytest
 from medllm.artifacts.manifest import Manifest
 from medllm.data.example import read_jsonl
 from medllm.data.split import SplitConfig
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ArtifactError, ConfigError, DataError
+from medllm.models.load import TINY
+from medllm.models.tiny import tiny_place
 from medllm.prepare import pipeline
 from medllm.prepare.config import PrepareConfig, TaskShare
 from medllm.prepare.verb import prepare
@@ -341,6 +343,30 @@ def test_the_report_shows_rows_of_open_data_only(tmp_path: Path, access: str) ->
     assert statistics["rows_read"] == 30
     assert "What of" not in json.dumps(statistics) + (folder / "run.log").read_text()
     assert all(path.stat().st_mode & 0o77 == 0 for path in folder.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("access", ["open", "private"])
+def test_a_wrong_model_for_the_report_is_known_before_the_work(tmp_path: Path, access: str) -> None:
+    (tmp_path / "dataset.yaml").write_text(f"title: N\nshape: local\naccess: {access}\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/readme.txt").write_text("no model")
+    model = str(tmp_path / "model")
+
+    if access == "private":  # no row is shown, so that no template is needed
+        assert run(tmp_path, questions(30), tokenizer=model).counts.examples == 30
+        return
+    with pytest.raises(ArtifactError, match="holds no model"):
+        run(tmp_path, questions(30), tokenizer=model)
+    assert not (tmp_path / "out.unfinished/shards").exists()
+
+
+def test_the_tiny_model_is_not_trained_for_a_report(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text("title: N\nshape: local\naccess: open\n")
+
+    run(tmp_path, questions(30), tokenizer=TINY)
+
+    assert "What of" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert not tiny_place().exists()
 
 
 def test_the_balance_of_labels_is_counted(tmp_path: Path) -> None:

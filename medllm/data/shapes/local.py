@@ -59,10 +59,7 @@ def _turns(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], str] | None:
         return _from_messages(row["messages"])
     for question, answer in PAIRS:
         if question in row and answer in row:
-            asked = [text_of(row[question])]
-            if question == "instruction":
-                asked.append(text_of(row.get("input")))
-            return _user("\n\n".join(filter(None, asked))), text_of(row[answer])
+            return _asked(row, question), text_of(row[answer])
     if "text" in row:
         return (), text_of(row["text"])
     return None
@@ -76,12 +73,14 @@ def read_prompt(row: Row) -> tuple[Message, ...]:
         return turns[0] if turns else ()
     for question, _ in PAIRS:
         if question in row:
-            asked = [
-                text_of(row[question]),
-                text_of(row.get("input")) if question == "instruction" else "",
-            ]
-            return _user("\n\n".join(filter(None, asked)))
+            return _asked(row, question)
     return _user(text_of(row.get("text")))
+
+
+def _asked(row: Mapping[str, Any], question: str) -> tuple[Message, ...]:
+    """What a column asks; an instruction may come with an input."""
+    names = (question, "input") if question == "instruction" else (question,)
+    return _user("\n\n".join(filter(None, (text_of(row.get(name)) for name in names))))
 
 
 def _user(text: str) -> tuple[Message, ...]:
