@@ -93,8 +93,10 @@ def _checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             "a text that comes twice is counted twice and adds nothing",
         ),
         (
-            not overlapping,
-            f"overlap with {len(found['overlaps'])} evaluation sets: {overlapping or 'none'}",
+            found["overlaps"] and not overlapping,
+            f"overlap with {len(found['overlaps'])} evaluation sets: {overlapping or 'none'}"
+            if found["overlaps"]
+            else "overlap is not known: no evaluation set is on this machine",
             "a model scored on its calibration text is flattered",
         ),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from medllm.artifacts.manifest import write_atomically
 from medllm.calibrate.analysis import Row, analyze_rows
+from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
 from medllm.data.example import Rejected
@@ -15,10 +16,10 @@ from medllm.models.load import load_tokenizer, resolve_model
 from medllm.models.tokens import TokenCounter
 
 
-def analyze(
-    path: Path, tokenizer: str | None, data_dir: Path | None = None, output: Path | None = None
-) -> dict[str, Any]:
+def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> dict[str, Any]:
     """The statistics of a file's texts; shown, and written to `output` where that is named.
+
+    Of the configuration it takes the tokenizer, where the data lie, and the agreements.
 
     Raises:
         ConfigError: the output holds a report already.
@@ -26,13 +27,15 @@ def analyze(
     """
     if output and any((output / name).exists() for name in ("report.html", "statistics.json")):
         raise ConfigError(f"{output} holds a report already", "name another --output")
-    rows = _read(path)
+    rows = _read(path, config)
     if not rows:
         raise DataError(f"{path}: holds no texts", "a text file, or rows with a `text` column")
-    counter = TokenCounter(load_tokenizer(resolve_model(tokenizer, role="tokenizer").location))
+    counter = TokenCounter(
+        load_tokenizer(resolve_model(config.tokenizer, role="tokenizer").location)
+    )
     for row, tokens in zip(rows, counter.count([row["text"] for row in rows]), strict=True):
         row["tokens"] = tokens
-    found = analyze_rows(rows, overlaps=find_overlaps(rows, data_dir, ()))
+    found = analyze_rows(rows, overlaps=find_overlaps(rows, config.data_dir, config.data_use))
     show_statistics(found)
     if output:
         output.mkdir(parents=True, exist_ok=True)
@@ -42,8 +45,9 @@ def analyze(
     return found
 
 
-def _read(path: Path) -> list[Row]:
-    rows = (row for row in open_dataset(str(path)).examples() if not isinstance(row, Rejected))
+def _read(path: Path, config: CalibrateConfig) -> list[Row]:
+    dataset = open_dataset(str(path), data_dir=config.data_dir, accepted=config.data_use)
+    rows = (row for row in dataset.examples() if not isinstance(row, Rejected))
     return [
         {"id": row.id, "text": row.text, "source": row.metadata.get("source", row.dataset)}
         for row in rows

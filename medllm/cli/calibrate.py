@@ -43,5 +43,4 @@ def calibrate(
 
     output = flags["output"]
     section = wire(load_recipe_for("calibrate", flags, **own), "calibrate")
-    place = Path(output) if output else None
-    analyze_file(Path(analyze), section.tokenizer, section.data_dir, place)
+    analyze_file(Path(analyze), section, Path(output) if output else None)

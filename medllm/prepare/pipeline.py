@@ -30,8 +30,9 @@ def write_shards(plan: Plan) -> int:
     number of workers. Data of one block are not worth starting processes for.
     """
     blocks = enumerate(_blocks(plan.datasets))
-    first = list(islice(blocks, 2))
-    total = _expect_rows(plan.datasets, sum(len(block) for _, block in first))
+    first = list(islice(blocks, 3))
+    read = sum(len(block) for _, block in first)
+    total = read if len(first) < 3 else _expect_rows(plan.datasets, read)
     with console.progress("prepare: rows", total if len(first) > 1 else None) as advance:
         if len(first) > 1:
             return _in_processes(plan, chain(first, blocks), advance)

@@ -119,6 +119,8 @@ def test_credentialed_data_are_read_by_no_verb_without_their_agreement(
         assert run_command(command) == 3
         assert "data use agreement 'mimic-iv-note'" in capfd.readouterr().err
     assert not list(own_places.rglob("medllm.json"))
+    assert run_command(["calibrate", "--analyze", raw, "--accept-terms", "mimic-iv-note"]) == 0
+    assert SECRET not in "".join(capfd.readouterr())
 
 
 def assert_lineage_shows_it(name: str, capfd: pytest.CaptureFixture[str]) -> None:

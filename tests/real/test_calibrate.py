@@ -99,10 +99,10 @@ def test_the_statistics_say_what_the_set_is(shared: Path, data: Path, tmp_path: 
 def test_general_text_is_told_from_medical_text(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tokenizer = str(shared / "models/tiny-med")
+    config = CalibrateConfig(tokenizer=str(shared / "models/tiny-med"))
 
-    general = analyze(shared / "data/general/c4_demo.jsonl", tokenizer)
-    notes = analyze(shared / "data/notes/trec_ct_2021_queries.jsonl", tokenizer)
+    general = analyze(shared / "data/general/c4_demo.jsonl", config)
+    notes = analyze(shared / "data/notes/trec_ct_2021_queries.jsonl", config)
 
     assert general["medical_share"] < 0.05
     assert notes["medical_share"] > 0.95
@@ -123,7 +123,7 @@ def test_overlap_with_an_evaluation_set_is_named(shared: Path, data: Path, tmp_p
     rows = [{"text": test_row.text, "id": "leak"}, {"text": "nothing of it", "id": "clean"}]
     leaked.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
-    found = analyze(leaked, str(shared / "models/tiny-med"))
+    found = analyze(leaked, CalibrateConfig(tokenizer=str(shared / "models/tiny-med")))
 
     assert found["overlaps"]["pubmedqa"] == ["leaked/leak"]
 
