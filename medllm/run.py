@@ -138,6 +138,8 @@ def _describe(manifest: Manifest) -> str:
             course = f"validation loss {before:.3f} → {after:.3f}"
         return f"{course} in {results['steps']} steps"
     if manifest.kind == "model":
+        if not results["verified"]:
+            return "not verified"
         return f"logits within {results['max_difference']:.1e} of base + adapter"
     if manifest.kind == "quantized":
         return f"{results['bytes'] / 1e6:.1f} MB"

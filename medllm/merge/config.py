@@ -1,5 +1,7 @@
 """The `merge:` section."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from medllm.config.base import Place, Ref, VerbConfig
@@ -14,6 +16,10 @@ class MergeConfig(VerbConfig):
     model: Ref | None = None
     """The base; default: the one that the adapter names."""
     dtype: Dtype = "auto"
-    """Number format of the merged weights: float32 on CPU, bfloat16 or float16 on a GPU."""
+    """Number format of the merged weights; `auto` is that of the base."""
+    onto: Literal["base", "nf4"] = "base"
+    """`nf4` folds a QLoRA adapter into the weights that its training saw: rounded to NF4."""
+    verify: bool = True
+    """Whether the saved model is compared with base + adapter."""
     max_difference: float = Field(default=1e-4, gt=0)
     """Largest difference of logits allowed between merged model and base + adapter, in float32."""

@@ -7,6 +7,11 @@ from medllm import console
 from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef, first_line, load_causal_lm, resolve_model
+from medllm.models.weights import read_header
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What PEFT puts before the names of the base's modules."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,6 +55,17 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
     return base
 
 
+def _fit_vocabulary(model: "PreTrainedModel", adapter: ModelRef) -> None:
+    """Give the base as many tokens as an adapter that added some, which brings their weights."""
+    weights, embedding = adapter.path / WEIGHTS, model.get_input_embeddings()
+    if not weights.is_file():
+        return
+    name = next(name for name, module in model.named_modules() if module is embedding)
+    learnt = read_header(weights).get(f"{PREFIX}{name}.weight")
+    if learnt and learnt.rows != embedding.weight.shape[0]:
+        model.resize_token_embeddings(learnt.rows, mean_resizing=False)
+
+
 def load_adapter(
     adapter: ModelRef, base: ModelRef | None = None, dtype: Dtype = "auto"
 ) -> "PreTrainedModel":
@@ -58,7 +74,16 @@ def load_adapter(
     Raises:
         ArtifactError: the weights do not fit the base.
     """
-    model = load_causal_lm((base or base_of(adapter)).location, dtype=dtype)
+    return add_adapter(load_causal_lm((base or base_of(adapter)).location, dtype=dtype), adapter)
+
+
+def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel":
+    """The adapter on top of its loaded base, which it changes; in evaluation mode.
+
+    Raises:
+        ArtifactError: the weights do not fit the base.
+    """
+    _fit_vocabulary(model, adapter)
     try:
         with console.quiet():  # peft imports gptqmodel where it is installed, which prints a banner
             from peft import PeftModel

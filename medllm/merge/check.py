@@ -1,0 +1,140 @@
+"""The proof of a merge: the saved model computes what base + adapter do, and not what the base."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from medllm import console
+from medllm.errors import ArtifactError
+from medllm.models.adapter import add_adapter
+from medllm.models.load import ModelRef, load_causal_lm, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from medllm.merge.fold import Rounding
+
+PROBES = (
+    "The chest radiograph shows no focal consolidation, pleural effusion or pneumothorax.",
+    "Question: Is metformin used in type 2 diabetes?\nAnswer: yes",
+    "Heart rate 115, blood pressure 95/60 mmHg, respiratory rate 26, temperature 38.8 °C.",
+    "Impression: 1. Stable 4 mm nodule in the right upper lobe. 2. No acute abnormality.\n"
+    "Recommendation: follow-up computed tomography in 12 months if the patient is at high risk.",
+)
+"""Texts whose logits are compared."""
+LOW_PRECISION_SHARE = 0.05
+"""In bf16 and fp16: the mean difference allowed, as a share of that between merged and base."""
+LEAST_AGREEMENT = 0.99
+"""The share of positions at which the likeliest token must be the same, ties left aside."""
+SAME = ("eos_token", "bos_token", "pad_token", "chat_template")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written, and how."""
+
+    location: str
+    dtype: str
+    rounding: "Mapping[str, Rounding]" = field(default_factory=dict)
+
+
+def check_merge(
+    merged: Merged, base: ModelRef, adapter: ModelRef, max_difference: float
+) -> dict[str, Any]:
+    """How far the saved model is from base + adapter and from the base; one is loaded at a time.
+
+    Raises:
+        ArtifactError: it computes something else, or its tokenizer is another.
+    """
+    console.notice("merge: checking the saved model against base + adapter, and against the base")
+    began = time.monotonic()
+    tokenizer = load_tokenizer(merged.location)
+    _check_tokenizer(tokenizer, load_tokenizer(tokenizer_of(adapter, base).location))
+    model = load_causal_lm(merged.location)
+    _check_vocabulary(tokenizer, model)
+    found = _logits(model, tokenizer)
+    del model
+    model = load_causal_lm(base.location)
+    _round(model, merged)
+    plain = _logits(model, tokenizer)
+    expected = _logits(add_adapter(model, adapter), tokenizer)
+    results = _compare(found, expected, plain)
+    _check(results, merged.dtype, max_difference)
+    return {**results, "verification_seconds": round(time.monotonic() - began, 2)}
+
+
+def _round(model: "PreTrainedModel", merged: Merged) -> None:
+    """Do to the base's weights what was done to them before the fold."""
+    import torch
+
+    dtype = getattr(torch, merged.dtype)
+    for name, weight in model.named_parameters():
+        if rounded := merged.rounding.get(name):
+            weight.data = rounded(weight.data.to(dtype)).to(weight.dtype)
+
+
+def tokenizer_of(adapter: ModelRef, base: ModelRef) -> ModelRef:
+    """Whichever of the two brings the tokenizer: the adapter, if it has one."""
+    return adapter if any(adapter.path.glob("tokenizer*")) else base
+
+
+def _check_tokenizer(found: "PreTrainedTokenizerBase", expected: "PreTrainedTokenizerBase") -> None:
+    wrong = [name for name in SAME if getattr(found, name) != getattr(expected, name)]
+    if wrong or found.get_vocab() != expected.get_vocab():
+        message = f"the merged model has another {wrong[0] if wrong else 'vocabulary'}"
+        raise ArtifactError(message, "merge again; if it persists, report the adapter")
+
+
+def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        message = f"the tokenizer has {len(tokenizer):,} tokens, and the model only {rows:,}"
+        raise ArtifactError(message, "put the tokenizer of the base, or that of the training there")
+
+
+def _logits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
+    """The logits of all probes, in float32, shape (tokens, vocabulary)."""
+    import torch
+
+    with torch.inference_mode():
+        batches = [tokenizer(text, return_tensors="pt").to(model.device) for text in PROBES]
+        rows = [model(input_ids=batch["input_ids"]).logits[0].float().cpu() for batch in batches]
+        return torch.cat(rows)
+
+
+def _compare(found: "Tensor", expected: "Tensor", plain: "Tensor") -> dict[str, Any]:
+    width = min(found.shape[-1], plain.shape[-1])  # an adapter may have added tokens
+    difference = (found - expected).abs()
+    best = expected.topk(2).values
+    # rounding may turn a tie round, and says nothing of the merge
+    clear = best[:, 0] - best[:, 1] > 2 * difference.mean()
+    agreement = (found.argmax(-1) == expected.argmax(-1))[clear].float()
+    return {
+        "max_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "mean_difference_from_base": float((found[:, :width] - plain[:, :width]).abs().mean()),
+        "top1_agreement": float(agreement.mean()) if len(agreement) else None,
+        "ties": int((~clear).sum()),
+    }
+
+
+def _check(results: dict[str, Any], dtype: str, max_difference: float) -> None:
+    """Raise ArtifactError unless the merged model computes as base + adapter, not as the base."""
+    worst, learnt = results["max_difference"], results["mean_difference_from_base"]
+    agreement = results["top1_agreement"]
+    if learnt == 0:
+        message = "the merged model equals its base: the adapter changes nothing"
+        raise ArtifactError(message, "train it longer, or name another adapter")
+    if dtype == "float32":
+        wrong = not worst <= max_difference  # a NaN is wrong too
+    else:
+        wrong = not results["mean_difference"] <= LOW_PRECISION_SHARE * learnt
+    if wrong or (agreement is not None and agreement < LEAST_AGREEMENT):
+        raise ArtifactError(
+            f"the merged model differs from base + adapter: logits by up to {worst:.2g}",
+            "merge with --set merge.dtype=float32; "
+            "if it persists, report the adapter's configuration",
+        )

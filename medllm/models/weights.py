@@ -1,0 +1,202 @@
+"""Weights on disk: safetensors, read and written piece by piece, so that memory stays flat.
+
+The format (https://github.com/huggingface/safetensors#format) is a length, a JSON header and the
+tensors' bytes. The library maps whole files into memory and writes whole dictionaries.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from medllm.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor, dtype
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PIECE_BYTES = 2**22
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Number formats by their names in a header, and in torch."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a safetensors file, not read yet."""
+
+    name: str
+    path: Path
+    format: str
+    """As the header calls it: "BF16", "I64" …"""
+    shape: tuple[int, ...]
+    begin: int
+    """Where its bytes begin in the file."""
+    size: int
+    """In bytes."""
+
+    @cached_property
+    def dtype(self) -> "dtype":
+        """Its number format in torch; of floats only."""
+        return torch_dtype(self.format)
+
+    @property
+    def rows(self) -> int:
+        """Its first dimension."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floats of 16 bits or more."""
+        return self.format in FLOATS
+
+    def read(self, first: int = 0, last: int | None = None) -> "Tensor":
+        """Rows `first` up to `last`, which is not in it; all by default."""
+        import torch
+
+        last = self.rows if last is None else last
+        row = self.size // max(self.rows, 1)
+        raw = np.fromfile(
+            self.path, np.uint8, count=(last - first) * row, offset=self.begin + first * row
+        )
+        shape = (last - first, *self.shape[1:]) if self.shape else ()
+        return torch.from_numpy(raw).view(self.dtype).reshape(shape)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.begin)
+            left = self.size
+            while left:
+                piece = file.read(min(left, PIECE_BYTES))
+                left -= len(piece)
+                yield piece
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor to be written: what the header says of it, and where its bytes come from."""
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterator[bytes | memoryview]]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return prod(self.shape) * WIDTHS[self.format]
+
+
+WIDTHS = {
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
+}
+"""Bytes of a number."""
+
+
+def torch_dtype(format: str) -> "dtype":
+    """Torch's number format of a name in a header."""
+    import torch
+
+    found: torch.dtype = getattr(torch, FLOATS[format])
+    return found
+
+
+def read_weights(folder: Path) -> dict[str, Stored]:
+    """The tensors of a model folder by name, shard after shard, from the headers alone.
+
+    Raises:
+        ArtifactError: no safetensors, a shard that is missing, or one that is cut off.
+    """
+    return {name: tensor for path in _shards(folder) for name, tensor in read_header(path).items()}
+
+
+def read_header(path: Path) -> dict[str, Stored]:
+    """The tensors of one file, in the order that they lie in it.
+
+    Raises:
+        ArtifactError: it is no safetensors file, or it is cut off.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if length < size else b""
+    try:
+        header = json.loads(raw)
+    except ValueError as problem:
+        raise _broken(path) from problem
+    found = [
+        Stored(name, path, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
+        for name, entry in header.items()
+        if name != "__metadata__"
+        for begin, end in [entry["data_offsets"]]
+    ]
+    if any(tensor.begin + tensor.size > size for tensor in found):
+        raise _broken(path)
+    return {tensor.name: tensor for tensor in sorted(found, key=lambda tensor: tensor.begin)}
+
+
+def _broken(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path} is no whole safetensors file", "get it again")
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if not index.is_file():
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            message = f"{folder} has no safetensors weights"
+            raise ArtifactError(message, "save the model with transformers' save_pretrained")
+        return files
+    named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    files = [folder / name for name in dict.fromkeys(named)]
+    for file in files:
+        if not file.is_file():
+            raise ArtifactError(f"{folder}: the shard {file.name} is missing", "get it again")
+    return files
+
+
+def write_weights(folder: Path, shards: Mapping[str, Sequence[Planned]]) -> None:
+    """Write the shards, by their file names, and the index where there are several."""
+    for name, tensors in shards.items():
+        with (folder / name).open("wb") as file:
+            _write_shard(file, tensors)
+    if len(shards) > 1 or SINGLE not in shards:
+        total = sum(tensor.size for tensors in shards.values() for tensor in tensors)
+        places = {tensor.name: name for name, tensors in shards.items() for tensor in tensors}
+        index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_shard(file: BinaryIO, tensors: Sequence[Planned]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for tensor in tensors:
+        offsets = [at, at + tensor.size]
+        header[tensor.name] = {
+            "dtype": tensor.format,
+            "shape": list(tensor.shape),
+            "data_offsets": offsets,
+        }
+        at = offsets[1]
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)  # the tensors begin at a multiple of 8
+    file.write(len(raw).to_bytes(8, "little") + raw)
+    for tensor in tensors:
+        for piece in tensor.pieces():
+            file.write(piece)
+
+
+def as_bytes(tensor: "Tensor") -> memoryview:
+    """The bytes of a tensor on the processor, not copied."""
+    import torch
+
+    return memoryview(tensor.contiguous().view(torch.uint8).numpy()).cast("B")
