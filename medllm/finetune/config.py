@@ -6,6 +6,7 @@ from pydantic import Field
 
 from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.models.hardware import Dtype
+from medllm.models.prompt_template import PromptTemplate
 
 
 class LoraSettings(Strict):
@@ -19,6 +20,12 @@ class LoraSettings(Strict):
     """Dropout on the adapter's input."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Which layers get an adapter."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r) instead, which keeps high ranks stable."""
+    use_dora: bool = False
+    """Learn the lengths of the weights' rows apart from their directions (DoRA); slower."""
+    modules_to_save: tuple[str, ...] | None = None
+    """Layers that are trained whole, such as `lm_head`."""
 
 
 class TrainingSettings(Strict):
@@ -61,6 +68,8 @@ class FinetuneConfig(VerbConfig):
     """A folder that `medllm prepare` wrote."""
     dtype: Dtype = "auto"
     """Number format of the base: float32 on CPU, bfloat16 or float16 on a GPU."""
+    prompt_template: PromptTemplate | None = None
+    """Takes the place of the model's own chat template, and stays with what is made of it."""
     lora: LoraSettings = LoraSettings()
     """The adapter."""
     training: TrainingSettings = TrainingSettings()

@@ -16,15 +16,10 @@ from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows import RowCounts, load_rows
+from medllm.finetune.tokenizer import Tokenizer
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.hardware import pick_device, pick_dtype
-from medllm.models.load import (
-    ModelRef,
-    load_causal_lm,
-    load_tokenizer,
-    resolve_model,
-    save_tokenizer,
-)
+from medllm.models.load import ModelRef, load_causal_lm, resolve_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,14 +51,16 @@ def _train(config: FinetuneConfig, model: ModelRef, data: Input, folder: Path) -
     started = time.monotonic()
     device = pick_device()
     arguments = _trainer_arguments(config, folder, device)
-    tokenizer = load_tokenizer(model.location)
-    splits, counts = _load_splits(config, TokenizerTemplate(tokenizer), data.path)
+    tokenizer = Tokenizer.open(config, model)
+    splits, counts = _load_splits(config, TokenizerTemplate(tokenizer.own), data.path)
     base = load_causal_lm(model.location, dtype=config.dtype, device=device)
-    trainer = _build_trainer(config, base, tokenizer, splits, arguments)
+    tokenizer.fit(base)
+    trainer = _build_trainer(config, base, tokenizer.own, splits, arguments)
     before = trainer.evaluate()["eval_loss"] if "eval_dataset" in splits else None
     losses = trainer.train(resume_from_checkpoint=_newest_checkpoint(folder, config.resume))
     after = trainer.evaluate()["eval_loss"] if "eval_dataset" in splits else None
     _save(trainer, model, folder)
+    tokenizer.save(base, folder)
     trained = (p.numel() for p in trainer.model.parameters() if p.requires_grad)
     results = {
         "train_loss": _mean_loss(trainer, losses.training_loss),
@@ -209,5 +206,4 @@ def _save(trainer: "SFTTrainer", model: ModelRef, folder: Path) -> None:
     adapter.save_pretrained(folder)
     # PEFT's own card; medllm writes one with the data terms
     (folder / "README.md").unlink(missing_ok=True)
-    save_tokenizer(model, folder)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -10,6 +10,8 @@ from medllm.models.load import ModelRef, first_line, load_causal_lm, resolve_mod
 from medllm.models.weights import read_header
 
 WEIGHTS = "adapter_model.safetensors"
+GENERATION_CONFIG = "generation_config.json"
+"""Beside an adapter only where training changed what ends an answer."""
 PREFIX = "base_model.model."
 """What PEFT puts before the names of the base's modules."""
 
@@ -87,7 +89,10 @@ def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel
     try:
         with console.quiet():  # peft imports gptqmodel where it is installed, which prints a banner
             from peft import PeftModel
+            from transformers import GenerationConfig
 
+            if (adapter.path / GENERATION_CONFIG).is_file():
+                model.generation_config = GenerationConfig.from_pretrained(adapter.location)
             return PeftModel.from_pretrained(model, adapter.location).eval()
     except (RuntimeError, ValueError, KeyError, OSError) as problem:
         raise ArtifactError(

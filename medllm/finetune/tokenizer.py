@@ -1,0 +1,55 @@
+"""The tokenizer that a training uses, and leaves beside the adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medllm import console
+from medllm.finetune.config import FinetuneConfig
+from medllm.models.load import ModelRef, load_tokenizer, save_tokenizer
+from medllm.models.prompt_template import reserve_padding, set_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The base's tokenizer, with what the training changes in it."""
+
+    model: ModelRef
+    own: "PreTrainedTokenizerBase"
+    is_changed: bool
+    end: int | None
+    """A token other than EOS that ends an answer."""
+
+    @classmethod
+    def open(cls, config: FinetuneConfig, model: ModelRef) -> "Tokenizer":
+        """The tokenizer with a padding token and, where one is named, a prompt template.
+
+        Raises:
+            ArtifactError: there is none, or it lacks a token of the template.
+        """
+        tokenizer = load_tokenizer(model.location)
+        is_padded = reserve_padding(tokenizer)
+        name = config.prompt_template
+        end = set_template(tokenizer, name) if name else None
+        return cls(model, tokenizer, is_padded or name is not None, end)
+
+    def fit(self, model: "PreTrainedModel") -> None:
+        """Give the model rows for tokens that it has none for."""
+        rows = model.get_input_embeddings().weight.shape[0]
+        if len(self.own) > rows:
+            console.notice("finetune: the vocabulary grows, so the adapter will hold embeddings")
+            model.resize_token_embeddings(len(self.own), mean_resizing=False)
+
+    def save(self, model: "PreTrainedModel", folder: Path) -> None:
+        """Write it beside the adapter, and which tokens end an answer."""
+        save_tokenizer(self.model, folder)
+        if self.is_changed:
+            self.own.save_pretrained(folder)
+        if self.end is not None:
+            known = model.generation_config.eos_token_id
+            ends = known if isinstance(known, list) else [] if known is None else [known]
+            model.generation_config.eos_token_id = sorted({*ends, self.end})
+            model.generation_config.save_pretrained(folder)

@@ -1,0 +1,56 @@
+"""Prompt templates for models that have no chat template, or are to have another one.
+
+Each is a Jinja chat template, so that whatever is made of the tuned model renders the same prompts:
+merged models, GGUF files, evaluations and servers.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from medllm import console
+from medllm.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEMPLATES = Path(__file__).parent / "templates"
+PromptTemplate = Literal["alpaca", "gemma", "plain"]
+"""alpaca: github.com/tatsu-lab/stanford_alpaca; gemma: ai.google.dev/gemma/docs/formatting."""
+TURN_ENDS = {"gemma": "<end_of_turn>"}
+"""What ends an answer, where it is not the end-of-text token."""
+PADDING = ("pad", "reserved", "unused")
+"""What the names of tokens say that nobody was trained on."""
+ADDED = "<|pad|>"
+
+
+def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> int | None:
+    """Make a template the tokenizer's own; returns the token that ends an answer, if it is not EOS.
+
+    Raises:
+        ArtifactError: the tokenizer has no token for the end of an answer.
+    """
+    end = TURN_ENDS.get(name, tokenizer.eos_token)
+    if end is None or end not in tokenizer.get_vocab():
+        what = f"the tokenizer has no token {end or 'for the end of a text'}"
+        raise ArtifactError(f"prompt_template {name}: {what}", "choose another prompt_template")
+    if tokenizer.chat_template:
+        console.notice(f"prompt_template {name} takes the place of the model's own chat template")
+    tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+    return int(tokenizer.convert_tokens_to_ids(end)) if name in TURN_ENDS else None
+
+
+def reserve_padding(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Give a tokenizer without a padding token one that is never EOS; whether it was changed.
+
+    EOS as padding is masked with it wherever padding is, and then the end is not learnt.
+    """
+    if tokenizer.pad_token is not None and tokenizer.pad_token != tokenizer.eos_token:
+        return False
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    reserved = (token for name in PADDING for token in special if name in token.lower())
+    chosen = next(reserved, tokenizer.unk_token)
+    if chosen is None or chosen == tokenizer.eos_token:
+        chosen = ADDED
+    tokenizer.add_special_tokens({"pad_token": chosen})
+    console.notice(f"finetune: the tokenizer has no padding token; {chosen} serves as one")
+    return True
