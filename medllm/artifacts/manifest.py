@@ -23,7 +23,9 @@ from medllm.errors import ArtifactError
 
 NAME = "medllm.json"
 SCHEMA = 1
-VOLATILE = frozenset({"run.log", "README.md", "report.html", "quality.html", "logs", NAME})
+VOLATILE = frozenset(
+    {"run.log", "README.md", "report.html", "quality.html", "loss.png", "logs", NAME}
+)
 """Not digested: logs hold times, `verify` renders the card from the manifest again, and a report's
 plots look different with another version of matplotlib."""
 

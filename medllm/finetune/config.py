@@ -51,8 +51,12 @@ class TrainingSettings(Strict):
     """Tokens of an example; a longer prompt loses its middle."""
     logging_steps: int = Field(default=10, ge=1)
     """Optimizer steps between two log lines."""
+    eval_steps: float = Field(default=0.25, gt=0)
+    """Optimizer steps between two evaluations on validation rows, or a share of all if below 1."""
     save_steps: int = Field(default=200, ge=1)
     """Optimizer steps between two checkpoints."""
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    """Stop after so many evaluations without a lower loss, and keep the best weights."""
     report_to: tuple[str, ...] = ("tensorboard",)
     """Trackers; nothing leaves this machine by default."""
     extra: dict[str, Any] = {}

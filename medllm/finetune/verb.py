@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import statistics
 import time
 from dataclasses import asdict
@@ -13,20 +14,25 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input, open_output
 from medllm.artifacts.manifest import Counts, Manifest
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ConfigError, DataError, SetupError
 from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.report import Course, perplexity_of, write_report
 from medllm.finetune.rows import RowCounts, load_rows
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.models.chat import TokenizerTemplate
-from medllm.models.hardware import pick_device, pick_dtype
+from medllm.models.hardware import peak_memory_gib, pick_device, pick_dtype
 from medllm.models.load import ModelRef, load_causal_lm, resolve_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.trainer_utils import TrainOutput
     from trl import SFTConfig, SFTTrainer
 
-SECONDS_BETWEEN_LINES = 10.0
+    from medllm.finetune.course import Watch
+
+OURS = {"extra", "early_stopping_patience"}
+"""Of the training's options, those that the trainer has none of."""
 
 
 def finetune(config: FinetuneConfig) -> Manifest:
@@ -50,29 +56,85 @@ def finetune(config: FinetuneConfig) -> Manifest:
 def _train(config: FinetuneConfig, model: ModelRef, data: Input, folder: Path) -> Outcome:
     started = time.monotonic()
     device = pick_device()
-    arguments = _trainer_arguments(config, folder, device)
     tokenizer = Tokenizer.open(config, model)
     splits, counts = _load_splits(config, TokenizerTemplate(tokenizer.own), data.path)
+    arguments = _trainer_arguments(config, folder, device, can_evaluate="eval_dataset" in splits)
     base = load_causal_lm(model.location, dtype=config.dtype, device=device)
     tokenizer.fit(base)
     trainer = _build_trainer(config, base, tokenizer.own, splits, arguments)
     before = trainer.evaluate()["eval_loss"] if "eval_dataset" in splits else None
-    losses = trainer.train(resume_from_checkpoint=_newest_checkpoint(folder, config.resume))
-    after = trainer.evaluate()["eval_loss"] if "eval_dataset" in splits else None
+    losses, watch = _run(trainer, config, folder)
+    after = _evaluate(trainer, config) if "eval_dataset" in splits else {}
     _save(trainer, model, folder)
     tokenizer.save(base, folder)
+    runtime = losses.metrics["train_runtime"]
     trained = (p.numel() for p in trainer.model.parameters() if p.requires_grad)
     results = {
         "train_loss": _mean_loss(trainer, losses.training_loss),
         "validation_loss_before": before,
-        "validation_loss": after,
+        "validation_loss": after.get("eval_loss"),
+        "validation_perplexity": perplexity_of(after.get("eval_loss")),
+        "validation_token_accuracy": after.get("eval_mean_token_accuracy"),
         "steps": losses.global_step,
         "trainable_parameters": sum(trained),
         "seconds": round(time.monotonic() - started, 1),
+        "training_seconds": round(runtime, 1),
+        "tokens_per_second": counts.tokens
+        * _passes(trainer, watch)
+        / losses.metrics["train_runtime"],
+        "total_flos": losses.metrics.get("total_flos"),
+        "peak_memory_gib": peak_memory_gib(device),
         "rows": asdict(counts),
     }
+    write_report(Course.of(trainer.state.log_history, before), results, folder)
     rejected = {"answer longer than max_length": counts.too_long} if counts.too_long else {}
     return Outcome(Counts(examples=counts.examples, rejected=rejected), results, device)
+
+
+def _run(
+    trainer: "SFTTrainer", config: FinetuneConfig, folder: Path
+) -> "tuple[TrainOutput, Watch]":
+    """Train to the end.
+
+    Raises:
+        SetupError: the GPU's memory is too small.
+        SystemExit: SIGTERM came; a checkpoint is there.
+    """
+    import torch
+
+    from medllm.finetune.course import Watch
+
+    watch = Watch()
+    trainer.add_callback(watch)
+    try:
+        losses = trainer.train(resume_from_checkpoint=_newest_checkpoint(folder, config.resume))
+    except torch.OutOfMemoryError as problem:
+        size = config.training.per_device_train_batch_size
+        raise SetupError(
+            f"the GPU has too little memory for {size} examples of up to "
+            f"{config.training.max_length} tokens at once",
+            "halve training.per_device_train_batch_size and double gradient_accumulation_steps; "
+            "or lower max_length; or add training.extra.auto_find_batch_size: true",
+        ) from problem
+    if watch.terminated:
+        console.notice("finetune: a checkpoint is saved; the same command goes on from it")
+        raise SystemExit(128 + signal.SIGTERM)
+    return losses, watch
+
+
+def _evaluate(trainer: "SFTTrainer", config: FinetuneConfig) -> dict[str, float]:
+    """The scores on validation rows at the end, read from the log if they stand there already."""
+    last = next(log for log in reversed(trainer.state.log_history) if "eval_loss" in log)
+    kept_best = config.training.early_stopping_patience is not None
+    if last["step"] < trainer.state.global_step or kept_best:
+        return dict(trainer.evaluate())
+    return dict(last)
+
+
+def _passes(trainer: "SFTTrainer", watch: "Watch") -> float:
+    """Passes over the training rows that this run made, not counting one that it went on from."""
+    first = watch.first_step / max(trainer.state.global_step, 1)
+    return float((trainer.state.epoch or 0) * (1 - first))
 
 
 def _load_splits(
@@ -95,7 +157,9 @@ def _load_splits(
     return splits, counts
 
 
-def _trainer_arguments(config: FinetuneConfig, folder: Path, device: str) -> "SFTConfig":
+def _trainer_arguments(
+    config: FinetuneConfig, folder: Path, device: str, *, can_evaluate: bool
+) -> "SFTConfig":
     """The trainer's arguments, every name checked against its own.
 
     Raises:
@@ -111,7 +175,7 @@ def _trainer_arguments(config: FinetuneConfig, folder: Path, device: str) -> "SF
     dtype = pick_dtype(config.dtype, device)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
     arguments: dict[str, Any] = {
-        **config.training.model_dump(mode="json", exclude={"extra"}),
+        **config.training.model_dump(mode="json", exclude=OURS),
         "output_dir": str(folder / "checkpoints"),
         "seed": config.seed,
         "use_cpu": device == "cpu",
@@ -120,17 +184,28 @@ def _trainer_arguments(config: FinetuneConfig, folder: Path, device: str) -> "SF
         "gradient_checkpointing": device != "cpu",
         "train_sampling_strategy": "group_by_length",
         "per_device_eval_batch_size": config.training.per_device_train_batch_size,
+        "eval_strategy": "steps" if can_evaluate else "no",
+        "logging_nan_inf_filter": False,
         "save_total_limit": 2,
         "disable_tqdm": True,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "remove_unused_columns": False,
         "dataloader_pin_memory": device != "cpu",
+        **(_stopping_early(config) if can_evaluate else {}),
         **extra,
     }
     try:
         return SFTConfig(**arguments)
     except (TypeError, ValueError) as problem:
         raise ConfigError(f"finetune.training: {problem}", "mend the option") from problem
+
+
+def _stopping_early(config: FinetuneConfig) -> dict[str, Any]:
+    """The arguments that keep the best weights."""
+    if config.training.early_stopping_patience is None:
+        return {}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}
+    return {**best, "save_steps": config.training.eval_steps}
 
 
 def _build_trainer(
@@ -141,7 +216,7 @@ def _build_trainer(
     arguments: "SFTConfig",
 ) -> "SFTTrainer":
     from peft import LoraConfig
-    from transformers import PrinterCallback
+    from transformers import EarlyStoppingCallback, PrinterCallback
     from trl import SFTTrainer
 
     lora = LoraConfig(**config.lora.model_dump(mode="json"), task_type="CAUSAL_LM")
@@ -151,35 +226,18 @@ def _build_trainer(
                 base, arguments, **splits, processing_class=tokenizer, peft_config=lora
             )
     except ValueError as problem:
-        if "Target modules" not in str(problem):
-            raise
-        message = f"finetune.lora.target_modules: {config.lora.target_modules} match no layer"
-        raise ConfigError(message, "use all-linear") from problem
+        where = "finetune.lora.target_modules"
+        if "Target modules" in str(problem):
+            message = f"{where}: {config.lora.target_modules} match no layer"
+            raise ConfigError(message, "use all-linear") from problem
+        if "PEFT adapter to `lm_head`" in str(problem):
+            message = f"{where}: an adapter on lm_head would never be trained"
+            raise ConfigError(message, "train it whole: lora.modules_to_save") from problem
+        raise
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
-    trainer.add_callback(_show_steps())
+    if (patience := config.training.early_stopping_patience) and "eval_dataset" in splits:
+        trainer.add_callback(EarlyStoppingCallback(patience))
     return trainer
-
-
-def _show_steps() -> "TrainerCallback":
-    """A callback that says step, loss and time left."""
-    from transformers import TrainerCallback
-
-    class ShowSteps(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.started = self.said = time.monotonic()
-            self.first = state.global_step
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            now = time.monotonic()
-            if "loss" not in (logs or {}) or now - self.said < SECONDS_BETWEEN_LINES:
-                return
-            self.said = now
-            step, steps = state.global_step, state.max_steps
-            left = (now - self.started) / (step - self.first) * (steps - step)
-            loss = float(logs["loss"])
-            console.notice(f"finetune: step {step} of {steps}, loss {loss:.3f}, {left:.0f} s left")
-
-    return ShowSteps()
 
 
 def _mean_loss(trainer: "SFTTrainer", reported: float) -> float:

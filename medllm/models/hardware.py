@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -43,3 +45,13 @@ def count_parameters(folder: Path) -> int:
 def count_cpus() -> int:
     """The processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory_gib(device: str) -> float:
+    """The most memory that this process has had on a device."""
+    if device == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated() / 2**30)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from medllm.reports.plots import draw_bars, draw_histogram
+from medllm.reports.plots import Points, draw_bars, draw_curves, draw_histogram
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 52rem;
@@ -64,6 +64,11 @@ class Page:
         """One bar a name; nothing where there are no names."""
         if values:
             self._plot(title, draw_bars(values, unit))
+
+    def curves(self, title: str, series: Mapping[str, Points], x: str, y: str) -> None:
+        """A line a name; nothing where no name has points."""
+        if any(series.values()):
+            self._plot(title, draw_curves(series, x, y))
 
     def render(self) -> str:
         """The whole page as HTML."""

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#1f4e79"
+FEW_POINTS = 20
+Points = Sequence[tuple[float, float]]
 SIZE = (6.4, 2.6)
 """Width and height in inches."""
 
@@ -38,6 +41,29 @@ def draw_bars(values: Mapping[str, float], unit: str) -> str:
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     return _as_svg(figure)
+
+
+def draw_curves(series: Mapping[str, Points], x: str, y: str) -> str:
+    """A line a name through its points."""
+    return _as_svg(_curves(series, x, y))
+
+
+def save_curves(path: Path, series: Mapping[str, Points], x: str, y: str) -> None:
+    """The same as a PNG file."""
+    _curves(series, x, y).savefig(path, dpi=150)
+
+
+def _curves(series: Mapping[str, Points], x: str, y: str) -> "Figure":
+    figure, axes = _new_figure()
+    for name, points in series.items():
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), marker="." if len(points) < 20 else "", label=name
+            )
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(frameon=False)
+    return figure
 
 
 def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":

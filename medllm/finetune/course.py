@@ -1,0 +1,83 @@
+"""Watching a training: what it says, when it must stop. Imports transformers."""
+
+import math
+import signal
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+from medllm import console
+from medllm.errors import ArtifactError
+
+SECONDS_BETWEEN_LINES = 10.0
+DIVERGED = 2.0
+"""How many times the first loss of a training its loss may be, a few logs long, before it ends."""
+PATIENCE_LOGS = 3
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Says step, loss and time left; ends a training that broke; saves before SIGTERM ends it."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self._started = self._said = time.monotonic()
+        self.first_step = 0
+        self._first_loss: float | None = None
+        self._bad_logs = 0
+        self._handler: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self._started = self._said = time.monotonic()
+        self.first_step = state.global_step
+        self._handler = signal.signal(signal.SIGTERM, self._terminate)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give SIGTERM back."""
+        signal.signal(signal.SIGTERM, self._handler)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and stop where somebody asked for an end."""
+        if self.terminated:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Look at the loss.
+
+        Raises:
+            ArtifactError: it is no number, or rose far above where it began.
+        """
+        if "loss" not in (logs or {}):
+            return
+        loss, step = float(logs["loss"]), state.global_step
+        if not math.isfinite(loss):
+            raise ArtifactError(
+                f"the loss is {loss} at step {step}",
+                "lower training.learning_rate; with float16, use bfloat16 or float32 (dtype)",
+            )
+        self._check_course(loss, step)
+        self._say(loss, step, state.max_steps)
+
+    def _terminate(self, *_: Any) -> None:
+        console.notice("finetune: SIGTERM: saving a checkpoint after this step")
+        self.terminated = True
+
+    def _check_course(self, loss: float, step: int) -> None:
+        if self._first_loss is None:
+            self._first_loss = max(loss, 1.0)  # a loss near 0 doubles by chance
+        self._bad_logs = self._bad_logs + 1 if loss > DIVERGED * self._first_loss else 0
+        if self._bad_logs == PATIENCE_LOGS:
+            raise ArtifactError(
+                f"the training diverged: loss {loss:.3g} at step {step}, {self._first_loss:.3g} "
+                "at its beginning",
+                "lower training.learning_rate, or raise training.warmup_steps",
+            )
+
+    def _say(self, loss: float, step: int, steps: int) -> None:
+        now = time.monotonic()
+        if now - self._said < SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        left = (now - self._started) / max(step - self.first_step, 1) * (steps - step)
+        console.notice(f"finetune: step {step} of {steps}, loss {loss:.3f}, {left:.0f} s left")

@@ -1,0 +1,89 @@
+"""What was learnt: the course of the losses, as numbers, curves and a page; no text of the data."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.manifest import write_atomically
+from medllm.reports.page import Page
+from medllm.reports.plots import save_curves
+
+WORSE = 0.05
+"""A last validation loss that lies so far above the best one means over-fitting."""
+STILL_FALLING = 0.02
+"""A validation loss that fell so much from the last but one evaluation is not at its end."""
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The losses of a training by step, in nats a token."""
+
+    train: Points
+    validation: Points
+    """Its first point is from before the first step, where there are validation rows at all."""
+
+    @classmethod
+    def of(cls, history: Sequence[Mapping[str, Any]], before: float | None) -> "Course":
+        """From the trainer's log."""
+        train = [(log["step"], float(log["loss"])) for log in history if "loss" in log]
+        evaluated = {log["step"]: float(log["eval_loss"]) for log in history if "eval_loss" in log}
+        if before is not None:
+            evaluated[0] = before
+        return cls(train, sorted(evaluated.items()))
+
+    @property
+    def verdict(self) -> str:
+        """Over- or under-fitting, and the setting to try."""
+        if len(self.validation) < 2:
+            return "Not known: there are too few evaluations on validation rows."
+        losses = [loss for _, loss in self.validation]
+        best = min(losses)
+        if best == losses[0]:
+            return (
+                "Nothing was learnt that helps on validation rows: try another "
+                "training.learning_rate, more rows, or look at the data."
+            )
+        if losses[-1] > best * (1 + WORSE):
+            step = self.validation[losses.index(best)][0]
+            return (
+                f"Over-fitting: the validation loss was lowest at step {step:.0f}. Try fewer "
+                "training.num_train_epochs, training.early_stopping_patience, more "
+                "lora.lora_dropout or a smaller lora.r."
+            )
+        if len(losses) > 2 and losses[-1] < losses[-2] * (1 - STILL_FALLING):
+            return (
+                "The validation loss was still falling at the end: try more "
+                "training.num_train_epochs or a higher training.learning_rate."
+            )
+        return "The validation loss came to rest: neither over- nor under-fitting shows."
+
+
+def write_report(course: Course, results: Mapping[str, Any], folder: Path) -> None:
+    """Write `course.json`, `loss.png` and `report.html`, and say the verdict."""
+    series = {"training": course.train, "validation": course.validation}
+    kept = {name: [list(point) for point in points] for name, points in series.items()}
+    write_atomically(folder / "course.json", json.dumps(kept, indent=1) + "\n")
+    save_curves(folder / "loss.png", series, "step", "loss, nats a token")
+    page = Page("What the training learnt")
+    page.text(course.verdict)
+    page.curves("Loss", series, "step", "nats a token")
+    page.table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in results.items()])
+    write_atomically(folder / "report.html", page.render())
+    console.notice(f"finetune: {course.verdict}")
+
+
+def perplexity_of(loss: float | None) -> float | None:
+    """E to the mean loss of a token."""
+    return None if loss is None else math.exp(min(loss, 700))
+
+
+def _shown(value: Any) -> Any:
+    return (
+        "not measured" if value is None else value if isinstance(value, int | float) else str(value)
+    )
