@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
@@ -16,7 +17,7 @@ from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
 from medllm.clinical.specialties import specialty_terms, term_finder
 from medllm.data.draw import Drawing
-from medllm.data.example import Example, write_jsonl
+from medllm.data.example import Example, prompt_turns, write_jsonl
 from medllm.data.fit import Fit, Sample
 from medllm.data.mix import Mix, find_mix
 from medllm.data.registry import Dataset, find_files, known_specs, open_dataset
@@ -25,7 +26,10 @@ from medllm.data.split import rank
 from medllm.errors import DataError
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.load import load_tokenizer, resolve_model
-from medllm.models.tokens import TokenCounter
+from medllm.models.tokens import TokenCounter, digest_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MEDICAL, GENERAL = "medical", "general"
 
@@ -34,7 +38,8 @@ def calibrate(config: CalibrateConfig) -> Manifest:
     """A calibration set: `calibration.jsonl`, its holdouts, statistics and a report.
 
     `holdout_medical.jsonl` and `holdout_general.jsonl` come from the validation split. All rows are
-    {id, text, source, type, tokens}; `parts.jsonl` has for each the ids of the examples in it.
+    {id, text, source, type, tokens}; `parts.jsonl` has for each the ids of the examples in it, and
+    the messages of those that are whole: another chat template can be rendered from them.
 
     Raises:
         ConfigError: an unknown mix, dataset or list of terms.
@@ -86,7 +91,8 @@ def _build(
     folder: Path,
 ) -> Outcome:
     prefer = _mentions(config.boost_terms) if config.boost_terms else None
-    drawing = Drawing(datasets, _fit(config, tokenizer), config.split, config.seed, prefer)
+    loaded = load_tokenizer(tokenizer)
+    drawing = Drawing(datasets, _fit(config, loaded), config.split, config.seed, prefer)
     wanted = {MEDICAL: config.samples, GENERAL: round(config.samples * config.general_share)}
     rows = [
         row
@@ -98,8 +104,7 @@ def _build(
     rows.sort(key=lambda row: rank(row["id"], config.seed))
     write_jsonl(folder / "calibration.jsonl", rows)
     holdouts = {kind: _write_holdout(config, drawing, mixes[kind], kind, folder) for kind in mixes}
-    parts = ({"id": name, "parts": ids} for name, ids in drawing.parts.items())
-    write_jsonl(folder / "parts.jsonl", parts)
+    write_jsonl(folder / "parts.jsonl", map(_parts, drawing.drawn.values()))
     found = analyze_rows(
         rows, holdouts[MEDICAL], find_overlaps(rows, config.data_dir, config.data_use)
     )
@@ -107,7 +112,19 @@ def _build(
     write_atomically(folder / "statistics.json", json.dumps(found, indent=1) + "\n")
     page = render_statistics("Calibration set", found, [row["tokens"] for row in rows])
     write_atomically(folder / "report.html", page)
-    return Outcome(Counts(examples=len(rows), rejected=rejected), found)
+    results = {**found, "tokenizer": digest_tokenizer(loaded)}
+    return Outcome(Counts(examples=len(rows), rejected=rejected), results)
+
+
+def _parts(sample: Sample) -> Row:
+    """The examples of a text: their ids, and the turns of those that have a prompt."""
+    row: Row = {"id": sample.id, "parts": sample.parts}
+    if sample.whole and all(example.prompt for example in sample.whole):
+        row["messages"] = [
+            [*prompt_turns(example), {"role": "assistant", "content": example.completion}]
+            for example in sample.whole
+        ]
+    return row
 
 
 def _mentions(name: str) -> Callable[[Example], bool]:
@@ -115,8 +132,7 @@ def _mentions(name: str) -> Callable[[Example], bool]:
     return lambda example: has_term(example.text)
 
 
-def _fit(config: CalibrateConfig, tokenizer: str) -> Fit:
-    loaded = load_tokenizer(tokenizer)
+def _fit(config: CalibrateConfig, loaded: "PreTrainedTokenizerBase") -> Fit:
     template = TokenizerTemplate(loaded)
 
     def render(example: Example) -> str:

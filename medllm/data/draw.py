@@ -34,8 +34,8 @@ class Drawing:
             name: Ranked(partial(self._stream, dataset), seed, prefer)
             for name, dataset in datasets.items()
         }
-        self.parts: dict[str, tuple[str, ...]] = {}
-        """The ids of the examples in each sample that was drawn."""
+        self.drawn: dict[str, Sample] = {}
+        """The samples that were drawn, by id."""
         self._unreadable: dict[str, Counter[str]] = {}
         self._left_out: Counter[str] = Counter()
         self._texts: set[int] = set()
@@ -63,7 +63,7 @@ class Drawing:
             for name, quota in quotas.items():
                 found = list(islice(streams[name], quota))
                 taken[name] += found
-                self.parts.update((sample.id, sample.parts) for sample in found)
+                self.drawn.update((sample.id, sample) for sample in found)
                 if len(found) < quota:
                     del streams[name]
             missing = total - sum(map(len, taken.values()))

@@ -76,8 +76,13 @@ def from_json(row: dict[str, Any]) -> Example:
 def to_json(example: Example) -> dict[str, Any]:
     """The example as plain data, without its empty fields."""
     row = {name: getattr(example, name) for name in FIELDS}  # `asdict` would copy all of it
-    row["prompt"] = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
+    row["prompt"] = prompt_turns(example)
     return {name: value for name, value in row.items() if value or name in ALWAYS}
+
+
+def prompt_turns(example: Example) -> list[dict[str, str]]:
+    """The messages before the answer as plain data."""
+    return [{"role": turn.role, "content": turn.content} for turn in example.prompt]
 
 
 def open_private(path: Path) -> TextIO:

@@ -1,7 +1,7 @@
 """Examples → texts whose length in tokens fits: filtered, cut, split, or packed into windows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from medllm.data.example import Example, Rejected
@@ -31,6 +31,8 @@ class Sample:
     text: str
     tokens: int
     parts: tuple[str, ...] = ()
+    whole: tuple[Example, ...] = field(default=(), compare=False)
+    """The examples, where the text holds all of each: it can be rendered again from them."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Fit:
             batch = examples[start : start + BATCH]
             texts = [self.render(example) for example in batch]
             for example, text, tokens in zip(batch, texts, self.tokens.count(texts), strict=True):
-                yield Sample(example.id, example.dataset, text, tokens, (example.id,))
+                yield Sample(example.id, example.dataset, text, tokens, (example.id,), (example,))
 
     def _cut(self, sample: Sample) -> Iterator[Sample]:
         """The text's pieces of at most `max_tokens`; only the first where it is truncated."""
@@ -95,5 +97,6 @@ class Fit:
     def _join(self, window: Sequence[Sample]) -> Sample:
         text = SEPARATOR.join(sample.text for sample in window)
         parts = tuple(part for sample in window for part in sample.parts)
+        whole = tuple(example for sample in window for example in sample.whole)
         name = f"{parts[0]}+{len(parts) - 1}" if len(parts) > 1 else parts[0]
-        return Sample(name, window[0].dataset, text, self.tokens.count([text])[0], parts)
+        return Sample(name, window[0].dataset, text, self.tokens.count([text])[0], parts, whole)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 TINY = "medllm/tiny"
 """The REF of the built-in tiny model."""
 IMATRIX = "imatrix.gguf"
-"""The importance matrix beside a quantized .gguf file; no model."""
+PROJECTOR = "mmproj-F16.gguf"
+"""What lies beside a quantized .gguf file and is no model: its importance matrix, and the part that
+turns images or sound into what the model reads, by the name that llama.cpp's users know."""
 MODEL_KINDS: tuple[Kind, ...] = ("model", "quantized", "adapter")
 
 
@@ -96,7 +98,7 @@ def resolve_model(
 def _gguf_in(path: Path) -> Path:
     """The .gguf file of a folder that holds just one model; else the path as it is."""
     found = [] if (path / "config.json").is_file() else path.glob("*.gguf")
-    files = [file for file in found if file.name != IMATRIX]
+    files = [file for file in found if file.name not in (IMATRIX, PROJECTOR)]
     return files[0] if len(files) == 1 else path
 
 
@@ -189,14 +191,43 @@ def load_causal_lm(
     with _loading(f"model of {location}"):
         from transformers import AutoModelForCausalLM
 
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
-    return model.to(device).eval()
+        # both, else sizes that differ raise a RuntimeError, and what is missing is made up
+        options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+        model, found = AutoModelForCausalLM.from_pretrained(location, **options)
+    _check_is_whole(location, found)
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
+
+
+def _check_is_whole(location: str, found: Mapping[str, Any]) -> None:
+    """Raise ArtifactError where weights are missing, or have other sizes than config.json says."""
+    differing = [name for name, *_ in found["mismatched_keys"]]
+    if wrong := sorted(found["missing_keys"]) + sorted(differing):
+        what = "has no weights" if found["missing_keys"] else "has weights of another size"
+        message = f"model of {location}: config.json does not fit: it {what} for {wrong[0]}"
+        more = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        raise ArtifactError(f"{message}{more}", "restore the config.json of this model")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder, empty where there is none.
+
+    Raises:
+        ArtifactError: it is no JSON mapping.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as problem:
+        raise ArtifactError(f"{path} is broken: {problem}", "restore it") from problem
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{path} is broken: it holds no mapping", "restore it")
+    return config
 
 
 def is_quantized(location: str) -> bool:
     """Whether a model folder says that it is quantized."""
-    config = Path(location) / "config.json"
-    return config.is_file() and "quantization_config" in json.loads(config.read_text("utf-8"))
+    return "quantization_config" in read_config(Path(location))
 
 
 TOKENIZER_FILES = ("tokenizer*", "*_tokens*.json", "vocab*", "merges.txt", "chat_template*")

@@ -1,7 +1,10 @@
-"""Lengths of texts in tokens."""
+"""Lengths of texts in tokens, and what tells two tokenizers apart."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from medllm.artifacts.digest import digest_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,3 +29,17 @@ class TokenCounter:
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         return [end for _, end in encoded["offset_mapping"]]
+
+
+def digest_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    """Digests of what cuts text into tokens, and of the chat template ("" where there is none).
+
+    Tokens that were added later, which leave the ids of all others alone, make no other vocabulary.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = json.loads(backend.to_str())["model"] if backend else {"vocab": tokenizer.get_vocab()}
+    vocabulary = {name: model[name] for name in ("vocab", "merges") if name in model}
+    return {
+        "vocabulary_sha256": digest_text(json.dumps(vocabulary, sort_keys=True)),
+        "chat_template_sha256": digest_text(str(tokenizer.chat_template or "")),
+    }

@@ -130,38 +130,41 @@ def read_header(path: Path) -> dict[str, Stored]:
         length = int.from_bytes(file.read(8), "little")
         raw = file.read(length) if length < size else b""
     try:
-        header = json.loads(raw)
-    except ValueError as problem:
+        found = list(_entries(path, json.loads(raw), 8 + length))
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise _broken(path) from problem
-    found = [
-        Stored(name, path, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
-        for name, entry in header.items()
-        if name != "__metadata__"
-        for begin, end in [entry["data_offsets"]]
-    ]
     if any(tensor.begin + tensor.size > size for tensor in found):
         raise _broken(path)
     return {tensor.name: tensor for tensor in sorted(found, key=lambda tensor: tensor.begin)}
 
 
+def _entries(path: Path, header: Mapping[str, Any], start: int) -> Iterator[Stored]:
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            shape = tuple(entry["shape"])
+            yield Stored(name, path, entry["dtype"], shape, start + begin, end - begin)
+
+
 def _broken(path: Path) -> ArtifactError:
-    return ArtifactError(f"{path} is no whole safetensors file", "get it again")
+    return ArtifactError(f"{path} is cut off or broken", "get it again from the model's source")
 
 
 def _shards(folder: Path) -> list[Path]:
+    """The files of a model's weights, whatever else lies beside them."""
     index = folder / INDEX
-    if not index.is_file():
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            message = f"{folder} has no safetensors weights"
-            raise ArtifactError(message, "save the model with transformers' save_pretrained")
-        return files
-    named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    files = [folder / name for name in dict.fromkeys(named)]
-    for file in files:
-        if not file.is_file():
-            raise ArtifactError(f"{folder}: the shard {file.name} is missing", "get it again")
-    return files
+    names = [SINGLE]
+    if index.is_file() and not (folder / SINGLE).is_file():
+        try:
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            names = sorted(set(places.values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise ArtifactError(f"{index} is broken: {problem}", "restore it") from problem
+    for name in names:
+        if not (folder / name).is_file():
+            message = f"{folder}: its weights are not whole: {name} is missing"
+            raise ArtifactError(message, "get it again from the model's source, as safetensors")
+    return [folder / name for name in names]
 
 
 def write_weights(folder: Path, shards: Mapping[str, Sequence[Planned]]) -> None:

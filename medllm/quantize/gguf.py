@@ -21,6 +21,7 @@ from medllm.engines.llama_native import load_llama_cpp
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.hardware import count_cpus
 from medllm.models.llama_cpp_setup import converter_script
+from medllm.quantize.gguf_architectures import check_architecture
 from medllm.quantize.gguf_types import QUANTIZATION_TYPES
 
 SUPER_BLOCK = 256  # QK_K of ggml-common.h: K-quants, IQ1 to IQ3 and IQ4_XS cut rows into these
@@ -43,8 +44,10 @@ class Tensor:
     columns: int
 
 
-def convert_to_f16(model_dir: Path, target: Path) -> None:
+def convert_to_f16(model_dir: Path, target: Path, *, projector: bool = False) -> None:
     """Write the model in a Hugging Face folder as a GGUF file of 16-bit floats.
+
+    With `projector` it is the part that turns images or sound into what the model reads.
 
     Raises:
         ArtifactError: llama.cpp does not know the architecture or the tokenizer, or the model
@@ -52,11 +55,12 @@ def convert_to_f16(model_dir: Path, target: Path) -> None:
         SetupError: the converter is not set up, lacks a module, or was killed for its memory.
     """
     _check_no_remote_code(model_dir)
+    check_architecture(model_dir)
     script = converter_script()
     environment = _converter_environment(script)
     with _written_at_once(target) as partial:
         command = [sys.executable, str(script), str(model_dir), "--outtype", "f16"]
-        command += ["--outfile", str(partial)]
+        command += ["--outfile", str(partial), *(["--mmproj"] if projector else [])]
         finished = subprocess.run(command, env=environment, capture_output=True, check=False)
         if finished.returncode != 0:
             raise _conversion_error(model_dir, finished)

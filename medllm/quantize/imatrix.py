@@ -1,12 +1,13 @@
 """The importance matrix of GGUF: how strongly calibration text drives each column of each weight.
 
 What llama.cpp's `llama-imatrix` computes, here with the transformers model, on any device. For each
-linear layer the squares of its inputs are summed by column; errors of a weight count for as much.
+linear layer, and for each expert of a layer of experts, the squares of its inputs are summed by
+column; errors of a weight count for as much.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,9 @@ from medllm.models.llama_cpp_setup import import_gguf
 from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
 from medllm.quantize import gguf
 from medllm.quantize.calibration import Calibration
+from medllm.quantize.experts import listening_to_experts, rarely_reached, say_rarely_reached
 from medllm.quantize.gguf_types import NEEDS_IMPORTANCE
+from medllm.quantize.squares import Squares
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,23 +34,6 @@ CHUNK_TOKENS = 512  # n_ctx of llama-imatrix
 CHUNKS_AT_ONCE = 4  # its n_batch of 2048 tokens
 FEW_CHUNKS = 32
 """Below this, a column that matters may hardly be driven; llama.cpp's users take 100 and more."""
-
-
-@dataclass(eq=False)
-class Squares:
-    """The squared inputs of one linear layer, summed by column, and the tokens that they are of."""
-
-    sums: Any = 0.0  # an array once there are tokens
-    tokens: int = 0
-
-    @property
-    def importance(self) -> NDArray[np.float32]:
-        """The mean square of each input: what llama.cpp's quantizer weighs errors with.
-
-        Rounded as what llama-quantize reads of the file, so that both make the same model.
-        """
-        mean: NDArray[np.float32] = self.sums.astype(np.float32) / np.float32(self.tokens)
-        return mean
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,9 @@ class Matrix:
     chunks: int
     chunk_tokens: int
     unmeasured: tuple[str, ...] = ()
-    """Tensors of a GGUF file that no measured layer stands for, such as fused experts."""
+    """Tensors of a GGUF file that no measured layer stands for."""
+    rare: dict[str, int] = field(default_factory=dict)
+    """The tokens of each expert that calibration hardly reached, by its name in the model."""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -75,10 +63,11 @@ class Matrix:
         return {"importance": importance, "notes": notes}
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def figures(self) -> dict[str, Any]:
         """What is recorded of it."""
         tokens = self.chunks * self.chunk_tokens
-        return {"chunks": self.chunks, "tokens": tokens, "weighted_tensors": len(self.layers)}
+        sizes = {"chunks": self.chunks, "tokens": tokens, "weighted_tensors": len(self.layers)}
+        return sizes | ({"rarely_reached_experts": self.rare} if self.rare else {})
 
 
 def measure_inputs(model: ModelRef, calibration: Calibration) -> Matrix:
@@ -101,7 +90,9 @@ def measure_inputs(model: ModelRef, calibration: Calibration) -> Matrix:
     if overflown := [name for name, layer in layers.items() if not np.isfinite(layer.sums).all()]:
         message = f"{model.location}: the inputs of {overflown[0]} are not finite numbers"
         raise ArtifactError(message, "check the model; a merge of it may have gone wrong")
-    return Matrix(layers, calibration.mix, len(rows), len(chunks), chunks.shape[1])
+    rare = rarely_reached(layers)
+    say_rarely_reached(rare)
+    return Matrix(layers, calibration.mix, len(rows), len(chunks), chunks.shape[1], rare=rare)
 
 
 def cut_chunks(rows: Iterable[Sequence[int]], size: int, bos: int | None) -> NDArray[np.int64]:
@@ -131,11 +122,11 @@ def name_tensors(matrix: Matrix, file: Path) -> Matrix:
     }
     blocks = max((int(name.split(".")[1]) for name in wanted), default=0) + 1
     find = _name_finder(file, blocks)
-    named = {find(name): layer for name, layer in matrix.layers.items()}
+    named = {find(part): layer for name, layer in matrix.layers.items() for part in _parts_of(name)}
     layers = {
         name: layer
         for name, layer in sorted(named.items())
-        if layer.tokens and wanted.get(name) == len(layer.sums)
+        if layer.tokens.any() and wanted.get(name) == layer.columns
     }
     if not layers:
         message = f"{file.name}: no layer of the model has a tensor by a name that llama.cpp knows"
@@ -157,8 +148,8 @@ def write_imatrix(matrix: Matrix, target: Path) -> None:
     writer.add_uint32("imatrix.chunk_count", matrix.chunks)
     writer.add_uint32("imatrix.chunk_size", matrix.chunk_tokens)
     for name, layer in matrix.layers.items():
-        writer.add_tensor(f"{name}.in_sum2", layer.sums.astype(np.float32)[None])
-        writer.add_tensor(f"{name}.counts", np.array([[layer.tokens]], dtype=np.float32))
+        writer.add_tensor(f"{name}.in_sum2", layer.sums.astype(np.float32))
+        writer.add_tensor(f"{name}.counts", layer.tokens.astype(np.float32)[:, None])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -196,6 +187,7 @@ def _measure(model: "PreTrainedModel", chunks: NDArray[np.int64]) -> dict[str, S
     with (
         torch.inference_mode(),
         _listening(model, layers),
+        listening_to_experts(model, layers),
         console.progress("quantize: importance matrix, chunks", total) as advance,
     ):
         for start in range(0, total, CHUNKS_AT_ONCE):
@@ -203,7 +195,7 @@ def _measure(model: "PreTrainedModel", chunks: NDArray[np.int64]) -> dict[str, S
             model.base_model(input_ids=batch.to(model.device), use_cache=False)
             advance(len(batch))
     for layer in layers.values():
-        layer.sums = layer.sums.cpu().numpy().astype(np.float64)
+        layer.settle()
     return layers
 
 
@@ -228,9 +220,8 @@ def _listening(model: "PreTrainedModel", layers: dict[str, Squares]) -> Iterator
 def _add(
     layers: dict[str, Squares], summing: "_Summing", name: str, _: Any, inputs: tuple["Tensor"]
 ) -> None:
-    layer = layers.setdefault(name, Squares())
-    layer.sums = layer.sums + summing.squares_of(inputs[0])
-    layer.tokens += inputs[0].numel() // inputs[0].shape[-1]
+    tokens = inputs[0].numel() // inputs[0].shape[-1]
+    layers.setdefault(name, Squares()).add(summing.squares_of(inputs[0]), tokens)
 
 
 @dataclass
@@ -241,13 +232,17 @@ class _Summing:
     sums: Any = None
 
     def squares_of(self, inputs: "Tensor") -> "Tensor":
-        import torch
-
         if inputs is not self.inputs:
-            sums = inputs.reshape(-1, inputs.shape[-1]).float().square().sum(0)
-            exact = torch.float32 if inputs.device.type == "mps" else torch.float64
-            self.inputs, self.sums = inputs, sums.to(exact)
+            self.inputs = inputs
+            self.sums = inputs.reshape(-1, inputs.shape[-1]).float().square().sum(0)
         return self.sums
+
+
+def _parts_of(layer: str) -> Iterator[str]:
+    """The layer's name, and those that the converter gives to the halves of a fused weight."""
+    yield layer
+    yield layer.replace("gate_up_proj", "gate_proj")
+    yield layer.replace("gate_up_proj", "up_proj")
 
 
 def _name_finder(file: Path, blocks: int) -> Callable[[str], str]:

@@ -8,9 +8,11 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.load import is_quantized, resolve_model
+from medllm.models.weights import read_weights
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
 from medllm.quantize.formats import gguf, gptq
+from medllm.quantize.gguf_architectures import check_architecture
 from medllm.quantize.quality import Holdouts, measure_quality, open_holdouts
 from medllm.quantize.work import Made, Work, open_work
 
@@ -31,6 +33,9 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     if model.is_gguf or is_quantized(model.location):
         fix = "name the model it was made from"
         raise ArtifactError(f"{model.location} is quantized already", fix)
+    read_weights(model.path)
+    if any(choice.format == "gguf" for choice in config.formats):
+        check_architecture(model.path)
     if config.output is None:
         raise ConfigError("quantize: no output is named", "--output DIR")
     calibration = Calibration.open(model, config.calibration) if config.calibration else None

@@ -1,6 +1,6 @@
 """Our importance matrix beside that of llama.cpp's `llama-imatrix`, on the same token ids.
 
-    python scripts/benchmarks/imatrix.py LLAMA_CPP [--model REF]... [--texts N]
+    python scripts/benchmarks/imatrix.py LLAMA_CPP [--model REF]... [--experts] [--texts N]
 
 LLAMA_CPP is the source of llama.cpp in the sdist of llama-cpp-python (vendor/llama.cpp): of it,
 llama-imatrix and llama-quantize are compiled here against the libraries of the installed wheel.
@@ -27,7 +27,13 @@ import numpy as np
 from medllm.data import synthetic_radiology
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.models.llama_cpp_setup import VERSION, import_gguf
-from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
+from medllm.models.load import (
+    load_causal_lm,
+    load_tokenizer,
+    read_config,
+    resolve_model,
+    save_tokenizer,
+)
 from medllm.quantize import gguf, imatrix
 from medllm.quantize.calibration import Calibration
 
@@ -37,6 +43,8 @@ NAMES = ("llama-common", "llama", "ggml", "ggml-base")
 ENVIRONMENT = {"LD_LIBRARY_PATH": str(LIBRARIES), "OMP_WAIT_POLICY": "passive"}
 TYPES = ("Q4_K_M", "Q3_K_S", "IQ2_XS")
 ROUNDS = 2
+ROUTER = "ffn_gate_inp"
+"""What chooses the experts: llama-imatrix notes its inputs, but no quantizer rounds it."""
 
 
 def main() -> None:
@@ -44,16 +52,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, metavar="LLAMA_CPP")
     parser.add_argument("--model", action="append", default=[], help="default: medllm/tiny")
+    parser.add_argument("--experts", action="store_true", help="also a Mixtral of random weights")
     parser.add_argument("--texts", type=int, default=200, help="generated reports to calibrate on")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
         for tool in ("imatrix", "quantize"):
             compile_tool(asked.source, tool, Path(room))
         models = asked.model or ["medllm/tiny"]
+        models += [build_mixtral(Path(room) / "models/mixtral-random")] if asked.experts else []
         found = [compare(model, asked.texts, Path(room)) for model in models]
     for figures in found:
         print(json.dumps({k: v for k, v in figures.items() if k != "tensors"}, indent=1))
     measure.write("imatrix", {"llama_cpp_python": VERSION, "models": found})
+
+
+def build_mixtral(folder: Path) -> str:
+    """A model of eight experts in each of two layers, with the built-in model's tokenizer."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    tiny = resolve_model("medllm/tiny")
+    config = MixtralConfig(
+        vocab_size=read_config(tiny.path)["vocab_size"],
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.05,
+    )
+    torch.manual_seed(0)
+    MixtralForCausalLM(config).save_pretrained(folder)
+    save_tokenizer(tiny, folder)
+    return str(folder)
 
 
 def compile_tool(source: Path, tool: str, room: Path) -> None:
@@ -170,7 +202,10 @@ def same_files(matrix: imatrix.Matrix, tool: Path, room: Path) -> dict[str, bool
 
 
 def read_imatrix(path: Path) -> dict[str, Any]:
-    """`in_sum2 / counts` of an imatrix file, in a process of its own with llama.cpp's gguf-py."""
+    """`in_sum2 / counts` of an imatrix file, a row for each expert.
+
+    In a process of its own, with llama.cpp's gguf-py.
+    """
     folder = Path(str(import_gguf("constants").__file__)).parents[1]
     script = (
         "import sys, gguf, numpy; tensors = gguf.GGUFReader(sys.argv[1]).tensors; "
@@ -182,16 +217,29 @@ def read_imatrix(path: Path) -> dict[str, Any]:
     subprocess.run(command, env=environment, check=True)
     found = np.load(arrays)
     names = [name.removesuffix(".in_sum2") for name in found if name.endswith(".in_sum2")]
+    rows = {name: np.atleast_2d(values) for name, values in found.items()}
     return {
-        name: found[f"{name}.in_sum2"].ravel() / found[f"{name}.counts"].ravel() for name in names
+        name: rows[f"{name}.in_sum2"] / np.maximum(rows[f"{name}.counts"], 1)
+        for name in names
+        if ROUTER not in name
     }
 
 
 def agreement(ours: imatrix.Squares, theirs: Any) -> dict[str, float]:
-    """Pearson's correlation, and the norm of the difference relative to the norm."""
-    mean = ours.importance.astype(np.float64)
-    difference = np.linalg.norm(mean - theirs) / np.linalg.norm(theirs)
-    return {"correlation": float(np.corrcoef(mean, theirs)[0, 1]), "difference": float(difference)}
+    """Pearson's correlation, and the norm of the difference relative to the norm.
+
+    Of experts the worst one counts, of those that a token reached; those that llama-imatrix saw no
+    token for must be the same.
+    """
+    means = ours.importance.reshape(theirs.shape).astype(np.float64)
+    reached = theirs.any(axis=1)
+    assert (reached == (ours.tokens > 0)).all()
+    pairs = list(zip(means[reached], theirs[reached], strict=True))
+    norm = np.linalg.norm
+    return {
+        "correlation": min(float(np.corrcoef(one, other)[0, 1]) for one, other in pairs),
+        "difference": max(float(norm(one - other) / norm(other)) for one, other in pairs),
+    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A tiny model, built once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,86 @@ def tiny_model() -> Path:
     from medllm.models.tiny import tiny_base
 
     return tiny_base()
+
+
+@pytest.fixture(scope="session")
+def mixtral(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of eight experts in each of two layers, with random weights."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    from medllm.models.load import read_config, resolve_model, save_tokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "mixtral"
+    config = MixtralConfig(
+        vocab_size=read_config(tiny_model)["vocab_size"],
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.05,
+    )
+    torch.manual_seed(0)
+    MixtralForCausalLM(config).save_pretrained(folder)
+    save_tokenizer(resolve_model(str(tiny_model)), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gemma(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of text and images with random weights, as google/gemma-3-4b-it is laid out."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3TextConfig,
+        SiglipVisionConfig,
+    )
+
+    from medllm.models.load import read_config, resolve_model, save_tokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "gemma"
+    text = Gemma3TextConfig(
+        vocab_size=read_config(tiny_model)["vocab_size"],
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        query_pre_attn_scalar=64,  # llama.cpp takes it to be the size of a head
+        max_position_embeddings=1024,
+        initializer_range=0.05,
+    )
+    vision = SiglipVisionConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=56,
+        patch_size=14,
+        vision_use_head=False,
+    )
+    config = Gemma3Config(
+        text_config=text.to_dict(),
+        vision_config=vision.to_dict(),
+        mm_tokens_per_image=4,
+        image_token_index=5,
+        boi_token_index=6,
+        eoi_token_index=7,
+    )
+    torch.manual_seed(0)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    renamed = {
+        name.replace("vision_tower.", "vision_tower.vision_model."): weight
+        for name, weight in weights.items()
+    }
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tokenizer(resolve_model(str(tiny_model)), folder)
+    preprocessor = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder

@@ -1,21 +1,33 @@
 """GGUF files made from a tiny model: converted, quantized, read, and answering."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
 from itertools import chain, zip_longest
 from pathlib import Path
+from random import Random
 
 import pytest
 from pydantic import ValidationError
 
+from medllm.data import synthetic_radiology
 from medllm.data.example import Message
 from medllm.engines.base import Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ArtifactError, DataError, SetupError
+from medllm.models.chat import TokenizerTemplate, encode_text
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.quantize import gguf
-from medllm.quantize.config import GgufFormat
+from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
+from medllm.quantize import gguf, gguf_architectures
+from medllm.quantize.config import GgufFormat, QuantizeConfig
+from medllm.quantize.gguf_architectures import check_architecture
 from medllm.quantize.gguf_types import QUANTIZATION_TYPES
+from medllm.quantize.verb import quantize
 
 try:
     require_llama_cpp()
@@ -92,10 +104,114 @@ def test_an_architecture_that_llama_cpp_does_not_know(tiny_model: Path, tmp_path
     names = ["StethoscopeForCausalLM"]
     model = copy_with(tiny_model, tmp_path / "model", "config.json", architectures=names)
 
-    with pytest.raises(ArtifactError, match="StethoscopeForCausalLM is not supported"):
+    with pytest.raises(ArtifactError, match=r"not know StethoscopeForCausalLM, but \d{3} others"):
         gguf.convert_to_f16(model, tmp_path / "out.gguf")
+    near = copy_with(tiny_model, tmp_path / "near", "config.json", architectures=["LlamaForCausal"])
+    with pytest.raises(ArtifactError, match="such as LlamaForCausalLM"):
+        check_architecture(near)
 
     assert not list(tmp_path.glob("*.gguf*"))
+
+
+def test_the_converter_is_believed_about_what_it_knows() -> None:
+    said = subprocess.run(
+        [sys.executable, converter_script(), "--print-supported-models"],
+        env=gguf._converter_environment(converter_script()),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    text, projectors = said.split("MMPROJ models:")
+
+    known = gguf_architectures._known()
+    for listed, kind in (
+        (text, gguf_architectures.TEXT),
+        (projectors, gguf_architectures.PROJECTOR),
+    ):
+        assert set(re.findall(r"^(?:ERROR:\S+:)?\s+- (\S+)", listed, re.MULTILINE)) == known[kind]
+
+
+# Images
+
+
+def test_a_model_of_images_carries_its_projector(
+    gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    formats = (GgufFormat(type="F16"), GgufFormat(type="Q8_0"))
+    config = QuantizeConfig(model=str(gemma), formats=formats, output=tmp_path / "out")
+
+    for manifest, choice in zip(quantize(config), formats, strict=True):
+        folder = tmp_path / "out" / choice.folder
+        assert manifest.results["projector"] == "mmproj-F16.gguf"
+        names = {tensor.name for tensor in gguf.read_tensors(folder / "mmproj-F16.gguf")}
+        assert {"mm.input_projection.weight", "v.patch_embd.weight"} <= names
+        assert resolve_model(str(folder)).path.name == f"model-{choice.type}.gguf"
+    said = capfd.readouterr().err
+    assert "--mmproj mmproj-F16.gguf" in said
+    assert said.count("converting what reads images") == 1
+
+
+def test_the_text_part_of_a_model_of_images_scores_as_before(gemma: Path, tmp_path: Path) -> None:
+    gguf.convert_to_f16(gemma, tmp_path / "f16.gguf")
+    ids = tuple(range(10, 60))
+    engines = (
+        LlamaCppEngine(tmp_path / "f16.gguf", n_ctx=256),
+        TransformersEngine(load_causal_lm(str(gemma), device="cpu"), load_tokenizer(str(gemma))),
+    )
+
+    ours, theirs = (engine.score([ScoreRequest(ids[:1], ids[1:])])[0] for engine in engines)
+
+    assert ours.logprob == pytest.approx(theirs.logprob, rel=2e-3)
+
+
+def test_a_projector_that_llama_cpp_does_not_know_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = copy_with(tiny_model, tmp_path / "model", "config.json", vision_config={})
+
+    with pytest.raises(ArtifactError, match="does not know the images or sound of Llama"):
+        check_architecture(model)
+
+
+# Broken models
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda file: file.unlink(), "model.safetensors is missing"),
+        (lambda file: file.write_bytes(b""), "cut off or broken"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "cut off or broken"),
+        (lambda file: file.with_name("config.json").write_text("{"), "config.json is broken"),
+        (lambda file: file.with_name("config.json").write_text("[]"), "holds no mapping"),
+    ],
+)
+def test_a_broken_model_is_refused_at_once(
+    tiny_model: Path, tmp_path: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    model = copy_with(tiny_model, tmp_path / "model", "config.json")
+    damage(model / "model.safetensors")
+
+    with pytest.raises(ArtifactError, match=reason):
+        quantize(QuantizeConfig(model=str(model), formats=(GgufFormat(),), output=tmp_path / "out"))
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_hidden_layers": 6}, "has no weights for model.layers.4.*and 17 others"),
+        ({"vocab_size": 999}, "weights of another size for model.embed_tokens.weight"),
+    ],
+)
+def test_a_config_of_another_model_is_refused(
+    tiny_model: Path, tmp_path: Path, change: dict[str, int], reason: str
+) -> None:
+    model = copy_with(tiny_model, tmp_path / "model", "config.json", **change)
+
+    with pytest.raises(ArtifactError, match=reason):
+        load_causal_lm(str(model))
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
@@ -285,6 +401,42 @@ def test_the_chat_template_is_the_models_own(engine: LlamaCppEngine, tiny_model:
     )
     expected = tokenizer.encode(rendered, add_special_tokens=False)
     assert engine.encode(rendered, add_special_tokens=False) == expected
+
+
+def test_plain_llama_cpp_python_knows_the_template_and_where_answers_end(
+    f16: Path, tiny_model: Path
+) -> None:
+    from transformers import GenerationConfig
+
+    library = require_llama_cpp()
+    tokenizer = load_tokenizer(str(tiny_model))
+
+    with closing(library.Llama(str(f16), vocab_only=True, verbose=False)) as model:
+        assert model.metadata["tokenizer.chat_template"] == tokenizer.chat_template
+        assert model.token_bos() == tokenizer.bos_token_id
+        assert model.token_eos() == tokenizer.eos_token_id
+        vocabulary = library.llama_model_get_vocab(model.model)
+        ends = {
+            token
+            for token in range(len(tokenizer))
+            if library.llama_vocab_is_eog(vocabulary, token)
+        }
+        assert ends == set(GenerationConfig.from_pretrained(tiny_model).eos_token_id)
+
+
+def test_conversations_are_the_same_text_and_ids_in_both_worlds(
+    engine: LlamaCppEngine, tiny_model: Path
+) -> None:
+    template = TokenizerTemplate(load_tokenizer(str(tiny_model)))
+    for number in range(100):
+        report = synthetic_radiology.build_report(Random(f"chat-{number}")).text
+        turns = [Message("user", f"  {report}\n≥ 38.5 °C <|end|>"), Message("assistant", report)]
+        turns = [*turns, Message("user", "No.")] if number % 2 else turns
+
+        for asks in (True, False):
+            text = template.render(turns, add_generation_prompt=asks)
+            assert engine.render(turns, add_generation_prompt=asks) == text
+            assert encode_text(engine, text) == encode_text(template, text)
 
 
 def test_bos_comes_once(engine: LlamaCppEngine) -> None:

@@ -143,7 +143,7 @@ def test_sums_are_those_of_a_computation_by_hand(
     for name, layer in matrix.layers.items():
         assert layer.tokens == len(inputs[name]) == matrix.chunks * 512
         expected = (inputs[name] ** 2).sum(0)
-        np.testing.assert_allclose(layer.sums, expected, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(layer.sums, [expected], rtol=1e-4, err_msg=name)
 
 
 def test_every_matrix_of_the_file_is_measured(named: imatrix.Matrix, f16: Path) -> None:
@@ -184,7 +184,7 @@ def test_the_file_is_a_standard_one(named: imatrix.Matrix, tmp_path: Path) -> No
     tensors = read_tensors(target)
     assert len(tensors) == 2 * len(named.layers)
     for name, layer in named.layers.items():
-        np.testing.assert_allclose(tensors[f"{name}.in_sum2"][0], layer.sums, rtol=1e-6)
+        np.testing.assert_allclose(tensors[f"{name}.in_sum2"], layer.sums, rtol=1e-6)
         assert tensors[f"{name}.counts"].tolist() == [[layer.tokens]]
     assert {tensor.name for tensor in gguf.read_tensors(target)} == tensors.keys()
 

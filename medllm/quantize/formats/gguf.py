@@ -7,9 +7,10 @@ from typing import Any
 from medllm import console
 from medllm.models.hardware import pick_device
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.models.load import IMATRIX
+from medllm.models.load import IMATRIX, PROJECTOR, load_tokenizer
 from medllm.quantize import gguf
 from medllm.quantize.config import GgufFormat
+from medllm.quantize.gguf_architectures import has_projector
 from medllm.quantize.gguf_types import WITHOUT_IMPORTANCE
 from medllm.quantize.imatrix import check_is_enough, name_tensors, write_imatrix
 from medllm.quantize.work import Made, Work
@@ -22,7 +23,7 @@ def check_ahead(choice: GgufFormat) -> None:
 
 
 def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
-    """Write `model-<type>.gguf`, and the matrix that it was made with.
+    """Write `model-<type>.gguf`, the matrix that it was made with, and the projector if it has one.
 
     Raises:
         ArtifactError: llama.cpp does not know the architecture, or the type needs more importance
@@ -30,24 +31,51 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
         SetupError: llama.cpp is not set up, or ran out of memory.
     """
     target = folder / f"model-{choice.type}.gguf"
-    if choice.type == "F16":
-        shutil.copyfile(work.whole, target)
-        return Made(target, {"type": choice.type, "importance_matrix": "none"})
+    _check_tokenizer(choice, work)
+    whole = work.whole  # before the matrix: it fails sooner
     results: dict[str, Any] = {"type": choice.type, "importance_matrix": "none"}
+    results |= _carry_projector(work, target)
+    if choice.type == "F16":
+        shutil.copyfile(whole, target)
+        return Made(target, results)
     matrix = None
     if choice.uses_calibration and work.calibration:
-        matrix = name_tensors(work.matrix, work.whole)
+        matrix = name_tensors(work.matrix, whole)
         check_is_enough(matrix, choice.type)
         write_imatrix(matrix, folder / IMATRIX)
-        results |= {"importance_matrix": IMATRIX, **matrix.sizes}
+        results |= {"importance_matrix": IMATRIX, **matrix.figures}
     gains = choice.type not in WITHOUT_IMPORTANCE
     how = ", without an importance matrix" if gains and not matrix else ""
     console.notice(f"quantize: GGUF {choice.type}{how}")
-    gguf.quantize_file(work.whole, target, choice.type, **matrix.parameters if matrix else {})
+    gguf.quantize_file(whole, target, choice.type, **matrix.parameters if matrix else {})
     results["fallback_tensors"] = _find_fallbacks(choice, target)
     if not matrix:
         return Made(target, results)
     return Made(target, results, matrix.texts, pick_device())
+
+
+def _check_tokenizer(choice: GgufFormat, work: Work) -> None:
+    """Raise ArtifactError where the tokenizer is broken, or not that of the calibration set."""
+    if choice.uses_calibration and work.calibration:
+        len(work.calibration.token_ids)  # they are cut now, and kept
+    else:
+        load_tokenizer(work.model.location)
+
+
+def _carry_projector(work: Work, target: Path) -> dict[str, str]:
+    """Put the part of the model that reads images beside it, and say how it is used."""
+    if not has_projector(work.model.path):
+        return {}
+    made = work.scratch / PROJECTOR
+    if not made.is_file():
+        console.notice("quantize: converting what reads images or sound")
+        gguf.convert_to_f16(work.model.path, made, projector=True)
+    shutil.copyfile(made, target.with_name(PROJECTOR))
+    console.notice(
+        f"quantize: with images: `llama-mtmd-cli` or `llama-server`, -m {target.name} "
+        f"--mmproj {PROJECTOR}; medllm itself reads text alone"
+    )
+    return {"projector": PROJECTOR}
 
 
 def _find_fallbacks(choice: GgufFormat, target: Path) -> int:
