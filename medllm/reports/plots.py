@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#1f4e79"
+ACCENT = "#d97b29"
 SIZE = (6.4, 2.6)
 """Width and height in inches."""
 
@@ -40,13 +41,25 @@ def draw_bars(values: Mapping[str, float], unit: str) -> str:
     return _as_svg(figure)
 
 
+def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> str:
+    """A line of dots a name, the first on top, with a stroke at their mean."""
+    figure, axes = _new_figure(height=0.8 + 0.32 * len(series))
+    for row, values in enumerate(series.values()):
+        axes.plot(values, [row] * len(values), "o", color=INK, alpha=0.6)
+        axes.plot([sum(values) / len(values)], [row], "|", color=ACCENT, markersize=18)
+    axes.set_yticks(range(len(series)), list(series))
+    axes.set_ylim(len(series) - 0.5, -0.5)
+    axes.set_xlabel(unit)
+    return _as_svg(figure)
+
+
 def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_prop_cycle(color=[INK, "#d97b29", "#5a9367", "#9b4f96"])
+    axes.set_prop_cycle(color=[INK, ACCENT, "#5a9367", "#9b4f96"])
     return figure, axes
 
 
