@@ -20,6 +20,7 @@ from medllm.merge.config import MergeConfig
 from medllm.prepare.config import PrepareConfig
 from medllm.quantize.config import QuantizeConfig
 from medllm.serve.config import ServeConfig
+from medllm.study.config import StudyConfig
 
 PACKAGED = Path(__file__).parent / "configs"
 # in a checkout they lie beside the package
@@ -74,6 +75,8 @@ class Recipe(Strict):
     """Answer a file of prompts."""
     serve: ServeConfig | None = None
     """Serve the model."""
+    study: StudyConfig | None = None
+    """Quantize with several calibration sets, and compare; instead of walking the sections."""
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -136,7 +139,9 @@ def wire(recipe: Recipe, verb: str) -> Any:
     if verb == "evaluate":
         filled["models"] = _models_made(recipe)
     elif verb != "merge":  # an adapter names its base
-        filled["model"] = filled["tokenizer"] = recipe.model
+        filled["model"] = recipe.model
+        # of `medllm quantize --model REF` no other section knows
+        filled["tokenizer"] = recipe.model or (recipe.quantize and recipe.quantize.model)
     for field, providers in SOURCES.get(verb, {}).items():
         if found := _provided(recipe, providers):
             filled[field] = _servable(found) if field == "model" else found[-1]

@@ -35,6 +35,9 @@ def run_recipe(
         ConfigError: the recipe has no sections, or no such verb.
         MedllmError: whatever a verb raises.
     """
+    if recipe.study:
+        _run_study(recipe, start or only, overwrite=overwrite)
+        return
     began = time.monotonic()
     recipe = _with_calibration(recipe, recipe.verbs)
     verbs = _chosen(recipe, start, only)
@@ -51,6 +54,18 @@ def run_recipe(
             walk_verb(recipe, verb, overwrite=overwrite)
         console.say(f"  {time.monotonic() - step_began:.1f} s")
     console.say(f"\n{recipe.name}: {len(verbs)} steps in {time.monotonic() - began:.0f} s")
+
+
+def _run_study(recipe: Recipe, part: str | None, *, overwrite: bool) -> None:
+    """Walk a study, which has no parts."""
+    from medllm.study.walk import Study, run_study
+
+    assert recipe.study
+    if part:
+        fix = "leave out --from and --only; what is done is skipped anyway"
+        raise ConfigError(f"{recipe.name} is a study, which is walked as a whole", fix)
+    folder = recipe.root / "study"
+    run_study(Study.of(recipe, recipe.study, folder, overwrite=overwrite))
 
 
 def run_verb(recipe: Recipe, verb: str) -> None:

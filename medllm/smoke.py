@@ -17,6 +17,7 @@ FEW: dict[str, dict[str, Any]] = {
     "prepare": {"max_examples": 16},
     "evaluate": {"limit": 4},
 }
+STUDY = {"draws": 1, "windows": 2, "window_tokens": 16}
 TRAINING = {
     "max_steps": 2,
     "warmup_steps": 0.0,  # else two steps may teach nothing, and merge refuses such an adapter
@@ -42,6 +43,8 @@ def make_small(recipe: Recipe) -> Recipe:
             section = section.model_copy(update={"training": training})
         provided = [name for name, verbs in SOURCES.get(verb, {}).items() if _any(recipe, verbs)]
         sections[verb] = _without_places(section, {"output", *provided})
+    if recipe.study:
+        sections["study"] = recipe.study.model_copy(update=STUDY)
     model = tiny(recipe.model) if recipe.model else None
     return recipe.model_copy(update={**sections, "model": model, "output_dir": root})
 

@@ -26,7 +26,7 @@ LAYERS = {
         )
     },
     **dict.fromkeys(VERBS, 3),
-    **dict.fromkeys(("recipe", "run", "smoke", "cli", "checkup", "__main__"), 4),
+    **dict.fromkeys(("recipe", "run", "smoke", "study", "cli", "checkup", "__main__"), 4),
 }
 BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medllm.cli.options import MODEL, WRITING, option, run_verb, takes
+from medllm.cli.options import MODEL, WRITING, load_recipe_for, option, run_verb, takes
 from medllm.errors import ConfigError
 
 FORMATS = ("gptq", "gguf")
@@ -21,6 +21,9 @@ def quantize(
     calibration: str | None = option(
         "What `medllm calibrate` wrote.  [default: the recipe's]", "DIR"
     ),
+    sweep_samples: str | None = option(
+        "Compare calibration sets of these sizes, and name the knee.", "N,N,…"
+    ),
     **flags: Any,
 ) -> None:
     """Quantize a model to GPTQ and GGUF; each format gets a folder of its own.
@@ -28,7 +31,26 @@ def quantize(
     Example: medllm quantize --model runs/lora/merge --format gptq --format gguf --type Q4_K_M
     """
     formats = _formats(format_ or [], bits, type_ or [])
-    run_verb("quantize", flags, model=model, calibration=calibration, formats=formats)
+    own = {"model": model, "calibration": calibration, "formats": formats}
+    if sweep_samples is None or flags["dry_run"]:
+        run_verb("quantize", flags, **own)
+        return
+    if calibration:
+        fix = "leave out --calibration; `calibrate:` of the recipe says what the sets are drawn of"
+        raise ConfigError("--sweep-samples draws calibration sets of its own", fix)
+    sizes = _sizes(sweep_samples)
+    from medllm.study.walk import sweep_samples as sweep
+
+    sweep(load_recipe_for("quantize", flags, **own), sizes)
+
+
+def _sizes(text: str) -> list[int]:
+    """The numbers of `128,256,512`."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) for part in parts) or len(set(parts)) < 2:
+        fix = "two or more numbers of texts: --sweep-samples 128,256,512,768,1024"
+        raise ConfigError(f"--sweep-samples: not sizes to compare: {text}", fix)
+    return [int(part) for part in parts]
 
 
 def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[str, Any]]:

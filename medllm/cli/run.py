@@ -39,6 +39,8 @@ def run(
         return
     run_recipe(recipe, start=from_, only=only, overwrite=bool(flags["overwrite"]))
     console.say(f"everything lies in {recipe.root}")
+    if recipe.study:
+        return
     console.say(f"ask it:            medllm serve --config {config}")
     if recipe.model == TINY:
         console.say("its model is tiny and knows nothing: it shows that all works, no more")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from medllm.config.base import Place, Ref, Strict, VerbConfig
+from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.errors import did_you_mean
 from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
 
@@ -88,6 +88,21 @@ class GgufFormat(Strict):
 Format = Annotated[GptqFormat | GgufFormat, Field(discriminator="format")]
 
 
+class QuantizeGate(Strict):
+    """What a quantized model may lose; a command that any format of fails ends with exit code 6."""
+
+    max_kl: float | None = Field(default=None, gt=0)
+    """Mean KL divergence from the model over all held-out text, in nats a token."""
+    max_perplexity_increase: float | None = Field(default=None, gt=0)
+    """Increase of the perplexity on held-out medical text over the model's: 0.05 is 5 %."""
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> Self:
+        if self.max_kl is None and self.max_perplexity_increase is None:
+            raise ValueError("a gate needs a threshold: max_kl, max_perplexity_increase")
+        return self
+
+
 class QuantizeConfig(VerbConfig):
     """How to quantize."""
 
@@ -101,11 +116,21 @@ class QuantizeConfig(VerbConfig):
     """Whether each result is compared with the model on the calibration set's holdouts."""
     quality_texts: int = Field(default=32, ge=1)
     """The most texts of each holdout to compare on."""
+    holdouts: Place | None = None
+    """A folder of `medllm calibrate` whose holdouts to compare on; default: `calibration`."""
+    gate: QuantizeGate | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """Thresholds that fail the command once all formats are made."""
 
     @property
     def lacks_calibration(self) -> bool:
         """Whether a format would use calibration text, and no calibration set is named."""
         return self.calibration is None and any(each.uses_calibration for each in self.formats)
+
+    @model_validator(mode="after")
+    def _check_gate(self) -> Self:
+        if self.gate and not self.quality:
+            raise ValueError("the gate needs the quality report: leave out `quality: false`")
+        return self
 
     @field_validator("formats")
     @classmethod

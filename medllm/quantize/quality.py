@@ -1,147 +1,91 @@
 """The proof beside a quantized model: what it lost against its parent, on text held out."""
 
 import json
-import resource
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from medllm import console
-from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.look_alikes import look_alikes
-from medllm.clinical.terms import count_texts, find_terms, vocabulary
-from medllm.data.example import read_jsonl
-from medllm.data.split import rank
-from medllm.engines.base import Engine, LogProbs
+from medllm.engines.base import Engine
 from medllm.engines.open import open_model
-from medllm.errors import ArtifactError, DataError
+from medllm.errors import ArtifactError
 from medllm.measures.divergence import Compared, compare_document, summarize_divergence
 from medllm.measures.probes import (
+    LookAlikeScores,
     Occurrence,
     find_occurrences,
     margin_change,
     score_look_alikes,
     summarize_terms,
 )
-from medllm.models.chat import encode_text
 from medllm.models.hardware import count_parameters
-from medllm.models.load import ModelRef
-from medllm.quantize.config import QuantizeConfig
+from medllm.quantize.advice import advise
+from medllm.quantize.config import Format
+from medllm.quantize.cost import measure_cost
+from medllm.quantize.holdouts import MEDICAL
 from medllm.quantize.quality_report import main_figures, render_quality, show_quality
+from medllm.quantize.reference import Parent, Reference
+from medllm.quantize.work import Made
 
-MEDICAL, GENERAL = "medical", "general"
 DIGITS = 6
 """Significant digits of what is written down: the last bits differ between machines."""
 
-Row = dict[str, Any]
+ByKind = Mapping[str, Sequence[Compared]]
 
 
-@dataclass(frozen=True)
-class Holdouts:
-    """Texts that no calibration has seen, to compare on, and how often terms occur in them."""
-
-    texts: Mapping[str, Sequence[Row]]
-    """By kind: medical, general."""
-    term_texts: Mapping[str, int]
-    """For each term the number of medical holdout texts with it, of all that there are."""
-
-
-def open_holdouts(config: QuantizeConfig, calibration: Input | None) -> Holdouts | None:
-    """The holdouts of a calibration set; None, and said, where there is nothing to compare on."""
-    if not config.quality:
-        return None
-    if calibration is None:
-        console.notice("quantize: quality is not measured: no calibration set is named")
-        return None
-    paths = {kind: calibration.path / f"holdout_{kind}.jsonl" for kind in (MEDICAL, GENERAL)}
-    rows = {kind: _read_rows(path) for kind, path in paths.items() if path.is_file()}
-    if not any(rows.values()):
-        console.notice(f"quantize: quality is not measured: {calibration.path} has no holdouts")
-        return None
-    medical = rows.get(MEDICAL, [])
-    counts = count_texts(find_terms(row["text"], vocabulary()) for row in medical)
-    chosen = {
-        # a holdout stands in order of its datasets, and all of them are meant to be heard
-        kind: sorted(found, key=lambda row: rank(str(row["id"]), config.seed))[
-            : config.quality_texts
-        ]
-        for kind, found in rows.items()
-    }
-    return Holdouts(chosen, counts)
-
-
-def _read_rows(path: Path) -> list[Row]:
-    rows = list(read_jsonl(path))
-    if not all(isinstance(row.get("text"), str) and "id" in row for row in rows):
-        fix = "`medllm calibrate` writes such rows"
-        raise DataError(f"{path}: a row has no text or no id", fix)
-    return rows
-
-
-def measure_quality(parent: ModelRef, weights: Path, holdouts: Holdouts) -> dict[str, Any]:
+def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[str, Any]:
     """The main figures; writes `quality.json` and `quality.html` beside the quantized weights.
 
-    Both models are in memory at the same time, and the distributions of one block of tokens.
+    In memory at a time: the distributions of one block of tokens, and one model, or both where
+    the parent's pass is not kept.
 
     Raises:
         ArtifactError: the quantized model cannot be loaded, or gives no numbers.
+        SetupError: a new process cannot load it.
     """
-    quantized = replace(parent, path=weights, manifest=None)
-    folder = weights.parent if quantized.is_gguf else weights
-    ours = open_model(parent)
-    began = time.monotonic()
-    theirs = open_model(quantized)
-    timed = _Timed(theirs, load_seconds=time.monotonic() - began)
-    compared, occurrences = _compare(ours, timed, holdouts)
-    _check_finite(compared)
-    quality = _summarize(compared, occurrences, holdouts) | _score_names(ours, theirs)
-    parameters = count_parameters(parent.path)
-    bits = 8 * quantized.weight_bytes / parameters if parameters else None
-    quality |= {"bytes": quantized.weight_bytes, "parent_bytes": parent.weight_bytes}
-    quality["bits_per_weight"] = bits
-    theirs.close()
-    ours.close()
+    quantized = replace(reference.model, path=made.weights, manifest=None)
+    folder = made.weights.parent if quantized.is_gguf else made.weights
+    terms = reference.holdouts.term_texts
+    with reference.opened() as parent:
+        with closing(open_model(quantized, n_ctx=parent.context_length)) as engine:
+            compared = _compare(parent, engine)
+            _check_finite(compared)
+            after = score_look_alikes(parent.template, engine, look_alikes())
+        occurrences = _find_terms(parent, terms)
+    quality = _summarize(compared, occurrences, terms) | _names(parent.names, after)
+    parameters = count_parameters(reference.model.path)
+    size = quantized.weight_bytes
+    quality |= {"bytes": size, "parent_bytes": reference.model.weight_bytes}
+    quality["bits_per_weight"] = 8 * size / parameters if parameters else None
+    quality["layers"] = _worst_first(made.layer_errors)
+    quality["advice"] = advise(quality, choice, made.texts)
     quality = _rounded(quality)
     write_atomically(folder / "quality.json", json.dumps(quality, indent=1) + "\n")
-    course = timed.figures()
-    divergences = {kind: [_mean(each) for each in found] for kind, found in compared.items()}
-    page = render_quality(quality, course, divergences)
-    write_atomically(folder / "quality.html", page)
+    texts = [document.ids for document in parent.documents]
+    course = measure_cost(made.weights, texts, parent.context_length)
+    write_atomically(folder / "quality.html", render_quality(quality, course))
     show_quality(quality, course)
     return main_figures(quality) | course
 
 
-def _compare(
-    parent: Engine, quantized: "_Timed", holdouts: Holdouts
-) -> tuple[dict[str, list[Compared]], list[Occurrence]]:
-    """Both models on every text, and the medical terms in the medical ones."""
-    room = min(parent.context_length, quantized.engine.context_length)
+def _compare(parent: Parent, quantized: Engine) -> dict[str, list[Compared]]:
+    """Both models on every text, by kind of text."""
     compared: dict[str, list[Compared]] = {}
-    occurrences: list[Occurrence] = []
-    total = sum(map(len, holdouts.texts.values()))
-    with console.progress("quantize: quality", total) as advance:
-        for kind, rows in holdouts.texts.items():
-            compared[kind] = []
-            for number, row in enumerate(rows):
-                name, text = f"{kind}/{number}", row["text"]
-                ids = encode_text(parent, text)[:room]
-                advance(1)
-                if len(ids) < 2:
-                    continue
-                compared[kind].append(compare_document(parent, quantized, name, ids))
-                if kind == MEDICAL:
-                    terms = holdouts.term_texts
-                    occurrences += find_occurrences(parent, name, text, ids, terms)
-    return {kind: found for kind, found in compared.items() if found}, occurrences
+    with console.progress("quantize: quality", len(parent.documents)) as advance:
+        for document in parent.documents:
+            found = compare_document(parent.expecting, quantized, document.name, document.ids)
+            compared.setdefault(document.kind, []).append(found)
+            advance(1)
+    return compared
 
 
-def _check_finite(compared: Mapping[str, Sequence[Compared]]) -> None:
+def _check_finite(compared: ByKind) -> None:
     """Raise ArtifactError where rounding broke the model: NaN would make every figure NaN."""
     every = (document for found in compared.values() for document in found)
     if not all(np.isfinite(document.divergence).all() for document in every):
@@ -149,31 +93,52 @@ def _check_finite(compared: Mapping[str, Sequence[Compared]]) -> None:
         raise ArtifactError(message, "use more bits, or another format")
 
 
+def _find_terms(parent: Parent, terms: Mapping[str, int]) -> list[Occurrence]:
+    """The medical terms of the medical texts."""
+    return [
+        occurrence
+        for document in parent.documents
+        if document.kind == MEDICAL
+        for occurrence in find_occurrences(
+            parent.template, document.name, document.text, document.ids, terms
+        )
+    ]
+
+
 def _summarize(
-    compared: Mapping[str, Sequence[Compared]],
-    occurrences: Sequence[Occurrence],
-    holdouts: Holdouts,
+    compared: ByKind, occurrences: Sequence[Occurrence], terms: Mapping[str, int]
 ) -> dict[str, Any]:
     every = [document for found in compared.values() for document in found]
     groups = {**compared, "all": every} if every else {}
-    terms = summarize_terms(compared.get(MEDICAL, ()), occurrences, holdouts.term_texts)
+    found = summarize_terms(compared.get(MEDICAL, ()), occurrences, terms)
     return {
-        "texts": {kind: asdict(summarize_divergence(found)) for kind, found in groups.items()},
-        "terms": {bucket: asdict(found) for bucket, found in terms.items()},
+        "texts": {kind: asdict(summarize_divergence(group)) for kind, group in groups.items()},
+        "documents": {kind: _each(group) for kind, group in compared.items()},
+        "terms": {bucket: asdict(likelihood) for bucket, likelihood in found.items()},
     }
 
 
-def _score_names(parent: Engine, quantized: Engine) -> dict[str, Any]:
+def _each(documents: Sequence[Compared]) -> dict[str, list[float]]:
+    """Sums over the tokens of each document, in nats: what another model is paired with."""
+    return {
+        "tokens": [len(one.divergence) for one in documents],
+        "kl": [float(one.divergence.sum()) for one in documents],
+        "nats_lost": [float((one.parent - one.quantized).sum()) for one in documents],
+    }
+
+
+def _names(before: LookAlikeScores, after: LookAlikeScores) -> dict[str, Any]:
     """Look-alike names before and after."""
-    pairs = look_alikes()
-    before = score_look_alikes(parent, parent, pairs)
-    after = score_look_alikes(parent, quantized, pairs)
     scores = {"parent": asdict(before), "quantized": asdict(after)}
     return {"look_alikes": {**scores, "change": asdict(margin_change(before, after))}}
 
 
-def _mean(document: Compared) -> float:
-    return float(document.divergence.mean())
+def _worst_first(errors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The quantizer's error of each layer; None, last, where it fell back and gave none."""
+    known = {name: error for name, error in errors.items() if not math.isnan(error)}
+    worst = sorted(known, key=known.__getitem__, reverse=True)
+    rows: list[dict[str, Any]] = [{"name": name, "error": known[name]} for name in worst]
+    return rows + [{"name": name, "error": None} for name in errors if name not in known]
 
 
 def _rounded(value: Any) -> Any:
@@ -182,39 +147,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(item) for item in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-@dataclass
-class _Timed:
-    """A loaded model that is compared, with what that takes."""
-
-    engine: Engine
-    load_seconds: float
-    seconds: float = 0.0
-    tokens: int = 0
-
-    def log_probs(self, ids: Sequence[int]) -> Iterator[LogProbs]:
-        """As the engine's."""
-        self.tokens += len(ids)
-        blocks = self.engine.log_probs(ids)
-        while True:
-            began = time.monotonic()
-            block = next(blocks, None)
-            self.seconds += time.monotonic() - began
-            if block is None:
-                return
-            yield block
-
-    def figures(self) -> dict[str, float]:
-        """What depends on this machine and this moment."""
-        return {
-            "load_seconds": self.load_seconds,
-            "tokens_per_second": self.tokens / max(self.seconds, 1e-9),
-            "peak_memory_gib": peak_memory_gib(),
-        }
-
-
-def peak_memory_gib() -> float:
-    """The most memory that this process has had: quantizing and comparing, both models loaded."""
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medllm import console
+from medllm.quantize.advice import worst_layers
 from medllm.reports.page import Page
 
 Quality = Mapping[str, Any]
 
 FEW = 30
 """From how many documents on a bootstrap over them is trusted here; below, the page warns."""
+
+WORST = 20
+"""Layers that the page shows."""
 
 MEASURES = {
     "kl_mean": "KL mean, nats",
@@ -41,11 +45,14 @@ def show_quality(quality: Quality, course: Mapping[str, float]) -> None:
     for label, value, interval, size in _probes(quality):
         console.say(f"  {label}: {value} ({interval}; {size})")
     console.say("  " + ", ".join(f"{name} {value}" for name, value in _costs(quality, course)))
+    if worst := worst_layers(quality["layers"]):
+        count = f"{len(worst)} of {len(quality['layers'])}"
+        console.say(f"  layers: {count} hold half of the error, the worst is {worst[0]}")
+    for step in quality["advice"][:1]:
+        console.say(f"  to try next: {step}")
 
 
-def render_quality(
-    quality: Quality, course: Mapping[str, float], divergences: Mapping[str, Sequence[float]]
-) -> str:
+def render_quality(quality: Quality, course: Mapping[str, float]) -> str:
     """The same and the distribution of the documents' mean KL as an HTML page."""
     page = Page("Quality of the quantized model")
     page.text(
@@ -58,7 +65,16 @@ def render_quality(
     page.table(*_measures(quality))
     for name, few in _few(quality):
         page.check(False, f"{name}: {few} documents are few; the true interval may be wider")
+    divergences = {
+        kind: [nats / tokens for nats, tokens in zip(found["kl"], found["tokens"], strict=True)]
+        for kind, found in quality["documents"].items()
+    }
     page.histogram("Mean KL divergence of a document", divergences, "nats per token")
+    _add_layers(page, quality["layers"])
+    if quality["advice"]:
+        page.heading("What to try next")
+    for step in quality["advice"]:
+        page.item(step)
     page.heading("Medical terms and look-alike names")
     page.text(
         "Terms are rare in one, occasional in up to four texts of the medical holdout, frequent in "
@@ -69,6 +85,21 @@ def render_quality(
     page.heading("Cost")
     page.table(("", ""), list(_costs(quality, course)))
     return page.render()
+
+
+def _add_layers(page: Page, layers: Sequence[Mapping[str, Any]]) -> None:
+    """The quantizer's own error of the worst layers, and which it has none of."""
+    errors = {row["name"]: row["error"] for row in layers if row["error"] is not None}
+    if not layers:
+        return
+    page.heading("Layers")
+    page.text(
+        f"The error that the quantizer itself gives for each of {len(layers)} modules, on its "
+        f"calibration text. {len(worst_layers(layers))} of them hold half of it."
+    )
+    page.bars("The worst layers", dict(list(errors.items())[:WORST]), "error")
+    if unknown := [row["name"] for row in layers if row["error"] is None]:
+        page.text(f"Without an error, for they fell back to rounding: {', '.join(unknown)}")
 
 
 def _measures(quality: Quality) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -105,9 +136,12 @@ def _costs(quality: Quality, course: Mapping[str, float]) -> Iterator[tuple[str,
     yield "size", f"{size:,.1f} MB of {parent_size:,.1f}"
     if quality["bits_per_weight"]:
         yield "bits a weight of the parent", f"{quality['bits_per_weight']:.2f}"
-    yield "loaded in", f"{course['load_seconds']:.2f} s"
+    yield "loaded in, libraries included", f"{course['load_seconds']:.2f} s"
     yield "scored tokens/s", f"{course['tokens_per_second']:,.0f}"
-    yield "peak memory of the run, both models loaded", f"{course['peak_memory_gib']:.2f} GiB"
+    memory = f"{course['peak_memory_gib']:.2f} GiB"
+    yield "peak memory of a process that loads and scores it, libraries included", memory
+    if "peak_gpu_memory_gib" in course:
+        yield "and on the GPU", f"{course['peak_gpu_memory_gib']:.2f} GiB"
 
 
 def _few(quality: Quality) -> list[tuple[str, int]]:

@@ -1,19 +1,26 @@
 """The quantize verb."""
 
+import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from medllm.artifacts.job import Job, Outcome, produce
+from medllm import console
+from medllm.artifacts.job import Job, Outcome, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ArtifactError, ConfigError
-from medllm.models.load import is_quantized, resolve_model
+from medllm.models.load import ModelRef, is_quantized, resolve_model
 from medllm.models.weights import read_weights
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
 from medllm.quantize.formats import gguf, gptq
+from medllm.quantize.gate import apply_gate, check_can_judge
 from medllm.quantize.gguf_architectures import check_architecture
-from medllm.quantize.quality import Holdouts, measure_quality, open_holdouts
+from medllm.quantize.holdouts import Holdouts, open_holdouts
+from medllm.quantize.quality import measure_quality
+from medllm.quantize.reference import Reference
+from medllm.quantize.summary import table_of
 from medllm.quantize.work import Made, Work, open_work
 
 FORMATS: dict[str, ModuleType] = {"gptq": gptq, "gguf": gguf}
@@ -27,6 +34,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         ArtifactError: the model or the calibration set is missing, altered or of another kind, or
             the model is quantized already.
         SetupError: the format's extra is not installed.
+        GateError: every format is made, and one lost more than `gate` allows.
     """
     check_ahead(config)
     model = resolve_model(config.model, kinds=("model",))
@@ -40,8 +48,24 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         raise ConfigError("quantize: no output is named", "--output DIR")
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
     holdouts = open_holdouts(config, calibration.source if calibration else None)
-    with open_work(model, calibration, config.output) as work:
-        return [_quantize_one(config, choice, work, holdouts) for choice in config.formats]
+    check_can_judge(config, holdouts)
+    jobs = [_job(config, choice, model, calibration, holdouts) for choice in config.formats]
+    todo = sum(finished_manifest(job) is None for job in jobs)
+    # where all is there already, nothing is touched
+    with open_work(model, calibration, config.output) if todo else nullcontext() as work:
+        reference = None
+        if work and holdouts:
+            reference = Reference(model, holdouts, work.scratch, formats=todo)
+        made = {
+            choice.folder: produce(job, partial(_make, choice, work, reference))
+            for choice, job in zip(config.formats, jobs, strict=True)
+        }
+    manifests = list(made.values())
+    if len(manifests) > 1:
+        console.table(*table_of(manifests))
+    if config.gate:
+        apply_gate(config.gate, config.output, made)
+    return manifests
 
 
 def check_ahead(config: QuantizeConfig) -> None:
@@ -52,28 +76,39 @@ def check_ahead(config: QuantizeConfig) -> None:
             fix = "--calibration DIR; make one with `medllm calibrate --mix pubmedqa`"
             message = f"{choice.folder} calibrates, and no calibration set is named"
             raise ConfigError(message, fix)
+    if config.gate and config.calibration is None and config.holdouts is None:
+        fix = "--calibration DIR, with its holdouts, or quantize.holdouts"
+        raise ConfigError("quantize.gate: there is no held-out text to judge by", fix)
 
 
-def _quantize_one(
-    config: QuantizeConfig, choice: Format, work: Work, holdouts: Holdouts | None
-) -> Manifest:
+def _job(
+    config: QuantizeConfig,
+    choice: Format,
+    model: ModelRef,
+    calibration: Calibration | None,
+    holdouts: Holdouts | None,
+) -> Job:
     assert config.output is not None
     folder = config.output / choice.folder
     one = config.model_copy(update={"formats": (choice,), "output": folder})
-    heard = choice.uses_calibration or holdouts
-    sets = [work.calibration.source] if work.calibration and heard else []
-    job = Job.of(one, "quantized", "quantize", choice.format, work.model, *sets)
-    return produce(job, partial(_make, choice, work, holdouts))
+    sets = [calibration.source] if calibration and choice.uses_calibration else []
+    if holdouts and holdouts.source not in sets:
+        sets.append(holdouts.source)
+    return Job.of(one, "quantized", "quantize", choice.format, model, *sets)
 
 
-def _make(choice: Format, work: Work, holdouts: Holdouts | None, folder: Path) -> Outcome:
+def _make(choice: Format, work: Work | None, reference: Reference | None, folder: Path) -> Outcome:
     """The quantized model, its size, where its calibration is from, and its quality."""
+    assert work is not None  # there is something to do
+    began = time.monotonic()
     made: Made = FORMATS[choice.format].make(choice, work, folder)
+    seconds = time.monotonic() - began
     files = [made.weights] if made.weights.is_file() else made.weights.glob("*.safetensors")
     size = sum(file.stat().st_size for file in files)
-    results = made.results | {"bytes": size, "parent_bytes": work.model.weight_bytes}
+    sizes = {"bytes": size, "parent_bytes": work.model.weight_bytes}
+    results = made.results | sizes | {"seconds": seconds}
     if made.texts and work.calibration:
         results["calibration"] = work.calibration.origin
-    if holdouts:
-        results |= measure_quality(work.model, made.weights, holdouts)
+    if reference:
+        results |= measure_quality(reference, made, choice)
     return Outcome(Counts(examples=made.texts), results, made.device)

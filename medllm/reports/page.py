@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from medllm.reports.plots import Points, draw_bars, draw_curves, draw_histogram
+from medllm.reports.plots import Points, draw_bars, draw_curves, draw_dots, draw_histogram
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 52rem;
@@ -44,6 +44,10 @@ class Page:
         """A line that is marked "pass" or "warn"."""
         self._add('<div class="{}">{}</div>', "pass" if passed else "warn", text)
 
+    def item(self, text: str) -> None:
+        """A line of a list."""
+        self._add("<li>{}</li>", text)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table; numbers are written with thousands separators and right-aligned."""
         head = Markup().join(Markup("<th>{}</th>").format(column) for column in columns)
@@ -69,6 +73,10 @@ class Page:
         """A line a name; nothing where no name has points."""
         if any(series.values()):
             self._plot(title, draw_curves(series, x, y))
+
+    def dots(self, title: str, series: Mapping[str, Sequence[float]], unit: str) -> None:
+        """A line of dots a name, with a stroke at their mean."""
+        self._plot(title, draw_dots(series, unit))
 
     def render(self) -> str:
         """The whole page as HTML."""

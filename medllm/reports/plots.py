@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 INK = "#1f4e79"
 FEW_POINTS = 20
 Points = Sequence[tuple[float, float]]
+ACCENT = "#d97b29"
 SIZE = (6.4, 2.6)
 """Width and height in inches."""
 
@@ -57,13 +58,24 @@ def _curves(series: Mapping[str, Points], x: str, y: str) -> "Figure":
     figure, axes = _new_figure()
     for name, points in series.items():
         if points:
-            axes.plot(
-                *zip(*points, strict=True), marker="." if len(points) < 20 else "", label=name
-            )
+            marker = "." if len(points) < FEW_POINTS else ""
+            axes.plot(*zip(*points, strict=True), marker=marker, label=name)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend(frameon=False)
     return figure
+
+
+def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> str:
+    """A line of dots a name, the first on top, with a stroke at their mean."""
+    figure, axes = _new_figure(height=0.8 + 0.32 * len(series))
+    for row, values in enumerate(series.values()):
+        axes.plot(values, [row] * len(values), "o", color=INK, alpha=0.6)
+        axes.plot([sum(values) / len(values)], [row], "|", color=ACCENT, markersize=18)
+    axes.set_yticks(range(len(series)), list(series))
+    axes.set_ylim(len(series) - 0.5, -0.5)
+    axes.set_xlabel(unit)
+    return _as_svg(figure)
 
 
 def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":
@@ -72,7 +84,7 @@ def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_prop_cycle(color=[INK, "#d97b29", "#5a9367", "#9b4f96"])
+    axes.set_prop_cycle(color=[INK, ACCENT, "#5a9367", "#9b4f96"])
     return figure, axes
 
 

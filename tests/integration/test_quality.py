@@ -11,18 +11,22 @@ import pytest
 
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
+from medllm.cli.main import run_command
 from medllm.data.example import write_jsonl
 from medllm.data.synthetic_radiology import build_example
 from medllm.engines.base import BLOCK_TOKENS, Engine, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.open import open_model
-from medllm.errors import ArtifactError, DataError, SetupError
+from medllm.errors import ArtifactError, ConfigError, DataError, GateError, SetupError
 from medllm.measures.divergence import compare_document, summarize_divergence
 from medllm.models.chat import encode_text
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import resolve_model
 from medllm.quantize import gguf
-from medllm.quantize.config import GgufFormat, QuantizeConfig
+from medllm.quantize.config import GgufFormat, QuantizeConfig, QuantizeGate
+from medllm.quantize.holdouts import open_holdouts
+from medllm.quantize.quality_report import render_quality
+from medllm.quantize.reference import Reference
 from medllm.quantize.verb import quantize
 
 try:
@@ -228,6 +232,128 @@ def test_the_proof_belongs_to_the_artifact_and_times_do_not(made: Made, tmp_path
         )
     )
     assert again.identity == made.manifest("Q8_0").identity
+    alone, shared = (home / "gguf-q8_0" for home in (tmp_path / "again", made.output))
+    for home, expected in ((alone, 0), (shared, 1)):
+        log = (home / "run.log").read_text(encoding="utf-8")
+        assert log.count("one pass of the parent for 2 formats") == expected
+    assert (alone / "quality.json").read_bytes() == (shared / "quality.json").read_bytes(), (
+        "block by block or from disk: to the bit"
+    )
+
+
+def test_a_kept_pass_is_what_the_parent_says_and_outlives_a_stopped_command(
+    tiny_model: Path, tmp_path: Path, made: Made, parent: Engine
+) -> None:
+    model = resolve_model(str(tiny_model))
+    config = QuantizeConfig(quality_texts=3, holdouts=made.texts)
+    holdouts = open_holdouts(config, None)
+    fewer = open_holdouts(config.model_copy(update={"quality_texts": 2}), None)
+    assert holdouts and fewer
+
+    with Reference(model, holdouts, tmp_path, formats=2).opened() as first:
+        names = first.names
+        for document in first.documents:
+            kept = list(first.expecting.log_probs(document.ids[:-1]))
+            live = list(parent.log_probs(document.ids[:-1]))
+            assert all(map(np.array_equal, kept, live))
+    numbers = tmp_path / "parent.f32"
+    assert numbers.stat().st_mode & 0o777 == 0o600
+    written = numbers.stat().st_mtime_ns
+
+    with Reference(model, holdouts, tmp_path, formats=1).opened() as again:
+        assert not hasattr(again.expecting, "score"), "no engine: it is read from disk"
+        assert again.names == names
+    with Reference(model, fewer, tmp_path, formats=1).opened() as other:
+        assert hasattr(other.expecting, "score"), "other texts were not kept"
+    assert numbers.stat().st_mtime_ns == written
+
+
+def test_a_pass_that_was_not_finished_is_not_used(
+    tiny_model: Path, tmp_path: Path, made: Made
+) -> None:
+    holdouts = open_holdouts(QuantizeConfig(quality_texts=1, holdouts=made.texts), None)
+    assert holdouts
+    (tmp_path / "parent.f32").write_bytes(b"\0" * 4096)
+
+    reference = Reference(resolve_model(str(tiny_model)), holdouts, tmp_path, formats=1)
+    with reference.opened() as found:
+        assert hasattr(found.expecting, "score")
+
+
+def test_a_gate_fails_twice_and_nothing_is_made_twice(
+    tiny_model: Path, made: Made, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kls = [made.manifest(name).results["kl_mean"] for name in TYPES]
+    config = QuantizeConfig(
+        model=str(tiny_model),
+        calibration=made.texts,
+        formats=tuple(GgufFormat(type=name) for name in TYPES),
+        output=made.output,
+        gate=QuantizeGate(max_kl=sum(kls) / 2),
+    )
+    before = [made.manifest(name) for name in TYPES]
+
+    for _ in range(2):
+        with pytest.raises(GateError, match="gguf-q4_k_m: kl ") as raised:
+            quantize(config)
+        assert "q8_0" not in raised.value.message
+        told = capfd.readouterr()
+        assert told.err.count("is up to date") == 2
+        assert "one pass" not in told.err
+        assert "medical ppl" in told.out, "the table over all formats"
+    assert [made.manifest(name) for name in TYPES] == before
+    outcome = json.loads((made.output / "gate.json").read_text(encoding="utf-8"))
+    assert [check["passed"] for check in outcome["checks"]] == [True, False]
+    assert not list(made.output.glob(".shared-*"))
+
+
+def test_a_gate_without_holdouts_is_refused_before_the_work(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    texts = write_set(tmp_path / "set")
+    (texts / "holdout_medical.jsonl").unlink()
+    config = QuantizeConfig(
+        model=str(tiny_model),
+        calibration=texts,
+        formats=(GgufFormat(type="Q8_0"),),
+        output=tmp_path / "made",
+        gate=QuantizeGate(max_perplexity_increase=0.1),
+    )
+
+    with pytest.raises(ConfigError, match="no held-out medical text"):
+        quantize(config)
+
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_text_that_calibrates_does_not_judge(tiny_model: Path, tmp_path: Path) -> None:
+    texts, others = write_set(tmp_path / "set"), write_set(tmp_path / "others")
+    write_jsonl(others / "holdout_medical.jsonl", invent_rows("medical", report_texts(range(2))))
+    config = QuantizeConfig(
+        model=str(tiny_model),
+        calibration=texts,
+        holdouts=others,
+        formats=(GgufFormat(type="Q8_0"),),
+        output=tmp_path / "made",
+    )
+
+    with pytest.raises(DataError, match="2 of its texts are held out"):
+        quantize(config)
+
+
+def test_the_page_names_the_worst_layers_and_what_to_try(made: Made) -> None:
+    layers = [
+        {"name": "3.mlp.down_proj", "error": 0.5},
+        {"name": "0.self_attn.q_proj", "error": None},
+    ]
+    quality = made.quality("Q4_K_M") | {"layers": layers, "advice": ["more <bits>"]}
+
+    page = render_quality(quality, made.manifest("Q4_K_M").results)
+
+    assert "3.mlp.down_proj" in page
+    assert "fell back to rounding: 0.self_attn.q_proj" in page
+    assert "<li>more &lt;bits&gt;</li>" in page
+    assert "Layers" not in render_quality(made.quality("Q4_K_M"), made.manifest("Q4_K_M").results)
 
 
 def test_without_holdouts_it_is_said_once_and_quality_can_be_turned_off(
@@ -309,3 +435,24 @@ def test_a_holdout_in_another_form_is_refused(tiny_model: Path, tmp_path: Path) 
 
     with pytest.raises(DataError, match="no text"):
         quantize(config)
+
+
+def test_a_model_named_by_flag_gets_a_calibration_set_of_its_own_tokens(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "calibrate.mix": "quickstart",
+        "calibrate.samples": 2,
+        "calibrate.holdout_samples": 0,
+        "calibrate.min_tokens": 8,
+        "quantize.quality": "false",
+        "output_dir": tmp_path / "made",
+    }
+    assignments = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+
+    code = run_command(["quantize", "--model", str(tiny_model), "--type", "Q4_0", *assignments])
+
+    assert code == 0
+    made = Manifest.read(tmp_path / "made/quantize/gguf-q4_0")
+    assert made.results["importance_matrix"] == "imatrix.gguf"
+    assert (tmp_path / "made/calibrate/calibration.jsonl").is_file()

@@ -1,0 +1,1 @@
+"""study: the same model, quantized with several calibration sets, several times, and compared."""
