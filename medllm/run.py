@@ -17,6 +17,7 @@ from medllm.data.access import may_show
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
 from medllm.models.load import resolve_model
+from medllm.quantize.summary import show_formats
 from medllm.recipe import ROAD, SOURCES, Recipe, outputs_of, wire
 from medllm.serve.config import ServeConfig
 
@@ -61,6 +62,9 @@ def run_verb(recipe: Recipe, verb: str) -> None:
     """
     recipe = _with_calibration(recipe, (verb,))
     config = wire(recipe, verb)
+    if recipe.model is None and getattr(config, "model", None):
+        # named by a flag: a calibration set that is built first is for its tokenizer
+        recipe = recipe.model_copy(update={"model": config.model})
     for field, providers in SOURCES.get(verb, {}).items():
         for needed in MADE_UNASKED & {*recipe.verbs} & {*providers}:
             (folder,) = outputs_of(recipe, needed)
@@ -89,6 +93,8 @@ def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:
     manifests = made if isinstance(made, list) else [made] if made else []
     for manifest, folder in zip(manifests, outputs_of(recipe, verb), strict=bool(manifests)):
         _show_result(manifest, folder)
+    if manifests and verb == "quantize":
+        show_formats(manifests, outputs_of(recipe, verb))
 
 
 def _module(verb: str) -> ModuleType:

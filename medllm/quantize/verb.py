@@ -10,11 +10,18 @@ from medllm.errors import ArtifactError, ConfigError
 from medllm.models.load import is_quantized, resolve_model
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
-from medllm.quantize.formats import gguf, gptq
+from medllm.quantize.formats import awq, bnb, fp8, gguf, gptq, w8a8
 from medllm.quantize.quality import Holdouts, measure_quality, open_holdouts
 from medllm.quantize.work import Made, Work, open_work
 
-FORMATS: dict[str, ModuleType] = {"gptq": gptq, "gguf": gguf}
+FORMATS: dict[str, ModuleType] = {
+    "gptq": gptq,
+    "awq": awq,
+    "gguf": gguf,
+    "bnb": bnb,
+    "fp8": fp8,
+    "w8a8": w8a8,
+}
 
 
 def quantize(config: QuantizeConfig) -> list[Manifest]:
@@ -27,7 +34,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         SetupError: the format's extra is not installed.
     """
     check_ahead(config)
-    model = resolve_model(config.model, kinds=("model",))
+    model = resolve_model(config.model, kinds=("model", "quantized"))
     if model.is_gguf or is_quantized(model.location):
         fix = "name the model it was made from"
         raise ArtifactError(f"{model.location} is quantized already", fix)

@@ -12,6 +12,7 @@ from medllm.quantize import gguf
 from medllm.quantize.config import GgufFormat
 from medllm.quantize.gguf_types import WITHOUT_IMPORTANCE
 from medllm.quantize.imatrix import check_is_enough, name_tensors, write_imatrix
+from medllm.quantize.modelfile import write_companions
 from medllm.quantize.work import Made, Work
 
 
@@ -30,6 +31,7 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
         SetupError: llama.cpp is not set up, or ran out of memory.
     """
     target = folder / f"model-{choice.type}.gguf"
+    write_companions(work.model, target)
     if choice.type == "F16":
         shutil.copyfile(work.whole, target)
         return Made(target, {"type": choice.type, "importance_matrix": "none"})
