@@ -15,8 +15,10 @@ from medllm.models.llama_cpp_setup import converter_script
 CORE = "pip install -c constraints.txt -e ."
 NEEDS = {
     **dict.fromkeys(("torch", "transformers", "trl", "peft"), CORE),
-    "gptqmodel": "pip install 'medllm[gptq]', for --format gptq",
+    "gptqmodel": "pip install 'medllm[gptq]', for --format gptq and awq",
     "optimum": "pip install 'medllm[gptq]', to load GPTQ models",
+    "bitsandbytes": "pip install 'medllm[bnb]', for --format bnb",
+    "llmcompressor": "pip install 'medllm[fp8]', for --format fp8 and w8a8",
     "llama-cpp-python": "medllm doctor --set-up-llama-cpp, for --format gguf",
     "fastapi": "pip install 'medllm[serve]', for medllm serve",
 }

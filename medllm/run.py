@@ -17,6 +17,7 @@ from medllm.data.access import may_show
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
 from medllm.models.load import resolve_model
+from medllm.quantize.summary import show_serving
 from medllm.recipe import ROAD, SOURCES, Recipe, outputs_of, wire
 from medllm.serve.config import ServeConfig
 
@@ -104,6 +105,8 @@ def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:
     manifests = made if isinstance(made, list) else [made] if made else []
     for manifest, folder in zip(manifests, outputs_of(recipe, verb), strict=bool(manifests)):
         _show_result(manifest, folder)
+    if manifests and verb == "quantize":
+        show_serving(manifests, outputs_of(recipe, verb))
 
 
 def _module(verb: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from medllm.artifacts.manifest import Manifest
+from medllm.artifacts.serving import serving_lines
 
 CARD_KINDS = frozenset({"adapter", "model", "quantized"})
 
@@ -35,6 +36,7 @@ def render_card(manifest: Manifest) -> str:
         f"## Origin\n\n- Base model: `{base}`\n{parents}",
         calibration and f"## Calibration\n\n{calibration}",
         "## Results\n\n" + (_bullets(manifest.results) or "None recorded."),
+        _serving(manifest),
         "## Limits\n\nErrors of the base model and of the data remain. "
         "What was not measured above is not known.",
     ]
@@ -64,6 +66,14 @@ def _data_terms(manifest: Manifest) -> str:
         f"**May I share it?** {share}. The base model has a licence of its own, "
         "which medllm did not check."
     )
+
+
+def _serving(manifest: Manifest) -> str:
+    lines = "\n".join(serving_lines(manifest))
+    if not lines:
+        return ""
+    older = "\n\nA GPU without bfloat16 (T4, V100) needs `--dtype half` for vLLM."
+    return f"## Serving\n\nIn this folder:\n\n```sh\n{lines}\n```{older if 'vllm' in lines else ''}"
 
 
 def _bullets(values: dict[str, Any]) -> str:

@@ -29,6 +29,10 @@ VOLATILE = frozenset(
 """Not digested: logs hold times, `verify` renders the card from the manifest again, and a report's
 plots look different with another version of matplotlib."""
 
+PACKAGES = ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python", "bitsandbytes",
+            "llmcompressor", "compressed-tensors")  # fmt: skip
+"""Those whose versions a manifest names: they decide what an artifact is."""
+
 Kind = Literal[
     "dataset", "calibration", "adapter", "model", "quantized", "evaluation", "generation"
 ]
@@ -234,7 +238,7 @@ def join_terms(*groups: Iterable[DataTerm]) -> tuple[DataTerm, ...]:
 def describe_environment(seed: int, device: str | None = None) -> dict[str, Any]:
     """The versions that made an artifact; for the reader, never part of an identity."""
     versions = {}
-    for package in ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python"):
+    for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {"python": platform.python_version(), **versions, "device": device, "seed": seed}

@@ -5,18 +5,27 @@ from typing import Any
 from medllm.cli.options import MODEL, WRITING, load_recipe_for, option, run_verb, takes
 from medllm.errors import ConfigError
 
-FORMATS = ("gptq", "gguf")
+FORMATS = ("gptq", "awq", "gguf", "bnb", "fp8", "w8a8")
+KNOWN = "|".join(FORMATS)
+BITS = ("gptq", "awq")
+"""The formats that --bits belongs to."""
+TYPES = {"bnb": ("type", ("nf4", "int8")), "fp8": ("scheme", ("dynamic", "static"))}
+"""Format → the key that --type sets, and its values; any other type is one of GGUF."""
+GGUF_DEFAULT = "Q4_K_M"
 
 
 @takes(*WRITING)
 def quantize(
     model: str | None = MODEL,
     format_: list[str] | None = option(
-        "Repeatable.  [default: the recipe's, else gptq]", "gptq|gguf", "--format"
+        "Repeatable.  [default: the recipe's, else gptq]", KNOWN, "--format"
     ),
-    bits: int | None = option("Bits of a GPTQ weight: 2, 3, 4, 8.  [default: 4]"),
+    bits: int | None = option("Bits of a weight: GPTQ 2, 3, 4, 8; AWQ 4.  [default: 4]"),
     type_: list[str] | None = option(
-        "GGUF type such as Q8_0; repeatable.  [default: Q4_K_M]", "TYPE", "--type"
+        "GGUF type such as Q8_0, bnb nf4|int8, fp8 dynamic|static; repeatable.  "
+        "[default: Q4_K_M, nf4, dynamic]",
+        "TYPE",
+        "--type",
     ),
     calibration: str | None = option(
         "What `medllm calibrate` wrote.  [default: the recipe's]", "DIR"
@@ -26,7 +35,7 @@ def quantize(
     ),
     **flags: Any,
 ) -> None:
-    """Quantize a model to GPTQ and GGUF; each format gets a folder of its own.
+    """Quantize a model to one or more formats; each gets a folder of its own.
 
     Example: medllm quantize --model runs/lora/merge --format gptq --format gguf --type Q4_K_M
     """
@@ -58,13 +67,27 @@ def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
         raise ConfigError(f"unknown format '{unknown[0]}'", f"one of: {', '.join(FORMATS)}")
-    if types and names and "gguf" not in names:
-        raise ConfigError("--type belongs to --format gguf", "add --format gguf, or leave it out")
-    if bits and names and "gptq" not in names:
-        raise ConfigError("--bits belongs to --format gptq", "for GGUF name a --type")
-    chosen: list[dict[str, Any]] = []
-    if "gptq" in names or (bits and not names):
-        chosen.append({"format": "gptq", **({"bits": bits} if bits else {})})
-    if "gguf" in names or (types and not names):
-        chosen += [{"format": "gguf", "type": type_} for type_ in types or ["Q4_K_M"]]
-    return chosen
+    chosen = dict.fromkeys(names or [*(["gptq"] if bits else []), *map(_owner, types)])
+    for type_ in types:
+        if _owner(type_) not in chosen:
+            known = (f"{name}: {', '.join(values)}" for name, (_, values) in TYPES.items())
+            fix = f"add --format {_owner(type_)}, or leave it out ({'; '.join(known)})"
+            raise ConfigError(f"--type {type_} belongs to --format {_owner(type_)}", fix)
+    if bits and not chosen.keys() & BITS:
+        fix = "for the other formats name a --type"
+        raise ConfigError("--bits belongs to --format gptq and awq", fix)
+    return [each for name in chosen for each in _choices(name, bits, types)]
+
+
+def _owner(type_: str) -> str:
+    """The format that a type is one of."""
+    return next((name for name, (_, values) in TYPES.items() if type_ in values), "gguf")
+
+
+def _choices(name: str, bits: int | None, types: list[str]) -> list[dict[str, Any]]:
+    own = [type_ for type_ in types if _owner(type_) == name]
+    if name in BITS and bits:
+        return [{"format": name, "bits": bits}]
+    key = TYPES[name][0] if name in TYPES else "type"
+    default = [{"format": name, "type": GGUF_DEFAULT}] if name == "gguf" else [{"format": name}]
+    return [{"format": name, key: type_} for type_ in own] or default

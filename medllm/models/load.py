@@ -1,6 +1,7 @@
 """A REF → the model it names: a folder, an adapter, a .gguf file, the built-in one, a hub id."""
 
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.hub import is_offline
-from medllm.errors import ArtifactError, ConfigError
-from medllm.models.hardware import Dtype, pick_device, pick_dtype
+from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.models.hardware import Dtype, count_cpus, pick_device, pick_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +26,7 @@ IMATRIX = "imatrix.gguf"
 PROJECTOR = "mmproj-F16.gguf"
 """What lies beside a quantized .gguf file and is no model: its importance matrix, and the part that
 turns images or sound into what the model reads, by the name that llama.cpp's users know."""
+GENERATION = "generation_config.json"
 MODEL_KINDS: tuple[Kind, ...] = ("model", "quantized", "adapter")
 
 
@@ -156,7 +158,11 @@ def _loading(what: str) -> Iterator[None]:
     try:
         with console.quiet():  # torchao, which gptqmodel brings, complains at import
             yield
-    except (OSError, ValueError, KeyError, SafetensorError) as problem:
+    except ImportError as problem:  # of a quantization's package
+        message = f"{what}: {first_line(problem):.200}"
+        raise SetupError(message, "pip install 'medllm[all]'") from problem
+    # AttributeError: where transformers sets up GPT-2, it does not expect the modules of GPTQ
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as problem:
         message = f"{what}: cannot be loaded: {first_line(problem):.200}"
         raise ArtifactError(message, "check the files in it") from problem
 
@@ -183,10 +189,18 @@ def load_causal_lm(
 
     Raises:
         ArtifactError: it cannot be loaded; says why.
+        SetupError: it is quantized, and what reads that is not installed.
     """
     device = device or pick_device()
+    quantization = _quantization_of(location)
+    if quantization.get("dynamic"):
+        return _load_overridden(location, device)
+    if quantization.get("quant_method") == "bitsandbytes":  # it cannot be moved once it is loaded
+        return load_as_stored(location, device_map={"": device})
+    if quantization.get("quant_method") == "compressed-tensors":
+        return load_as_stored(location, **_decompressed()).to(device)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
-    if not is_quantized(location):
+    if not quantization:
         options["dtype"] = pick_dtype(dtype, device)
     with _loading(f"model of {location}"):
         from transformers import AutoModelForCausalLM
@@ -225,9 +239,48 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def load_as_stored(location: str, **options: Any) -> "PreTrainedModel":
+    """The model in the number formats of its files, in evaluation mode; raises as above.
+
+    `options` are those of transformers' `from_pretrained`.
+    """
+    with _loading(f"model of {location}"):
+        from transformers import AutoModelForCausalLM
+
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            location, dtype="auto", use_safetensors=True, trust_remote_code=False, **options
+        )
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # else bitsandbytes repacks the weights of 4 bits in the first pass, and is less exact
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
+
+
+def _decompressed() -> dict[str, Any]:
+    """Options: compressed-tensors dequantizes while it loads, not in the first pass, aloud."""
+    from transformers import CompressedTensorsConfig
+
+    return {"quantization_config": CompressedTensorsConfig(dequantize=True)}
+
+
+def _load_overridden(location: str, device: str) -> "PreTrainedModel":
+    """A GPTQ model with other settings in some modules: transformers would not heed them."""
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
+    with _loading(f"model of {location}"):
+        from gptqmodel import GPTQModel
+
+        model: PreTrainedModel = GPTQModel.load(location, device=device).model
+    return model.eval()
+
+
 def is_quantized(location: str) -> bool:
     """Whether a model folder says that it is quantized."""
-    return "quantization_config" in read_config(Path(location))
+    return bool(_quantization_of(location))
+
+
+def _quantization_of(location: str) -> dict[str, Any]:
+    return read_config(Path(location)).get("quantization_config") or {}
 
 
 TOKENIZER_FILES = ("tokenizer*", "*_tokens*.json", "vocab*", "merges.txt", "chat_template*")
@@ -243,3 +296,13 @@ def save_tokenizer(source: ModelRef, folder: Path) -> None:
     for pattern in TOKENIZER_FILES:
         for file in source.path.glob(pattern):
             shutil.copyfile(file, folder / file.name)
+
+
+def save_companions(source: ModelRef, folder: Path) -> None:
+    """Put the tokenizer and the generation settings of `source` into `folder`, byte for byte.
+
+    Libraries that write models "mend" the settings: gptqmodel makes a greedy model sample.
+    """
+    save_tokenizer(source, folder)
+    if (source.path / GENERATION).is_file():
+        shutil.copyfile(source.path / GENERATION, folder / GENERATION)

@@ -1,5 +1,6 @@
 """The `quantize:` section."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -7,6 +8,11 @@ from pydantic import Field, field_validator, model_validator
 from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.errors import did_you_mean
 from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
+
+GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
+"""What gptqmodel's kernels take; -1 for a whole row."""
+OVERRIDES = frozenset({"bits", "group_size", "desc_act", "sym"})
+"""What GPTQ may do otherwise in some modules, and both gptqmodel and vLLM read."""
 
 
 class GptqFormat(Strict):
@@ -16,21 +22,161 @@ class GptqFormat(Strict):
     """GPTQ."""
     bits: Literal[2, 3, 4, 8] = 4
     """Bits of a weight."""
-    group_size: int = 128
+    group_size: GroupSize = 128
     """Weights that share a scale; -1 for a whole row."""
     desc_act: bool = False
     """Quantize columns by descending activation; slower inference."""
+    act_group_aware: bool | None = None
+    """Order groups by activation, at no cost in inference; by default unless `desc_act`."""
     sym: bool = True
     """Symmetric quantization."""
     damp_percent: float = Field(default=0.05, gt=0, lt=1)
     """Damping of the Hessian."""
+    dynamic: dict[str, dict[str, int | bool]] = {}
+    """Other settings for modules whose name matches: `+:REGEX: {bits: 8}`, `-:REGEX: {}` leaves
+    them as they are."""
     batch_size: int = Field(default=1, ge=1)
     """Calibration texts of one forward pass."""
 
     @property
     def folder(self) -> str:
         """Name of the result's folder."""
-        return f"gptq-{self.bits}bit"
+        marks = {"-desc_act": self.desc_act, "-asym": not self.sym, "-dynamic": bool(self.dynamic)}
+        marked = "".join(mark for mark, on in marks.items() if on)
+        return f"gptq-{self.bits}bit{_group_mark(self.group_size)}{marked}"
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return True
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return True
+
+    @field_validator("dynamic")
+    @classmethod
+    def _check_dynamic(
+        cls, dynamic: dict[str, dict[str, int | bool]]
+    ) -> dict[str, dict[str, int | bool]]:
+        for pattern, settings in dynamic.items():
+            try:
+                re.compile(pattern.removeprefix("+:").removeprefix("-:"))
+            except re.error as problem:
+                raise ValueError(f"'{pattern}' is no regular expression: {problem}") from None
+            for unknown in settings.keys() - OVERRIDES:
+                known = ", ".join(sorted(OVERRIDES))
+                raise ValueError(f"'{pattern}' sets '{unknown}'; what can be set: {known}")
+        return dynamic
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.desc_act and self.act_group_aware:
+            raise ValueError("desc_act and act_group_aware exclude each other; leave one out")
+        return self
+
+
+class AwqFormat(Strict):
+    """AWQ through gptqmodel; option names are its own."""
+
+    format: Literal["awq"] = "awq"
+    """AWQ."""
+    bits: Literal[4] = 4
+    """Bits of a weight."""
+    group_size: Literal[-1, 16, 32, 64, 128] = 128
+    """Weights that share a scale; -1 for a whole row."""
+    sym: bool = False
+    """Symmetric quantization; without it each group has a zero point, which vLLM's kernels want."""
+    batch_size: int = Field(default=1, ge=1)
+    """Calibration texts of one forward pass."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the result's folder."""
+        return f"awq-4bit{_group_mark(self.group_size)}{'-sym' if self.sym else ''}"
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return True
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return True
+
+
+def _group_mark(group_size: int) -> str:
+    if group_size == 128:
+        return ""
+    return "-per_row" if group_size == -1 else f"-g{group_size}"
+
+
+class BnbFormat(Strict):
+    """bitsandbytes through transformers, computing in bfloat16; it needs no calibration."""
+
+    format: Literal["bnb"] = "bnb"
+    """bitsandbytes."""
+    type: Literal["nf4", "int8"] = "nf4"
+    """4-bit NormalFloat, or LLM.int8()."""
+    bnb_4bit_use_double_quant: bool = True
+    """Whether the scales of nf4 are quantized too."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the result's folder."""
+        single = self.type == "nf4" and not self.bnb_4bit_use_double_quant
+        return f"bnb-{self.type}{'-single_quant' if single else ''}"
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return False
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return False
+
+
+class Fp8Format(Strict):
+    """8-bit floats (E4M3), weights and activations, through llm-compressor."""
+
+    format: Literal["fp8"] = "fp8"
+    """FP8."""
+    scheme: Literal["dynamic", "static"] = "dynamic"
+    """Scales of the activations: for each token while it runs, or fixed ones from calibration."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the result's folder."""
+        return f"fp8-{self.scheme}"
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return self.scheme == "static"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return self.scheme == "static"
+
+
+class W8a8Format(Strict):
+    """8-bit integers, weights and activations, by SmoothQuant and GPTQ through llm-compressor."""
+
+    format: Literal["w8a8"] = "w8a8"
+    """INT8."""
+    smoothing_strength: float | None = Field(default=0.8, ge=0, le=1)
+    """How far SmoothQuant moves what is hard to round from activations to weights; null for
+    GPTQ alone."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the result's folder."""
+        return "w8a8" if self.smoothing_strength is not None else "w8a8-plain"
 
     @property
     def uses_calibration(self) -> bool:
@@ -85,7 +231,10 @@ class GgufFormat(Strict):
         return self
 
 
-Format = Annotated[GptqFormat | GgufFormat, Field(discriminator="format")]
+Format = Annotated[
+    GptqFormat | AwqFormat | GgufFormat | BnbFormat | Fp8Format | W8a8Format,
+    Field(discriminator="format"),
+]
 
 
 class QuantizeGate(Strict):
@@ -138,5 +287,6 @@ class QuantizeConfig(VerbConfig):
         folders = [choice.folder for choice in formats]
         twice = next((name for name in folders if folders.count(name) > 1), None)
         if twice:
-            raise ValueError(f"two formats would be written to {twice}; quantize one at a time")
+            fix = "give each run an --output of its own"
+            raise ValueError(f"two formats would be written to {twice}; {fix}")
         return formats

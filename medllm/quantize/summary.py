@@ -1,9 +1,13 @@
 """All formats of a command in one table."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from medllm import console
 from medllm.artifacts.manifest import Manifest
+from medllm.artifacts.places import short_path
+from medllm.artifacts.serving import serving_lines
 
 COLUMNS = {
     "bits_per_weight": ("bits a weight", "{:.2f}"),
@@ -12,6 +16,7 @@ COLUMNS = {
     "top1_agreement": ("same token", "{:.1%}"),
     "perplexity_medical": ("medical ppl", "{:.3f}"),
     "perplexity_general": ("general ppl", "{:.3f}"),
+    "load_seconds": ("load s", "{:.1f}"),
     "tokens_per_second": ("tokens/s", "{:,.0f}"),
     "peak_memory_gib": ("peak GiB", "{:.2f}"),
 }
@@ -31,6 +36,13 @@ def table_of(manifests: Sequence[Manifest]) -> tuple[list[str], list[list[str]]]
         results = manifest.results
         rows.append([_label(manifest), _size(results["bytes"]), *_cells(results, names)])
     return ["format", "MB", *(COLUMNS[name][0] for name in names)], rows
+
+
+def show_serving(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None:
+    """Say how to serve each elsewhere."""
+    for manifest, folder in zip(manifests, folders, strict=True):
+        for line in serving_lines(manifest, short_path(folder)):
+            console.say(f"  serve elsewhere: {line}")
 
 
 def _parent_of(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:

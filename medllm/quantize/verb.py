@@ -14,7 +14,7 @@ from medllm.models.load import ModelRef, is_quantized, resolve_model
 from medllm.models.weights import read_weights
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
-from medllm.quantize.formats import gguf, gptq
+from medllm.quantize.formats import awq, bnb, fp8, gguf, gptq, w8a8
 from medllm.quantize.gate import apply_gate, check_can_judge
 from medllm.quantize.gguf_architectures import check_architecture
 from medllm.quantize.holdouts import Holdouts, open_holdouts
@@ -23,7 +23,14 @@ from medllm.quantize.reference import Reference
 from medllm.quantize.summary import table_of
 from medllm.quantize.work import Made, Work, open_work
 
-FORMATS: dict[str, ModuleType] = {"gptq": gptq, "gguf": gguf}
+FORMATS: dict[str, ModuleType] = {
+    "gptq": gptq,
+    "awq": awq,
+    "gguf": gguf,
+    "bnb": bnb,
+    "fp8": fp8,
+    "w8a8": w8a8,
+}
 
 
 def quantize(config: QuantizeConfig) -> list[Manifest]:
@@ -37,7 +44,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         GateError: every format is made, and one lost more than `gate` allows.
     """
     check_ahead(config)
-    model = resolve_model(config.model, kinds=("model",))
+    model = resolve_model(config.model, kinds=("model", "quantized"))
     if model.is_gguf or is_quantized(model.location):
         fix = "name the model it was made from"
         raise ArtifactError(f"{model.location} is quantized already", fix)

@@ -146,7 +146,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "unknown task": (["evaluate", "--tasks", "radiologie"], 2, "unknown task 'radiologie'",
                      "did you mean 'radiology'?"),
     "unknown format": (["quantize", "--format", "gtpq"], 2, "unknown format 'gtpq'",
-                       "one of: gptq, gguf"),
+                       "one of: gptq, awq, gguf, bnb, fp8, w8a8"),
     "unknown type": (["quantize", "--format", "gguf", "--type", "Q4_K_X"], 2,
                      "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "mend the line"),
     "unknown dataset": (["prepare", "--dataset", "pubmed_qa"], 2, "unknown dataset 'pubmed_qa'",

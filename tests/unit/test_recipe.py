@@ -209,7 +209,7 @@ def test_each_format_has_a_folder_of_its_own(whole: Recipe, runs: Path) -> None:
 
 
 def test_two_formats_of_one_folder_are_refused_at_once() -> None:
-    text = "quantize: {formats: [{format: gptq, group_size: 32}, {format: gptq, group_size: 64}]}"
+    text = "quantize: {formats: [{format: gptq, damp_percent: 0.1}, {format: gptq}]}"
 
     with pytest.raises(ConfigError, match="gptq-4bit"):
         recipe_of(text)

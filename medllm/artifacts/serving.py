@@ -1,0 +1,44 @@
+"""The lines that serve a quantized model elsewhere: vLLM, llama-server, Ollama."""
+
+from typing import Any
+
+from medllm.artifacts.manifest import Manifest
+
+CONTEXT_TOKENS = 4096
+"""What a server is started with; a longer context takes more memory."""
+MODELFILE = "Modelfile"
+
+
+def serving_lines(manifest: Manifest, folder: str = ".") -> list[str]:
+    """Shell commands, for a model in `folder`; empty for what these servers do not load."""
+    if manifest.kind != "quantized":
+        return []
+    if manifest.format == "gguf":
+        return _lines_of_gguf(manifest, folder)
+    # vLLM reads the kind of quantization in config.json; no flag names it
+    return [f"vllm serve {folder}{' --dtype half' if _needs_half(_choice(manifest)) else ''}"]
+
+
+def _lines_of_gguf(manifest: Manifest, folder: str) -> list[str]:
+    names = [file.path for file in manifest.files if file.path.startswith("model-")]
+    lines = [f"llama-server -m {folder}/{name} -c {CONTEXT_TOKENS}" for name in names[:1]]
+    if any(file.path == MODELFILE for file in manifest.files):
+        lines.append(f"ollama create my-model -f {folder}/{MODELFILE}")
+    return lines
+
+
+def _needs_half(choice: dict[str, Any]) -> bool:
+    """Whether vLLM has only a kernel of 16-bit floats for it, which refuses bfloat16.
+
+    vLLM's gptq_marlin takes symmetric weights of 4 and 8 bits, its awq_marlin such with zero
+    points; the kernels for the others (gptq, awq) take float16 alone.
+    """
+    if choice["format"] == "gptq":
+        return choice["bits"] in {2, 3} or not choice["sym"]
+    return choice["format"] == "awq" and bool(choice["sym"])
+
+
+def _choice(manifest: Manifest) -> dict[str, Any]:
+    """The settings of the format."""
+    choice: dict[str, Any] = manifest.settings["formats"][0]
+    return choice

@@ -1,0 +1,32 @@
+"""AWQ through gptqmodel."""
+
+from pathlib import Path
+
+from medllm import console
+from medllm.models.hardware import pick_device
+from medllm.quantize.config import AwqFormat
+from medllm.quantize.gptqmodel import check_gptqmodel, quantize_layers
+from medllm.quantize.work import Made, Work
+
+
+def check_ahead(choice: AwqFormat) -> None:
+    """Raise SetupError where gptqmodel is not installed."""
+    check_gptqmodel("AWQ")
+
+
+def make(choice: AwqFormat, work: Work, folder: Path) -> Made:
+    """Write an AWQ model in AutoAWQ's `gemm` layout, which transformers and vLLM load.
+
+    Raises:
+        ArtifactError: gptqmodel does not know the architecture.
+    """
+    console.notice("quantize: AWQ")
+    settings = choice.model_dump(exclude={"format", "batch_size"})
+    return quantize_layers(
+        settings | {"method": "awq", "format": "gemm"},
+        work,
+        folder,
+        batch_size=choice.batch_size,
+        # of its kernels only this one packs without a GPU
+        backend="awq_torch" if pick_device() == "cpu" else "auto",
+    )

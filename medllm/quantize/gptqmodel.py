@@ -1,0 +1,167 @@
+"""What GPTQ and AWQ have alike: gptqmodel, its rows, its errors and what it saves."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.manifest import write_atomically
+from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.models.hardware import count_cpus, pick_device
+from medllm.models.load import ModelRef, first_line, save_companions
+from medllm.quantize.work import Made, Work
+
+FEW_SAMPLES = 128
+"""Below this, gptqmodel's own advice and the GPTQ paper's default say that quality suffers."""
+
+NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
+CANNOT_LOAD = (TypeError, NotImplementedError, ValueError)
+CANNOT_READ = (*CANNOT_LOAD, AttributeError, LookupError, RuntimeError)
+"""What it raises where it does not find its way through an architecture."""
+QUANTIZE_CONFIG = "quantize_config.json"
+
+
+def check_gptqmodel(what: str) -> None:
+    """Raise SetupError where gptqmodel is not installed."""
+    if find_spec("gptqmodel") is None:
+        raise SetupError(f"{what} needs gptqmodel", "pip install 'medllm[gptq]'")
+
+
+def quantize_layers(
+    settings: Mapping[str, Any], work: Work, folder: Path, *, batch_size: int, backend: str = "auto"
+) -> Made:
+    """Write a model that transformers loads, quantized as gptqmodel's `QuantizeConfig(**settings)`.
+
+    Raises:
+        ArtifactError: gptqmodel does not know the architecture.
+        ConfigError: an override of some modules is for none that the model has.
+    """
+    assert work.calibration is not None  # GPTQ and AWQ always calibrate
+    rows = [
+        {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in work.calibration.token_ids
+    ]
+    if len(rows) < FEW_SAMPLES:
+        advice = f"{FEW_SAMPLES} or more give better weights"
+        console.notice(f"quantize: only {len(rows)} calibration texts; {advice}")
+    target, location = folder.resolve(), work.model.path.resolve()
+    with _gptqmodel(work.scratch) as library:
+        settings = {**settings, "offload_to_disk_path": str(Path.cwd() / "offloaded")}
+        kernel = library.BACKEND(backend)
+        with _architecture_is_known(work.model, library):
+            loaded = library.GPTQModel.load(
+                str(location), library.QuantizeConfig(**settings), backend=kernel
+            )
+            _check_modules(loaded.model, settings)
+            layers = loaded.model.config.get_text_config().num_hidden_layers
+            with console.progress("quantize: layers", layers) as advance:
+                loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
+                    int(submodule_finalized)
+                )
+                loaded.quantize(rows, batch_size=batch_size, backend=kernel)
+        loaded.save(str(target))
+    _forget_machine(folder)
+    save_companions(work.model, folder)
+    errors = _layer_errors(folder)
+    results = {"bits": settings["bits"], "group_size": settings["group_size"], **_worst(errors)}
+    return Made(folder, results, len(rows), pick_device(), errors)
+
+
+@contextmanager
+def _gptqmodel(scratch: Path) -> Iterator[Any]:
+    """The library, silenced, with the worker pool it needs on few processors.
+
+    The working folder is one in `scratch` meanwhile: it writes logs where it stands.
+    """
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
+    with console.quiet(), TemporaryDirectory(dir=scratch) as room, contextlib.chdir(room):
+        import gptqmodel
+
+        yield gptqmodel
+
+
+@contextmanager
+def _architecture_is_known(model: ModelRef, library: Any) -> Iterator[None]:
+    """What gptqmodel raises on an architecture that it has no map of becomes an ArtifactError.
+
+    It tries its luck with any: so a failure is the only sign.
+    """
+    kind = json.loads((model.path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    known = sorted(library.models.auto.SUPPORTED_MODELS)
+    expected = CANNOT_LOAD if kind in known else CANNOT_READ
+    try:
+        yield
+    except expected as problem:
+        message = f"{model.location}: gptqmodel cannot quantize it: {first_line(problem):.200}"
+        fix = "choose --format gguf or --format bnb"
+        if kind not in known:
+            message = f"{model.location}: gptqmodel does not know the architecture '{kind}'"
+            fix += f"; it knows {', '.join(known)}"
+        raise ArtifactError(message, fix) from problem
+
+
+def _check_modules(model: Any, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a pattern that no module matches; say which rows groups do not fit."""
+    from torch.nn import Linear
+
+    rows = {name: part.in_features for name, part in model.named_modules() if type(part) is Linear}
+    for pattern in settings.get("dynamic") or ():
+        found = re.compile(pattern.removeprefix("+:").removeprefix("-:"))
+        if not any(found.match(name) for name in rows):
+            fix = f"a pattern must match from the start of a name such as {next(iter(rows), '')}"
+            raise ConfigError(f"dynamic: '{pattern}' matches no module of the model", fix)
+    size = settings["group_size"]
+    odd = [name for name, columns in rows.items() if size > 0 and columns % size]
+    if odd and odd != ["lm_head"]:
+        console.notice(
+            f"quantize: group_size {size} does not divide the rows of {len(odd)} modules, such as "
+            f"{odd[0]} ({rows[odd[0]]}): transformers loads that, vLLM does not"
+        )
+
+
+def _forget_machine(folder: Path) -> None:
+    """Take the temporary folder out of the configuration: it would differ in every run."""
+    for name in ("config.json", QUANTIZE_CONFIG):
+        path = folder / name
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.get("quantization_config", config).get("meta", {}).pop("offload_to_disk_path", None)
+        write_atomically(path, json.dumps(config, indent=2) + "\n")
+
+
+def _layer_errors(folder: Path) -> dict[str, float]:
+    """The error of each layer, from gptqmodel's log; NaN for a layer that fell back."""
+    log = folder / "quant_log.csv"
+    if not log.is_file():
+        return {}
+    with log.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    log.unlink()  # it holds times, which would make every run another artifact
+    return {
+        f"{row['layer']}.{row['module']}": float(row["loss"])
+        if NUMBER.fullmatch(row["loss"])
+        else math.nan
+        for row in rows
+    }
+
+
+def _worst(errors: dict[str, float]) -> dict[str, Any]:
+    """The mean error of the layers and the worst one."""
+    known = {name: error for name, error in errors.items() if not math.isnan(error)}
+    if not known:
+        return {}
+    worst = max(known, key=known.__getitem__)
+    return {
+        "mean_layer_error": statistics.fmean(known.values()),
+        "worst_layer": worst,
+        "worst_layer_error": known[worst],
+        "layers_without_error": len(errors) - len(known),
+    }
