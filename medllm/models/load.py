@@ -14,7 +14,14 @@ from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError
-from medllm.models.hardware import Dtype, pick_device, pick_dtype
+from medllm.models.hardware import (
+    WIDTHS,
+    Dtype,
+    count_parameters,
+    free_memory_gib,
+    pick_device,
+    pick_dtype,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,6 +31,9 @@ TINY = "medllm/tiny"
 IMATRIX = "imatrix.gguf"
 """The importance matrix beside a quantized .gguf file; no model."""
 MODEL_KINDS: tuple[Kind, ...] = ("model", "quantized", "adapter")
+COMFORTABLE = 0.6
+"""The share of free memory that weights may take; the rest is for activations, and for a quantized
+model that is loaded beside its parent."""
 
 
 @dataclass(frozen=True)
@@ -177,20 +187,81 @@ def load_causal_lm(
 ) -> "PreTrainedModel":
     """The model of a folder or hub id, in evaluation mode.
 
-    Only safetensors are read, and no remote code runs.
+    Only safetensors are read, and no remote code runs. Within `offloading`, one that does not fit
+    into memory stays on the disk.
 
     Raises:
         ArtifactError: it cannot be loaded; says why.
     """
     device = device or pick_device()
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
-    if not is_quantized(location):
-        options["dtype"] = pick_dtype(dtype, device)
     with _loading(f"model of {location}"):
         from transformers import AutoModelForCausalLM
 
+        if not is_quantized(location):
+            options["dtype"] = pick_dtype(dtype, device)
+            if _offloads:
+                options |= _fit(location, dtype, device)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **options)
-    return model.to(device).eval()
+    return (model if is_offloaded(model) else model.to(device)).eval()
+
+
+_offloads: list[tuple[Path, float | None]] = []
+
+
+@contextmanager
+def offloading(folder: Path, max_memory_gib: float | None = None) -> Iterator[None]:
+    """Meanwhile a model that does not fit into memory is read from the disk, layer by layer.
+
+    Args:
+        folder: For weights that are stored otherwise than they are computed with (fused experts).
+        max_memory_gib: The most that weights may take; else `COMFORTABLE` of what is free.
+    """
+    _offloads.append((folder, max_memory_gib))
+    try:
+        yield
+    finally:
+        _offloads.pop()
+
+
+def is_offloaded(model: "PreTrainedModel") -> bool:
+    """Whether layers of a model are read from the disk each time they compute."""
+    return "disk" in getattr(model, "hf_device_map", {}).values()
+
+
+def _fit(location: str, wanted: Dtype, device: str) -> dict[str, Any]:
+    """How to load a model so that it fits into memory: as it is, in bfloat16, or from the disk."""
+    folder, most = _offloads[-1]
+    room = COMFORTABLE * free_memory_gib(device) if most is None else most
+    dtype = pick_dtype(wanted, device)
+    millions = count_parameters(Path(location)) / 1e6
+    needed = {name: millions * 1e6 * width / 2**30 for name, width in WIDTHS.items()}
+    if needed[dtype] <= room:
+        return {}
+    sizes = f"{needed[dtype]:.2g} GiB of weights in {dtype}", f"{room:.2g} GiB of {device} memory"
+    lacks = " do not fit into ".join(sizes)
+    if (wanted, dtype) == ("auto", "float32") and needed["bfloat16"] <= room:
+        console.notice(f"{lacks}: computing in bfloat16, which is less exact")
+        return {"dtype": "bfloat16"}
+    console.notice(f"{lacks}: each layer is read from the disk when it computes, which is slower")
+    return {"device_map": _place_layers(location, device), "offload_folder": str(folder)}
+
+
+def _place_layers(location: str, device: str) -> dict[str, str]:
+    """For accelerate: the layers of a model, and an output layer of its own, stay on the disk."""
+    from torch import device as on
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with on("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(location))
+    kinds = model._no_split_modules
+    layers = {name for name, each in model.named_modules() if type(each).__name__ in kinds}
+    if not model.all_tied_weights_keys:
+        head = model.get_output_embeddings()
+        layers |= {name for name, each in model.named_modules() if each is head}
+    tensors = (*model.state_dict(), *(name for name, _ in model.named_buffers()))
+    rest = {name.rpartition(".")[0] for name in tensors if not any(f"{x}." in name for x in layers)}
+    return dict.fromkeys(sorted(layers), "disk") | dict.fromkeys(sorted(rest), device)
 
 
 def is_quantized(location: str) -> bool:

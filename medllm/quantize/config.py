@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from medllm.config.base import Place, Ref, Strict, VerbConfig
+from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.errors import did_you_mean
 from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
 
@@ -101,6 +101,9 @@ class QuantizeConfig(VerbConfig):
     """Whether each result is compared with the model on the calibration set's holdouts."""
     quality_texts: int = Field(default=32, ge=1)
     """The most texts of each holdout to compare on."""
+    max_memory_gib: float | None = Field(default=None, ge=0, json_schema_extra=NOT_IDENTITY)
+    """The most that weights of the model may take while it computes; layers that are more are read
+    from the disk. Default: a share of what is free."""
 
     @property
     def lacks_calibration(self) -> bool:

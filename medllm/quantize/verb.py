@@ -35,7 +35,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         raise ConfigError("quantize: no output is named", "--output DIR")
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
     holdouts = open_holdouts(config, calibration.source if calibration else None)
-    with open_work(model, calibration, config.output) as work:
+    with open_work(model, calibration, config.output, config.max_memory_gib) as work:
         return [_quantize_one(config, choice, work, holdouts) for choice in config.formats]
 
 

@@ -1,6 +1,7 @@
 """GPTQ through gptqmodel."""
 
 import csv
+import json
 import math
 import os
 import re
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
+from medllm.artifacts.manifest import write_atomically
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.hardware import count_cpus, pick_device
 from medllm.models.load import save_tokenizer
 from medllm.quantize.config import GptqFormat
+from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
 
 FEW_SAMPLES = 128
@@ -45,7 +48,9 @@ def make(choice: GptqFormat, work: Work, folder: Path) -> Made:
         advice = f"{FEW_SAMPLES} or more give better weights"
         console.notice(f"quantize: only {len(rows)} calibration texts; {advice}")
     with _gptqmodel() as library:
-        settings = library.QuantizeConfig(**choice.model_dump(exclude={"format", "batch_size"}))
+        kept = work.scratch.resolve() / folder.name
+        options = choice.model_dump(exclude={"format", "batch_size"})
+        settings = library.QuantizeConfig(**options, offload_to_disk_path=str(kept))
         try:
             loaded = library.GPTQModel.load(model.location, settings)
         except (TypeError, NotImplementedError, ValueError) as problem:
@@ -58,8 +63,9 @@ def make(choice: GptqFormat, work: Work, folder: Path) -> Made:
             loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
                 int(submodule_finalized)
             )
-            loaded.quantize(rows, batch_size=choice.batch_size)
+            quantize_kept(loaded, rows, kept, batch_size=choice.batch_size)
         loaded.save(str(folder))
+    _forget_machine(folder)
     save_tokenizer(model, folder)
     errors = _layer_errors(folder)
     results = {"bits": choice.bits, "group_size": choice.group_size, **_worst(errors)}
@@ -74,6 +80,15 @@ def _gptqmodel() -> Iterator[Any]:
         import gptqmodel
 
         yield gptqmodel
+
+
+def _forget_machine(folder: Path) -> None:
+    """Take the temporary folder out of the configuration: it would differ in every run."""
+    for name in ("config.json", "quantize_config.json"):
+        path = folder / name
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.get("quantization_config", config).get("meta", {}).pop("offload_to_disk_path", None)
+        write_atomically(path, json.dumps(config, indent=2) + "\n")
 
 
 def _layer_errors(folder: Path) -> dict[str, float]:
