@@ -4,6 +4,7 @@ Results go to stdout; notices, progress and errors go to stderr. What a verb say
 its `run.log`, except text from data or models (`show_text`), which never reaches a log.
 """
 
+import logging
 import os
 import re
 import sys
@@ -144,8 +145,11 @@ def quiet() -> Iterator[None]:
     """Silence third-party code on stdout and stderr, below Python too; our own notices still show.
 
     llama.cpp and gptqmodel print from C and at import, whatever their `verbose` says; the only
-    lever is the file descriptor.
+    lever is the file descriptor. What a library does to the root logger is undone: tokenicer, which
+    gptqmodel imports, would show the INFO lines of every library from then on.
     """
+    root = logging.getLogger()
+    loggers = list(root.handlers), root.level
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
@@ -160,6 +164,8 @@ def quiet() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
             _own_stderr.pop()
+            root.handlers[:] = loggers[0]
+            root.setLevel(loggers[1])
             for target, original in zip((1, 2), kept, strict=True):
                 os.dup2(original, target)
                 os.close(original)

@@ -17,6 +17,7 @@ from medllm.data.access import may_show
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
 from medllm.models.load import resolve_model
+from medllm.quantize.estimate import count_tokens, render_estimate
 from medllm.quantize.summary import show_serving
 from medllm.recipe import ROAD, SOURCES, Recipe, outputs_of, wire
 from medllm.serve.config import ServeConfig
@@ -25,6 +26,8 @@ MADE_UNASKED = frozenset({"calibrate", "prepare"})
 """The verbs that another one may start: they take minutes and no GPU."""
 WIDTHS = (("float32", 4), ("bfloat16", 2))
 """Number formats and their bytes."""
+TOKENS_OF_A_TEXT = 512
+"""Assumed of a calibration set that is still to be made."""
 
 
 def run_recipe(
@@ -208,7 +211,22 @@ def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
         states = ("finished" if (folder / NAME).is_file() else "to do" for folder in folders)
         section = yaml.safe_dump({verb: config}, sort_keys=False, allow_unicode=True)
         parts.append(f"# {verb}: {', '.join(states)}\n{section}")
+        if verb == "quantize":
+            parts[-1] += _quantizing(recipe)
     return "\n".join(parts)
+
+
+def _quantizing(recipe: Recipe) -> str:
+    """What quantizing will take, where the model, or the one that it is made from, is here."""
+    config = wire(recipe, "quantize")
+    folders = (Path(ref) for ref in (config.model, recipe.model) if ref)
+    folder = next((each for each in folders if count_parameters(each)), None)
+    if folder is None:
+        return ""
+    calibrates = config.calibration or config.lacks_calibration
+    texts = recipe.section("calibrate").samples if calibrates else 0
+    tokens = count_tokens(config.calibration) or texts * TOKENS_OF_A_TEXT
+    return "".join(f"  # {line}\n" for line in render_estimate(folder, config, tokens))
 
 
 def _weights(ref: str) -> str:

@@ -1,14 +1,19 @@
 """Which device and number format this machine offers."""
 
-import json
 import math
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from medllm.models.weights import read_header
+
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number."""
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def pick_device() -> str:
@@ -31,15 +36,47 @@ def pick_dtype(wanted: Dtype, device: str) -> str:
     return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
 
 
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model folder's tensors, from safetensors' headers; empty without such files.
+
+    Raises:
+        ArtifactError: a file is cut off or broken.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    return {name: tensor.shape for path in files for name, tensor in read_header(path).items()}
+
+
 def count_parameters(folder: Path) -> int:
-    """The parameters of a model folder, read from the headers of its safetensors alone."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
-        total += sum(math.prod(shape) for shape in shapes)
-    return total
+    """The parameters of a model folder."""
+    return sum(map(math.prod, read_shapes(folder).values()))
+
+
+def free_memory_gib(device: str) -> float:
+    """The memory of a device that is free now, within this process's limit; inf where unknown."""
+    if device == "cuda":
+        import torch
+
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return float(torch.cuda.mem_get_info()[0] + cached) / 2**30
+    info = Path("/proc/meminfo")  # Linux alone
+    if not info.is_file():
+        return math.inf
+    lines = dict(line.split(":") for line in info.read_text("utf-8").splitlines())
+    available = int(lines["MemAvailable"].split()[0]) * 1024
+    return min(available, *_free_of_groups(), math.inf) / 2**30
+
+
+def _free_of_groups() -> Iterator[float]:
+    """What the control groups (version 2) of this process leave it: a container's limit."""
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text("utf-8").splitlines() if own.is_file() else []
+    inner = next((line[4:] for line in lines if line.startswith("0::/")), "")
+    for folder in (CGROUPS / inner, *(CGROUPS / inner).parents):
+        limit = folder / "memory.max"
+        if folder.is_relative_to(CGROUPS) and limit.is_file() and "max" not in limit.read_text():
+            used = int((folder / "memory.current").read_text())
+            parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            yield int(limit.read_text()) - used + int(parts["inactive_file"])
 
 
 def count_cpus() -> int:

@@ -16,6 +16,7 @@ from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Pa
 from medllm.data.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.hardware import Dtype, count_cpus, pick_device, pick_dtype
+from medllm.models.offload import fit, is_offloaded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -185,7 +186,8 @@ def load_causal_lm(
 ) -> "PreTrainedModel":
     """The model of a folder or hub id, in evaluation mode.
 
-    Only safetensors are read, and no remote code runs.
+    Only safetensors are read, and no remote code runs. Within `offloading`, one that does not fit
+    into memory stays on the disk.
 
     Raises:
         ArtifactError: it cannot be loaded; says why.
@@ -200,16 +202,16 @@ def load_causal_lm(
     if quantization.get("quant_method") == "compressed-tensors":
         return load_as_stored(location, **_decompressed()).to(device)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
-    if not quantization:
-        options["dtype"] = pick_dtype(dtype, device)
     with _loading(f"model of {location}"):
         from transformers import AutoModelForCausalLM
 
+        if not quantization:
+            options |= {"dtype": pick_dtype(dtype, device), **fit(Path(location), dtype, device)}
         # both, else sizes that differ raise a RuntimeError, and what is missing is made up
         options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
         model, found = AutoModelForCausalLM.from_pretrained(location, **options)
     _check_is_whole(location, found)
-    loaded: PreTrainedModel = model.to(device).eval()
+    loaded: PreTrainedModel = (model if is_offloaded(model) else model.to(device)).eval()
     return loaded
 
 

@@ -269,6 +269,9 @@ class QuantizeConfig(VerbConfig):
     """A folder of `medllm calibrate` whose holdouts to compare on; default: `calibration`."""
     gate: QuantizeGate | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
     """Thresholds that fail the command once all formats are made."""
+    max_memory_gib: float | None = Field(default=None, ge=0, json_schema_extra=NOT_IDENTITY)
+    """The most that weights of the model may take while it computes; layers that are more are read
+    from the disk. Default: a share of what is free."""
 
     @property
     def lacks_calibration(self) -> bool:

@@ -18,7 +18,8 @@ from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.hardware import count_cpus, pick_device
-from medllm.models.load import ModelRef, first_line, save_companions
+from medllm.models.load import ModelRef, first_line, read_config, save_companions
+from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
 
 FEW_SAMPLES = 128
@@ -28,6 +29,8 @@ NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 CANNOT_LOAD = (TypeError, NotImplementedError, ValueError)
 CANNOT_READ = (*CANNOT_LOAD, AttributeError, LookupError, RuntimeError)
 """What it raises where it does not find its way through an architecture."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""What config.json calls the number of experts, by architecture."""
 QUANTIZE_CONFIG = "quantize_config.json"
 
 
@@ -47,6 +50,7 @@ def quantize_layers(
         ConfigError: an override of some modules is for none that the model has.
     """
     assert work.calibration is not None  # GPTQ and AWQ always calibrate
+    _check_no_experts(work.model)
     rows = [
         {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in work.calibration.token_ids
     ]
@@ -54,6 +58,7 @@ def quantize_layers(
         advice = f"{FEW_SAMPLES} or more give better weights"
         console.notice(f"quantize: only {len(rows)} calibration texts; {advice}")
     target, location = folder.resolve(), work.model.path.resolve()
+    kept = work.scratch.resolve() / folder.name
     with _gptqmodel(work.scratch) as library:
         settings = {**settings, "offload_to_disk_path": str(Path.cwd() / "offloaded")}
         kernel = library.BACKEND(backend)
@@ -67,13 +72,30 @@ def quantize_layers(
                 loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
                     int(submodule_finalized)
                 )
-                loaded.quantize(rows, batch_size=batch_size, backend=kernel)
+                options = {"batch_size": batch_size, "backend": kernel}
+                if settings.get("method") == "awq":
+                    loaded.quantize(rows, **options)
+                else:
+                    quantize_kept(loaded, rows, kept, **options)
         loaded.save(str(target))
     _forget_machine(folder)
     save_companions(work.model, folder)
     errors = _layer_errors(folder)
     results = {"bits": settings["bits"], "group_size": settings["group_size"], **_worst(errors)}
     return Made(folder, results, len(rows), pick_device(), errors)
+
+
+def _check_no_experts(model: ModelRef) -> None:
+    """Raise ArtifactError for a mixture of experts.
+
+    transformers 5 keeps the experts of a layer in one tensor and does not find those that gptqmodel
+    writes one by one: it makes them up, at random.
+    """
+    config = read_config(model.path)
+    config = config.get("text_config") or config
+    if any(config.get(key) for key in EXPERTS):
+        message = f"{model.location}: transformers cannot load a mixture of experts from gptqmodel"
+        raise ArtifactError(message, "choose --format gguf")
 
 
 @contextmanager
@@ -95,7 +117,7 @@ def _architecture_is_known(model: ModelRef, library: Any) -> Iterator[None]:
 
     It tries its luck with any: so a failure is the only sign.
     """
-    kind = json.loads((model.path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    kind = read_config(model.path).get("model_type")
     known = sorted(library.models.auto.SUPPORTED_MODELS)
     expected = CANNOT_LOAD if kind in known else CANNOT_READ
     try:

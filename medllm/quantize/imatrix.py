@@ -20,6 +20,7 @@ from medllm import console
 from medllm.errors import ArtifactError, DataError
 from medllm.models.llama_cpp_setup import import_gguf
 from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
+from medllm.models.offload import is_offloaded
 from medllm.quantize import gguf
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.experts import listening_to_experts, rarely_reached, say_rarely_reached
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CHUNK_TOKENS = 512  # n_ctx of llama-imatrix
 CHUNKS_AT_ONCE = 4  # its n_batch of 2048 tokens
+CHUNKS_OFFLOADED = 16  # where each pass reads the whole model from the disk
 FEW_CHUNKS = 32
 """Below this, a column that matters may hardly be driven; llama.cpp's users take 100 and more."""
 
@@ -184,14 +186,15 @@ def _measure(model: "PreTrainedModel", chunks: NDArray[np.int64]) -> dict[str, S
 
     layers: dict[str, Squares] = {}
     total = len(chunks)
+    at_once = CHUNKS_OFFLOADED if is_offloaded(model) else CHUNKS_AT_ONCE
     with (
         torch.inference_mode(),
         _listening(model, layers),
         listening_to_experts(model, layers),
         console.progress("quantize: importance matrix, chunks", total) as advance,
     ):
-        for start in range(0, total, CHUNKS_AT_ONCE):
-            batch = torch.from_numpy(chunks[start : start + CHUNKS_AT_ONCE])
+        for start in range(0, total, at_once):
+            batch = torch.from_numpy(chunks[start : start + at_once])
             model.base_model(input_ids=batch.to(model.device), use_cache=False)
             advance(len(batch))
     for layer in layers.values():

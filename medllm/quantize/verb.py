@@ -14,6 +14,7 @@ from medllm.models.load import ModelRef, is_quantized, resolve_model
 from medllm.models.weights import read_weights
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
+from medllm.quantize.estimate import check_disk
 from medllm.quantize.formats import awq, bnb, fp8, gguf, gptq, w8a8
 from medllm.quantize.gate import apply_gate, check_can_judge
 from medllm.quantize.gguf_architectures import check_architecture
@@ -53,13 +54,15 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         check_architecture(model.path)
     if config.output is None:
         raise ConfigError("quantize: no output is named", "--output DIR")
+    check_disk(model.path, config)
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
     holdouts = open_holdouts(config, calibration.source if calibration else None)
     check_can_judge(config, holdouts)
     jobs = [_job(config, choice, model, calibration, holdouts) for choice in config.formats]
     todo = sum(finished_manifest(job) is None for job in jobs)
+    memory = config.max_memory_gib
     # where all is there already, nothing is touched
-    with open_work(model, calibration, config.output) if todo else nullcontext() as work:
+    with open_work(model, calibration, config.output, memory) if todo else nullcontext() as work:
         reference = None
         if work and holdouts:
             reference = Reference(model, holdouts, work.scratch, formats=todo)

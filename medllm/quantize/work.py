@@ -1,22 +1,27 @@
 """What the formats of one command share, so that it is done once."""
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medllm import console
 from medllm.artifacts.digest import digest_text
 from medllm.artifacts.job import LOCK
 from medllm.errors import ArtifactError
 from medllm.models.load import ModelRef
+from medllm.models.offload import offloading
 from medllm.quantize import gguf
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.imatrix import Matrix, measure_inputs
+from medllm.quantize.squares import Squares
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,12 @@ class Work:
     def matrix(self) -> Matrix:
         """The importance matrix, in one pass for all types of GGUF."""
         assert self.calibration is not None  # the format said that it calibrates
-        return measure_inputs(self.model, self.calibration)
+        kept = self.scratch / "matrix.safetensors"
+        if kept.is_file():
+            return _read_matrix(kept)
+        matrix = measure_inputs(self.model, self.calibration)
+        _write_matrix(matrix, kept)
+        return matrix
 
     @cached_property
     def whole(self) -> Path:
@@ -58,9 +68,41 @@ class Made:
     """The quantizer's own error of each layer, where it gives one."""
 
 
+def _write_matrix(matrix: Matrix, target: Path) -> None:
+    """Keep a matrix, at once, for a run that goes on after one that was killed."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, Any] = {}
+    for name, layer in matrix.layers.items():
+        arrays |= {f"{name}.sums": layer.sums, f"{name}.tokens": np.array(layer.tokens)}
+    known = {each.name for each in fields(matrix)} - {"layers", "unmeasured"}
+    about = {name: getattr(matrix, name) for name in sorted(known)}
+    partial = target.with_suffix(".partial")
+    save_file(arrays, partial, metadata={"matrix": json.dumps(about)})
+    partial.replace(target)
+
+
+def _read_matrix(path: Path) -> Matrix:
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()["matrix"])
+    names = [name.removesuffix(".sums") for name in arrays if name.endswith(".sums")]
+    layers = {name: Squares(arrays[f"{name}.sums"], arrays[f"{name}.tokens"][()]) for name in names}
+    return Matrix(layers, **about)
+
+
 @contextmanager
-def open_work(model: ModelRef, calibration: Calibration | None, output: Path) -> Iterator[Work]:
+def open_work(
+    model: ModelRef,
+    calibration: Calibration | None,
+    output: Path,
+    max_memory_gib: float | None = None,
+) -> Iterator[Work]:
     """The shared work; its scratch folder goes once all formats are made.
+
+    Models that are loaded meanwhile take no more memory than given, or than is comfortable.
 
     Raises:
         ArtifactError: another process works on the same model for the same output.
@@ -68,7 +110,7 @@ def open_work(model: ModelRef, calibration: Calibration | None, output: Path) ->
     sources = (model.parent, *([calibration.source.parent] if calibration else []))
     key = digest_text(" ".join(source.identity for source in sources))[:12]
     scratch = output / f".shared-{key}"
-    with _locked(scratch):
+    with _locked(scratch), offloading(scratch / "offloaded", max_memory_gib):
         try:
             yield Work(model, calibration, scratch)
         except BaseException:

@@ -171,3 +171,14 @@ def test_text_goes_to_the_screen_piece_by_piece(capfd: pytest.CaptureFixture[str
 
     assert capfd.readouterr().out == "piece by piece\n"
     assert list(Path().iterdir()) == []
+
+
+def test_quiet_undoes_what_a_library_does_to_the_root_logger() -> None:
+    code = (
+        "import logging; from medllm import console\n"
+        "with console.quiet(): logging.basicConfig(level=logging.INFO)\n"
+        "logging.getLogger('library').info('chatter'); print('said')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("said\n", "")

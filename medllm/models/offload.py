@@ -1,0 +1,77 @@
+"""Models that do not fit into memory: their layers are read from the disk while they compute."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medllm import console
+from medllm.models.hardware import WIDTHS, Dtype, count_parameters, free_memory_gib, pick_dtype
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+COMFORTABLE = 0.6
+"""The share of free memory that weights may take; the rest is for activations."""
+
+_offloads: list[tuple[Path, float | None]] = []
+
+
+@contextmanager
+def offloading(folder: Path, max_memory_gib: float | None = None) -> Iterator[None]:
+    """Meanwhile a model that does not fit into memory is read from the disk, layer by layer.
+
+    Args:
+        folder: For weights that are stored otherwise than they are computed with (fused experts).
+        max_memory_gib: The most that weights may take; else `COMFORTABLE` of what is free.
+    """
+    _offloads.append((folder, max_memory_gib))
+    try:
+        yield
+    finally:
+        _offloads.pop()
+
+
+def is_offloaded(model: "PreTrainedModel") -> bool:
+    """Whether layers of a model are read from the disk each time they compute."""
+    return "disk" in getattr(model, "hf_device_map", {}).values()
+
+
+def fit(location: Path, wanted: Dtype, device: str) -> dict[str, Any]:
+    """How to load a model so that it fits into memory: as it is, in bfloat16, or from the disk.
+
+    The options are those of transformers' `from_pretrained`; none outside `offloading`.
+    """
+    if not _offloads:
+        return {}
+    folder, most = _offloads[-1]
+    room = COMFORTABLE * free_memory_gib(device) if most is None else most
+    dtype = pick_dtype(wanted, device)
+    millions = count_parameters(location) / 1e6
+    needed = {name: millions * 1e6 * width / 2**30 for name, width in WIDTHS.items()}
+    if needed[dtype] <= room:
+        return {}
+    sizes = f"{needed[dtype]:.2g} GiB of weights in {dtype}", f"{room:.2g} GiB of {device} memory"
+    lacks = " do not fit into ".join(sizes)
+    if (wanted, dtype) == ("auto", "float32") and needed["bfloat16"] <= room:
+        console.notice(f"{lacks}: computing in bfloat16, which is less exact")
+        return {"dtype": "bfloat16"}
+    console.notice(f"{lacks}: each layer is read from the disk when it computes, which is slower")
+    return {"device_map": _place_layers(location, device), "offload_folder": str(folder)}
+
+
+def _place_layers(location: Path, device: str) -> dict[str, str]:
+    """For accelerate: the layers of a model, and an output layer of its own, stay on the disk."""
+    from torch import device as on
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with on("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(location))
+    kinds = model._no_split_modules
+    layers = {name for name, each in model.named_modules() if type(each).__name__ in kinds}
+    if not model.all_tied_weights_keys:
+        head = model.get_output_embeddings()
+        layers |= {name for name, each in model.named_modules() if each is head}
+    tensors = (*model.state_dict(), *(name for name, _ in model.named_buffers()))
+    rest = {name.rpartition(".")[0] for name in tensors if not any(f"{x}." in name for x in layers)}
+    return dict.fromkeys(sorted(layers), "disk") | dict.fromkeys(sorted(rest), device)

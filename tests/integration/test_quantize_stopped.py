@@ -1,0 +1,118 @@
+"""quantize, killed and run again: the same result, and nothing left over."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from medllm.artifacts.manifest import Manifest, file_problems
+from medllm.data import synthetic_radiology
+from medllm.errors import SetupError
+from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
+
+try:
+    require_llama_cpp()
+    converter_script()
+except SetupError as problem:
+    pytest.skip(f"{problem.message}: {problem.fix}", allow_module_level=True)
+
+GGUF = ("--format", "gguf", "--type", "Q4_K_M", "--type", "Q6_K")
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / "calibration"
+    folder.mkdir()
+    texts = [synthetic_radiology.build_report(Random(f"s-{n}")).text for n in range(48)]
+    rows = (json.dumps({"id": f"r/{n}", "text": text}) + "\n" for n, text in enumerate(texts))
+    (folder / "calibration.jsonl").write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def start(calibration: Path, output: Path, *formats: str) -> "subprocess.Popen[str]":
+    command = ["-m", "medllm", "quantize", "--model", "medllm/tiny", *formats]
+    places = ["--calibration", str(calibration), "--output", str(output)]
+    return subprocess.Popen(
+        [sys.executable, *command, *places], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+
+
+def finish(calibration: Path, output: Path, *formats: str) -> str:
+    """What it says; it must end well."""
+    with start(calibration, output, *formats) as process:
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    return err
+
+
+def kill_at(process: "subprocess.Popen[str]", output: Path, pattern: str) -> None:
+    """SIGKILL as soon as there is such a file."""
+    deadline = time.monotonic() + 300
+    while not any(output.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def identities(output: Path) -> dict[str, str]:
+    """Of each result; each is whole, and nothing lies beside them."""
+    folders = sorted(output.iterdir())
+    for folder in folders:
+        assert file_problems(folder, Manifest.read(folder), anew=True) == []
+    return {folder.name: Manifest.read(folder).identity for folder in folders}
+
+
+@pytest.mark.parametrize(
+    ("moment", "again"),
+    [
+        (".shared-*/lock", True),
+        (".shared-*/.model-F16.gguf.partial", False),
+        (".shared-*/matrix.safetensors", False),
+        ("*.unfinished/.model-Q4_K_M.gguf.partial", False),
+        ("gguf-q4_k_m/medllm.json", False),
+    ],
+)
+def test_gguf_goes_on_after_a_kill(
+    calibration: Path, tmp_path: Path, whole: dict[str, str], moment: str, again: bool
+) -> None:
+    output = tmp_path / "out"
+
+    with start(calibration, output, *GGUF) as process:
+        kill_at(process, output, moment)
+    said = finish(calibration, output, *GGUF)
+
+    assert identities(output) == whole
+    assert ("calibration tokens are few" in said) == again, "the matrix is measured once"
+
+
+@pytest.fixture(scope="module")
+def whole(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    output = tmp_path_factory.mktemp("whole") / "out"
+    finish(calibration, output, *GGUF)
+    return identities(output)
+
+
+def test_gptq_goes_on_at_its_layer(calibration: Path, tmp_path: Path) -> None:
+    if find_spec("gptqmodel") is None:
+        pytest.skip("gptqmodel is not installed")
+    finish(calibration, tmp_path / "whole", "--format", "gptq")
+
+    output = tmp_path / "out"
+    with start(calibration, output, "--format", "gptq") as process:
+        kill_at(process, output, ".shared-*/gptq-4bit.unfinished/CURRENT")
+    said = finish(calibration, output, "--format", "gptq")
+
+    assert "goes on with the layers" in said
+    assert identities(output) == identities(tmp_path / "whole")
+    written = (output / "gptq-4bit/config.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in written
