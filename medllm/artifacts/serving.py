@@ -33,12 +33,12 @@ def _needs_half(choice: dict[str, Any]) -> bool:
     vLLM's gptq_marlin takes symmetric weights of 4 and 8 bits, its awq_marlin such with zero
     points; the kernels for the others (gptq, awq) take float16 alone.
     """
-    if choice["format"] == "gptq":
+    if choice.get("format") == "gptq":
         return choice["bits"] in {2, 3} or not choice["sym"]
-    return choice["format"] == "awq" and bool(choice["sym"])
+    return choice.get("format") == "awq" and bool(choice["sym"])
 
 
 def _choice(manifest: Manifest) -> dict[str, Any]:
-    """The settings of the format."""
-    choice: dict[str, Any] = manifest.settings["formats"][0]
-    return choice
+    """The settings of the format; empty in a manifest that somebody altered."""
+    choices: list[dict[str, Any]] = manifest.settings.get("formats") or [{}]
+    return choices[0]

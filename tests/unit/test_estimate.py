@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ MACHINE = Machine("cpu", 1e9, room_gib=1.0)
 
 
 def write_model(folder: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
-    """Two shards of bf16 that have headers alone."""
+    """Two shards of bf16, all zeros."""
     folder.mkdir()
     names = list(shapes)
     for number, part in enumerate((names[:2], names[2:])):
@@ -42,7 +43,9 @@ def write_model(folder: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
             place = end
         text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
         content = len(text).to_bytes(8, "little") + text
-        (folder / f"model-{number}.safetensors").write_bytes(content)
+        path = folder / f"model-{number}.safetensors"
+        path.write_bytes(content)
+        os.truncate(path, len(content) + place)
     return folder
 
 
