@@ -7,6 +7,7 @@ import statistics
 import time
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from medllm.finetune.rows import RowCounts, load_rows
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.hardware import peak_memory_gib, pick_device, pick_dtype
-from medllm.models.load import ModelRef, load_causal_lm, resolve_model
+from medllm.models.load import ModelRef, load_as_stored, load_causal_lm, resolve_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,7 +60,7 @@ def _train(config: FinetuneConfig, model: ModelRef, data: Input, folder: Path) -
     tokenizer = Tokenizer.open(config, model)
     splits, counts = _load_splits(config, TokenizerTemplate(tokenizer.own), data.path)
     arguments = _trainer_arguments(config, folder, device, can_evaluate="eval_dataset" in splits)
-    base = load_causal_lm(model.location, dtype=config.dtype, device=device)
+    base = _load_base(config, model, device)
     tokenizer.fit(base)
     trainer = _build_trainer(config, base, tokenizer.own, splits, arguments)
     before = trainer.evaluate()["eval_loss"] if "eval_dataset" in splits else None
@@ -89,6 +90,32 @@ def _train(config: FinetuneConfig, model: ModelRef, data: Input, folder: Path) -
     write_report(Course.of(trainer.state.log_history, before), results, folder)
     rejected = {"answer longer than max_length": counts.too_long} if counts.too_long else {}
     return Outcome(Counts(examples=counts.examples, rejected=rejected), results, device)
+
+
+def _load_base(config: FinetuneConfig, model: ModelRef, device: str) -> "PreTrainedModel":
+    """The base that the adapter is trained on.
+
+    Raises:
+        SetupError: it is to be rounded, and bitsandbytes is not installed.
+    """
+    if config.quantization is None:
+        return load_causal_lm(model.location, dtype=config.dtype, device=device)
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise SetupError("QLoRA needs bitsandbytes", "pip install 'medllm[bnb]'")
+    rounding = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        # Dettmers et al. 2023; a GPU without bfloat16 computes in float16
+        bnb_4bit_compute_dtype="float16" if _lacks_bfloat16(device) else "bfloat16",
+    )
+    return load_as_stored(model.location, quantization_config=rounding, device_map={"": device})
+
+
+def _lacks_bfloat16(device: str) -> bool:
+    return device != "cpu" and pick_dtype("auto", device) == "float16"
 
 
 def _run(
@@ -184,6 +211,7 @@ def _trainer_arguments(
         "gradient_checkpointing": device != "cpu",
         "train_sampling_strategy": "group_by_length",
         "per_device_eval_batch_size": config.training.per_device_train_batch_size,
+        **({"optim": "paged_adamw_8bit"} if config.quantization and device == "cuda" else {}),
         "eval_strategy": "steps" if can_evaluate else "no",
         "logging_nan_inf_filter": False,
         "save_total_limit": 2,

@@ -35,7 +35,7 @@ from medllm.quantize.config import (
     QuantizeConfig,
     W8a8Format,
 )
-from medllm.quantize.summary import show_formats
+from medllm.quantize.summary import show_serving, table_of
 from medllm.quantize.verb import quantize
 
 NEEDS = {"gptq": "gptqmodel", "awq": "gptqmodel", "bnb": "bitsandbytes"}
@@ -198,14 +198,15 @@ def test_each_loads_and_expects_about_what_its_parent_does(made: Made, name: str
 def test_the_formats_stand_side_by_side(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [path for path in map(made.output.__truediv__, FORMATS) if path.is_dir()]
 
-    show_formats([Manifest.read(folder) for folder in folders], folders)
+    manifests = [Manifest.read(folder) for folder in folders]
 
-    shown = capsys.readouterr().out
-    rows = [line.split() for line in shown.splitlines() if line.strip().startswith(tuple(FORMATS))]
-    assert [row[0] for row in rows] == [folder.name for folder in folders]
+    _, rows = table_of(manifests)
+    show_serving(manifests, folders)
+
+    assert [row[0] for row in rows] == ["the model", *(folder.name for folder in folders)]
     sizes = {row[0]: float(row[1]) for row in rows}
     assert sizes["bnb-nf4"] < sizes["bnb-int8"]
-    assert shown.count("vllm serve") == len(folders)
+    assert capsys.readouterr().out.count("vllm serve") == len(folders)
 
 
 # What is special about some

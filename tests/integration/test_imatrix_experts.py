@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from medllm.data import synthetic_radiology
-from medllm.errors import SetupError
+from medllm.errors import ArtifactError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, resolve_model
 from medllm.quantize import gguf, imatrix
 from medllm.quantize.calibration import Calibration
-from medllm.quantize.config import GgufFormat, QuantizeConfig
+from medllm.quantize.config import AwqFormat, Format, GgufFormat, GptqFormat, QuantizeConfig
 from medllm.quantize.experts import ENOUGH_TOKENS
 from medllm.quantize.squares import Squares
 from medllm.quantize.verb import quantize
@@ -151,3 +151,20 @@ def test_types_that_need_importance_are_made_and_unreached_experts_are_named(
     assert all(tokens < ENOUGH_TOKENS for tokens in rare.values())
     assert len(rare) >= 12, "each of 8 experts gets a quarter of less than 512 tokens"
     assert min(rare, key=rare.__getitem__) in said
+
+
+@pytest.mark.parametrize("choice", [GptqFormat(), AwqFormat()], ids=["gptq", "awq"])
+def test_formats_that_transformers_would_load_with_made_up_experts_are_refused(
+    mixtral: Path, calibration: Calibration, tmp_path: Path, choice: Format
+) -> None:
+    pytest.importorskip("optimum")  # comes with gptqmodel, which takes seconds to import
+    config = QuantizeConfig(
+        model=str(mixtral), calibration=calibration.source.path, formats=(choice,),
+        output=tmp_path / "out",
+    )  # fmt: skip
+
+    with pytest.raises(ArtifactError, match="mixture of experts") as caught:
+        quantize(config)
+
+    assert caught.value.fix == "choose --format gguf"
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -9,12 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig, get_peft_model
 
 from medllm.artifacts.manifest import Manifest
-from medllm.data.example import Example, Message, to_json, write_jsonl
+from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
+from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.verb import finetune
+from medllm.measures.likelihood import score_answers
+from medllm.merge.config import MergeConfig
+from medllm.merge.verb import merge
+from medllm.models.load import resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +129,56 @@ def test_sigterm_saves_first_and_the_same_command_goes_on(
     assert again.returncode == 0, again.stderr
     assert "going on from checkpoint-" in again.stderr
     assert Manifest.read(tmp_path / "out").results["steps"] == 192
+
+
+def test_qlora_trains_on_rounded_weights_exactly_and_merges_onto_them(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    rounded = config(tiny_model, data, tmp_path / "out", learning_rate=1e-3)
+    manifest = finetune(rounded.model_copy(update={"quantization": "nf4"}))
+
+    merged = merge(
+        MergeConfig(adapter=tmp_path / "out", model=str(tiny_model), output=tmp_path / "m",
+                    onto="nf4")
+    )  # fmt: skip
+
+    assert manifest.results["validation_loss"] < manifest.results["validation_loss_before"]
+    assert merged.results["verified"]
+    # what training saw: the loss of the merged model is the one that training reports
+    losses = answer_losses(tmp_path / "m", data / "validation.jsonl")
+    assert losses == pytest.approx(manifest.results["validation_loss"], rel=0.01)
+
+
+def test_an_evaluation_does_not_change_the_gradients_of_qlora(tiny_model: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    import torch
+
+    from medllm.finetune.verb import _load_base
+
+    model = _load_base(FinetuneConfig(quantization="nf4"), resolve_model(str(tiny_model)), "cpu")
+    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(parameter, 0.01)
+    ids = torch.arange(3, 35)[None]
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    before = gradients()
+    with torch.no_grad():
+        model.eval()(input_ids=ids)
+    after = gradients()
+
+    assert len(before) == len(after) == 56
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def answer_losses(model: Path, rows: Path) -> float:
+    """The mean loss of the tokens of answers, as evaluation scores them."""
+    engine = open_model(resolve_model(str(model)))
+    results = score_answers(engine, list(read_examples(rows)), what="answers")
+    return -sum(each.logprob for each in results) / sum(each.tokens for each in results)
