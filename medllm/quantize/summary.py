@@ -16,7 +16,6 @@ COLUMNS = {
     "top1_agreement": ("same token", "{:.1%}"),
     "perplexity_medical": ("medical ppl", "{:.3f}"),
     "perplexity_general": ("general ppl", "{:.3f}"),
-    "load_seconds": ("load s", "{:.1f}"),
     "tokens_per_second": ("tokens/s", "{:,.0f}"),
     "peak_memory_gib": ("peak GiB", "{:.2f}"),
 }

@@ -62,7 +62,8 @@ def _curves(series: Mapping[str, Points], x: str, y: str) -> "Figure":
             axes.plot(*zip(*points, strict=True), marker=marker, label=name)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(frameon=False)
+    if any(series.values()):
+        axes.legend(frameon=False)
     return figure
 
 

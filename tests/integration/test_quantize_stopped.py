@@ -76,7 +76,7 @@ def identities(output: Path) -> dict[str, str]:
     ("moment", "again"),
     [
         (".shared-*/lock", True),
-        (".shared-*/.model-F16.gguf.partial", False),
+        (".shared-*/.model-F16.gguf.partial", True),
         (".shared-*/matrix.safetensors", False),
         ("*.unfinished/.model-Q4_K_M.gguf.partial", False),
         ("gguf-q4_k_m/medllm.json", False),
