@@ -49,13 +49,13 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     if model.is_gguf or is_quantized(model.location):
         fix = "name the model it was made from"
         raise ArtifactError(f"{model.location} is quantized already", fix)
+    if config.output is None:
+        raise ConfigError("quantize: no output is named", "--output DIR")
+    calibration = Calibration.open(model, config.calibration) if config.calibration else None
     read_weights(model.path)
     if any(choice.format == "gguf" for choice in config.formats):
         check_architecture(model.path)
-    if config.output is None:
-        raise ConfigError("quantize: no output is named", "--output DIR")
     check_disk(model.path, config)
-    calibration = Calibration.open(model, config.calibration) if config.calibration else None
     holdouts = open_holdouts(config, calibration.source if calibration else None)
     check_can_judge(config, holdouts)
     jobs = [_job(config, choice, model, calibration, holdouts) for choice in config.formats]

@@ -17,15 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import measure
+import random_model
 
-SHAPE = {
-    "vocab_size": 32000,
-    "hidden_size": 2048,
-    "intermediate_size": 5632,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-}
-LARGEST_TENSOR_MIB = 32000 * 2048 * 2 / 2**20
+from medllm.models.weights import read_weights
 
 OURS = """
 import sys, time
@@ -67,12 +61,15 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=22)
+    parser.add_argument("--layers", type=int, help="default: 22")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         room = Path(name)
-        subprocess.run([sys.executable, "-c", BUILD, name, str(asked.layers)], check=True)
-        size = sum(file.stat().st_size for file in (room / "base").glob("*.safetensors"))
+        base = random_model.build(room / "base", "1.1b", asked.layers)
+        command = [sys.executable, "-c", ADAPTER, str(base), str(room / "adapter")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        tensors = read_weights(base).values()
+        largest = max(tensor.size for tensor in tensors) / 2**20
         interpreter = fold(OURS, room, "-")["peak_mib"]
         runs: dict[str, list[dict[str, float]]] = {"medllm": [], "peft": []}
         for number in range(asked.rounds):
@@ -80,10 +77,10 @@ def main() -> None:
                 runs[kind].append(fold(code, room, str(room / f"{kind}-{number}")))
                 print(kind, runs[kind][-1], file=sys.stderr)
     found = {kind: best(each) for kind, each in runs.items()}
-    over = (found["medllm"]["peak_mib"] - interpreter) / LARGEST_TENSOR_MIB
+    over = (found["medllm"]["peak_mib"] - interpreter) / largest
     results: dict[str, Any] = {
-        "base_mib": size / 2**20,
-        "largest_tensor_mib": LARGEST_TENSOR_MIB,
+        "base_mib": sum(tensor.size for tensor in tensors) / 2**20,
+        "largest_tensor_mib": largest,
         "interpreter_mib": interpreter,
         "peak_over_interpreter_in_largest_tensors": over,
         **found,
@@ -93,18 +90,15 @@ def main() -> None:
     measure.write("merge", results)
 
 
-BUILD = f"""
+ADAPTER = """
 import sys
 import torch
-from pathlib import Path
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 torch.manual_seed(0)
-torch.set_default_dtype(torch.bfloat16)
-model = LlamaForCausalLM(LlamaConfig(**{SHAPE!r}, num_hidden_layers=int(sys.argv[2])))
-model.save_pretrained(Path(sys.argv[1]) / "base", max_shard_size="500MB")
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
 lora = LoraConfig(r=16, target_modules="all-linear", init_lora_weights=False)
-get_peft_model(model, lora).save_pretrained(Path(sys.argv[1]) / "adapter")
+get_peft_model(model, lora).save_pretrained(sys.argv[2])
 """
 
 
