@@ -37,7 +37,8 @@ same few thousand documents, so they may share some. All are judged by the same 
 no arm has seen, medical (abstracts and reports) and general (encyclopaedia and web): {documents}.
 The general texts are drawn from 30 long articles of Wikipedia, with a heading line put before
 each, and 300 pages of C4, those that judge from WikiText-2's validation part and other pages of C4.
-PubMedQA is asked {limit} of its test questions; a model of this size guesses. KL is the mean divergence from the unquantized model, in
+PubMedQA is asked {limit} of its test questions; a model of this size guesses. KL is the mean
+divergence from the unquantized model, in
 nats a token; "mean (lowest – highest)" is over the draws.
 
 ## What it says
