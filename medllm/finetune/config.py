@@ -73,8 +73,8 @@ class FinetuneConfig(VerbConfig):
     dtype: Dtype = "auto"
     """Number format of the base: float32 on CPU, bfloat16 or float16 on a GPU."""
     quantization: Literal["nf4"] | None = None
-    """`nf4` trains the adapter on a base rounded to 4 bits (QLoRA), which takes a third of the
-    memory; merge the adapter with `merge.onto: nf4` for what training saw."""
+    """`nf4` trains the adapter on a base rounded to 4 bits (QLoRA), which takes less memory;
+    merge the adapter with `merge.onto: nf4` for what training saw."""
     prompt_template: PromptTemplate | None = None
     """Takes the place of the model's own chat template, and stays with what is made of it."""
     lora: LoraSettings = LoraSettings()

@@ -20,6 +20,8 @@ class Tokenizer:
     model: ModelRef
     own: "PreTrainedTokenizerBase"
     is_changed: bool
+    rows: int
+    """How many tokens it had; some tokenizers have one more than their model, for images."""
     end: int | None
     """A token other than EOS that ends an answer."""
 
@@ -31,15 +33,16 @@ class Tokenizer:
             ArtifactError: there is none, or it lacks a token of the template.
         """
         tokenizer = load_tokenizer(model.location)
+        rows = len(tokenizer)
         is_padded = reserve_padding(tokenizer)
         name = config.prompt_template
         end = set_template(tokenizer, name) if name else None
-        return cls(model, tokenizer, is_padded or name is not None, end)
+        return cls(model, tokenizer, is_padded or name is not None, rows, end)
 
     def fit(self, model: "PreTrainedModel") -> None:
-        """Give the model rows for tokens that it has none for."""
+        """Give the model rows for a padding token that was added and that it has no room for."""
         rows = model.get_input_embeddings().weight.shape[0]
-        if len(self.own) > rows:
+        if len(self.own) > max(rows, self.rows):
             console.notice("finetune: the vocabulary grows, so the adapter will hold embeddings")
             model.resize_token_embeddings(len(self.own), mean_resizing=False)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.errors import ArtifactError
 from medllm.models.adapter import add_adapter
-from medllm.models.load import ModelRef, load_causal_lm, load_tokenizer
+from medllm.models.load import ModelRef, check_ids, load_causal_lm, load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +53,9 @@ def check_merge(
     began = time.monotonic()
     tokenizer = load_tokenizer(merged.location)
     _check_tokenizer(tokenizer, load_tokenizer(tokenizer_of(adapter, base).location))
+    for text in PROBES:
+        check_ids(merged.location, tokenizer(text)["input_ids"])
     model = load_causal_lm(merged.location)
-    _check_vocabulary(tokenizer, model)
     found = _logits(model, tokenizer)
     del model
     model = load_causal_lm(base.location)
@@ -86,13 +87,6 @@ def _check_tokenizer(found: "PreTrainedTokenizerBase", expected: "PreTrainedToke
     if wrong or found.get_vocab() != expected.get_vocab():
         message = f"the merged model has another {wrong[0] if wrong else 'vocabulary'}"
         raise ArtifactError(message, "merge again; if it persists, report the adapter")
-
-
-def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        message = f"the tokenizer has {len(tokenizer):,} tokens, and the model only {rows:,}"
-        raise ArtifactError(message, "put the tokenizer of the base, or that of the training there")
 
 
 def _logits(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> "Tensor":

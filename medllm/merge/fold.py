@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.errors import ArtifactError
 from medllm.merge.adapter import Changes, Delta
-from medllm.models.load import ModelRef
+from medllm.models.load import GENERATION, ModelRef
 from medllm.models.weights import (
     FLOATS,
     PIECE_BYTES,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Rounding = Callable[["Tensor"], "Tensor"]
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
-CONFIGURATIONS = ("generation_config.json", "*processor_config.json")
+CONFIGURATIONS = (GENERATION, "*processor_config.json")
 """What stands beside the weights of a base and holds for the merged model as well."""
 
 

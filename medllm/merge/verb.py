@@ -15,9 +15,9 @@ from medllm.merge.check import Merged, check_merge, tokenizer_of
 from medllm.merge.config import MergeConfig
 from medllm.merge.fold import Fold, misfit, open_base
 from medllm.merge.nf4 import nf4_rounding
-from medllm.models.adapter import GENERATION_CONFIG, WEIGHTS, adapter_config, base_of, load_adapter
+from medllm.models.adapter import WEIGHTS, adapter_config, base_of, load_adapter
 from medllm.models.hardware import pick_device
-from medllm.models.load import ModelRef, is_quantized, resolve_model, save_tokenizer
+from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
 
 
 def merge(config: MergeConfig) -> Manifest:
@@ -47,8 +47,8 @@ def _merge(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path)
     began = time.monotonic()
     merged = _fold(config, base, adapter, folder)
     save_tokenizer(tokenizer_of(adapter, base), folder)
-    if (adapter.path / GENERATION_CONFIG).is_file():
-        shutil.copyfile(adapter.path / GENERATION_CONFIG, folder / GENERATION_CONFIG)
+    if (adapter.path / GENERATION).is_file():
+        shutil.copyfile(adapter.path / GENERATION, folder / GENERATION)
     results: dict[str, Any] = {"dtype": merged.dtype, "onto": config.onto}
     results |= {"verified": config.verify, "fold_seconds": round(time.monotonic() - began, 2)}
     if not config.verify:

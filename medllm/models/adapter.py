@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype
-from medllm.models.load import ModelRef, first_line, load_causal_lm, resolve_model
+from medllm.models.load import GENERATION, ModelRef, first_line, load_causal_lm, resolve_model
 from medllm.models.weights import read_header
 
 WEIGHTS = "adapter_model.safetensors"
-GENERATION_CONFIG = "generation_config.json"
-"""Beside an adapter only where training changed what ends an answer."""
 PREFIX = "base_model.model."
 """What PEFT puts before the names of the base's modules."""
 
@@ -91,7 +89,7 @@ def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel
             from peft import PeftModel
             from transformers import GenerationConfig
 
-            if (adapter.path / GENERATION_CONFIG).is_file():
+            if (adapter.path / GENERATION).is_file():
                 model.generation_config = GenerationConfig.from_pretrained(adapter.location)
             return PeftModel.from_pretrained(model, adapter.location).eval()
     except (RuntimeError, ValueError, KeyError, OSError) as problem:

@@ -79,6 +79,14 @@ def _free_of_groups() -> Iterator[float]:
             yield int(limit.read_text()) - used + int(parts["inactive_file"])
 
 
+def let_gptqmodel_work() -> None:
+    """Give gptqmodel the two workers that it asks for, however few processors there are.
+
+    It reads that when it is imported.
+    """
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
+
+
 def count_cpus() -> int:
     """The processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

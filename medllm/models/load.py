@@ -1,9 +1,8 @@
 """A REF → the model it names: a folder, an adapter, a .gguf file, the built-in one, a hub id."""
 
 import json
-import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, SetupError
-from medllm.models.hardware import Dtype, count_cpus, pick_device, pick_dtype
+from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded
 
 if TYPE_CHECKING:
@@ -268,12 +267,24 @@ def _decompressed() -> dict[str, Any]:
 
 def _load_overridden(location: str, device: str) -> "PreTrainedModel":
     """A GPTQ model with other settings in some modules: transformers would not heed them."""
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
+    let_gptqmodel_work()
     with _loading(f"model of {location}"):
         from gptqmodel import GPTQModel
 
         model: PreTrainedModel = GPTQModel.load(location, device=device).model
     return model.eval()
+
+
+def check_ids(location: str, ids: Iterable[int]) -> None:
+    """Raise ArtifactError where a text became a token that the model has no embedding of.
+
+    More tokens in the tokenizer are no sign: Gemma 3's has one for images that text models lack.
+    """
+    config = read_config(Path(location))
+    rows = (config.get("text_config") or config).get("vocab_size")
+    if rows and (most := max(ids, default=0)) >= rows:
+        message = f"{location}: its tokenizer gives token {most:,}, and the model has {rows:,}"
+        raise ArtifactError(message, "put the tokenizer there that the model was trained with")
 
 
 def is_quantized(location: str) -> bool:

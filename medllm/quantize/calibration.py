@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from medllm.data.example import Example, Message, read_jsonl
 from medllm.data.fit import SEPARATOR
 from medllm.errors import ArtifactError
 from medllm.models.chat import TokenizerTemplate, encode_text, render_example
-from medllm.models.load import ModelRef, load_tokenizer
+from medllm.models.load import ModelRef, check_ids, load_tokenizer
 from medllm.models.tokens import digest_tokenizer
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ class Calibration:
             ArtifactError: the texts were made for another tokenizer.
             DataError: the chat template refuses a conversation.
         """
+        encoded = self._encode()
+        check_ids(self.model.location, chain.from_iterable(encoded))
+        return encoded
+
+    def _encode(self) -> list[list[int]]:
         template = TokenizerTemplate(self.tokenizer)
         made = self.source.manifest
         recorded = made.results.get("tokenizer") if made else None

@@ -15,7 +15,21 @@ OVERRIDES = frozenset({"bits", "group_size", "desc_act", "sym"})
 """What GPTQ may do otherwise in some modules, and both gptqmodel and vLLM read."""
 
 
-class GptqFormat(Strict):
+class AnyFormat(Strict):
+    """What formats have alike: unless they say otherwise, none can be made without calibration."""
+
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration text changes the result."""
+        return True
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it cannot be made without."""
+        return self.uses_calibration
+
+
+class GptqFormat(AnyFormat):
     """GPTQ through gptqmodel; option names are its own."""
 
     format: Literal["gptq"] = "gptq"
@@ -45,16 +59,6 @@ class GptqFormat(Strict):
         marked = "".join(mark for mark, on in marks.items() if on)
         return f"gptq-{self.bits}bit{_group_mark(self.group_size)}{marked}"
 
-    @property
-    def uses_calibration(self) -> bool:
-        """Whether calibration text changes the result."""
-        return True
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether it cannot be made without."""
-        return True
-
     @field_validator("dynamic")
     @classmethod
     def _check_dynamic(
@@ -77,7 +81,7 @@ class GptqFormat(Strict):
         return self
 
 
-class AwqFormat(Strict):
+class AwqFormat(AnyFormat):
     """AWQ through gptqmodel; option names are its own."""
 
     format: Literal["awq"] = "awq"
@@ -96,16 +100,6 @@ class AwqFormat(Strict):
         """Name of the result's folder."""
         return f"awq-4bit{_group_mark(self.group_size)}{'-sym' if self.sym else ''}"
 
-    @property
-    def uses_calibration(self) -> bool:
-        """Whether calibration text changes the result."""
-        return True
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether it cannot be made without."""
-        return True
-
 
 def _group_mark(group_size: int) -> str:
     if group_size == 128:
@@ -113,7 +107,7 @@ def _group_mark(group_size: int) -> str:
     return "-per_row" if group_size == -1 else f"-g{group_size}"
 
 
-class BnbFormat(Strict):
+class BnbFormat(AnyFormat):
     """bitsandbytes through transformers, computing in bfloat16; it needs no calibration."""
 
     format: Literal["bnb"] = "bnb"
@@ -131,16 +125,11 @@ class BnbFormat(Strict):
 
     @property
     def uses_calibration(self) -> bool:
-        """Whether calibration text changes the result."""
-        return False
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether it cannot be made without."""
+        """Never: it rounds alone."""
         return False
 
 
-class Fp8Format(Strict):
+class Fp8Format(AnyFormat):
     """8-bit floats (E4M3), weights and activations, through llm-compressor."""
 
     format: Literal["fp8"] = "fp8"
@@ -158,13 +147,8 @@ class Fp8Format(Strict):
         """Whether calibration text changes the result."""
         return self.scheme == "static"
 
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether it cannot be made without."""
-        return self.scheme == "static"
 
-
-class W8a8Format(Strict):
+class W8a8Format(AnyFormat):
     """8-bit integers, weights and activations, by SmoothQuant and GPTQ through llm-compressor."""
 
     format: Literal["w8a8"] = "w8a8"
@@ -178,18 +162,8 @@ class W8a8Format(Strict):
         """Name of the result's folder."""
         return "w8a8" if self.smoothing_strength is not None else "w8a8-plain"
 
-    @property
-    def uses_calibration(self) -> bool:
-        """Whether calibration text changes the result."""
-        return True
 
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether it cannot be made without."""
-        return True
-
-
-class GgufFormat(Strict):
+class GgufFormat(AnyFormat):
     """GGUF through llama.cpp's own converter and quantizer."""
 
     format: Literal["gguf"] = "gguf"

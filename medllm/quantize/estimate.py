@@ -44,7 +44,7 @@ TOKEN_BYTES = 24
 ROUNDED_BITS = {"nf4": 4.13, "int8": 8}
 """Bits of a weight of bitsandbytes, scales too: one for 64 weights, themselves in 8 bits."""
 COLUMN_SECONDS = 0.001
-"""GPTQ rounds column by column, in Python."""
+"""GPTQ rounds column by column, in Python; a guess, as are the two below."""
 WEIGHTS_PER_SECOND = 5e6
 """That llama.cpp rounds to a K-quant, on one processor."""
 CHARACTERS_OF_A_TOKEN = 4
@@ -272,7 +272,8 @@ def render_estimate(folder: Path, config: QuantizeConfig, tokens: int) -> list[s
     return [
         f"estimated, for about {tokens:,} calibration tokens on this machine, quality left out:",
         *(header, *lines, _line("all", results, peak, seconds)),
-        f"{disk / 1e6:,.0f} MB of disk meanwhile; sizes ± 5 %, memory ± half, time × or ÷ 3",
+        f"{disk / 1e6:,.0f} MB of disk meanwhile; sizes are for Llama-like models; "
+        "memory and time are guesses, time × or ÷ 3",
     ]
 
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.errors import ArtifactError, ConfigError, SetupError
-from medllm.models.hardware import count_cpus, pick_device
+from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, first_line, read_config, save_companions
 from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
@@ -104,7 +103,7 @@ def _gptqmodel(scratch: Path) -> Iterator[Any]:
 
     The working folder is one in `scratch` meanwhile: it writes logs where it stands.
     """
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
+    let_gptqmodel_work()
     with console.quiet(), TemporaryDirectory(dir=scratch) as room, contextlib.chdir(room):
         import gptqmodel
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from medllm.measures.divergence import Expecting
 from medllm.measures.intervals import Estimate
 from medllm.measures.probes import LookAlikeScores, score_look_alikes
 from medllm.models.chat import Template, TokenizerTemplate, encode_text
-from medllm.models.load import ModelRef, load_tokenizer
+from medllm.models.load import ModelRef, check_ids, load_tokenizer
 from medllm.quantize.holdouts import Holdouts
 
 NUMBERS, NOTE = "parent.f32", "parent.json"
@@ -100,6 +101,7 @@ class Reference:
             for n, row in enumerate(rows)
             if len(ids := encode_text(template, row["text"])) > 1
         ]
+        check_ids(self.model.location, chain.from_iterable(row.ids for row in rows))
         if names is None:
             assert engine
             names = score_look_alikes(template, engine, look_alikes())

@@ -111,14 +111,14 @@ def open_work(
     key = digest_text(" ".join(source.identity for source in sources))[:12]
     scratch = output / f".shared-{key}"
     with _locked(scratch), offloading(scratch / "offloaded", max_memory_gib):
+        is_done = False
         try:
             yield Work(model, calibration, scratch)
-        except BaseException:
-            if any(path.name != LOCK for path in scratch.iterdir()):
-                raise  # the next run goes on with it
-            shutil.rmtree(scratch)
-            raise
-        shutil.rmtree(scratch)
+            is_done = True
+        finally:
+            # what a stopped command leaves there, the next one goes on with
+            if is_done or {path.name for path in scratch.iterdir()} <= {LOCK}:
+                shutil.rmtree(scratch)
 
 
 @contextmanager

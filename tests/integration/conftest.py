@@ -5,6 +5,16 @@ from pathlib import Path
 
 import pytest
 
+SMALL = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.05,
+}
+
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
@@ -23,16 +33,7 @@ def mixtral(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from medllm.models.load import read_config, resolve_model, save_tokenizer
 
     folder = tmp_path_factory.mktemp("models") / "mixtral"
-    config = MixtralConfig(
-        vocab_size=read_config(tiny_model)["vocab_size"],
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.05,
-    )
+    config = MixtralConfig(vocab_size=read_config(tiny_model)["vocab_size"], **SMALL)
     torch.manual_seed(0)
     MixtralForCausalLM(config).save_pretrained(folder)
     save_tokenizer(resolve_model(str(tiny_model)), folder)
@@ -56,15 +57,9 @@ def gemma(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "gemma"
     text = Gemma3TextConfig(
         vocab_size=read_config(tiny_model)["vocab_size"],
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SMALL,
         head_dim=64,
         query_pre_attn_scalar=64,  # llama.cpp takes it to be the size of a head
-        max_position_embeddings=1024,
-        initializer_range=0.05,
     )
     vision = SiglipVisionConfig(
         hidden_size=64,

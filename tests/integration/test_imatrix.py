@@ -296,6 +296,19 @@ def test_a_calibration_set_for_another_tokenizer_is_refused(
         imatrix.measure_inputs(model, Calibration.open(model, other))
 
 
+def test_a_model_with_fewer_tokens_than_its_tokenizer_gives_is_refused(
+    tiny_model: Path, calibration: Path, tmp_path: Path
+) -> None:
+    for file in tiny_model.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    few = json.loads((tiny_model / "config.json").read_text()) | {"vocab_size": 64}
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(few))
+
+    with pytest.raises(ArtifactError, match="and the model has 64"):
+        len(Calibration.open(resolve_model(str(tmp_path)), calibration).token_ids)
+
+
 def test_terms_of_the_calibration_set_follow(
     tmp_path: Path, own_places: Path, tiny_model: Path
 ) -> None:

@@ -1,14 +1,12 @@
 """The importance matrix of a mixture of experts: each has its own sums; the unreached are named."""
 
-import json
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+from sets import write_reports
 
-from medllm.data import synthetic_radiology
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, resolve_model
@@ -28,19 +26,9 @@ except SetupError as problem:
 EXPERTS, EACH = 8, 2
 
 
-def write_texts(folder: Path, count: int) -> Path:
-    texts = (synthetic_radiology.build_report(Random(f"e-{n}")).text for n in range(count))
-    folder.mkdir(parents=True)
-    lines = "".join(
-        json.dumps({"id": f"r/{n}", "text": text}) + "\n" for n, text in enumerate(texts)
-    )
-    (folder / "calibration.jsonl").write_text(lines, encoding="utf-8")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def calibration(mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibration:
-    folder = write_texts(tmp_path_factory.mktemp("experts") / "calibration", 16)
+    folder = write_reports(tmp_path_factory.mktemp("experts") / "calibration", 16)
     return Calibration.open(resolve_model(str(mixtral)), folder)
 
 
@@ -137,7 +125,7 @@ def test_types_that_need_importance_are_made_and_unreached_experts_are_named(
 ) -> None:
     config = QuantizeConfig(
         model=str(mixtral),
-        calibration=write_texts(tmp_path / "few", 3),
+        calibration=write_reports(tmp_path / "few", 3),
         formats=(GgufFormat(type="IQ2_XS"),),
         output=tmp_path / "out",
     )

@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     LlamaConfig,
@@ -102,7 +103,7 @@ CASES = {
 
 def write_base(case: Case, folder: Path, tokenizer: Path) -> None:
     torch.manual_seed(0)
-    config = LlamaConfig(**SHAPE, **case.base, tie_word_embeddings=case.tied)
+    config = LlamaConfig(**{**SHAPE, **case.base}, tie_word_embeddings=case.tied)
     model = LlamaForCausalLM(config).to(case.dtype)
     with torch.no_grad():
         for parameter in model.parameters():  # the usual start is so small that nothing shows
@@ -338,6 +339,26 @@ def test_a_lost_matrix_is_named(tiny_model: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ArtifactError, match=r"lora_B.weight is missing"):
         merge(config)
+
+
+def test_a_tokenizer_that_the_model_cannot_follow_is_refused_and_an_unused_token_is_none(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    for name, rows in (("few", 64), ("one", None)):
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+        tokenizer.add_tokens(["<image_soft_token>"])
+        case = Case({"target_modules": ATTENTION}, base={"vocab_size": rows or len(tokenizer) - 1})
+        write_base(case, tmp_path / name, tiny_model)
+        tokenizer.save_pretrained(tmp_path / name)
+        write_adapter(case, tmp_path / name, tmp_path / f"a-{name}")
+
+    def merged(name: str) -> None:
+        merge(MergeConfig(adapter=tmp_path / f"a-{name}", model=str(tmp_path / name),
+                          output=tmp_path / f"m-{name}"))  # fmt: skip
+
+    merged("one")
+    with pytest.raises(ArtifactError, match="and the model has 64"):
+        merged("few")
 
 
 def test_an_adapter_that_learnt_nothing_is_refused(tiny_model: Path, tmp_path: Path) -> None:

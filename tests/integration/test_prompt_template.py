@@ -1,6 +1,7 @@
 """Prompt templates and padding tokens, from the tokenizer to the merged model and its GGUF file."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ from medllm.data.example import Example, Message, to_json, write_jsonl
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, SetupError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
+from medllm.finetune.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
 from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.models.load import resolve_model
+from medllm.models.load import load_causal_lm, resolve_model
 from medllm.models.prompt_template import reserve_padding, set_template
 
 EXAMPLE = Example(
@@ -93,6 +95,21 @@ def test_a_padding_token_is_reserved_and_never_eos(
     assert reserve_padding(tokenizer) is True
     assert tokenizer.pad_token == "<|reserved_special_token_0|>"
     assert "serves as one" in capfd.readouterr().err
+
+
+def test_a_token_that_the_model_never_had_does_not_make_it_grow(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    plain = AutoTokenizer.from_pretrained(tiny_model)
+    plain.add_tokens(["<image_soft_token>"])
+    plain.save_pretrained(tmp_path / "base")
+    model = load_causal_lm(str(tiny_model))
+
+    tokenizer = Tokenizer.open(FinetuneConfig(), resolve_model(str(tmp_path / "base")))
+    tokenizer.fit(model)
+
+    assert len(tokenizer.own) == model.get_input_embeddings().weight.shape[0] + 1
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """Memory follows one layer: a model that does not fit computes the same from the disk."""
 
-import json
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
+from sets import write_reports
 
-from medllm.data import synthetic_radiology
 from medllm.engines.open import open_model
 from medllm.errors import SetupError
 from medllm.models.load import load_causal_lm, resolve_model
@@ -23,12 +21,7 @@ TOO_SMALL = 0.0
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("memory") / "calibration"
-    folder.mkdir()
-    texts = [synthetic_radiology.build_report(Random(f"m-{n}")).text for n in range(64)]
-    rows = (json.dumps({"id": f"r/{n}", "text": text}) + "\n" for n, text in enumerate(texts))
-    (folder / "calibration.jsonl").write_text("".join(rows), encoding="utf-8")
-    return folder
+    return write_reports(tmp_path_factory.mktemp("memory") / "calibration", 64)
 
 
 def measure(tiny_model: Path, calibration: Path, output: Path, most: float | None) -> Matrix:

@@ -1,6 +1,5 @@
 """quantize, killed and run again: the same result, and nothing left over."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,12 +7,11 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from random import Random
 
 import pytest
+from sets import write_reports
 
 from medllm.artifacts.manifest import Manifest, file_problems
-from medllm.data import synthetic_radiology
 from medllm.errors import SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 
@@ -28,12 +26,7 @@ GGUF = ("--format", "gguf", "--type", "Q4_K_M", "--type", "Q6_K")
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stopped") / "calibration"
-    folder.mkdir()
-    texts = [synthetic_radiology.build_report(Random(f"s-{n}")).text for n in range(48)]
-    rows = (json.dumps({"id": f"r/{n}", "text": text}) + "\n" for n, text in enumerate(texts))
-    (folder / "calibration.jsonl").write_text("".join(rows), encoding="utf-8")
-    return folder
+    return write_reports(tmp_path_factory.mktemp("stopped") / "calibration", 48)
 
 
 def start(calibration: Path, output: Path, *formats: str) -> "subprocess.Popen[str]":
