@@ -51,6 +51,8 @@ class GptqFormat(AnyFormat):
     them as they are."""
     batch_size: int = Field(default=1, ge=1)
     """Calibration texts of one forward pass."""
+    keep_seconds: float = Field(default=300, ge=0, json_schema_extra=NOT_IDENTITY)
+    """After how long the finished layers are kept, for a run that is killed to go on from."""
 
     @property
     def folder(self) -> str:

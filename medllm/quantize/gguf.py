@@ -154,8 +154,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, int]]:
 @contextmanager
 def _written_at_once(target: Path) -> Iterator[Path]:
     """A path to write to; it becomes `target` when all went well, else it is removed."""
-    partial = target.with_name(f".{target.name}.partial")
+    # a name of its own: the converter of a killed run may still be writing
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.*.partial"):
+        left.unlink()
     try:
         yield partial
         partial.replace(target)

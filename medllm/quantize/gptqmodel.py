@@ -40,9 +40,12 @@ def check_gptqmodel(what: str) -> None:
 
 
 def quantize_layers(
-    settings: Mapping[str, Any], work: Work, folder: Path, *, batch_size: int, backend: str = "auto"
+    settings: Mapping[str, Any], work: Work, folder: Path, how: Mapping[str, Any]
 ) -> Made:
     """Write a model that transformers loads, quantized as gptqmodel's `QuantizeConfig(**settings)`.
+
+    `how` holds what does not change the result: `batch_size`, gptqmodel's `backend`, and after how
+    many seconds GPTQ keeps its layers (`keep_seconds`).
 
     Raises:
         ArtifactError: gptqmodel does not know the architecture.
@@ -60,7 +63,7 @@ def quantize_layers(
     kept = work.scratch.resolve() / folder.name
     with _gptqmodel(work.scratch) as library:
         settings = {**settings, "offload_to_disk_path": str(Path.cwd() / "offloaded")}
-        kernel = library.BACKEND(backend)
+        kernel = library.BACKEND(how.get("backend", "auto"))
         with _architecture_is_known(work.model, library):
             loaded = library.GPTQModel.load(
                 str(location), library.QuantizeConfig(**settings), backend=kernel
@@ -71,11 +74,11 @@ def quantize_layers(
                 loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
                     int(submodule_finalized)
                 )
-                options = {"batch_size": batch_size, "backend": kernel}
+                options = {"batch_size": how["batch_size"], "backend": kernel}
                 if settings.get("method") == "awq":
                     loaded.quantize(rows, **options)
                 else:
-                    quantize_kept(loaded, rows, kept, **options)
+                    quantize_kept(loaded, rows, kept, how["keep_seconds"], **options)
         loaded.save(str(target))
     _forget_machine(folder)
     save_companions(work.model, folder)

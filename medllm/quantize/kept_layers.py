@@ -1,6 +1,7 @@
 """GPTQ that goes on after a kill: gptqmodel keeps its state now and then, in a folder of ours."""
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 from medllm import console
 from medllm.errors import SetupError
 
-KEPT_BYTES = 2**28
-"""A state holds what the next layer is given, for all tokens: the larger it is, the rarer."""
+BYTES_PER_SECOND = 1e8
+"""At which a state is hashed and written, at the least."""
+SHARE = 0.03
+"""Of the time, what keeping states may take."""
 
-KEPT_STATES = 4
-"""In a run: keeping one costs as much as a good part of a small layer."""
 
-
-def quantize_kept(loaded: Any, rows: Sequence[dict[str, Any]], kept: Path, **options: Any) -> None:
+def quantize_kept(
+    loaded: Any, rows: Sequence[dict[str, Any]], kept: Path, every_seconds: float, **options: Any
+) -> None:
     """`loaded.quantize(rows, **options)`; where gptqmodel can, after the last layer kept.
 
     The weights are those of a run that was not killed, and so is their order in the file.
@@ -24,7 +26,7 @@ def quantize_kept(loaded: Any, rows: Sequence[dict[str, Any]], kept: Path, **opt
         SetupError: what was kept is unusable; it is gone then.
     """
     from gptqmodel.looper.checkpoint import CheckpointStopped
-    from gptqmodel.looper.checkpoint_store import CheckpointConfig, CheckpointError
+    from gptqmodel.looper.checkpoint_store import CheckpointError
     from gptqmodel.looper.gptq_checkpoint import validate_checkpoint_support
 
     try:
@@ -34,7 +36,7 @@ def quantize_kept(loaded: Any, rows: Sequence[dict[str, Any]], kept: Path, **opt
         return
     if (kept / "CURRENT").is_file():
         console.notice("quantize: GPTQ goes on with the layers that an earlier run has kept")
-    checkpoint = CheckpointConfig(path=kept, interval=f"layer:{_interval(loaded, rows)}")
+    checkpoint = _timed(kept, max(every_seconds, _state_seconds(loaded, rows) / SHARE))
     try:
         loaded.quantize(rows, checkpoint=checkpoint, **options)
     except CheckpointStopped as stopped:  # it takes Ctrl-C, and ends once the layer is kept
@@ -46,11 +48,28 @@ def quantize_kept(loaded: Any, rows: Sequence[dict[str, Any]], kept: Path, **opt
     _sort_buffers(loaded.model)
 
 
-def _interval(loaded: Any, rows: Sequence[dict[str, Any]]) -> int:
-    """After how many layers a state is kept."""
-    config = loaded.model.config.get_text_config()
-    state_bytes = 2 * config.hidden_size * sum(len(row["input_ids"]) for row in rows)
-    return int(max(config.num_hidden_layers // KEPT_STATES, 1 + state_bytes // KEPT_BYTES))
+def _timed(kept: Path, every_seconds: float) -> Any:
+    """Settings by which a state is kept after some time, not after some layers."""
+    from gptqmodel.looper.checkpoint_store import CheckpointConfig
+
+    class Timed(CheckpointConfig):  # type: ignore[misc]
+        @property
+        def interval_layers(self) -> int:
+            """A layer if it is time, else more than any model has; asked after each layer."""
+            if time.monotonic() - clock["kept"] < every_seconds:
+                return int(1e9)
+            clock["kept"] = time.monotonic()
+            return 1
+
+    clock = {"kept": time.monotonic()}
+    return Timed(path=kept)
+
+
+def _state_seconds(loaded: Any, rows: Sequence[dict[str, Any]]) -> float:
+    """What keeping a state takes: it holds what the next layer is given, for all tokens."""
+    width = loaded.model.config.get_text_config().hidden_size
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    return float(2 * width * tokens / BYTES_PER_SECOND)
 
 
 def _sort_buffers(model: Any) -> None:

@@ -42,7 +42,7 @@ HEADERS = ("common", "include", "ggml/include", "vendor")
 NAMES = ("llama-common", "llama", "ggml", "ggml-base")
 ENVIRONMENT = {"LD_LIBRARY_PATH": str(LIBRARIES), "OMP_WAIT_POLICY": "passive"}
 TYPES = ("Q4_K_M", "Q3_K_S", "IQ2_XS")
-ROUNDS = 2
+ROUNDS = 5
 ROUTER = "ffn_gate_inp"
 """What chooses the experts: llama-imatrix notes its inputs, but no quantizer rounds it."""
 

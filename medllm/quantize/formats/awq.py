@@ -22,11 +22,7 @@ def make(choice: AwqFormat, work: Work, folder: Path) -> Made:
     """
     console.notice("quantize: AWQ")
     settings = choice.model_dump(exclude={"format", "batch_size"})
-    return quantize_layers(
-        settings | {"method": "awq", "format": "gemm"},
-        work,
-        folder,
-        batch_size=choice.batch_size,
-        # of its kernels only this one packs without a GPU
-        backend="awq_torch" if pick_device() == "cpu" else "auto",
-    )
+    # of its kernels only this one packs without a GPU
+    backend = "awq_torch" if pick_device() == "cpu" else "auto"
+    how = {"batch_size": choice.batch_size, "backend": backend}
+    return quantize_layers(settings | {"method": "awq", "format": "gemm"}, work, folder, how)

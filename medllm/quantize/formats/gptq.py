@@ -23,6 +23,7 @@ def make(choice: GptqFormat, work: Work, folder: Path) -> Made:
     console.notice(
         "quantize: GPTQ (the first run on a machine compiles a kernel for about a minute)"
     )
-    settings = choice.model_dump(exclude={"format", "batch_size"})
+    settings = choice.model_dump(exclude={"format", "batch_size", "keep_seconds"})
     settings["dynamic"] = settings["dynamic"] or None
-    return quantize_layers(settings, work, folder, batch_size=choice.batch_size)
+    how = {"batch_size": choice.batch_size, "keep_seconds": choice.keep_seconds}
+    return quantize_layers(settings, work, folder, how)
