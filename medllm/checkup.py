@@ -20,6 +20,7 @@ NEEDS = {
     "bitsandbytes": "pip install 'medllm[bnb]', for --format bnb",
     "llmcompressor": "pip install 'medllm[fp8]', for --format fp8 and w8a8",
     "llama-cpp-python": "medllm doctor --set-up-llama-cpp, for --format gguf",
+    "optuna": "pip install 'medllm[search]', for finetune.search",
     "fastapi": "pip install 'medllm[serve]', for medllm serve",
 }
 """Package → how to get it."""

@@ -1,7 +1,9 @@
 """The only place that prints.
 
 Results go to stdout; notices, progress and errors go to stderr. What a verb says is also written to
-its `run.log`, except text from data or models (`show_text`), which never reaches a log.
+its `run.log`, except text from data or models (`show_text`), which never reaches a log. Of several
+processes that run one command the main one speaks, so that everything is said once; an error of
+another one is said too.
 """
 
 import logging
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from medllm.errors import MedllmError
+from medllm.ranks import is_main, own_rank
 
 PLAIN_PROGRESS_SECONDS = 5.0  # where there is no terminal: at most one progress line in this time
 
@@ -25,12 +28,18 @@ _own_stderr: list[TextIO] = []  # where notices go while third-party code is sil
 
 def say(text: str = "") -> None:
     """Print a line of the result."""
-    print(text, flush=True)
-    _log(text)
+    if is_main():
+        print(text, flush=True)
+        _log(text)
 
 
 def notice(text: str) -> None:
     """Print a line about what is going on; also every fallback is announced here."""
+    if is_main():
+        _warn(text)
+
+
+def _warn(text: str) -> None:
     print(text, file=_own_stderr[-1] if _own_stderr else sys.stderr, flush=True)
     _log(text)
 
@@ -43,7 +52,8 @@ def show_text(text: str, end: str = "\n") -> None:
 def error(problem: MedllmError) -> None:
     """Print an error and its remedy."""
     message = "\n       ".join(problem.message.splitlines())
-    notice(f"error: {message}\n  fix: {problem.fix}")
+    where = "" if is_main() else f"process {own_rank()}: "
+    _warn(f"error: {where}{message}\n  fix: {problem.fix}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
@@ -75,7 +85,7 @@ def _is_number(cell: object) -> bool:
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Yield `advance(n)`: a bar on a terminal, else a plain line now and then."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and is_main():
         with _bar(what, total) as advance:
             yield advance
         return

@@ -25,15 +25,17 @@ from medllm.study.config import StudyConfig
 PACKAGED = Path(__file__).parent / "configs"
 # in a checkout they lie beside the package
 SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
+LAUNCHES = SHIPPED / "finetune" / "accelerate"
+"""Files for `accelerate launch`, in its own format."""
 ROAD = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
 """The verbs in the order that a recipe walks them."""
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "finetune": {"data": ("prepare",)},
     "merge": {"adapter": ("finetune",)},
-    "quantize": {"model": ("merge",), "calibration": ("calibrate",)},
+    "quantize": {"model": ("merge", "finetune"), "calibration": ("calibrate",)},
     "evaluate": {"data": ("prepare",)},
-    "generate": {"model": ("quantize", "merge")},
-    "serve": {"model": ("quantize", "merge")},
+    "generate": {"model": ("quantize", "merge", "finetune")},
+    "serve": {"model": ("quantize", "merge", "finetune")},
 }
 """Which verbs an input may come from, the nearest first."""
 SHARED = ("seed", "data_dir", "data_use", "split")
@@ -64,7 +66,7 @@ class Recipe(Strict):
     prepare: PrepareConfig | None = None
     """Prepare a dataset."""
     finetune: FinetuneConfig | None = None
-    """Train an adapter."""
+    """Train an adapter, or all weights."""
     merge: MergeConfig | None = None
     """Fold the adapter into its base."""
     quantize: QuantizeConfig | None = None
@@ -111,12 +113,12 @@ def load_recipe(
 
 
 def list_recipes() -> dict[str, Path]:
-    """The shipped recipes by name."""
-    return {path.stem: path for path in sorted(SHIPPED.rglob("*.yaml"))}
+    """The shipped recipes by name; what lies deeper is in the format of another tool."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*/*.yaml"))}
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path, else a shipped name.
+    """The file of a recipe: a path, else a shipped name; also of `accelerate/NAME`, a launch file.
 
     Raises:
         ConfigError: there is neither.
@@ -126,6 +128,8 @@ def find_recipe(name: str) -> Path:
         return path
     if found := shipped.get(name.removesuffix(".yaml")):
         return found
+    if (launch := LAUNCHES / f"{path.name}.yaml").is_file() and path.parent == Path("accelerate"):
+        return launch
     hint = did_you_mean(path.stem, shipped)
     fix = f"{hint}`medllm recipes list` shows those that ship with medllm"
     raise ConfigError(f"no such recipe: {name}", fix)
@@ -143,7 +147,7 @@ def wire(recipe: Recipe, verb: str) -> Any:
         # of `medllm quantize --model REF` no other section knows
         filled["tokenizer"] = recipe.model or (recipe.quantize and recipe.quantize.model)
     for field, providers in SOURCES.get(verb, {}).items():
-        if found := _provided(recipe, providers):
+        if found := _provided(recipe, field, providers):
             filled[field] = _servable(found) if field == "model" else found[-1]
     missing = type(section).model_fields.keys() - section.model_fields_set
     return section.model_copy(update={key: filled[key] for key in filled.keys() & missing})
@@ -158,9 +162,11 @@ def outputs_of(recipe: Recipe, verb: str) -> list[Path]:
     return [folder]
 
 
-def _provided(recipe: Recipe, providers: Sequence[str]) -> list[Path]:
+def _provided(recipe: Recipe, field: str, providers: Sequence[str]) -> list[Path]:
     """What the nearest of some verbs makes in this recipe, or has left in its folder."""
     for verb in providers:
+        if verb == "finetune" and field != recipe.section(verb).makes:
+            continue
         outputs = outputs_of(recipe, verb)
         if verb in recipe.verbs or all((folder / NAME).is_file() for folder in outputs):
             return outputs
@@ -175,5 +181,6 @@ def _servable(folders: Sequence[Path]) -> str:
 
 def _models_made(recipe: Recipe) -> tuple[str, ...]:
     """The base, the merged and every quantized model of a recipe."""
-    made = [folder for verb in ("merge", "quantize") for folder in _provided(recipe, (verb,))]
+    verbs = ("finetune", "merge", "quantize")
+    made = [folder for verb in verbs for folder in _provided(recipe, "model", (verb,))]
     return tuple(map(str, [recipe.model, *made] if recipe.model else made))

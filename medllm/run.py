@@ -16,7 +16,7 @@ from medllm.config.base import VerbConfig
 from medllm.data.access import may_show
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
-from medllm.models.load import resolve_model
+from medllm.models.load import TINY, resolve_model
 from medllm.quantize.estimate import count_tokens, render_estimate
 from medllm.quantize.summary import show_serving
 from medllm.recipe import ROAD, SOURCES, Recipe, outputs_of, wire
@@ -152,11 +152,13 @@ def _describe(manifest: Manifest) -> str:
         return f"{results['samples']} texts ({sources}), {mean}"
     if manifest.kind == "dataset":
         return ", ".join(f"{results[split]} {split}" for split in ("train", "validation", "test"))
-    if manifest.kind == "adapter":
+    if "validation_loss" in results:
         before, after = results["validation_loss_before"], results["validation_loss"]
         course = f"loss {results['train_loss']:.3f}"
         if after is not None:
             course = f"validation loss {before:.3f} → {after:.3f}"
+        if (accuracy := results.get("validation_label_accuracy")) is not None:
+            course += f", {accuracy:.0%} of labels right"
         return f"{course} in {results['steps']} steps"
     if manifest.kind == "model":
         if not results["verified"]:
@@ -213,6 +215,8 @@ def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
         parts.append(f"# {verb}: {', '.join(states)}\n{section}")
         if verb == "quantize":
             parts[-1] += _quantizing(recipe)
+        if verb == "finetune" and not (folders[0] / NAME).is_file():
+            parts[-1] += _training(recipe)
     return "\n".join(parts)
 
 
@@ -227,6 +231,18 @@ def _quantizing(recipe: Recipe) -> str:
     texts = recipe.section("calibrate").samples if calibrates else 0
     tokens = count_tokens(config.calibration) or texts * TOKENS_OF_A_TEXT
     return "".join(f"  # {line}\n" for line in render_estimate(folder, config, tokens))
+
+
+def _training(recipe: Recipe) -> str:
+    """What training will take, where the model and the data are here."""
+    from medllm.finetune.rehearsal import render_forecast
+    from medllm.finetune.verb import open_inputs
+
+    config = wire(recipe, "finetune")
+    has_data = config.data and (config.data / "train.jsonl").is_file()
+    if not has_data or not (config.model == TINY or Path(config.model or "").is_dir()):
+        return "  # steps, memory and time are known once model and prepared data are here\n"
+    return "".join(f"  # {line}\n" for line in render_forecast(config, open_inputs(config)))
 
 
 def _weights(ref: str) -> str:

@@ -40,7 +40,8 @@ def make_small(recipe: Recipe) -> Recipe:
         section = section.model_copy(update=FEW.get(verb, {}) | _tiny_models(section, tiny))
         if verb == "finetune":
             training = section.training.model_copy(update=TRAINING)
-            section = section.model_copy(update={"training": training})
+            tried = section.search and section.search.model_copy(update={"trials": 2})
+            section = section.model_copy(update={"training": training, "search": tried})
         provided = [name for name, verbs in SOURCES.get(verb, {}).items() if _any(recipe, verbs)]
         sections[verb] = _without_places(section, {"output", *provided})
     if recipe.study:

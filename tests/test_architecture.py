@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 VERBS = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
 LAYERS = {
     "errors": 0,
+    "ranks": 0,
     "console": 0.5,
     **dict.fromkeys(("config", "artifacts"), 1),
     **{
@@ -166,7 +167,7 @@ def test_nothing_has_a_name_that_says_nothing() -> None:
 
 def test_the_package_is_small() -> None:
     lines = sum(code_lines(path) for path in FILES)
-    assert lines <= 12_000, f"{lines} lines of code"
+    assert lines <= 14_000, f"{lines} lines of code"
 
 
 def code_lines(path: Path) -> int:

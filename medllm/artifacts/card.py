@@ -20,7 +20,8 @@ MAY_SHARE = {
 def render_card(manifest: Manifest) -> str:
     """The card as Markdown: use, data terms with a may-I-share line, origin, results, limits."""
     base = manifest.base_model.id if manifest.base_model else "unknown"
-    titles = {"adapter": "LoRA adapter", "model": "Merged model"}
+    titles = {"finetune": "Fine-tuned model", "merge": "Merged model"}
+    titles = {"adapter": "LoRA adapter", "model": titles.get(manifest.command, "Model")}
     title = titles.get(manifest.kind, f"{manifest.format.upper()} model")
     parents = "\n".join(f"- {p.kind}: `{p.identity[:16]}`" for p in manifest.parents)
     calibration = _bullets(manifest.results.get("calibration") or {})

@@ -41,6 +41,7 @@ from medllm.artifacts.manifest import (
 )
 from medllm.config.base import VerbConfig, settings_of
 from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
+from medllm.ranks import count_processes
 
 REQUEST = "request.json"
 LOCK = "lock"
@@ -106,8 +107,17 @@ def produce(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
 
     Raises:
         ArtifactError: the output is not empty and not this artifact, or another process writes it.
+        ConfigError: it was started in several processes.
         SetupError: the disk is full.
     """
+    if count_processes() > 1:
+        message = f"{job.command} runs in one process, not in {count_processes()}"
+        raise ConfigError(message, f"run `medllm {job.command}` by itself, without a launcher")
+    return produce_as_main(job, make)
+
+
+def produce_as_main(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
+    """As `produce`, in the one of several processes that writes."""
     if finished := finished_manifest(job):
         console.notice(f"{job.command}: {job.output} is up to date")
         return finished

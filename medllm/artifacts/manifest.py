@@ -24,10 +24,11 @@ from medllm.errors import ArtifactError
 NAME = "medllm.json"
 SCHEMA = 1
 VOLATILE = frozenset(
-    {"run.log", "README.md", "report.html", "quality.html", "loss.png", "logs", NAME}
-)
-"""Not digested: logs hold times, `verify` renders the card from the manifest again, and a report's
-plots look different with another version of matplotlib."""
+    {"run.log", "README.md", "report.html", "quality.html", "loss.png", "logs", "search.json",
+     "search.sqlite3", "best.yaml", NAME}
+)  # fmt: skip
+"""Not digested: logs and a search hold times, its best recipe places; `verify` renders the card
+from the manifest again, and a report's plots look different with another version of matplotlib."""
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python", "bitsandbytes",
             "llmcompressor", "compressed-tensors")  # fmt: skip

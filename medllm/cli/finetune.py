@@ -4,10 +4,10 @@ from typing import Any
 
 import typer
 
-from medllm.cli.options import MODEL, SEED, WRITING, option, run_verb, takes
+from medllm.cli.options import MODEL, READING, WRITING, option, run_verb, takes
 
 
-@takes(SEED, *WRITING)
+@takes(*READING, *WRITING)
 def finetune(
     model: str | None = MODEL,
     data: str | None = option("What `medllm prepare` wrote.  [default: the recipe's]", "DIR"),

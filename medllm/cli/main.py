@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 
@@ -26,8 +27,12 @@ from medllm.cli import (
     verify,
 )
 from medllm.errors import ConfigError, MedllmError
+from medllm.ranks import is_main
 
 INTERRUPTED = 130
+SECONDS_OF_SILENCE = 10
+"""How long a process keeps its error to itself where the main one has most likely found the same:
+it says it, ends, and the launcher ends the others."""
 
 app = typer.Typer(
     name="medllm",
@@ -87,6 +92,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def _report(problem: MedllmError) -> int:
+    if not is_main():
+        time.sleep(SECONDS_OF_SILENCE)
     if os.environ.get("MEDLLM_DEBUG"):
         traceback.print_exc()
     console.error(problem)

@@ -53,7 +53,7 @@ def copy(
     """
     from medllm import console
     from medllm.errors import ConfigError
-    from medllm.recipe import find_recipe
+    from medllm.recipe import LAUNCHES, find_recipe
 
     source = find_recipe(name)
     path = target or Path(f"{source.stem}.yaml")
@@ -64,4 +64,7 @@ def copy(
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is no folder", "make it first")
     path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    console.say(f"wrote {path}; run it with: medllm run --config {path}")
+    use = f"medllm run --config {path}"
+    if source.parent == LAUNCHES:
+        use = f"accelerate launch --config_file {path} -m medllm finetune --config RECIPE"
+    console.say(f"wrote {path}; run it with: {use}")

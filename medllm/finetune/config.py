@@ -1,12 +1,18 @@
 """The `finetune:` section; option names are those of PEFT and of transformers' trainer."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
+from medllm.config.base import NOT_IDENTITY, DataConfig, Place, Ref, Strict
+from medllm.data.split import SplitConfig
+from medllm.finetune.search_config import ReplayConfig, SearchConfig, check_search
 from medllm.models.hardware import Dtype
 from medllm.models.prompt_template import PromptTemplate
+
+Attention = Literal[
+    "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+]
 
 
 class LoraSettings(Strict):
@@ -20,6 +26,12 @@ class LoraSettings(Strict):
     """Dropout on the adapter's input."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Which layers get an adapter."""
+    exclude_modules: tuple[str, ...] | None = None
+    """Layers that get none; by default what reads the images of a vision-language model. An empty
+    list excludes none."""
+    target_parameters: tuple[str, ...] | None = None
+    """Parameters that are no layers but get an adapter: the experts of a mixture, by the ends of
+    their names, such as `experts.down_proj`."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(r) instead, which keeps high ranks stable."""
     use_dora: bool = False
@@ -57,13 +69,15 @@ class TrainingSettings(Strict):
     """Optimizer steps between two checkpoints."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Stop after so many evaluations without a lower loss, and keep the best weights."""
+    packing: bool | None = None
+    """Several examples in a row of `max_length` tokens; by default where flash attention is."""
     report_to: tuple[str, ...] = ("tensorboard",)
     """Trackers; nothing leaves this machine by default."""
     extra: dict[str, Any] = {}
     """Any other field of trl's SFTConfig, by its own name."""
 
 
-class FinetuneConfig(VerbConfig):
+class FinetuneConfig(DataConfig):
     """How to fine-tune."""
 
     model: Ref | None = None
@@ -77,9 +91,34 @@ class FinetuneConfig(VerbConfig):
     merge the adapter with `merge.onto: nf4` for what training saw."""
     prompt_template: PromptTemplate | None = None
     """Takes the place of the model's own chat template, and stays with what is made of it."""
-    lora: LoraSettings = LoraSettings()
-    """The adapter."""
+    attn_implementation: Attention = "auto"
+    """Flash attention where it is installed, else `sdpa`, which is PyTorch's own."""
+    lora: LoraSettings | None = LoraSettings()
+    """The adapter; `null` trains all weights (full fine-tuning), and makes a model."""
     training: TrainingSettings = TrainingSettings()
     """The training."""
+    replay: ReplayConfig | None = None
+    """Other text mixed into the training, so that it is not forgotten."""
+    search: SearchConfig | None = None
+    """Try several settings, and keep what the best made."""
+    split: SplitConfig = Field(default=SplitConfig(), json_schema_extra=NOT_IDENTITY)
+    """What of the replayed dataset is held out; a shared key."""
+    price_per_hour: float | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)
+    """What this machine costs, in your currency: `--dry-run` reckons with it."""
     resume: bool = Field(default=True, json_schema_extra=NOT_IDENTITY)
     """Whether an interrupted run goes on from its newest checkpoint."""
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.quantization and self.lora is None:
+            raise ValueError(
+                "quantization: weights of 4 bits cannot be trained, so leave lora there"
+            )
+        if self.search:
+            check_search(self, self.search)
+        return self
+
+    @property
+    def makes(self) -> Literal["adapter", "model"]:
+        """The kind of artifact."""
+        return "adapter" if self.lora else "model"

@@ -9,11 +9,16 @@ from transformers import TrainerCallback
 
 from medllm import console
 from medllm.errors import ArtifactError
+from medllm.finetune.together import is_true_anywhere
 
 SECONDS_BETWEEN_LINES = 10.0
 DIVERGED = 2.0
 """How many times the first loss of a training its loss may be, a few logs long, before it ends."""
 PATIENCE_LOGS = 3
+
+
+class Diverged(ArtifactError):
+    """The loss broke."""
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -23,6 +28,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.terminated = False
         self._started = self._said = time.monotonic()
         self.first_step = 0
+        self.seconds = 0.0
+        """Of the training, without the evaluations before its first step and while it ran."""
+        self.evaluation_seconds = 0.0
         self._first_loss: float | None = None
         self._bad_logs = 0
         self._handler: Any = None
@@ -34,11 +42,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._handler = signal.signal(signal.SIGTERM, self._terminate)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Give SIGTERM back."""
+        """Stop the clock, and give SIGTERM back."""
+        self.seconds = time.monotonic() - self._started - self.evaluation_seconds
         signal.signal(signal.SIGTERM, self._handler)
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
+        """Leave evaluations out; after the one before the first step the clock starts again."""
+        if state.global_step == self.first_step:
+            self._started = time.monotonic()
+        else:
+            self.evaluation_seconds += metrics["eval_runtime"]
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save and stop where somebody asked for an end."""
+        """Save and stop where somebody asked for an end: all processes after the same step."""
+        self.terminated = is_true_anywhere(self.terminated, args.device)
         if self.terminated:
             control.should_save = control.should_training_stop = True
 
@@ -46,13 +63,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Look at the loss.
 
         Raises:
-            ArtifactError: it is no number, or rose far above where it began.
+            Diverged: it is no number, or rose far above where it began.
         """
         if "loss" not in (logs or {}):
             return
         loss, step = float(logs["loss"]), state.global_step
         if not math.isfinite(loss):
-            raise ArtifactError(
+            raise Diverged(
                 f"the loss is {loss} at step {step}",
                 "lower training.learning_rate; with float16, use bfloat16 or float32 (dtype)",
             )
@@ -68,7 +85,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._first_loss = max(loss, 1.0)  # a loss near 0 doubles by chance
         self._bad_logs = self._bad_logs + 1 if loss > DIVERGED * self._first_loss else 0
         if self._bad_logs == PATIENCE_LOGS:
-            raise ArtifactError(
+            raise Diverged(
                 f"the training diverged: loss {loss:.3g} at step {step}, {self._first_loss:.3g} "
                 "at its beginning",
                 "lower training.learning_rate, or raise training.warmup_steps",

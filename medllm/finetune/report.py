@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.reports.page import Page
 from medllm.reports.plots import save_curves
@@ -37,6 +36,17 @@ class Course:
             evaluated[0] = before
         return cls(train, sorted(evaluated.items()))
 
+    @classmethod
+    def read(cls, folder: Path) -> "Course":
+        """From the `course.json` of a training."""
+        kept = json.loads((folder / "course.json").read_text(encoding="utf-8"))
+        return cls(kept["training"], kept["validation"])
+
+    @property
+    def series(self) -> dict[str, Points]:
+        """Both by name."""
+        return {"training": self.train, "validation": self.validation}
+
     @property
     def verdict(self) -> str:
         """Over- or under-fitting, and the setting to try."""
@@ -65,17 +75,20 @@ class Course:
 
 
 def write_report(course: Course, results: Mapping[str, Any], folder: Path) -> None:
-    """Write `course.json`, `loss.png` and `report.html`, and say the verdict."""
-    series = {"training": course.train, "validation": course.validation}
-    kept = {name: [list(point) for point in points] for name, points in series.items()}
+    """Write `course.json`, `loss.png` and `report.html`."""
+    kept = {name: [list(point) for point in points] for name, points in course.series.items()}
     write_atomically(folder / "course.json", json.dumps(kept, indent=1) + "\n")
-    save_curves(folder / "loss.png", series, "step", "loss, nats a token")
+    save_curves(folder / "loss.png", course.series, "step", "loss, nats a token")
+    write_atomically(folder / "report.html", build_page(course, results).render())
+
+
+def build_page(course: Course, results: Mapping[str, Any]) -> Page:
+    """What the training learnt, for people."""
     page = Page("What the training learnt")
     page.text(course.verdict)
-    page.curves("Loss", series, "step", "nats a token")
+    page.curves("Loss", course.series, "step", "nats a token")
     page.table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in results.items()])
-    write_atomically(folder / "report.html", page.render())
-    console.notice(f"finetune: {course.verdict}")
+    return page
 
 
 def perplexity_of(loss: float | None) -> float | None:

@@ -1,18 +1,29 @@
 """Examples → token ids and labels: loss on the answer and its end alone, never on padding."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medllm.data.example import read_examples
+from medllm import console
+from medllm.data.example import Example, read_examples
+from medllm.errors import DataError
+from medllm.finetune.config import FinetuneConfig
 from medllm.models.chat import Template, encode_rendered, render_example
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
+
+    from medllm.finetune.images import Vision
 
 IGNORED = -100
 """The label that PyTorch's cross entropy leaves out."""
+
+
+FEWEST = 2
+"""Training examples; of one alone nothing can be learnt but itself."""
 
 
 @dataclass
@@ -24,27 +35,52 @@ class RowCounts:
     learnt_tokens: int = 0
     truncated: int = 0
     too_long: int = 0
+    images: int = 0
+    images_too_long: int = 0
+    """Examples that do not fit with their images, which cannot be cut."""
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """How many examples were left out, by reason."""
+        reasons = {
+            "answer longer than max_length": self.too_long,
+            "longer than max_length with its images": self.images_too_long,
+        }
+        return {reason: count for reason, count in reasons.items() if count}
+
+    def add(self, prompt: Sequence[int], completion: Sequence[int], images: int = 0) -> None:
+        """Count an example that is trained on."""
+        self.examples += 1
+        self.tokens += len(prompt) + len(completion)
+        self.learnt_tokens += len(completion)
+        self.images += images
 
 
 def build_rows(
     path: Path, template: Template, max_length: int, counts: RowCounts
 ) -> Iterator[dict[str, list[int]]]:
-    """Rows {input_ids, labels} of at most `max_length` tokens.
+    """Rows {input_ids, labels} of at most `max_length` tokens."""
+    for example in read_examples(path):
+        if row := build_row(example, template, max_length, counts):
+            yield row
+
+
+def build_row(
+    example: Example, template: Template, max_length: int, counts: RowCounts
+) -> dict[str, list[int]] | None:
+    """The row of an example.
 
     A prompt that is too long loses its middle; an answer that alone is too long is left out.
     """
-    for example in read_examples(path):
-        prompt, completion = encode_rendered(template, render_example(template, example))
-        if len(completion) > max_length:
-            counts.too_long += 1
-            continue
-        room = max_length - len(completion)
-        counts.truncated += len(prompt) > room
-        prompt = cut_middle(prompt, room)
-        counts.examples += 1
-        counts.tokens += len(prompt) + len(completion)
-        counts.learnt_tokens += len(completion)
-        yield {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
+    prompt, completion = encode_rendered(template, render_example(template, example))
+    if len(completion) > max_length:
+        counts.too_long += 1
+        return None
+    room = max_length - len(completion)
+    counts.truncated += len(prompt) > room
+    prompt = cut_middle(prompt, room)
+    counts.add(prompt, completion)
+    return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
 
 
 def cut_middle(ids: list[int], room: int) -> list[int]:
@@ -55,11 +91,65 @@ def cut_middle(ids: list[int], room: int) -> list[int]:
     return ids[: room - tail] + ids[len(ids) - tail :]
 
 
-def load_rows(path: Path, template: Template, max_length: int) -> "tuple[Dataset, RowCounts]":
-    """The rows of a prepared file for the trainer, and their counts."""
+@dataclass(frozen=True)
+class Splits:
+    """The rows {input_ids, labels} that a training reads."""
+
+    train: "Dataset"
+    validation: "Dataset | None"
+    counts: RowCounts
+    """Of the training examples."""
+    collate: "Callable[[Sequence[dict[str, Any]]], dict[str, Tensor]] | None" = None
+    """What makes a batch of rows with images."""
+    is_packed: bool = False
+
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest row."""
+        rows = (*self.train["input_ids"], *(self.validation or {"input_ids": ()})["input_ids"])
+        return max(map(len, rows))
+
+    def packed(self, config: FinetuneConfig) -> "Splits":
+        """With several training examples in a row of at most `max_length` tokens."""
+        from trl import pack_dataset
+
+        mixed = self.train.shuffle(config.seed)
+        packed = pack_dataset(mixed, config.training.max_length)
+        return replace(self, train=packed, is_packed=True)
+
+
+def load_splits(
+    data: Path, template: Template, max_length: int, vision: "Vision | None" = None
+) -> Splits:
+    """What a prepared folder holds, as rows; `vision` reads those with images.
+
+    Raises:
+        DataError: there are no two examples to train on, or none that fit.
+    """
+    load = vision.load_rows if vision else partial(_load_rows, template)
+    train, counts = load(data / "train.jsonl", max_length)
+    if not counts.examples and counts.rejected:
+        message = f"{data}: no training example fits {max_length} tokens"
+        raise DataError(message, "raise training.max_length")
+    if counts.examples < FEWEST:
+        message = f"{data}: {counts.examples} training examples, and no training can do with one"
+        raise DataError(message, "prepare more rows, or hold fewer of them out (`split:`)")
+    if counts.truncated:
+        cut = f"{counts.truncated} prompts were cut in their middle"
+        console.notice(f"finetune: {cut} to fit {max_length} tokens")
+    path = data / "validation.jsonl"
+    validation, _ = load(path, max_length) if path.is_file() else (None, None)
+    if not validation:
+        console.notice("finetune: no validation rows, so over-fitting will not show")
+    return Splits(train, validation or None, counts, vision.collate if vision else None)
+
+
+def _load_rows(template: Template, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
+    """The rows of a prepared file, and their counts."""
     from datasets import Dataset, Features, List, Value
 
     counts = RowCounts()
     rows = list(build_rows(path, template, max_length, counts))
     features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-    return Dataset.from_list(rows, features=features), counts
+    columns = {name: [row[name] for row in rows] for name in features}
+    return Dataset.from_dict(columns, features=features), counts

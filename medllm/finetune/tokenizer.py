@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.finetune.config import FinetuneConfig
-from medllm.models.load import ModelRef, load_tokenizer, save_tokenizer
+from medllm.models.load import GENERATION, ModelRef, load_tokenizer, save_companions, save_tokenizer
 from medllm.models.prompt_template import reserve_padding, set_template
 
 if TYPE_CHECKING:
@@ -47,8 +47,11 @@ class Tokenizer:
             model.resize_token_embeddings(len(self.own), mean_resizing=False)
 
     def save(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Write it beside the adapter, and which tokens end an answer."""
-        save_tokenizer(self.model, folder)
+        """Write it beside what was trained, and which tokens end an answer."""
+        if (folder / GENERATION).is_file():  # a whole model has one
+            save_companions(self.model, folder)
+        else:
+            save_tokenizer(self.model, folder)
         if self.is_changed:
             self.own.save_pretrained(folder)
         if self.end is not None:

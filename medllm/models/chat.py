@@ -5,7 +5,7 @@ They are the same in calibration, training, evaluation and serving.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medllm.data.example import Example, Message
 from medllm.errors import ArtifactError, DataError
@@ -57,14 +57,17 @@ class TokenizerTemplate:
         """
         from jinja2 import TemplateError
 
-        turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
             text = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+                self.turns(messages), tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except TemplateError as problem:
             raise refused(problem) from problem
         return str(text)
+
+    def turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The messages as chat templates take them."""
+        return [{"role": message.role, "content": message.content} for message in messages]
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text."""

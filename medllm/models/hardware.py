@@ -25,7 +25,7 @@ def pick_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def pick_dtype(wanted: Dtype, device: str) -> str:
+def pick_dtype(wanted: Dtype, device: str) -> Dtype:
     """The torch dtype: as asked, else float32 on CPU and bfloat16 (or float16) on a GPU."""
     import torch
 

@@ -16,9 +16,10 @@ from medllm.data.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded
+from medllm.models.prompt_template import drop_generation_markers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 TINY = "medllm/tiny"
 """The REF of the built-in tiny model."""
@@ -151,7 +152,7 @@ def first_line(problem: Exception) -> str:
 
 
 @contextmanager
-def _loading(what: str) -> Iterator[None]:
+def _loading(what: str, package: str = "'medllm[all]'") -> Iterator[None]:
     """Silence; what the libraries find wrong becomes an ArtifactError."""
     from safetensors import SafetensorError
 
@@ -160,7 +161,7 @@ def _loading(what: str) -> Iterator[None]:
             yield
     except ImportError as problem:  # of a quantization's package
         message = f"{what}: {first_line(problem):.200}"
-        raise SetupError(message, "pip install 'medllm[all]'") from problem
+        raise SetupError(message, f"pip install {package}") from problem
     # AttributeError: where transformers sets up GPT-2, it does not expect the modules of GPTQ
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as problem:
         message = f"{what}: cannot be loaded: {first_line(problem):.200}"
@@ -180,8 +181,30 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def load_processor(location: str) -> "ProcessorMixin":
+    """What prepares text and images for the model of a folder.
+
+    Raises:
+        ArtifactError: there is none, or it prepares no images.
+        SetupError: it needs torchvision, as those that also read videos do.
+    """
+    with _loading(f"processor of {location}", package="torchvision"):
+        from transformers import AutoProcessor
+
+        processor: ProcessorMixin = AutoProcessor.from_pretrained(location)
+    if not hasattr(processor, "image_processor"):
+        message = f"{location}: what prepares images for the model is missing"
+        fix = "put preprocessor_config.json and processor_config.json of its source there"
+        raise ArtifactError(message, fix)
+    return processor
+
+
 def load_causal_lm(
-    location: str, *, dtype: Dtype = "auto", device: str | None = None
+    location: str,
+    *,
+    dtype: Dtype = "auto",
+    device: str | None = None,
+    attn_implementation: str | None = None,
 ) -> "PreTrainedModel":
     """The model of a folder or hub id, in evaluation mode.
 
@@ -201,17 +224,26 @@ def load_causal_lm(
     if quantization.get("quant_method") == "compressed-tensors":
         return load_as_stored(location, **_decompressed()).to(device)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+    options["attn_implementation"] = attn_implementation
     with _loading(f"model of {location}"):
-        from transformers import AutoModelForCausalLM
-
         if not quantization:
             options |= {"dtype": pick_dtype(dtype, device), **fit(Path(location), dtype, device)}
         # both, else sizes that differ raise a RuntimeError, and what is missing is made up
         options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        model, found = AutoModelForCausalLM.from_pretrained(location, **options)
+        model, found = _auto_class(location).from_pretrained(location, **options)
     _check_is_whole(location, found)
     loaded: PreTrainedModel = (model if is_offloaded(model) else model.to(device)).eval()
     return loaded
+
+
+def _auto_class(location: str) -> Any:
+    """The class that loads a model with all its parts: one that reads images, too, if it can."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    if "vision_config" not in read_config(Path(location)):
+        return AutoModelForCausalLM
+    known = type(AutoConfig.from_pretrained(location)) in AutoModelForImageTextToText._model_mapping
+    return AutoModelForImageTextToText if known else AutoModelForCausalLM
 
 
 def _check_is_whole(location: str, found: Mapping[str, Any]) -> None:
@@ -246,9 +278,7 @@ def load_as_stored(location: str, **options: Any) -> "PreTrainedModel":
     `options` are those of transformers' `from_pretrained`.
     """
     with _loading(f"model of {location}"):
-        from transformers import AutoModelForCausalLM
-
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = _auto_class(location).from_pretrained(
             location, dtype="auto", use_safetensors=True, trust_remote_code=False, **options
         )
     for module in model.modules():
@@ -296,11 +326,13 @@ def _quantization_of(location: str) -> dict[str, Any]:
     return read_config(Path(location)).get("quantization_config") or {}
 
 
-TOKENIZER_FILES = ("tokenizer*", "*_tokens*.json", "vocab*", "merges.txt", "chat_template*")
+TOKENIZER_FILES = ("tokenizer*", "*_tokens*.json", "vocab*", "merges.txt", "chat_template*",
+                   "*processor_config.json")  # fmt: skip
+"""What prepares text for a model, and images for one that reads them."""
 
 
 def save_tokenizer(source: ModelRef, folder: Path) -> None:
-    """Put the tokenizer of `source` into `folder`, byte for byte.
+    """Put the tokenizer of `source` into `folder`, byte for byte but for marks in its template.
 
     transformers 5 writes no `tokenizer.model` for SentencePiece tokenizers, which llama.cpp's
     converter needs: so the files are copied.
@@ -309,6 +341,7 @@ def save_tokenizer(source: ModelRef, folder: Path) -> None:
     for pattern in TOKENIZER_FILES:
         for file in source.path.glob(pattern):
             shutil.copyfile(file, folder / file.name)
+    drop_generation_markers(folder)
 
 
 def save_companions(source: ModelRef, folder: Path) -> None:

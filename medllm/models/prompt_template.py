@@ -4,6 +4,7 @@ Each is a Jinja chat template, so that whatever is made of the tuned model rende
 merged models, GGUF files, evaluations and servers.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ TURN_ENDS = {"gemma": "<end_of_turn>"}
 PADDING = ("pad", "reserved", "unused")
 """What the names of tokens say that nobody was trained on."""
 ADDED = "<|pad|>"
+MARKER = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
+"""Round what an assistant says, for trainers that mask the rest; transformers' own addition."""
 
 
 def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> int | None:
@@ -54,3 +57,19 @@ def reserve_padding(tokenizer: "PreTrainedTokenizerBase") -> bool:
     tokenizer.add_special_tokens({"pad_token": chosen})
     console.notice(f"finetune: the tokenizer has no padding token; {chosen} serves as one")
     return True
+
+
+def drop_generation_markers(folder: Path) -> None:
+    """Take the marks out of a saved chat template, which other readers of Jinja refuse.
+
+    What stands in their place is a condition that always holds: the rendered text is the same.
+    """
+    for path in (folder / "chat_template.jinja", folder / "tokenizer_config.json"):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if MARKER.search(text):
+            path.write_text(MARKER.sub(_condition, text), encoding="utf-8")
+
+
+def _condition(marker: re.Match[str]) -> str:
+    before, ends, after = marker.groups()
+    return f"{{%{before}{' endif ' if ends else ' if true '}{after}%}}"

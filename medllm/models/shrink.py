@@ -23,7 +23,8 @@ SIZES: dict[str, int] = {  # multiples of 256, so that every K-quant of llama.cp
 """Sizes of the tiny model, by their names in transformers' configurations."""
 PER_LAYER = ("layer_types",)
 """Lists with one entry a layer."""
-TOKENIZER_FILES = ("tokenizer*", "*.model", "*.jinja", "*.txt", "vocab.json", "*_map.json")
+TOKENIZER_FILES = ("tokenizer*", "*.model", "*.jinja", "*.txt", "vocab.json", "*_map.json",
+                   "*processor_config.json")  # fmt: skip
 
 
 def write_tiny_copy(model: ModelRef, folder: Path, seed: int = 0) -> None:

@@ -1,6 +1,6 @@
 """One HTML page that needs nothing but itself: no script, no network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -69,10 +69,12 @@ class Page:
         if values:
             self._plot(title, draw_bars(values, unit))
 
-    def curves(self, title: str, series: Mapping[str, Points], x: str, y: str) -> None:
-        """A line a name; nothing where no name has points."""
+    def curves(
+        self, title: str, series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()
+    ) -> None:
+        """A line a name, dots alone for those in `dots`; nothing where no name has points."""
         if any(series.values()):
-            self._plot(title, draw_curves(series, x, y))
+            self._plot(title, draw_curves(series, x, y, dots))
 
     def dots(self, title: str, series: Mapping[str, Sequence[float]], unit: str) -> None:
         """A line of dots a name, with a stroke at their mean."""

@@ -1,7 +1,7 @@
 """Plots as SVG, to stand inside a page."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +44,9 @@ def draw_bars(values: Mapping[str, float], unit: str) -> str:
     return _as_svg(figure)
 
 
-def draw_curves(series: Mapping[str, Points], x: str, y: str) -> str:
-    """A line a name through its points."""
-    return _as_svg(_curves(series, x, y))
+def draw_curves(series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()) -> str:
+    """A line a name through its points; those in `dots` have their points alone."""
+    return _as_svg(_curves(series, x, y, dots))
 
 
 def save_curves(path: Path, series: Mapping[str, Points], x: str, y: str) -> None:
@@ -54,12 +54,13 @@ def save_curves(path: Path, series: Mapping[str, Points], x: str, y: str) -> Non
     _curves(series, x, y).savefig(path, dpi=150)
 
 
-def _curves(series: Mapping[str, Points], x: str, y: str) -> "Figure":
+def _curves(series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()) -> "Figure":
     figure, axes = _new_figure()
     for name, points in series.items():
         if points:
-            marker = "." if len(points) < FEW_POINTS else ""
-            axes.plot(*zip(*points, strict=True), marker=marker, label=name)
+            marker = "o" if name in dots else "." if len(points) < FEW_POINTS else ""
+            line = "" if name in dots else "-"
+            axes.plot(*zip(*points, strict=True), marker=marker, linestyle=line, label=name)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if any(series.values()):

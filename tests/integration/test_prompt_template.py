@@ -17,7 +17,7 @@ from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
 from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.models.load import load_causal_lm, resolve_model
+from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model, save_tokenizer
 from medllm.models.prompt_template import reserve_padding, set_template
 
 EXAMPLE = Example(
@@ -95,6 +95,41 @@ def test_a_padding_token_is_reserved_and_never_eos(
     assert reserve_padding(tokenizer) is True
     assert tokenizer.pad_token == "<|reserved_special_token_0|>"
     assert "serves as one" in capfd.readouterr().err
+
+
+MARKED = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{%- if m.role == 'assistant' %}[{%- generation %} {{ m.content }}{{ eos_token }} "
+    "{%- endgeneration -%} \n"
+    "{% else %}<{{ m.role }}>{{ m.content }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}[{% endif %}"
+)
+
+
+def test_the_last_answer_alone_is_learnt_with_and_without_generation_markers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "marked")
+    (tmp_path / "marked/chat_template.jinja").write_text(MARKED)
+    marked = resolve_model(str(tmp_path / "marked"))
+    save_tokenizer(marked, tmp_path / "saved")
+    turns = (Message("user", "a?"), Message("assistant", "yes"), Message("user", "b?"))
+    example = Example("t/1", "t", "1", turns, "no")
+
+    (before, ids), (after, again) = (
+        (TokenizerTemplate(tokenizer).tokenizer.chat_template,
+         encode_rendered(TokenizerTemplate(tokenizer),
+                         render_example(TokenizerTemplate(tokenizer), example)))
+        for tokenizer in map(load_tokenizer, (marked.location, str(tmp_path / "saved")))
+    )  # fmt: skip
+
+    assert "generation %}" in before
+    assert "generation %}" not in after.replace("add_generation_prompt", "")
+    assert ids == again
+    tokenizer = load_tokenizer(marked.location)
+    assert tokenizer.decode(ids[0]).count("yes") == 1
+    assert tokenizer.decode(ids[1], skip_special_tokens=True).strip() == "no"
+    assert tokenizer.eos_token_id in ids[1]
 
 
 def test_a_token_that_the_model_never_had_does_not_make_it_grow(

@@ -2,25 +2,37 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from trl import SFTTrainer
 
 from medllm.artifacts.manifest import Manifest
 from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
 from medllm.engines.open import open_model
-from medllm.errors import ArtifactError, ConfigError
+from medllm.errors import ArtifactError, ConfigError, MedllmError
+from medllm.finetune.base import load_base
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
-from medllm.finetune.verb import finetune
+from medllm.finetune.material import Material
+from medllm.finetune.rows import IGNORED
+from medllm.finetune.trainer import open_trainer
+from medllm.finetune.verb import finetune, open_inputs
 from medllm.measures.likelihood import score_answers
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
+from medllm.models.hardware import count_parameters
 from medllm.models.load import resolve_model
+from medllm.recipe import Recipe, wire
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +87,39 @@ def test_a_training_that_diverges_is_stopped(tiny_model: Path, data: Path, tmp_p
 
     assert "lower training.learning_rate" in caught.value.fix
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_trained_is_refused_before_the_model_loads(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    rows = (data / "train.jsonl").read_text().splitlines(keepends=True)
+    for name, kept in (("empty", rows[:0]), ("one", rows[:1]), ("alone", rows)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text("".join(kept))
+    pickled = tmp_path / "pickled"
+    shutil.copytree(tiny_model, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    short = tmp_path / "short"
+    shutil.copytree(tiny_model, short)
+    few = json.loads((short / "config.json").read_text()) | {"max_position_embeddings": 4}
+    (short / "config.json").write_text(json.dumps(few))
+    (tmp_path / "file").touch()
+
+    def said(model: Path, rows: Path, output: str = "out", **own: object) -> str:
+        with pytest.raises(MedllmError) as caught:
+            finetune(config(model, rows, tmp_path / output, **own))
+        assert caught.value.fix
+        return str(caught.value)
+
+    assert "0 training examples" in said(tiny_model, tmp_path / "empty")
+    assert "1 training examples" in said(tiny_model, tmp_path / "one")
+    assert "no validation rows" in said(tiny_model, tmp_path / "alone", early_stopping_patience=2)
+    assert "the model 4 positions" in said(short, data)
+    assert "model.safetensors is missing" in said(pickled, data)
+    assert "no option 'learning_rte'" in said(tiny_model, data, extra={"learning_rte": 1})
+    assert "cannot be written" in said(tiny_model, data, "file/out")
+    with pytest.raises(ValidationError):
+        LoraSettings(r=0)
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
@@ -152,11 +197,7 @@ def test_qlora_trains_on_rounded_weights_exactly_and_merges_onto_them(
 
 def test_an_evaluation_does_not_change_the_gradients_of_qlora(tiny_model: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    import torch
-
-    from medllm.finetune.verb import _load_base
-
-    model = _load_base(FinetuneConfig(quantization="nf4"), resolve_model(str(tiny_model)), "cpu")
+    model = load_base(FinetuneConfig(quantization="nf4"), resolve_model(str(tiny_model)), "cpu")
     model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -175,6 +216,76 @@ def test_an_evaluation_does_not_change_the_gradients_of_qlora(tiny_model: Path) 
 
     assert len(before) == len(after) == 56
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_all_weights_are_trained_where_there_is_no_adapter(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    whole = config(tiny_model, data, tmp_path / "out", learning_rate=1e-3)
+    manifest = finetune(whole.model_copy(update={"lora": None}))
+
+    assert manifest.kind == "model"
+    assert manifest.results["trainable_parameters"] == count_parameters(tiny_model)
+    assert manifest.results["validation_loss"] < manifest.results["validation_loss_before"]
+    before, after = (load_file(f / "model.safetensors") for f in (tiny_model, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert {after[n].dtype for n in after} == {before[n].dtype for n in before}
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    losses = answer_losses(tmp_path / "out", data / "validation.jsonl")
+    assert losses == pytest.approx(manifest.results["validation_loss"], rel=0.01)
+
+
+def test_a_recipe_without_an_adapter_goes_on_with_the_trained_model() -> None:
+    document = {"model": "base", "finetune": {"lora": None}, "quantize": {}, "evaluate": {}}
+    recipe = Recipe.model_validate_json(json.dumps(document))
+
+    trained = str(recipe.root / "finetune")
+    assert wire(recipe, "quantize").model == trained
+    assert wire(recipe, "evaluate").models[:2] == ("base", trained)
+    assert wire(recipe, "merge").adapter is None
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_examples_do_not_see_each_other(
+    attention: str, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    packed = config(tiny_model, data, tmp_path / "out", packing=True, max_length=128)
+    packed = packed.model_copy(update={"attn_implementation": attention})
+    model, trainer = opened(packed, tmp_path)
+    batch = next(iter(trainer.get_train_dataloader()))
+    starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), None]
+
+    with torch.no_grad():
+        found = model(**batch, use_cache=False).logits[0]
+        ids = batch["input_ids"]
+        alone = [model(input_ids=ids[:, a:b]).logits[0] for a, b in pairwise(starts)]
+
+    assert len(alone) > len(trainer.train_dataset[0]["seq_lengths"]) > 1
+    assert (found - torch.cat(alone)).abs().max() < 1e-4
+    learnt = batch["labels"][0] != IGNORED
+    assert 0 < learnt.sum() < len(learnt)
+
+
+def test_packed_and_separate_rows_have_the_same_loss(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    losses = {}
+    for packing in (False, True):
+        own = {"packing": packing, "max_length": 1024, "per_device_train_batch_size": 64}
+        model, trainer = opened(config(tiny_model, data, tmp_path, **own), tmp_path)
+        (batch,) = trainer.get_train_dataloader()
+        with torch.no_grad():
+            losses[packing] = float(model(**batch, use_cache=False).loss)
+
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+
+
+def opened(config: FinetuneConfig, folder: Path) -> "tuple[torch.nn.Module, SFTTrainer]":
+    """The model and the trainer as finetune sets them up."""
+    material = Material.read(open_inputs(config), config, "cpu")
+    trainer = open_trainer(config, material, folder, "cpu")
+    return trainer.model.eval(), trainer
 
 
 def answer_losses(model: Path, rows: Path) -> float:

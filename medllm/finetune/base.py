@@ -1,0 +1,82 @@
+"""The base that a training starts from, in the number format and attention that it trains in."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from medllm.errors import SetupError
+from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.targets import announce_unrounded
+from medllm.finetune.together import is_fsdp
+from medllm.models.hardware import Dtype, pick_dtype
+from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_base(
+    config: FinetuneConfig, model: ModelRef, device: str, *, sees: bool = False
+) -> "PreTrainedModel":
+    """The base of an adapter, or the model whose every weight will be trained.
+
+    `sees` says that image tokens see those after them: flash attention would hide them.
+
+    Raises:
+        SetupError: it is to be rounded, and bitsandbytes is not installed.
+    """
+    wanted = "sdpa" if sees and config.attn_implementation == "auto" else config.attn_implementation
+    attention = {"attn_implementation": pick_attention(wanted, device)}
+    if config.quantization is None:
+        dtype = pick_dtype(weights_dtype(config, device), device)
+        place = "cpu" if is_fsdp() else device
+        return load_causal_lm(model.location, dtype=dtype, device=place, **attention)
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise SetupError("QLoRA needs bitsandbytes", "pip install 'medllm[bnb]'")
+    rounding = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        # Dettmers et al. 2023; a GPU without bfloat16 computes in float16
+        bnb_4bit_compute_dtype="float16" if _lacks_bfloat16(device) else "bfloat16",
+    )
+    announce_unrounded(model)
+    # accelerate compares the number of the GPU with that of the process
+    place = torch.cuda.current_device() if device == "cuda" else device
+    options: dict[str, Any] = {"quantization_config": rounding, "device_map": {"": place}}
+    return load_as_stored(model.location, **options, **attention)
+
+
+def weights_dtype(config: FinetuneConfig, device: str) -> Dtype:
+    """The number format of the weights.
+
+    Where all of them are trained it is float32 unless bfloat16 is asked for: an update is often
+    smaller than what 16 bits tell apart (Micikevicius et al. 2018). Computed is in 16 bits then.
+    """
+    if config.lora or config.dtype == "bfloat16":
+        return config.dtype
+    return "float32"
+
+
+def computes_in(config: FinetuneConfig, device: str) -> str:
+    """The number format of the activations: "float32", "bfloat16" or "float16"."""
+    if config.quantization and _lacks_bfloat16(device):
+        return "float16"
+    return pick_dtype(config.dtype, device)
+
+
+def pick_attention(wanted: str, device: str) -> str:
+    """The attention: as asked, else flash attention where it is installed, else PyTorch's own."""
+    if wanted != "auto":
+        return wanted
+    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    if device == "cuda" and is_flash_attn_3_available():
+        return "flash_attention_3"
+    return "flash_attention_2" if device == "cuda" and is_flash_attn_2_available() else "sdpa"
+
+
+def _lacks_bfloat16(device: str) -> bool:
+    return device != "cpu" and pick_dtype("auto", device) == "float16"

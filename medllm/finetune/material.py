@@ -1,0 +1,93 @@
+"""What a training reads: a model, its tokenizer, and rows of token ids."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from medllm.artifacts.lineage import Input
+from medllm.data.registry import Dataset
+from medllm.errors import ConfigError
+from medllm.finetune.base import pick_attention
+from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.images import Vision, open_vision
+from medllm.finetune.precision import check_precision
+from medllm.finetune.replay import Replay
+from medllm.finetune.rows import Splits, load_splits
+from medllm.finetune.tokenizer import Tokenizer
+from medllm.models.chat import TokenizerTemplate
+from medllm.models.load import ModelRef, read_config
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a training is made from."""
+
+    model: ModelRef
+    data: Input
+    replayed: Dataset | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that can be known of a training before its model is loaded."""
+
+    inputs: Inputs
+    tokenizer: Tokenizer
+    vision: Vision | None
+    """What reads images, where examples have some."""
+    splits: Splits
+    replay: Replay | None
+
+    @classmethod
+    def read(cls, inputs: Inputs, config: FinetuneConfig, device: str) -> Self:
+        """The rows, as the trainer will meet them.
+
+        Raises:
+            ConfigError: the model cannot be trained so, or a setting asks for rows not there.
+            DataError: there are too few examples, or an image is broken.
+        """
+        check_precision(config, inputs.model, device)
+        tokenizer = Tokenizer.open(config, inputs.model)
+        template = TokenizerTemplate(tokenizer.own)
+        vision = open_vision(config, inputs.model, tokenizer.own, inputs.data.path)
+        splits = load_splits(inputs.data.path, template, config.training.max_length, vision)
+        _check_fits(config, inputs.model.path, splits)
+        replay = Replay(inputs.replayed, config, template) if inputs.replayed else None
+        if replay:
+            splits = replay.mix_into(splits, inputs.data.path)
+        if vision is None and packs(config, device):
+            splits = splits.packed(config)
+        return cls(inputs, tokenizer, vision, splits, replay)
+
+    @property
+    def template(self) -> TokenizerTemplate:
+        """What renders the prompts."""
+        return TokenizerTemplate(self.tokenizer.own)
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows of a pass, replayed ones too."""
+        return self.splits.counts.tokens + (self.replay.done.tokens if self.replay else 0)
+
+
+def packs(config: FinetuneConfig, device: str) -> bool:
+    """Whether examples share rows: as asked, else where flash attention keeps them apart.
+
+    Other kinds of attention keep them apart by a mask over the whole row, which costs more than
+    the padding that it saves.
+    """
+    if config.training.packing is not None:
+        return config.training.packing
+    return pick_attention(config.attn_implementation, device).startswith("flash")
+
+
+def _check_fits(config: FinetuneConfig, model: Path, splits: Splits) -> None:
+    """Raise ConfigError where rows are longer than the model, or missing though needed."""
+    settings = read_config(model)
+    positions = (settings.get("text_config") or settings).get("max_position_embeddings")
+    if positions and splits.longest > positions:
+        message = f"a row has {splits.longest:,} tokens, and the model {positions:,} positions"
+        raise ConfigError(message, f"training.max_length: {positions} or less")
+    if splits.validation is None and config.training.early_stopping_patience:
+        message = "training.early_stopping_patience: there are no validation rows to watch"
+        raise ConfigError(message, "hold some out (`split:` of the recipe), or leave it out")

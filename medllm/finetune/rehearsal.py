@@ -1,0 +1,256 @@
+"""A rehearsal: a few real steps on this machine, and what the whole training will take.
+
+A small model is rehearsed as it is. Of a large one random weights with one and with three layers
+take its place: what a step costs is linear in the layers.
+"""
+
+import copy
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medllm import console
+from medllm.data.access import may_show
+from medllm.data.example import read_examples
+from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.material import Inputs, Material
+from medllm.finetune.rows import RowCounts, Splits
+from medllm.finetune.together import own_device
+from medllm.finetune.trainer import open_trainer
+from medllm.models.chat import render_example
+from medllm.models.hardware import count_parameters, peak_memory_gib
+from medllm.models.load import ModelRef, read_config, save_tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+SMALL = 300e6
+"""Parameters of a model that is rehearsed whole."""
+DEPTHS = (1, 3)
+STEPS = 5
+"""The first warms up; the others have batches of all lengths."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a training costs at some depth of the model; all of it is linear in the layers."""
+
+    parameters: float
+    trainable: float
+    memory_gib: float
+    seconds_a_token: float
+    """Of a training step, padding counted."""
+    evaluation_seconds_a_token: float
+
+    def at(self, layers: int, deeper: "Costs") -> "Costs":
+        """At so many layers, from those at one depth and at another."""
+        steps = (layers - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
+        here, there = vars(self), vars(deeper)
+        return Costs(**{name: here[name] + steps * (there[name] - here[name]) for name in here})
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a training will be."""
+
+    counts: RowCounts
+    steps: int
+    seconds: float
+    """Of training and evaluations, without loading."""
+    costs: Costs
+    layers: str
+    """What was rehearsed."""
+    device: str
+
+    def lines(self, price_per_hour: float | None) -> list[str]:
+        """For people."""
+        counts, costs = self.counts, self.costs
+        each, learnt = counts.tokens / counts.examples, counts.learnt_tokens / counts.examples
+        cost = self.seconds / 3600 * (price_per_hour or 0)
+        minutes, hours = self.seconds / 60, self.seconds / 3600
+        duration = f"{hours:.1f} h" if hours > 1 else f"{minutes:.1f} min"
+        return [
+            f"{counts.examples:,} examples of {each:,.0f} tokens on average, {learnt:,.0f} of them "
+            f"learnt; {counts.truncated:,} cut, {counts.too_long:,} too long; {self.steps:,} steps",
+            f"{costs.trainable / 1e6:,.2f} of {costs.parameters / 1e6:,.1f} million parameters are "
+            "trained",
+            f"about {duration} with evaluations, and {costs.memory_gib:.1f} GiB of {self.device} "
+            f"memory, by a rehearsal of {STEPS} steps with {self.layers}",
+            *([f"which costs about {cost:,.2f} at {price_per_hour} an hour"] if cost else []),
+        ]
+
+
+def render_forecast(config: FinetuneConfig, inputs: Inputs) -> list[str]:
+    """Lines: the forecast, and the first example, what is learnt of it marked; open data alone.
+
+    Raises:
+        MedllmError: whatever would stop the training before it begins.
+    """
+    device = own_device()
+    material = Material.read(inputs, config, device)
+    lines = rehearse(config, material, device).lines(config.price_per_hour)
+    if not may_show(inputs.data.data_terms):
+        return [*lines, "the first example is not shown: its data are not open"]
+    first = next(read_examples(inputs.data.path / "train.jsonl"))
+    rendered = render_example(material.template, first)
+    marked = f"{rendered.prompt}⟦{rendered.completion}⟧"
+    return [*lines, "the first example; learnt is what stands in ⟦⟧:", *marked.splitlines()]
+
+
+def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecast:
+    """Train a few steps, and reckon from them."""
+    console.notice(f"finetune: rehearsing {STEPS} steps")
+    rehearsal = Rehearsal(config, material, device)
+    model, splits = material.inputs.model, material.splits
+    layers = _text_config(read_config(model.path)).get("num_hidden_layers", 0)
+    with tempfile.TemporaryDirectory() as room:
+        if count_parameters(model.path) <= SMALL or layers <= DEPTHS[1]:
+            said, costs = "the model", rehearsal.costs(model, Path(room))
+        else:
+            said = f"{DEPTHS[0]} and {DEPTHS[1]} of {layers} layers of random weights"
+            cut = (_cut(model, depth, Path(room)) for depth in DEPTHS)
+            shallow, deep = (rehearsal.costs(each, Path(room)) for each in cut)
+            costs = shallow.at(layers, deep)
+    steps, passes = _steps(config, splits)
+    batch = config.training.per_device_train_batch_size
+    seconds = costs.seconds_a_token * passes * _padded(splits.train, batch)
+    if splits.validation:
+        rounds = 1 + math.ceil(steps / _evaluated_every(config, steps))
+        tokens = rounds * _padded(splits.validation, batch)
+        seconds += tokens * costs.evaluation_seconds_a_token
+    return Forecast(splits.counts, steps, seconds, costs, said, device)
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    return config.get("text_config") or config
+
+
+def _cut(model: ModelRef, depth: int, room: Path) -> ModelRef:
+    """The model with so many layers, of random weights in the number format of its files."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = copy.deepcopy(read_config(model.path))
+    text = _text_config(config)
+    text["num_hidden_layers"] = depth
+    if "layer_types" in text:
+        text["layer_types"] = text["layer_types"][-depth:]
+    named = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or "float32"
+    folder = room / f"{depth}-layers"
+    with console.quiet(), torch.device("cpu"):
+        random = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**config), dtype=getattr(torch, named)
+        )
+        random.save_pretrained(folder)
+    save_tokenizer(model, folder)
+    return replace(model, ref=str(folder), path=folder)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A training to try a few steps of."""
+
+    config: FinetuneConfig
+    material: Material
+    device: str
+
+    def costs(self, model: ModelRef, room: Path) -> Costs:
+        """What a few steps and an evaluation of this model cost."""
+        import torch
+
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        batches, trainer = self._prepare(model, room)
+        ends = _time_steps(trainer)
+        with console.quiet():
+            trainer.train()
+            began = time.perf_counter()
+            trainer.evaluate(trainer.train_dataset)
+            evaluated = time.perf_counter() - began
+        return Costs(
+            count_parameters(model.path),
+            sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            peak_memory_gib(self.device),
+            (ends[-1] - ends[0]) / sum(map(_area, batches[1:])),
+            evaluated / sum(map(_area, batches)),
+        )
+
+    def _prepare(self, model: ModelRef, room: Path) -> "tuple[list[list[int]], SFTTrainer]":
+        """The lengths of the rows in each batch, and a trainer that meets them in this order."""
+        config, rows = self._short(), self.material.splits.train
+        chosen = _choose(rows, config.training.per_device_train_batch_size)
+        few = rows.select([n for batch in chosen for n in batch])
+        material = replace(
+            self.material,
+            inputs=replace(self.material.inputs, model=model),
+            splits=replace(self.material.splits, train=few, validation=None),
+        )
+        lengths = [[len(rows[n]["input_ids"]) for n in batch] for batch in chosen]
+        return lengths, open_trainer(config, material, room, self.device)
+
+    def _short(self) -> FinetuneConfig:
+        """One pass in the order of the rows, that leaves nothing behind."""
+        still = {"train_sampling_strategy": "sequential", "save_strategy": "no"}
+        training = self.config.training.model_copy(
+            update={
+                "num_train_epochs": 1.0,
+                "max_steps": -1,
+                "gradient_accumulation_steps": 1,
+                "report_to": (),
+                "extra": {**self.config.training.extra, **still},
+            }
+        )
+        return self.config.model_copy(update={"training": training})
+
+
+def _time_steps(trainer: Any) -> list[float]:
+    """The times at which steps will have ended."""
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    return ends
+
+
+def _choose(rows: "Dataset", size: int) -> list[list[int]]:
+    """The numbers of the rows of a few batches, from the shortest to the longest rows."""
+    by_length = sorted(range(len(rows)), key=[len(ids) for ids in rows["input_ids"]].__getitem__)
+    batches = [by_length[n : n + size] for n in range(0, len(by_length), size)]
+    places = [(len(batches) - 1) * n // max(STEPS - 2, 1) for n in range(STEPS - 1)]
+    return [batches[places[-1]], *(batches[place] for place in places)]
+
+
+def _padded(rows: "Dataset", size: int) -> int:
+    """The tokens of rows grouped by length, as the trainer does it, padding too."""
+    lengths = sorted(len(ids) for ids in rows["input_ids"])
+    return sum(_area(lengths[n : n + size]) for n in range(0, len(lengths), size))
+
+
+def _area(lengths: Sequence[int]) -> int:
+    """The tokens of a batch, padding too."""
+    return max(lengths) * len(lengths)
+
+
+def _steps(config: FinetuneConfig, splits: Splits) -> tuple[int, float]:
+    """The optimizer steps of a training, and its passes over the rows."""
+    training = config.training
+    batches = math.ceil(len(splits.train) / training.per_device_train_batch_size)
+    a_pass = math.ceil(batches / training.gradient_accumulation_steps)
+    if training.max_steps > 0:
+        return training.max_steps, training.max_steps / a_pass
+    return math.ceil(a_pass * training.num_train_epochs), training.num_train_epochs
+
+
+def _evaluated_every(config: FinetuneConfig, steps: int) -> float:
+    every = config.training.eval_steps
+    return every if every >= 1 else math.ceil(steps * every)

@@ -1,0 +1,101 @@
+"""Which parts of a model the adapter is for: its language, and its experts where they are named."""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from medllm import console
+from medllm.errors import ConfigError
+from medllm.finetune.config import LoraSettings
+from medllm.models.load import ModelRef
+
+EXPERTS = ".experts."
+"""What the names of their parameters hold."""
+NO_LAYER = ("Target modules", "modules were targeted", "modules were excluded")
+"""What PEFT says where there is nothing to put an adapter on."""
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
+
+def build_adapter(lora: LoraSettings, base: "PreTrainedModel") -> "LoraConfig":
+    """PEFT's settings; of a vision-language model for the language model, unless asked otherwise.
+
+    What reads its images has layers of the same names, which `exclude_modules: []` lets in.
+
+    Raises:
+        ConfigError: the model has nothing of a name that is to be excluded, or of a parameter.
+    """
+    from peft import LoraConfig
+
+    modules, parameters = dict(base.named_modules()), dict(base.named_parameters())
+    _check_names("exclude_modules", lora.exclude_modules, modules)
+    _check_names("target_parameters", lora.target_parameters, parameters)
+    settings: dict[str, Any] = lora.model_dump(mode="json")
+    if lora.exclude_modules is None:
+        settings["exclude_modules"] = _all_but_language(base)
+    return LoraConfig(**settings, task_type="CAUSAL_LM")
+
+
+def _check_names(option: str, wanted: Iterable[str] | None, names: Iterable[str]) -> None:
+    """Raise ConfigError for a name that no other ends with: PEFT passes over it."""
+    for name in wanted or ():
+        if not any(f".{each}".endswith(f".{name}") for each in names):
+            message = f"finetune.lora.{option}: nothing in this model is called {name}"
+            raise ConfigError(message, "name it as the model does, or the end of that")
+
+
+def _all_but_language(base: "PreTrainedModel") -> str | None:
+    """A regular expression for the layers outside the language model; None where all are inside."""
+    if not hasattr(base.config, "vision_config"):
+        return None
+    decoder = base.get_decoder()
+    inside = next((name for name, module in base.named_modules() if module is decoder), "")
+    return rf"(?!{re.escape(inside)}\.).*" if inside else None
+
+
+def announce_experts(model: "PreTrainedModel") -> None:
+    """Say that the experts of a mixture stay as they are, where no parameter of them is trained."""
+    experts = [weight for name, weight in model.named_parameters() if EXPERTS in name]
+    if experts and not any(weight.requires_grad for weight in experts):
+        console.notice(
+            "finetune: the experts of this model are not trained, all else that was named is; "
+            "lora.target_parameters names them"
+        )
+
+
+def announce_unrounded(model: ModelRef) -> None:
+    """Say how much of a mixture of experts stays in 16 bits where the rest is rounded to 4."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(model.location)
+    kind = getattr(transformers, next(iter(config.architectures or ()), ""), None)
+    if kind is None:
+        return
+    with torch.device("meta"), console.quiet():
+        skeleton = kind(config)
+    # bitsandbytes rounds the weights of linear layers; transformers 5 keeps all experts in one
+    fused = (w for name, w in skeleton.named_parameters() if EXPERTS in name and w.dim() == 3)
+    if numbers := sum(weight.numel() for weight in fused):
+        gib = numbers * 2 / 2**30
+        console.notice(f"finetune: nf4 rounds no experts: {gib:.3g} GiB of them stay in 16 bits")
+
+
+def why_refused(lora: LoraSettings, problem: str) -> ConfigError | None:
+    """The error of an adapter that PEFT or TRL refuses, in our words; None for another one."""
+    where = "finetune.lora.target_modules"
+    if any(said in problem for said in NO_LAYER):
+        return ConfigError(f"{where}: {lora.target_modules} match no layer", "use all-linear")
+    if "PEFT adapter to `lm_head`" in problem:
+        message = f"{where}: an adapter on lm_head would never be trained"
+        return ConfigError(message, "train it whole: lora.modules_to_save")
+    if "ParamWrapper does not work with" in problem:
+        option = "use_dora" if "ora=True" in problem else "lora_dropout"
+        message = f"finetune.lora.{option}: this model's experts are parameters, which PEFT cannot"
+        fix = (
+            f"leave {option} out, or the experts: target_modules: [q_proj, k_proj, v_proj, o_proj]"
+        )
+        return ConfigError(f"{message} train with it", fix)
+    return None

@@ -1,0 +1,260 @@
+"""Fine-tuning by medllm, by plain TRL and by a training guide's script: speed and what is learnt.
+
+    python scripts/benchmarks/finetune.py --model REF --data DIR [--examples N] [--rounds N]
+
+DIR is what `medllm prepare` wrote, such as PubMedQA. Each arm trains a LoRA adapter on the same
+examples, once each, in a process of its own, by turns; the same learning rate, adapter and float32.
+
+    medllm   the verb, with its defaults
+    trl      SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
+    guide    transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
+             every token with padding, as many guides have it; only its first round is run
+
+Useful tokens are those of the examples, without padding; seconds are those of `train()` alone. The
+held-out loss is over the tokens of the answers, without their end, each arm with its own prompts.
+Writes docs/benchmarks/finetune.json.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import measure
+
+from medllm.data.example import Example, read_examples, to_json, write_jsonl
+
+ARMS = ("medllm", "trl", "guide")
+LEARNING_RATE = 1e-3
+LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
+GUIDE = {"length": 2048, "batch": 4, "accumulation": 4}
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n{}\n\n### Response:\n"
+)
+Pairs = list[tuple[list[int], list[int]]]
+
+
+def main() -> None:
+    """Run the arms by turns, print the figures, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--examples", type=int, default=128)
+    parser.add_argument("--held-out", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as room:
+        data = Path(room) / "data"
+        copy_first(asked.data / "train.jsonl", data / "train.jsonl", asked.examples)
+        copy_first(asked.data / "validation.jsonl", data / "held-out.jsonl", asked.held_out)
+        runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
+        for turn, arm in itertools.product(range(asked.rounds), ARMS):
+            if arm != "guide" or turn == 0:
+                runs[arm].append(run_apart(arm, asked.model, data))
+                print(arm, runs[arm][-1], file=sys.stderr, flush=True)
+    found = summarize(runs)
+    print(json.dumps({name: found[name] for name in found if name != "runs"}, indent=1))
+    settings = {"learning_rate": LEARNING_RATE, **LORA, "examples": asked.examples}
+    measure.write("finetune", {"model": Path(asked.model).name, "settings": settings, **found})
+
+
+def copy_first(source: Path, target: Path, count: int) -> None:
+    """The first examples of a file."""
+    target.parent.mkdir(exist_ok=True)
+    write_jsonl(target, map(to_json, itertools.islice(read_examples(source), count)))
+
+
+def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """The medians of each arm, and what medllm's are by the others'."""
+    median = {
+        arm: {name: statistics.median(run[name] for run in found) for name in found[0]}
+        for arm, found in runs.items()
+    }
+    speed = {arm: figures["useful_tokens_per_second"] for arm, figures in median.items()}
+    times = {f"medllm / {arm}": speed["medllm"] / speed[arm] for arm in ARMS[1:]}
+    return {"median": median, "speed": times, "runs": runs}
+
+
+def run_apart(arm: str, model: str, data: Path) -> dict[str, float]:
+    """One arm in a process of its own."""
+    with tempfile.TemporaryDirectory() as room:
+        figures = Path(room) / "figures.json"
+        command = [sys.executable, str(Path(__file__).resolve()), "--one", arm, model, str(data)]
+        subprocess.run([*command, room], check=True, stdout=subprocess.DEVNULL)
+        return dict(json.loads(figures.read_text(encoding="utf-8")))
+
+
+def one(arm: str, model: str, data: str, room: str) -> None:
+    """Train one arm, score it on the held-out answers, write its figures."""
+    train = list(read_examples(Path(data) / "train.jsonl"))
+    held_out = list(read_examples(Path(data) / "held-out.jsonl"))
+    run = {"medllm": train_medllm, "trl": train_trl, "guide": train_guide}[arm]
+    trained, seconds, tokens, pairs = run(model, Path(data), train, Path(room))
+    figures = {
+        "useful_tokens_per_second": tokens / seconds,
+        "seconds": seconds,
+        "useful_tokens": tokens,
+        "held_out_loss": mean_loss(trained, pairs(held_out)),
+    }
+    (Path(room) / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+Trained = tuple[Any, float, int, Callable[[Iterable[Example]], Pairs]]
+
+
+def train_medllm(ref: str, data: Path, train: list[Example], room: Path) -> Trained:
+    """The verb, as a user calls it; without validation rows, as the others have none."""
+    from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
+    from medllm.finetune.verb import finetune
+    from medllm.models.adapter import load_adapter
+    from medllm.models.load import resolve_model
+
+    training = TrainingSettings(num_train_epochs=1, learning_rate=LEARNING_RATE)
+    config = FinetuneConfig(
+        model=ref, data=data, lora=LoraSettings(**LORA), training=training, output=room / "adapter"
+    )
+    results = finetune(config).results
+    trained = load_adapter(resolve_model(str(room / "adapter")))
+    seconds, tokens = results["training_seconds"], results["rows"]["tokens"]
+    return trained, seconds, tokens, chat_pairs(ref)
+
+
+def train_trl(ref: str, data: Path, train: list[Example], room: Path) -> Trained:
+    """TRL as its own documentation shows it."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [
+        {
+            "prompt": [{"role": m.role, "content": m.content} for m in example.prompt],
+            "completion": [{"role": "assistant", "content": example.completion}],
+        }
+        for example in train
+    ]
+    trainer = SFTTrainer(
+        load(ref),
+        SFTConfig(
+            output_dir=str(room / "out"),
+            use_cpu=True,
+            bf16=False,
+            learning_rate=LEARNING_RATE,
+            num_train_epochs=1,
+            save_strategy="no",
+            report_to="none",
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer_of(ref),
+        peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
+    )
+    tokens = sum(map(len, trainer.train_dataset["input_ids"]))
+    return trainer.model, timed(trainer), tokens, chat_pairs(ref)
+
+
+def train_guide(ref: str, data: Path, train: list[Example], room: Path) -> Trained:
+    """The guide's script: everything padded to one length, and every token learnt."""
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import Trainer, TrainingArguments
+
+    tokenizer = tokenizer_of(ref)
+    tokenizer.pad_token = tokenizer.eos_token
+    texts = [alpaca(example) + example.completion for example in train]
+    rows = tokenizer(texts, truncation=True, max_length=GUIDE["length"], padding="max_length")
+    rows["labels"] = [list(ids) for ids in rows["input_ids"]]
+    arguments = TrainingArguments(
+        output_dir=str(room / "out"),
+        use_cpu=True,
+        learning_rate=LEARNING_RATE,
+        num_train_epochs=1,
+        per_device_train_batch_size=GUIDE["batch"],
+        gradient_accumulation_steps=GUIDE["accumulation"],
+        max_grad_norm=0.3,
+        save_strategy="no",
+        report_to="none",
+    )
+    model = get_peft_model(load(ref), LoraConfig(**LORA, task_type="CAUSAL_LM"))
+    trainer = Trainer(model, arguments, train_dataset=Dataset.from_dict(dict(rows)))
+    tokens = sum(map(sum, rows["attention_mask"]))
+
+    def pairs(examples: Iterable[Example]) -> Pairs:
+        prompts = [(tokenizer(alpaca(each))["input_ids"], each.completion) for each in examples]
+        return [(p, tokenizer(c, add_special_tokens=False)["input_ids"]) for p, c in prompts]
+
+    return model, timed(trainer), tokens, pairs
+
+
+def alpaca(example: Example) -> str:
+    """The guide's prompt."""
+    return ALPACA.format("\n".join(message.content for message in example.prompt))
+
+
+def chat_pairs(ref: str) -> Callable[[Iterable[Example]], Pairs]:
+    """Prompts by the chat template, and answers without their end."""
+    from medllm.models.chat import TokenizerTemplate
+
+    template = TokenizerTemplate(tokenizer_of(ref))
+
+    def pairs(examples: Iterable[Example]) -> Pairs:
+        return [
+            (
+                template.encode(template.render(each.prompt), add_special_tokens=False),
+                template.encode(each.completion, add_special_tokens=False),
+            )
+            for each in examples
+        ]
+
+    return pairs
+
+
+def mean_loss(model: Any, pairs: Pairs) -> float:
+    """The mean loss of the answers' tokens, in nats."""
+    import torch
+
+    model.eval()
+    losses = []
+    with torch.no_grad():
+        for prompt, answer in pairs:
+            logits = model(input_ids=torch.tensor([prompt + answer])).logits[0]
+            learnt = logits[len(prompt) - 1 : -1].float()
+            losses += torch.nn.functional.cross_entropy(
+                learnt, torch.tensor(answer), reduction="none"
+            ).tolist()
+    return statistics.fmean(losses)
+
+
+def timed(trainer: Any) -> float:
+    """Train, and the seconds that it took."""
+    began = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - began
+
+
+def load(ref: str) -> Any:
+    """The model in float32."""
+    from transformers import AutoModelForCausalLM
+
+    from medllm.models.load import resolve_model
+
+    return AutoModelForCausalLM.from_pretrained(resolve_model(ref).location, dtype="float32")
+
+
+def tokenizer_of(ref: str) -> Any:
+    """The tokenizer of a model."""
+    from transformers import AutoTokenizer
+
+    from medllm.models.load import resolve_model
+
+    return AutoTokenizer.from_pretrained(resolve_model(ref).location)
+
+
+if __name__ == "__main__":
+    one(*sys.argv[2:]) if sys.argv[1:2] == ["--one"] else main()

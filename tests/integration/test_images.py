@@ -1,0 +1,401 @@
+"""A vision-language model learns from images, and what it learnt is merged."""
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+    SiglipVisionConfig,
+)
+
+from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
+from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
+from medllm.finetune.base import load_base
+from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
+from medllm.finetune.images import Vision, open_vision
+from medllm.finetune.rows import IGNORED
+from medllm.finetune.tokenizer import Tokenizer
+from medllm.finetune.verb import finetune
+from medllm.merge.config import MergeConfig
+from medllm.merge.verb import merge
+from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
+from medllm.models.load import load_tokenizer, resolve_model
+from medllm.prepare.config import PrepareConfig
+from medllm.prepare.verb import prepare
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}"
+    "{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "{{ '<start_of_image>' }}{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""As Gemma 3's: content is a text, or parts."""
+SPECIAL = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>",
+           "image_token": "<image_soft_token>"}  # fmt: skip
+SIDE = 28
+PATCHES = 4
+
+
+@pytest.fixture(scope="module")
+def seeing(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 3 with random weights and all that belongs to one."""
+    from transformers import Gemma3ImageProcessorPil, Gemma3Processor
+
+    folder = tmp_path_factory.mktemp("models") / "gemma"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model, extra_special_tokens=SPECIAL)
+    tokenizer.chat_template = TEMPLATE
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+             "num_attention_heads": 4}  # fmt: skip
+    text = Gemma3TextConfig(
+        vocab_size=len(tokenizer), num_key_value_heads=2, head_dim=16, query_pre_attn_scalar=16,
+        max_position_embeddings=512, initializer_range=0.05, **small,
+    )  # fmt: skip
+    vision = SiglipVisionConfig(
+        image_size=SIDE, patch_size=SIDE // 2, vision_use_head=False, **small
+    )
+    config = Gemma3Config(
+        text_config=text.to_dict(),
+        vision_config=vision.to_dict(),
+        mm_tokens_per_image=PATCHES,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
+        image_token_index=tokenizer.image_token_id,
+    )
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration(config)
+    model.model.multi_modal_projector.mm_input_projection_weight.data.normal_(std=0.1)
+    model.get_input_embeddings().weight.data *= 6  # else no token can be made likely
+    model.save_pretrained(folder)
+    images = Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE})
+    Gemma3Processor(images, tokenizer, image_seq_length=PATCHES).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows whose answer stands in the image alone, bright or dark, and some without images."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, numbers in (("train", range(64)), ("validation", range(64, 80))):
+        rows = []
+        for n in numbers:
+            path = folder / f"{n}.png"
+            shade = 200 + n % 40 if n % 2 else 10 + n % 40
+            Image.new("RGB", (40 + n, 50), (shade, shade, shade)).save(path)
+            rows.append(example(n, "bright" if n % 2 else "dark", (path.name,)))
+        rows += [example(n + 100, "none", ()) for n in numbers if n % 8 == 0]
+        write_jsonl(folder / f"{name}.jsonl", map(to_json, rows))
+    return folder
+
+
+def example(number: int, answer: str, images: tuple[str, ...]) -> Example:
+    question = Message("user", "Is it bright or dark?")
+    return Example(f"t/{number}", "t", str(number), (question,), answer, images=images)
+
+
+def config(model: Path, data: Path, output: Path, **own: object) -> FinetuneConfig:
+    short = {"num_train_epochs": 6, "per_device_train_batch_size": 8, "logging_steps": 4,
+             "max_length": 64, "learning_rate": 1e-2, **own}  # fmt: skip
+    return FinetuneConfig(
+        model=str(model), data=data, output=output, lora=LoraSettings(r=8),
+        training=TrainingSettings.model_validate(short),
+    )  # fmt: skip
+
+
+def open_seeing(model: Path) -> Vision:
+    return Vision.open(resolve_model(str(model)), load_tokenizer(str(model)))
+
+
+def rows_of(vision: Vision, path: Path, max_length: int = 64) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = vision.load_rows(path, max_length)[0].to_list()
+    return rows
+
+
+def loss_of(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> float:
+    with torch.inference_mode():
+        return float(model.eval()(**batch).loss)
+
+
+def test_what_only_an_image_tells_is_learnt_and_merged(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    manifest = finetune(config(seeing, data, tmp_path / "a"))
+
+    results = manifest.results
+    assert results["rows"]["images"] == 64
+    assert results["rows"]["examples"] == 72
+    assert results["validation_loss"] < 0.02
+    manifest = merge(MergeConfig(adapter=tmp_path / "a", output=tmp_path / "m"))
+    assert manifest.results["verified"]
+    for folder in (tmp_path / "a", tmp_path / "m"):
+        processor = AutoProcessor.from_pretrained(folder)
+        assert processor.image_processor.size == {"height": SIDE, "width": SIDE}
+    config_ = (seeing / "processor_config.json").read_bytes()
+    assert (tmp_path / "a/processor_config.json").read_bytes() == config_
+    assert (tmp_path / "m/processor_config.json").read_bytes() == config_
+
+    vision = open_seeing(tmp_path / "m")
+    batch = vision.collate(rows_of(vision, data / "validation.jsonl"))
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "m", dtype=torch.float32)
+    base = AutoModelForImageTextToText.from_pretrained(seeing, dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(base, tmp_path / "a")
+    with torch.inference_mode():
+        found, expected = (model.eval()(**batch).logits for model in (merged, tuned))
+    assert (found - expected).abs().max() < 1e-4
+    # the same texts with other images: what was learnt is wrong now
+    assert loss_of(merged, batch) == pytest.approx(results["validation_loss"], rel=0.05)
+    batch["pixel_values"] = -batch["pixel_values"]
+    assert loss_of(merged, batch) > 1
+    # the tower that reads the images is as it was
+    before, after = (load_file(f / "model.safetensors") for f in (seeing, tmp_path / "m"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".language_model." in name or name.startswith("language") for name in changed)
+
+
+def test_a_row_is_what_the_processor_makes_of_the_conversation(seeing: Path, data: Path) -> None:
+    vision = open_seeing(seeing)
+    first = next(read_examples(data / "train.jsonl"))
+    row = rows_of(vision, data / "train.jsonl")[0]
+    processor = AutoProcessor.from_pretrained(seeing)
+    words = {"type": "text", "text": first.prompt[0].content}
+    parts = [{"type": "image", "url": str(data / "0.png")}, words]
+    turns = [{"role": "user", "content": parts}]
+    asked = processor.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+
+    learnt = [token for token in row["labels"] if token != IGNORED]
+    prompt = row["input_ids"][: -len(learnt)]
+    assert prompt == asked["input_ids"][0].tolist()
+    assert row["token_type_ids"][: len(prompt)] == asked["token_type_ids"][0].tolist()
+    assert sum(row["token_type_ids"]) == PATCHES
+    assert processor.decode(learnt) == "dark<|end|>"
+    batch = vision.collate([row])
+    assert torch.equal(batch["pixel_values"], asked["pixel_values"])
+
+
+def test_rows_without_images_are_as_they_are_for_a_model_of_text(seeing: Path, data: Path) -> None:
+    vision = open_seeing(seeing)
+    rows = [row for row in rows_of(vision, data / "train.jsonl") if not row["image_paths"]]
+    template = TokenizerTemplate(load_tokenizer(str(seeing)))
+    texts = [one for one in read_examples(data / "train.jsonl") if not one.images]
+
+    for row, one in zip(rows, texts, strict=True):
+        prompt, completion = encode_rendered(template, render_example(template, one))
+        assert row["input_ids"] == prompt + completion
+    batch = vision.collate(rows)
+    assert batch.keys() == {"input_ids", "labels", "attention_mask"}
+
+
+def test_neither_padding_nor_images_are_learnt_and_neighbours_do_not_matter(
+    seeing: Path, data: Path
+) -> None:
+    vision = open_seeing(seeing)
+    rows = rows_of(vision, data / "train.jsonl")
+    three = [rows[0], row_of_two_images(vision, data), rows[-1]]
+    model = load_base(FinetuneConfig(), resolve_model(str(seeing)), "cpu").eval()
+
+    batch = vision.collate(three)
+
+    assert len(batch["pixel_values"]) == 3
+    labels = batch["labels"]
+    assert ((labels != IGNORED).sum(1) > 1).all()
+    assert not (labels == vision.processor.tokenizer.image_token_id).any()
+    assert not (labels[batch["attention_mask"] == 0] != IGNORED).any()
+    with torch.inference_mode():
+        together = model(**{k: v for k, v in batch.items() if k != "labels"}).logits
+        for number, row in enumerate(three):
+            alone = {k: v for k, v in vision.collate([row]).items() if k != "labels"}
+            found = together[number, : len(row["input_ids"])]
+            assert (found - model(**alone).logits[0]).abs().max() < 1e-4
+
+
+def row_of_two_images(vision: Vision, data: Path) -> dict[str, object]:
+    path = data / "two.jsonl"
+    write_jsonl(path, [to_json(example(1, "bright", ("1.png", "0.png")))])
+    (row,) = rows_of(vision, path)
+    assert sum(row["token_type_ids"]) == 2 * PATCHES
+    return row
+
+
+def test_prepare_keeps_images_within_reach(seeing: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "scans").mkdir(parents=True)
+    rows = []
+    for n in range(20):
+        Image.new("L", (30, 30), n * 10).save(raw / f"scans/{n}.png")
+        answer = f"the shade of this scan is {n} of twenty"
+        rows.append({"id": n, "question": "Which shade?", "answer": answer,
+                     "image_file": f"scans/{n}.png"})  # fmt: skip
+    lines = "\n".join(map(json.dumps, rows))
+    (raw / "rows.jsonl").write_text(lines)
+
+    prepare(PrepareConfig(datasets=(str(raw / "rows.jsonl"),), output=tmp_path / "data"))
+    vision = open_vision(
+        FinetuneConfig(), resolve_model(str(seeing)), load_tokenizer(str(seeing)), tmp_path / "data"
+    )
+
+    assert vision is not None
+    found = rows_of(vision, tmp_path / "data/train.jsonl", 128)
+    assert found
+    assert all(Path(row["image_paths"][0]).is_file() for row in found)
+
+
+# What is wrong
+
+
+def written(tmp_path: Path, images: tuple[str, ...], answer: str = "dark") -> Path:
+    write_jsonl(tmp_path / "train.jsonl", [to_json(example(7, answer, images))])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "is missing"),
+        (b"no image at all", "cannot be read"),
+        ("cut", "cannot be read"),
+        ("deep", "has more than 8 bits"),
+    ],
+)
+def test_a_bad_image_is_named_before_the_model_is_loaded(
+    content: bytes | str | None, says: str, seeing: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.png"
+    if content == "deep":
+        Image.new("I;16", (64, 64), 3000).save(path)
+    elif content == "cut":
+        Image.effect_noise((64, 64), 50).save(path)
+        path.write_bytes(path.read_bytes()[:1500])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+
+    with pytest.raises(DataError, match=rf"t/7: .*scan.png {says}") as caught:
+        finetune(config(seeing, written(tmp_path, ("scan.png",)), tmp_path / "out"))
+
+    assert "8 bits" in caught.value.fix
+
+
+def test_images_for_a_model_that_sees_none_are_refused(
+    tiny_model: Path, seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArtifactError, match="reads no images") as caught:
+        finetune(config(tiny_model, data, tmp_path / "out"))
+    assert "medgemma" in caught.value.fix
+
+    blind = tmp_path / "blind"
+    blind.mkdir()
+    for file in seeing.iterdir():
+        if file.name != "processor_config.json":
+            (blind / file.name).symlink_to(file)
+    with pytest.raises(ArtifactError, match="processor of|what prepares images"):
+        finetune(config(blind, data, tmp_path / "out"))
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_model_that_needs_torchvision_says_so(seeing: Path, data: Path, tmp_path: Path) -> None:
+    for file in seeing.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "processor_config.json").unlink()
+    both = {"processor_class": "Qwen2VLProcessor", "image_processor_type": "Qwen2VLImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(both))
+
+    with pytest.raises(SetupError, match="Torchvision") as caught:
+        finetune(config(tmp_path, data, tmp_path / "out"))
+    assert caught.value.fix == "pip install torchvision"
+
+
+def test_options_that_do_not_go_with_images_are_refused(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="cannot share a row"):
+        finetune(config(seeing, data, tmp_path / "out", packing=True))
+    flash = config(seeing, data, tmp_path / "out")
+    flash = flash.model_copy(update={"attn_implementation": "flash_attention_2"})
+    with pytest.raises(ConfigError, match="hides from an image"):
+        finetune(flash)
+
+
+def test_an_example_too_long_with_its_images_is_left_out_and_counted(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    long = replace(example(1, "bright", ("1.png",)), prompt=(Message("user", "bright " * 80),))
+    rows = [*read_examples(data / "train.jsonl"), long]
+    for one in data.glob("*.png"):
+        (tmp_path / one.name).symlink_to(one)
+    write_jsonl(tmp_path / "train.jsonl", map(to_json, rows))
+
+    manifest = finetune(config(seeing, tmp_path, tmp_path / "out", max_steps=1))
+
+    assert manifest.counts.rejected == {"longer than max_length with its images": 1}
+    assert manifest.counts.examples == 72
+
+
+def test_a_text_that_holds_the_token_of_an_image_is_refused(seeing: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="t/7: .*stands for an image"):
+        rows_of(open_seeing(seeing), written(tmp_path, (), "<image_soft_token>") / "train.jsonl")
+
+
+def test_a_template_that_knows_no_images_gets_them_before_the_text(
+    seeing: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = config(seeing, data, tmp_path / "out").model_copy(update={"prompt_template": "alpaca"})
+    model = resolve_model(str(seeing))
+    vision = open_vision(other, model, Tokenizer.open(other, model).own, data)
+
+    assert vision
+    assert "the chat template knows no images" in capfd.readouterr().err
+    row = rows_of(vision, data / "train.jsonl", 128)[0]
+    text = vision.processor.decode(row["input_ids"])
+    assert text.index("Instruction") < text.index("<start_of_image>") < text.index("Is it bright")
+
+
+def test_rows_without_images_train_a_model_that_sees(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    texts = [to_json(one) for one in read_examples(data / "train.jsonl") if not one.images]
+    write_jsonl(tmp_path / "train.jsonl", texts)
+
+    manifest = finetune(config(seeing, tmp_path, tmp_path / "out"))
+
+    assert manifest.results["rows"]["images"] == 0
+    stored = load_file(tmp_path / "out/adapter_model.safetensors")
+    assert stored
+    assert not any("vision" in name for name in stored)
+
+
+def test_targets_outside_the_language_model_are_told(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    tower = config(seeing, data, tmp_path / "out")
+    with pytest.raises(ConfigError, match="out_proj.* match no layer"):
+        finetune(tower.model_copy(update={"lora": LoraSettings(target_modules=("out_proj",))}))
+
+
+def test_what_reads_images_is_trained_where_asked(seeing: Path, data: Path, tmp_path: Path) -> None:
+    own = LoraSettings(r=2, target_modules=("q_proj",), exclude_modules=())
+    tower = config(seeing, data, tmp_path / "out", max_steps=2)
+    finetune(tower.model_copy(update={"lora": own}))
+
+    names = load_file(tmp_path / "out/adapter_model.safetensors")
+    assert any("vision" in name for name in names)
+    assert any("language_model" in name for name in names)
+    manifest = merge(MergeConfig(adapter=tmp_path / "out", output=tmp_path / "m"))
+    assert manifest.results["verified"]
+    before, after = (load_file(f / "model.safetensors") for f in (seeing, tmp_path / "m"))
+    name = next(n for n in before if "vision" in n and "q_proj.weight" in n)
+    assert not torch.equal(before[name], after[name])
