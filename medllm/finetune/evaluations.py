@@ -3,15 +3,25 @@
 Imports transformers.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from medllm.finetune.labels import Tokens, right_labels
+from medllm.finetune.labels import Tokens, find_labels, right_labels
+from medllm.models.chat import TokenizerTemplate
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
     from trl import SFTTrainer
+
+
+def watch_labels(
+    trainer: "SFTTrainer", data: Path, template: TokenizerTemplate
+) -> "LabelAccuracy | None":
+    """What measures label accuracy in the trainer's evaluations; None where there are no labels."""
+    known = find_labels(data / "validation.jsonl", template)
+    return LabelAccuracy(trainer, known) if known else None
 
 
 class LabelAccuracy(TrainerCallback):  # type: ignore[misc]

@@ -2,18 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.data.example import Example, read_examples
 from medllm.finetune.rows import IGNORED
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.tokens import TokenCounter
-
-if TYPE_CHECKING:
-    from trl import SFTTrainer
-
-    from medllm.finetune.evaluations import LabelAccuracy
 
 LONGEST_LABEL = 40
 """Characters."""
@@ -42,16 +36,6 @@ def has_labels(examples: Iterable[Example]) -> bool:
         if len(seen) > MOST_LABELS:
             return False
     return 0 < 2 * len(seen) <= count
-
-
-def watch_labels(
-    trainer: "SFTTrainer", data: Path, template: TokenizerTemplate
-) -> "LabelAccuracy | None":
-    """What measures label accuracy in the trainer's evaluations; None where there are no labels."""
-    from medllm.finetune.evaluations import LabelAccuracy
-
-    known = find_labels(data / "validation.jsonl", template)
-    return LabelAccuracy(trainer, known) if known else None
 
 
 def find_labels(path: Path, template: TokenizerTemplate) -> frozenset[Tokens]:

@@ -18,7 +18,7 @@ from medllm.data.access import may_show
 from medllm.data.example import read_examples
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.material import Inputs, Material
-from medllm.finetune.rows import RowCounts, Splits
+from medllm.finetune.rows import RowCounts, Splits, lengths_of
 from medllm.finetune.together import own_device
 from medllm.finetune.trainer import open_trainer
 from medllm.models.chat import render_example
@@ -190,8 +190,10 @@ class Rehearsal:
             inputs=replace(self.material.inputs, model=model),
             splits=replace(self.material.splits, train=few, validation=None),
         )
-        lengths = [[len(rows[n]["input_ids"]) for n in batch] for batch in chosen]
-        return lengths, open_trainer(config, material, room, self.device)
+        lengths = lengths_of(few)
+        size = len(chosen[0])
+        batches = [lengths[n : n + size] for n in range(0, len(lengths), size)]
+        return batches, open_trainer(config, material, room, self.device)
 
     def _short(self) -> FinetuneConfig:
         """One pass in the order of the rows, that leaves nothing behind."""
@@ -224,15 +226,16 @@ def _time_steps(trainer: Any) -> list[float]:
 
 def _choose(rows: "Dataset", size: int) -> list[list[int]]:
     """The numbers of the rows of a few batches, from the shortest to the longest rows."""
-    by_length = sorted(range(len(rows)), key=[len(ids) for ids in rows["input_ids"]].__getitem__)
-    batches = [by_length[n : n + size] for n in range(0, len(by_length), size)]
+    by_length = sorted(range(len(rows)), key=lengths_of(rows).__getitem__)
+    shortest = len(rows) % size if len(rows) > size else 0  # left out, so that batches are full
+    batches = [by_length[n : n + size] for n in range(shortest, len(by_length), size)]
     places = [(len(batches) - 1) * n // max(STEPS - 2, 1) for n in range(STEPS - 1)]
     return [batches[places[-1]], *(batches[place] for place in places)]
 
 
 def _padded(rows: "Dataset", size: int) -> int:
     """The tokens of rows grouped by length, as the trainer does it, padding too."""
-    lengths = sorted(len(ids) for ids in rows["input_ids"])
+    lengths = sorted(lengths_of(rows))
     return sum(_area(lengths[n : n + size]) for n in range(0, len(lengths), size))
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medllm import console
 from medllm.data.example import Example, read_examples
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
-    from medllm.finetune.images import Vision
-
 IGNORED = -100
 """The label that PyTorch's cross entropy leaves out."""
 
 
+CHUNK = 1000
+"""Rows that are in memory as Python's lists at a time."""
 FEWEST = 2
 """Training examples; of one alone nothing can be learnt but itself."""
 
@@ -106,8 +107,7 @@ class Splits:
     @property
     def longest(self) -> int:
         """The tokens of the longest row."""
-        rows = (*self.train["input_ids"], *(self.validation or {"input_ids": ()})["input_ids"])
-        return max(map(len, rows))
+        return max(max(lengths_of(rows)) for rows in (self.train, self.validation) if rows)
 
     def packed(self, config: FinetuneConfig) -> "Splits":
         """With several training examples in a row of at most `max_length` tokens."""
@@ -118,15 +118,25 @@ class Splits:
         return replace(self, train=packed, is_packed=True)
 
 
+class ImageRows(Protocol):
+    """What reads examples with images."""
+
+    def load_rows(self, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
+        """The rows of a prepared file, and their counts."""
+
+    def collate(self, rows: Sequence[dict[str, Any]]) -> "dict[str, Tensor]":
+        """A batch of rows."""
+
+
 def load_splits(
-    data: Path, template: Template, max_length: int, vision: "Vision | None" = None
+    data: Path, template: Template, max_length: int, images: "ImageRows | None" = None
 ) -> Splits:
-    """What a prepared folder holds, as rows; `vision` reads those with images.
+    """What a prepared folder holds, as rows; `images` reads those with images.
 
     Raises:
         DataError: there are no two examples to train on, or none that fit.
     """
-    load = vision.load_rows if vision else partial(_load_rows, template)
+    load = images.load_rows if images else partial(_load_rows, template)
     train, counts = load(data / "train.jsonl", max_length)
     if not counts.examples and counts.rejected:
         message = f"{data}: no training example fits {max_length} tokens"
@@ -141,15 +151,26 @@ def load_splits(
     validation, _ = load(path, max_length) if path.is_file() else (None, None)
     if not validation:
         console.notice("finetune: no validation rows, so over-fitting will not show")
-    return Splits(train, validation or None, counts, vision.collate if vision else None)
+    return Splits(train, validation or None, counts, images.collate if images else None)
 
 
 def _load_rows(template: Template, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
     """The rows of a prepared file, and their counts."""
-    from datasets import Dataset, Features, List, Value
+    from datasets import Dataset, Features, List, Value, concatenate_datasets
 
     counts = RowCounts()
-    rows = list(build_rows(path, template, max_length, counts))
+    rows = build_rows(path, template, max_length, counts)
     features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-    columns = {name: [row[name] for row in rows] for name in features}
-    return Dataset.from_dict(columns, features=features), counts
+    # chunks, as an integer in a list of Python takes ten times as much memory
+    parts = []
+    while chunk := list(islice(rows, CHUNK)):
+        columns = {name: [row[name] for row in chunk] for name in features}
+        parts.append(Dataset.from_dict(columns, features=features))
+    none = Dataset.from_dict({name: [] for name in features}, features=features)
+    return concatenate_datasets(parts) if parts else none, counts
+
+
+def lengths_of(rows: "Dataset") -> list[int]:
+    """The tokens of each row."""
+    chunks = rows.select_columns("input_ids").iter(CHUNK)
+    return [len(ids) for chunk in chunks for ids in chunk["input_ids"]]

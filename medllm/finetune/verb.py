@@ -14,7 +14,6 @@ from medllm.artifacts.manifest import Counts, Manifest, Source
 from medllm.errors import ConfigError
 from medllm.finetune.balance import of_answers
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.labels import watch_labels
 from medllm.finetune.material import Inputs, Material
 from medllm.finetune.replay import open_replay
 from medllm.finetune.report import Course, write_report
@@ -86,6 +85,8 @@ def _train(
     trainer = open_trainer(config, material, folder, device)
     labels = None
     if material.splits.validation:
+        from medllm.finetune.evaluations import watch_labels
+
         labels = watch_labels(trainer, inputs.data.path, material.template)
     for callback in callbacks:
         trainer.add_callback(callback)

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
 from medllm.finetune.config import FinetuneConfig, TrainingSettings
-from medllm.finetune.labels import label_of, watch_labels
+from medllm.finetune.evaluations import watch_labels
+from medllm.finetune.labels import label_of
 from medllm.finetune.material import Material
 from medllm.finetune.trainer import open_trainer
 from medllm.finetune.verb import finetune, open_inputs
