@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from medllm.models.load import ModelRef, read_config
+from medllm.models.load import ModelRef, read_config, text_config_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,6 +27,5 @@ def restore_router(trained: "PreTrainedModel", base: ModelRef) -> None:
     """Undo what TRL changed in the configuration: else inference, too, collects router logits."""
     text = trained.config.get_text_config()
     if hasattr(text, "output_router_logits"):
-        stored = read_config(base.path)
-        stored = stored.get("text_config") or stored
+        stored = text_config_of(read_config(base.path))
         text.output_router_logits = stored.get("output_router_logits", False)

@@ -197,11 +197,6 @@ class Vision:
         tokens = ("input_ids", "attention_mask", *TOKEN_TYPES)
         return {name: value for name, value in batch.items() if name not in tokens}
 
-    def save(self, folder: Path) -> None:
-        """Write the processor's files."""
-        with console.quiet():
-            self.processor.save_pretrained(folder)
-
 
 def _places_images(tokenizer: "PreTrainedTokenizerBase", token: str) -> bool:
     """Whether a chat template writes the image's token where a message has an image."""

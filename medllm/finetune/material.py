@@ -15,7 +15,7 @@ from medllm.finetune.replay import Replay
 from medllm.finetune.rows import Splits, load_splits
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.models.chat import TokenizerTemplate
-from medllm.models.load import ModelRef, read_config
+from medllm.models.load import ModelRef, read_config, text_config_of
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def packs(config: FinetuneConfig, device: str) -> bool:
 
 def _check_fits(config: FinetuneConfig, model: Path, splits: Splits) -> None:
     """Raise ConfigError where rows are longer than the model, or missing though needed."""
-    settings = read_config(model)
-    positions = (settings.get("text_config") or settings).get("max_position_embeddings")
+    positions = text_config_of(read_config(model)).get("max_position_embeddings")
     if positions and splits.longest > positions:
         message = f"a row has {splits.longest:,} tokens, and the model {positions:,} positions"
         raise ConfigError(message, f"training.max_length: {positions} or less")

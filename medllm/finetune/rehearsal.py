@@ -23,7 +23,7 @@ from medllm.finetune.together import own_device
 from medllm.finetune.trainer import open_trainer
 from medllm.models.chat import render_example
 from medllm.models.hardware import count_parameters, peak_memory_gib
-from medllm.models.load import ModelRef, read_config, save_tokenizer
+from medllm.models.load import ModelRef, auto_class, read_config, save_tokenizer, text_config_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -107,7 +107,7 @@ def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecas
     console.notice(f"finetune: rehearsing {STEPS} steps")
     rehearsal = Rehearsal(config, material, device)
     model, splits = material.inputs.model, material.splits
-    layers = _text_config(read_config(model.path)).get("num_hidden_layers", 0)
+    layers = text_config_of(read_config(model.path)).get("num_hidden_layers", 0)
     with tempfile.TemporaryDirectory() as room:
         if count_parameters(model.path) <= SMALL or layers <= DEPTHS[1]:
             said, costs = "the model", rehearsal.costs(model, Path(room))
@@ -126,24 +126,20 @@ def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecas
     return Forecast(splits.counts, steps, seconds, costs, said, device)
 
 
-def _text_config(config: dict[str, Any]) -> dict[str, Any]:
-    return config.get("text_config") or config
-
-
 def _cut(model: ModelRef, depth: int, room: Path) -> ModelRef:
     """The model with so many layers, of random weights in the number format of its files."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = copy.deepcopy(read_config(model.path))
-    text = _text_config(config)
+    text = text_config_of(config)
     text["num_hidden_layers"] = depth
     if "layer_types" in text:
         text["layer_types"] = text["layer_types"][-depth:]
     named = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or "float32"
     folder = room / f"{depth}-layers"
     with console.quiet(), torch.device("cpu"):
-        random = AutoModelForCausalLM.from_config(
+        random = auto_class(model.location).from_config(
             AutoConfig.for_model(**config), dtype=getattr(torch, named)
         )
         random.save_pretrained(folder)

@@ -103,8 +103,6 @@ def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
     # PEFT's own card; medllm writes one with the data terms
     (folder / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    if material.vision:
-        material.vision.save(folder)
     material.tokenizer.save(trained, folder)
 
 

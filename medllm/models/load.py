@@ -230,14 +230,14 @@ def load_causal_lm(
             options |= {"dtype": pick_dtype(dtype, device), **fit(Path(location), dtype, device)}
         # both, else sizes that differ raise a RuntimeError, and what is missing is made up
         options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-        model, found = _auto_class(location).from_pretrained(location, **options)
+        model, found = auto_class(location).from_pretrained(location, **options)
     _check_is_whole(location, found)
     loaded: PreTrainedModel = (model if is_offloaded(model) else model.to(device)).eval()
     return loaded
 
 
-def _auto_class(location: str) -> Any:
-    """The class that loads a model with all its parts: one that reads images, too, if it can."""
+def auto_class(location: str) -> Any:
+    """The class that makes a model with all its parts: one that reads images, too, if it can."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     if "vision_config" not in read_config(Path(location)):
@@ -272,13 +272,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def text_config_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a `config.json` about language: all of it where there is no other part."""
+    part: dict[str, Any] = config.get("text_config") or config
+    return part
+
+
 def load_as_stored(location: str, **options: Any) -> "PreTrainedModel":
     """The model in the number formats of its files, in evaluation mode; raises as above.
 
     `options` are those of transformers' `from_pretrained`.
     """
     with _loading(f"model of {location}"):
-        model: PreTrainedModel = _auto_class(location).from_pretrained(
+        model: PreTrainedModel = auto_class(location).from_pretrained(
             location, dtype="auto", use_safetensors=True, trust_remote_code=False, **options
         )
     for module in model.modules():
@@ -311,7 +317,7 @@ def check_ids(location: str, ids: Iterable[int]) -> None:
     More tokens in the tokenizer are no sign: Gemma 3's has one for images that text models lack.
     """
     config = read_config(Path(location))
-    rows = (config.get("text_config") or config).get("vocab_size")
+    rows = text_config_of(config).get("vocab_size")
     if rows and (most := max(ids, default=0)) >= rows:
         message = f"{location}: its tokenizer gives token {most:,}, and the model has {rows:,}"
         raise ArtifactError(message, "put the tokenizer there that the model was trained with")

@@ -17,7 +17,7 @@ from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.hardware import let_gptqmodel_work, pick_device
-from medllm.models.load import ModelRef, first_line, read_config, save_companions
+from medllm.models.load import ModelRef, first_line, read_config, save_companions, text_config_of
 from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
 
@@ -93,8 +93,7 @@ def _check_no_experts(model: ModelRef) -> None:
     transformers 5 keeps the experts of a layer in one tensor and does not find those that gptqmodel
     writes one by one: it makes them up, at random.
     """
-    config = read_config(model.path)
-    config = config.get("text_config") or config
+    config = text_config_of(read_config(model.path))
     if any(config.get(key) for key in EXPERTS):
         message = f"{model.location}: transformers cannot load a mixture of experts from gptqmodel"
         raise ArtifactError(message, "choose --format gguf")

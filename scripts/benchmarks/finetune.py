@@ -133,13 +133,6 @@ def train_trl(ref: str, data: Path, train: list[Example], room: Path) -> Trained
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    rows = [
-        {
-            "prompt": [{"role": m.role, "content": m.content} for m in example.prompt],
-            "completion": [{"role": "assistant", "content": example.completion}],
-        }
-        for example in train
-    ]
     trainer = SFTTrainer(
         load(ref),
         SFTConfig(
@@ -151,12 +144,23 @@ def train_trl(ref: str, data: Path, train: list[Example], room: Path) -> Trained
             save_strategy="no",
             report_to="none",
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(conversations(train)),
         processing_class=tokenizer_of(ref),
         peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
     )
     tokens = sum(map(len, trainer.train_dataset["input_ids"]))
     return trainer.model, timed(trainer), tokens, chat_pairs(ref)
+
+
+def conversations(examples: Iterable[Example]) -> list[dict[str, Any]]:
+    """Rows {prompt, completion} of messages, as TRL takes them."""
+    return [
+        {
+            "prompt": [{"role": m.role, "content": m.content} for m in example.prompt],
+            "completion": [{"role": "assistant", "content": example.completion}],
+        }
+        for example in examples
+    ]
 
 
 def train_guide(ref: str, data: Path, train: list[Example], room: Path) -> Trained:

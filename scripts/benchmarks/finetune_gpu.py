@@ -23,6 +23,7 @@ from typing import Any
 
 import measure
 import random_model
+from finetune import conversations
 from quantize_gpu import gpu
 
 from medllm.data import synthetic_radiology
@@ -167,13 +168,7 @@ def plain_trl(arm: str, ref: str, data: Path, steps: int, room: str) -> Any:
 
     from medllm.data.example import read_examples
 
-    rows = [
-        {
-            "prompt": [{"role": m.role, "content": m.content} for m in example.prompt],
-            "completion": [{"role": "assistant", "content": example.completion}],
-        }
-        for example in read_examples(data / "train.jsonl")
-    ]
+    rows = conversations(read_examples(data / "train.jsonl"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(ref, dtype="bfloat16").to(device)
     arguments = SFTConfig(

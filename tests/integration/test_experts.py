@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainings import SHORT, write_examples
 
-from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
+from medllm.data.example import read_examples
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
@@ -27,14 +28,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name, numbers in (("train", range(32)), ("validation", range(32, 40))):
-        rows = [
-            Example(f"t/{n}", "t", str(n), (Message("user", f"Is {n} even?"),), "yes" * (n % 3 + 1))
-            for n in numbers
-        ]
-        write_jsonl(folder / f"{name}.jsonl", map(to_json, rows))
-    return folder
+    return write_examples(tmp_path_factory.mktemp("data") / "prepared", 32, 8, SHORT)
 
 
 def config(model: Path, data: Path, output: Path, **lora: object) -> FinetuneConfig:

@@ -25,12 +25,15 @@ from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
 from medllm.finetune.base import load_base
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.images import Vision, open_vision
+from medllm.finetune.material import Material
+from medllm.finetune.rehearsal import Rehearsal, _cut
 from medllm.finetune.rows import IGNORED
 from medllm.finetune.tokenizer import Tokenizer
-from medllm.finetune.verb import finetune
+from medllm.finetune.verb import finetune, open_inputs
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
 from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
+from medllm.models.hardware import count_parameters, read_shapes
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.verb import prepare
@@ -399,3 +402,17 @@ def test_what_reads_images_is_trained_where_asked(seeing: Path, data: Path, tmp_
     before, after = (load_file(f / "model.safetensors") for f in (seeing, tmp_path / "m"))
     name = next(n for n in before if "vision" in n and "q_proj.weight" in n)
     assert not torch.equal(before[name], after[name])
+
+
+def test_a_few_layers_of_a_model_that_sees_can_be_rehearsed(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    asked = config(seeing, data, tmp_path / "out")
+    material = Material.read(open_inputs(asked), asked, "cpu")
+    cut = _cut(material.inputs.model, 1, tmp_path)
+
+    costs = Rehearsal(asked, material, "cpu").costs(cut, tmp_path)
+
+    assert any("vision" in name for name in read_shapes(cut.path))
+    assert 0 < costs.trainable < costs.parameters < count_parameters(seeing)
+    assert costs.seconds_a_token > 0

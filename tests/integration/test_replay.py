@@ -7,9 +7,10 @@ from random import Random
 from typing import Any
 
 import pytest
+from trainings import write_examples
 
 from medllm.artifacts.manifest import Manifest
-from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
+from medllm.data.example import Example, read_examples, to_json, write_jsonl
 from medllm.data.registry import open_dataset
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
@@ -27,12 +28,7 @@ LENGTH = 96
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name, numbers in (("train", range(64)), ("validation", range(64, 80))):
-        asked = ((n, Message("user", f"Is {n} even?")) for n in numbers)
-        rows = (Example(f"t/{n}", "t", str(n), (turn,), ("yes", "no")[n % 2]) for n, turn in asked)
-        write_jsonl(folder / f"{name}.jsonl", map(to_json, rows))
-    return folder
+    return write_examples(tmp_path_factory.mktemp("data") / "prepared", 64, 16, ("yes", "no"))
 
 
 def town(number: int, words: int = 30) -> str:

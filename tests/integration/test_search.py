@@ -12,10 +12,10 @@ from typing import Any
 import optuna
 import pytest
 from safetensors.torch import load_file
+from trainings import write_examples
 
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
-from medllm.data.example import Example, Message, to_json, write_jsonl
 from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.verb import finetune
@@ -28,12 +28,7 @@ TRAINING = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "max_length
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name, numbers in (("train", range(64)), ("validation", range(64, 80))):
-        asked = ((n, Message("user", f"Is {n} even?")) for n in numbers)
-        rows = (Example(f"t/{n}", "t", str(n), (turn,), ("yes", "no")[n % 2]) for n, turn in asked)
-        write_jsonl(folder / f"{name}.jsonl", map(to_json, rows))
-    return folder
+    return write_examples(tmp_path_factory.mktemp("data") / "prepared", 64, 16, ("yes", "no"))
 
 
 Searching = Callable[..., FinetuneConfig]

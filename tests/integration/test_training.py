@@ -15,10 +15,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from trainings import SHORT, write_examples
 from trl import SFTTrainer
 
 from medllm.artifacts.manifest import Manifest
-from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
+from medllm.data.example import read_examples
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, MedllmError
 from medllm.finetune.base import load_base
@@ -37,14 +38,7 @@ from medllm.recipe import Recipe, wire
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for name, numbers in (("train", range(64)), ("validation", range(64, 80))):
-        rows = [
-            Example(f"t/{n}", "t", str(n), (Message("user", f"Is {n} even?"),), "yes" * (n % 3 + 1))
-            for n in numbers
-        ]
-        write_jsonl(folder / f"{name}.jsonl", map(to_json, rows))
-    return folder
+    return write_examples(tmp_path_factory.mktemp("data") / "prepared", 64, 16, SHORT)
 
 
 def settings(**own: object) -> TrainingSettings:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
-from trainings import losses_of, small, write_rows
+from trainings import losses_of, small, write_examples
 from transformers import TrainerState
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -42,7 +42,7 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finetu
     """
     folder = tmp_path_factory.mktemp("resumed")
     own = {"num_train_epochs": 4, "logging_steps": 3, "eval_steps": 8, "early_stopping_patience": 3}
-    made = small(tiny_model, write_rows(folder / "data"), folder / "whole", **own)
+    made = small(tiny_model, write_examples(folder / "data"), folder / "whole", **own)
     assert made.lora
     return made.model_copy(
         update={"lora": made.lora.model_copy(update={"lora_dropout": 0.2}), "seed": 3}

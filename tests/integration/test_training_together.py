@@ -12,7 +12,7 @@ import torch
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from safetensors.torch import load_file
-from trainings import losses_of, write_rows
+from trainings import losses_of, write_examples
 
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
@@ -43,7 +43,7 @@ finetune:
 def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together")
     file = folder / "recipe.yaml"
-    file.write_text(RECIPE.format(model=tiny_model, data=write_rows(folder / "data")))
+    file.write_text(RECIPE.format(model=tiny_model, data=write_examples(folder / "data")))
     return file
 
 

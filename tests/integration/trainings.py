@@ -1,6 +1,7 @@
 """Small trainings, and what they leave."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from medllm.data.example import Example, Message, to_json, write_jsonl
@@ -8,16 +9,18 @@ from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSetting
 
 ANSWERS = ("yes", "no, by no means", "yes, and so is every other number that ends like this one")
 """Of differing lengths: a mean of means would not be the mean of all tokens."""
+SHORT = ("yes", "yesyes", "yesyesyes")
 
 
-def write_rows(folder: Path) -> Path:
-    """A prepared folder: 48 examples to train on, 8 to validate."""
+def write_examples(
+    folder: Path, train: int = 48, validation: int = 8, answers: Sequence[str] = ANSWERS
+) -> Path:
+    """A prepared folder: so many examples to train on and to validate, their answers by turns."""
     folder.mkdir()
-    for name, numbers in (("train", range(48)), ("validation", range(48, 56))):
-        rows = [
-            Example(f"t/{n}", "t", str(n), (Message("user", f"Is {n} even?"),), ANSWERS[n % 3])
-            for n in numbers
-        ]
+    numbers = range(train + validation)
+    for name, part in (("train", numbers[:train]), ("validation", numbers[train:])):
+        asked = ((n, (Message("user", f"Is {n} even?"),)) for n in part)
+        rows = (Example(f"t/{n}", "t", str(n), p, answers[n % len(answers)]) for n, p in asked)
         write_jsonl(folder / f"{name}.jsonl", map(to_json, rows))
     return folder
 
