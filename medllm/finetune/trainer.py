@@ -1,5 +1,6 @@
 """TRL's trainer, set up: arguments, adapter, packing; and one training from start to end."""
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from medllm.errors import ConfigError, SetupError
 from medllm.finetune.base import load_base
 from medllm.finetune.checkpoints import newest_checkpoint
 from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.lean import make_lean
 from medllm.finetune.material import Material
 from medllm.finetune.rows import Splits
 from medllm.finetune.targets import announce_experts, build_adapter, why_refused
@@ -28,6 +30,8 @@ class OutOfMemory(SetupError):
     """The GPU's memory is too small."""
 
 
+AT_A_TIME = 2
+"""Examples that a CPU computes at once in float32: the activations of few stay in its cache."""
 OURS = {"extra", "early_stopping_patience", "packing"}
 """Of the training's options, those that are not handed to the trainer as they are."""
 
@@ -51,6 +55,7 @@ def trainer_arguments(
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
     arguments: dict[str, Any] = {
         **config.training.model_dump(mode="json", exclude=OURS),
+        **_batches(config, device),
         "output_dir": str(folder / "checkpoints"),
         "seed": config.seed,
         "use_cpu": device == "cpu",
@@ -58,7 +63,6 @@ def trainer_arguments(
         "fp16": dtype == "float16",
         "gradient_checkpointing": device != "cpu",
         "train_sampling_strategy": "group_by_length",
-        "per_device_eval_batch_size": config.training.per_device_train_batch_size,
         **({"optim": "paged_adamw_8bit"} if config.quantization and device == "cuda" else {}),
         "eval_strategy": "steps" if can_evaluate else "no",
         "logging_nan_inf_filter": False,
@@ -75,6 +79,19 @@ def trainer_arguments(
         return SFTConfig(**arguments)
     except (TypeError, ValueError) as problem:
         raise ConfigError(f"finetune.training: {problem}", "mend the option") from problem
+
+
+def _batches(config: FinetuneConfig, device: str) -> dict[str, int]:
+    """The arguments that make up an optimizer step; a CPU takes its examples in smaller parts."""
+    training = config.training
+    size = whole = training.per_device_train_batch_size
+    if device == "cpu" and pick_dtype(config.dtype, device) == "float32":
+        size = math.gcd(whole, AT_A_TIME)
+    return {
+        "per_device_train_batch_size": size,
+        "per_device_eval_batch_size": size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps * whole // size,
+    }
 
 
 def _stopping_early(config: FinetuneConfig) -> dict[str, Any]:
@@ -138,6 +155,7 @@ def _build_trainer(
         if config.lora and (refused := why_refused(config.lora, str(problem))):
             raise refused from problem
         raise
+    make_lean(base, sees_images=splits.collate is not None)
     announce_experts(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
     if (patience := config.training.early_stopping_patience) and splits.validation:

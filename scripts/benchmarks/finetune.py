@@ -3,9 +3,11 @@
     python scripts/benchmarks/finetune.py --model REF --data DIR [--examples N] [--rounds N]
 
 DIR is what `medllm prepare` wrote, such as PubMedQA. Each arm trains a LoRA adapter on the same
-examples, once each, in a process of its own, by turns; the same learning rate, adapter and float32.
+examples, once each, in a process of its own, by turns, another seed in each round; with the same
+adapter, in float32, and with the same learning rate, which falls in a line, as it does in TRL.
 
-    medllm   the verb, with its defaults
+    medllm   the verb, with its other defaults
+    amx      the verb with `dtype: bfloat16`, for processors that multiply in it (Intel's AMX)
     trl      SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
     guide    transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
              every token with padding, as many guides have it; only its first round is run
@@ -24,15 +26,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measure
 
 from medllm.data.example import Example, read_examples, to_json, write_jsonl
+from medllm.models.hardware import Dtype
 
-ARMS = ("medllm", "trl", "guide")
+ARMS = ("medllm", "amx", "trl", "guide")
 LEARNING_RATE = 1e-3
+COURSE = {"lr_scheduler_type": "linear", "warmup_steps": 0}
+"""TRL's default."""
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 GUIDE = {"length": 2048, "batch": 4, "accumulation": 4}
 ALPACA = (
@@ -58,11 +65,11 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
         for turn, arm in itertools.product(range(asked.rounds), ARMS):
             if arm != "guide" or turn == 0:
-                runs[arm].append(run_apart(arm, asked.model, data))
+                runs[arm].append(run_apart(arm, asked.model, data, turn))
                 print(arm, runs[arm][-1], file=sys.stderr, flush=True)
     found = summarize(runs)
     print(json.dumps({name: found[name] for name in found if name != "runs"}, indent=1))
-    settings = {"learning_rate": LEARNING_RATE, **LORA, "examples": asked.examples}
+    settings = {"learning_rate": LEARNING_RATE, **COURSE, **LORA, "examples": asked.examples}
     measure.write("finetune", {"model": Path(asked.model).name, "settings": settings, **found})
 
 
@@ -79,77 +86,100 @@ def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         for arm, found in runs.items()
     }
     speed = {arm: figures["useful_tokens_per_second"] for arm, figures in median.items()}
-    times = {f"medllm / {arm}": speed["medllm"] / speed[arm] for arm in ARMS[1:]}
+    pairs = [(ours, theirs) for ours in ARMS[:2] for theirs in ARMS[2:]]
+    times = {f"{ours} / {theirs}": speed[ours] / speed[theirs] for ours, theirs in pairs}
     return {"median": median, "speed": times, "runs": runs}
 
 
-def run_apart(arm: str, model: str, data: Path) -> dict[str, float]:
+def run_apart(arm: str, model: str, data: Path, seed: int) -> dict[str, float]:
     """One arm in a process of its own."""
     with tempfile.TemporaryDirectory() as room:
         figures = Path(room) / "figures.json"
         command = [sys.executable, str(Path(__file__).resolve()), "--one", arm, model, str(data)]
-        subprocess.run([*command, room], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, room, str(seed)], check=True, stdout=subprocess.DEVNULL)
         return dict(json.loads(figures.read_text(encoding="utf-8")))
 
 
-def one(arm: str, model: str, data: str, room: str) -> None:
+@dataclass(frozen=True)
+class Task:
+    """What an arm is given."""
+
+    ref: str
+    data: Path
+    room: Path
+    seed: int
+
+    @property
+    def train(self) -> list[Example]:
+        """The examples to train on."""
+        return list(read_examples(self.data / "train.jsonl"))
+
+
+def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
     """Train one arm, score it on the held-out answers, write its figures."""
-    train = list(read_examples(Path(data) / "train.jsonl"))
-    held_out = list(read_examples(Path(data) / "held-out.jsonl"))
-    run = {"medllm": train_medllm, "trl": train_trl, "guide": train_guide}[arm]
-    trained, seconds, tokens, pairs = run(model, Path(data), train, Path(room))
+    task = Task(model, Path(data), Path(room), int(seed))
+    amx = partial(train_medllm, dtype="bfloat16")
+    run = {"medllm": train_medllm, "amx": amx, "trl": train_trl, "guide": train_guide}[arm]
+    trained, seconds, tokens, pairs = run(task)
     figures = {
         "useful_tokens_per_second": tokens / seconds,
         "seconds": seconds,
         "useful_tokens": tokens,
-        "held_out_loss": mean_loss(trained, pairs(held_out)),
+        "held_out_loss": mean_loss(trained, pairs(read_examples(task.data / "held-out.jsonl"))),
     }
-    (Path(room) / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    (task.room / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
 Trained = tuple[Any, float, int, Callable[[Iterable[Example]], Pairs]]
 
 
-def train_medllm(ref: str, data: Path, train: list[Example], room: Path) -> Trained:
+def train_medllm(task: Task, dtype: Dtype = "float32") -> Trained:
     """The verb, as a user calls it; without validation rows, as the others have none."""
     from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
     from medllm.finetune.verb import finetune
     from medllm.models.adapter import load_adapter
     from medllm.models.load import resolve_model
 
-    training = TrainingSettings(num_train_epochs=1, learning_rate=LEARNING_RATE)
+    training = TrainingSettings(num_train_epochs=1, learning_rate=LEARNING_RATE, **COURSE)
     config = FinetuneConfig(
-        model=ref, data=data, lora=LoraSettings(**LORA), training=training, output=room / "adapter"
+        model=task.ref,
+        data=task.data,
+        lora=LoraSettings(**LORA),
+        training=training,
+        output=task.room / "adapter",
+        seed=task.seed,
+        dtype=dtype,
     )
     results = finetune(config).results
-    trained = load_adapter(resolve_model(str(room / "adapter")))
+    trained = load_adapter(resolve_model(str(task.room / "adapter")))
     seconds, tokens = results["training_seconds"], results["rows"]["tokens"]
-    return trained, seconds, tokens, chat_pairs(ref)
+    return trained, seconds, tokens, chat_pairs(task.ref)
 
 
-def train_trl(ref: str, data: Path, train: list[Example], room: Path) -> Trained:
+def train_trl(task: Task) -> Trained:
     """TRL as its own documentation shows it."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     trainer = SFTTrainer(
-        load(ref),
+        load(task.ref),
         SFTConfig(
-            output_dir=str(room / "out"),
+            output_dir=str(task.room / "out"),
             use_cpu=True,
             bf16=False,
             learning_rate=LEARNING_RATE,
+            seed=task.seed,
             num_train_epochs=1,
             save_strategy="no",
             report_to="none",
         ),
-        train_dataset=Dataset.from_list(conversations(train)),
-        processing_class=tokenizer_of(ref),
+        train_dataset=Dataset.from_list(conversations(task.train)),
+        processing_class=tokenizer_of(task.ref),
         peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
     )
     tokens = sum(map(len, trainer.train_dataset["input_ids"]))
-    return trainer.model, timed(trainer), tokens, chat_pairs(ref)
+    return trainer.model, timed(trainer), tokens, chat_pairs(task.ref)
 
 
 def conversations(examples: Iterable[Example]) -> list[dict[str, Any]]:
@@ -163,21 +193,22 @@ def conversations(examples: Iterable[Example]) -> list[dict[str, Any]]:
     ]
 
 
-def train_guide(ref: str, data: Path, train: list[Example], room: Path) -> Trained:
+def train_guide(task: Task) -> Trained:
     """The guide's script: everything padded to one length, and every token learnt."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments
 
-    tokenizer = tokenizer_of(ref)
+    tokenizer = tokenizer_of(task.ref)
     tokenizer.pad_token = tokenizer.eos_token
-    texts = [alpaca(example) + example.completion for example in train]
+    texts = [alpaca(example) + example.completion for example in task.train]
     rows = tokenizer(texts, truncation=True, max_length=GUIDE["length"], padding="max_length")
     rows["labels"] = [list(ids) for ids in rows["input_ids"]]
     arguments = TrainingArguments(
-        output_dir=str(room / "out"),
+        output_dir=str(task.room / "out"),
         use_cpu=True,
         learning_rate=LEARNING_RATE,
+        seed=task.seed,
         num_train_epochs=1,
         per_device_train_batch_size=GUIDE["batch"],
         gradient_accumulation_steps=GUIDE["accumulation"],
@@ -185,7 +216,7 @@ def train_guide(ref: str, data: Path, train: list[Example], room: Path) -> Train
         save_strategy="no",
         report_to="none",
     )
-    model = get_peft_model(load(ref), LoraConfig(**LORA, task_type="CAUSAL_LM"))
+    model = get_peft_model(load(task.ref), LoraConfig(**LORA, task_type="CAUSAL_LM"))
     trainer = Trainer(model, arguments, train_dataset=Dataset.from_dict(dict(rows)))
     tokens = sum(map(sum, rows["attention_mask"]))
 

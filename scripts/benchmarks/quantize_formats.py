@@ -8,6 +8,7 @@ docs/benchmarks/quantize-formats.json.
 
 import argparse
 import shutil
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -55,7 +56,7 @@ def compare(base: list[str], output: Path, flags: Any, rounds: int) -> dict[str,
     for _ in range(rounds):
         one.append(seconds([*base, *together], output))
         apart.append(sum(seconds([*base, *each], output) for each in flags))
-    figures = {"one_command": sorted(one)[rounds // 2], "apart": sorted(apart)[rounds // 2]}
+    figures = {"one_command": statistics.median(one), "apart": statistics.median(apart)}
     figures["one / apart"] = figures["one_command"] / figures["apart"]
     print({name: round(value, 3) for name, value in figures.items()}, flush=True)
     return {**figures, "runs": {"one_command": one, "apart": apart}}
