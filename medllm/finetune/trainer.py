@@ -1,8 +1,8 @@
 """TRL's trainer, set up: arguments, adapter, packing; and one training from start to end."""
 
-import math
 import os
 import signal
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from medllm.finetune.checkpoints import newest_checkpoint
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.lean import make_lean
 from medllm.finetune.material import Material
-from medllm.finetune.rows import Splits
+from medllm.finetune.rows import Splits, lengths_of
 from medllm.finetune.targets import announce_experts, build_adapter, why_refused
 from medllm.finetune.together import share
 from medllm.models.hardware import pick_dtype
@@ -30,8 +30,8 @@ class OutOfMemory(SetupError):
     """The GPU's memory is too small."""
 
 
-AT_A_TIME = 2
-"""Examples that a CPU computes at once in float32: the activations of few stay in its cache."""
+AT_A_TIME = 1200
+"""Tokens that a CPU computes at once in float32: the activations of few stay in its cache."""
 OURS = {"extra", "early_stopping_patience", "packing"}
 """Of the training's options, those that are not handed to the trainer as they are."""
 
@@ -55,7 +55,6 @@ def trainer_arguments(
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
     arguments: dict[str, Any] = {
         **config.training.model_dump(mode="json", exclude=OURS),
-        **_batches(config, device),
         "output_dir": str(folder / "checkpoints"),
         "seed": config.seed,
         "use_cpu": device == "cpu",
@@ -63,6 +62,7 @@ def trainer_arguments(
         "fp16": dtype == "float16",
         "gradient_checkpointing": device != "cpu",
         "train_sampling_strategy": "group_by_length",
+        "per_device_eval_batch_size": config.training.per_device_train_batch_size,
         **({"optim": "paged_adamw_8bit"} if config.quantization and device == "cuda" else {}),
         "eval_strategy": "steps" if can_evaluate else "no",
         "logging_nan_inf_filter": False,
@@ -81,17 +81,13 @@ def trainer_arguments(
         raise ConfigError(f"finetune.training: {problem}", "mend the option") from problem
 
 
-def _batches(config: FinetuneConfig, device: str) -> dict[str, int]:
-    """The arguments that make up an optimizer step; a CPU takes its examples in smaller parts."""
-    training = config.training
-    size = whole = training.per_device_train_batch_size
-    if device == "cpu" and pick_dtype(config.dtype, device) == "float32":
-        size = math.gcd(whole, AT_A_TIME)
-    return {
-        "per_device_train_batch_size": size,
-        "per_device_eval_batch_size": size,
-        "gradient_accumulation_steps": training.gradient_accumulation_steps * whole // size,
-    }
+def _split_batches(arguments: "SFTConfig", splits: Splits) -> None:
+    """Let an optimizer step take its examples in smaller parts."""
+    whole = arguments.per_device_train_batch_size
+    fitting = AT_A_TIME / statistics.fmean(lengths_of(splits.train))
+    size = max(n for n in range(1, whole + 1) if whole % n == 0 and n <= max(fitting, 1))
+    arguments.per_device_train_batch_size = size
+    arguments.gradient_accumulation_steps *= whole // size
 
 
 def _stopping_early(config: FinetuneConfig) -> dict[str, Any]:
@@ -116,6 +112,8 @@ def open_trainer(
     can_evaluate = splits.validation is not None
     arguments = trainer_arguments(config, folder, device, can_evaluate=can_evaluate)
     arguments.packing = splits.is_packed
+    if device == "cpu" and not arguments.bf16:
+        _split_batches(arguments, splits)
     sees = vision is not None and vision.sees_both_ways
     base = load_base(config, material.inputs.model, device, sees=sees)
     material.tokenizer.fit(base)

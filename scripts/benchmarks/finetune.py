@@ -7,7 +7,6 @@ examples, once each, in a process of its own, by turns, another seed in each rou
 adapter, in float32, and with the same learning rate, which falls in a line, as it does in TRL.
 
     medllm   the verb, with its other defaults
-    amx      the verb with `dtype: bfloat16`, for processors that multiply in it (Intel's AMX)
     trl      SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
     guide    transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
              every token with padding, as many guides have it; only its first round is run
@@ -27,16 +26,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measure
 
 from medllm.data.example import Example, read_examples, to_json, write_jsonl
-from medllm.models.hardware import Dtype
 
-ARMS = ("medllm", "amx", "trl", "guide")
+ARMS = ("medllm", "trl", "guide")
 LEARNING_RATE = 1e-3
 COURSE = {"lr_scheduler_type": "linear", "warmup_steps": 0}
 """TRL's default."""
@@ -86,8 +83,7 @@ def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         for arm, found in runs.items()
     }
     speed = {arm: figures["useful_tokens_per_second"] for arm, figures in median.items()}
-    pairs = [(ours, theirs) for ours in ARMS[:2] for theirs in ARMS[2:]]
-    times = {f"{ours} / {theirs}": speed[ours] / speed[theirs] for ours, theirs in pairs}
+    times = {f"medllm / {arm}": speed["medllm"] / speed[arm] for arm in ARMS[1:]}
     return {"median": median, "speed": times, "runs": runs}
 
 
@@ -118,8 +114,7 @@ class Task:
 def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
     """Train one arm, score it on the held-out answers, write its figures."""
     task = Task(model, Path(data), Path(room), int(seed))
-    amx = partial(train_medllm, dtype="bfloat16")
-    run = {"medllm": train_medllm, "amx": amx, "trl": train_trl, "guide": train_guide}[arm]
+    run = {"medllm": train_medllm, "trl": train_trl, "guide": train_guide}[arm]
     trained, seconds, tokens, pairs = run(task)
     figures = {
         "useful_tokens_per_second": tokens / seconds,
@@ -133,7 +128,7 @@ def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
 Trained = tuple[Any, float, int, Callable[[Iterable[Example]], Pairs]]
 
 
-def train_medllm(task: Task, dtype: Dtype = "float32") -> Trained:
+def train_medllm(task: Task) -> Trained:
     """The verb, as a user calls it; without validation rows, as the others have none."""
     from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
     from medllm.finetune.verb import finetune
@@ -148,7 +143,6 @@ def train_medllm(task: Task, dtype: Dtype = "float32") -> Trained:
         training=training,
         output=task.room / "adapter",
         seed=task.seed,
-        dtype=dtype,
     )
     results = finetune(config).results
     trained = load_adapter(resolve_model(str(task.room / "adapter")))

@@ -66,8 +66,7 @@ def commands(model: Path, texts: Path, room: Path) -> dict[str, list[str]]:
 
 
 def watch(command: list[str], room: Path) -> dict[str, Any]:
-    """Seconds and the most memory, looked at fifty times a second, of a process and its own."""
-    began = time.perf_counter()
+    """The most memory, looked at fifty times a second, of a process and its own."""
     # gptqmodel writes logs where it stands
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=room, **silent)
@@ -76,8 +75,7 @@ def watch(command: list[str], room: Path) -> dict[str, Any]:
         for name, now in zip(most, resident(family(process.pid)), strict=True):
             most[name] = max(most[name], now)
         time.sleep(0.02)
-    seconds = round(time.perf_counter() - began, 1)
-    return {"seconds": seconds, **most, "exit_code": process.returncode}
+    return {**most, "exit_code": process.returncode}
 
 
 def family(pid: int) -> list[int]:

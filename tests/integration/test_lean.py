@@ -82,3 +82,16 @@ def opened(config: FinetuneConfig, folder: Path) -> SFTTrainer:
 
 def gradients(trainer: SFTTrainer) -> dict[str, torch.Tensor]:
     return {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("tokens", "parts"), [(100, 1), (1e-3, 8)])
+def test_a_step_of_long_rows_is_computed_in_parts(
+    tokens: float, parts: int, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tiny_model, write_examples(tmp_path / "data"), tmp_path / "out")
+    monkeypatch.setattr("medllm.finetune.trainer.AT_A_TIME", tokens * 8)
+
+    arguments = opened(config, tmp_path).args
+
+    assert arguments.gradient_accumulation_steps == parts
+    assert arguments.per_device_train_batch_size * parts == 8
