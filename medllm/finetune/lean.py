@@ -16,10 +16,14 @@ SCORES_LEARNT_ALONE = {"cuda", "xpu"}
 def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
     """Let a model with TRL's fused head train faster, to the same losses.
 
-    Padding stands behind a text, where no token of a causal model sees it: without a mask PyTorch's
-    attention leaves out the half above the diagonal. Logits are wanted where something is learnt;
-    TRL computes those of every token, twice, where Triton does not run.
+    Adapters are folded into their layers where that is less to compute. Padding stands behind a
+    text, where no token of a causal model sees it: without a mask PyTorch's attention leaves out
+    the half above the diagonal. Logits are wanted where something is learnt; TRL computes those of
+    every token, twice, where Triton does not run.
     """
+    from medllm.finetune.folded import fold_adapters
+
+    fold_adapters(model)
     fused = model.forward
     is_masked = sees_images or model.config._attn_implementation != "sdpa"
 
