@@ -4,12 +4,14 @@
 
 DIR is what `medllm prepare` wrote, such as PubMedQA. Each arm trains a LoRA adapter on the same
 examples, once each, in a process of its own, by turns, another seed in each round; with the same
-adapter, in float32, and with the same learning rate, which falls in a line, as it does in TRL.
+adapter, in float32 but for one arm, and with the same learning rate, which falls in a line, as it
+does in TRL.
 
-    medllm   the verb, with its other defaults
-    trl      SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
-    guide    transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
-             every token with padding, as many guides have it; only its first round is run
+    medllm     the verb, with its other defaults
+    bfloat16   the same with `dtype: bfloat16`, for processors that compute in it (AMX, AVX-512)
+    trl        SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
+    guide      transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
+               every token with padding, as many guides have it; only its first round is run
 
 Useful tokens are those of the examples, without padding; seconds are those of `train()` alone. The
 held-out loss is over the tokens of the answers, without their end, each arm with its own prompts.
@@ -26,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,8 @@ import measure
 
 from medllm.data.example import Example, read_examples, to_json, write_jsonl
 
-ARMS = ("medllm", "trl", "guide")
+OURS, PEERS = ("medllm", "bfloat16"), ("trl", "guide")
+ARMS = (*OURS, *PEERS)
 LEARNING_RATE = 1e-3
 COURSE = {"lr_scheduler_type": "linear", "warmup_steps": 0}
 """TRL's default."""
@@ -83,7 +87,10 @@ def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         for arm, found in runs.items()
     }
     speed = {arm: figures["useful_tokens_per_second"] for arm, figures in median.items()}
-    times = {f"medllm / {arm}": speed["medllm"] / speed[arm] for arm in ARMS[1:]}
+    times = {
+        f"{ours} / {peer}": speed[ours] / speed[peer]
+        for ours, peer in itertools.product(OURS, PEERS)
+    }
     return {"median": median, "speed": times, "runs": runs}
 
 
@@ -114,8 +121,8 @@ class Task:
 def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
     """Train one arm, score it on the held-out answers, write its figures."""
     task = Task(model, Path(data), Path(room), int(seed))
-    run = {"medllm": train_medllm, "trl": train_trl, "guide": train_guide}[arm]
-    trained, seconds, tokens, pairs = run(task)
+    arms = (train_medllm, partial(train_medllm, dtype="bfloat16"), train_trl, train_guide)
+    trained, seconds, tokens, pairs = dict(zip(ARMS, arms, strict=True))[arm](task)
     figures = {
         "useful_tokens_per_second": tokens / seconds,
         "seconds": seconds,
@@ -128,7 +135,7 @@ def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
 Trained = tuple[Any, float, int, Callable[[Iterable[Example]], Pairs]]
 
 
-def train_medllm(task: Task) -> Trained:
+def train_medllm(task: Task, dtype: str = "auto") -> Trained:
     """The verb, as a user calls it; without validation rows, as the others have none."""
     from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
     from medllm.finetune.verb import finetune
@@ -139,6 +146,7 @@ def train_medllm(task: Task) -> Trained:
     config = FinetuneConfig(
         model=task.ref,
         data=task.data,
+        dtype=dtype,
         lora=LoraSettings(**LORA),
         training=training,
         output=task.room / "adapter",

@@ -1,6 +1,8 @@
 """What the C library does with freed memory."""
 
 import ctypes
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -22,12 +24,18 @@ class Counts(ctypes.Structure):
 
 @pytest.mark.skipif(not hasattr(LIBRARY, "mallinfo2"), reason="not glibc 2.33 or newer")
 def test_large_blocks_are_kept_outside_the_arenas_while_memory_is_returned() -> None:
-    with returning_memory():
-        meanwhile = bytes_outside_arenas()
-    afterwards = bytes_outside_arenas()
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # no arena has such a block free
+        meanwhile, afterwards = fresh.submit(bytes_meanwhile_and_afterwards).result()
 
     assert meanwhile >= BLOCK
     assert afterwards == 0
+
+
+def bytes_meanwhile_and_afterwards() -> tuple[int, int]:
+    """What `returning_memory` does to this process."""
+    with returning_memory():
+        meanwhile = bytes_outside_arenas()
+    return meanwhile, bytes_outside_arenas()
 
 
 def bytes_outside_arenas() -> int:
