@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from medllm.errors import SetupError
+from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.targets import announce_unrounded
 from medllm.finetune.together import is_fsdp
@@ -12,6 +12,11 @@ from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+EVERYWHERE = ("auto", "sdpa", "eager")
+"""Attention that trains on any device."""
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""By name, the module that computes it; the package `kernels` brings it, too."""
 
 
 def load_base(
@@ -76,6 +81,23 @@ def pick_attention(wanted: str, device: str) -> str:
     if device == "cuda" and is_flash_attn_3_available():
         return "flash_attention_3"
     return "flash_attention_2" if device == "cuda" and is_flash_attn_2_available() else "sdpa"
+
+
+def check_attention(wanted: str, device: str) -> None:
+    """See that an attention that was asked for by name can be trained with here.
+
+    Raises:
+        ConfigError: it has a backward pass for GPUs alone.
+        SetupError: its package is not installed.
+    """
+    if wanted in EVERYWHERE:
+        return
+    if device != "cuda":
+        message = f"finetune.attn_implementation: {wanted} trains on CUDA GPUs alone"
+        raise ConfigError(message, "leave it out, or take sdpa")
+    if wanted in FLASH and find_spec(FLASH[wanted]) is None and find_spec("kernels") is None:
+        fix = "pip install kernels, which brings it ready made; or leave attn_implementation out"
+        raise SetupError(f"{wanted} is not installed", fix)
 
 
 def _lacks_bfloat16(device: str) -> bool:

@@ -10,7 +10,7 @@ from medllm.data.example import Example, Message, read_examples
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.pictures import read_image
-from medllm.finetune.rows import IGNORED, RowCounts, cut_middle
+from medllm.finetune.rows import IGNORED, RowCounts, collect, cut_middle
 from medllm.models.chat import Rendered, TokenizerTemplate, encode_rendered, render_example
 from medllm.models.load import ModelRef, load_processor, read_config
 
@@ -83,22 +83,18 @@ class Vision:
         Raises:
             DataError: an image is missing, broken or too deep; names the example and the file.
         """
-        from datasets import Dataset, Features, List, Value
+        from datasets import List, Value
 
         counts = RowCounts()
-        rows = list(self.build_rows(path, max_length, counts))
-        ids = List(Value("int32"))
-        names = ["input_ids", "labels", *(n for n in TOKEN_TYPES if any(n in row for row in rows))]
-        for row in rows:
-            row.update({name: [0] * len(row["input_ids"]) for name in names if name not in row})
-        texts = {"id": Value("string"), "image_paths": List(Value("string"))}
-        features = Features({**dict.fromkeys(names, ids), **texts})
-        return Dataset.from_list(rows, features=features), counts
+        ids, text = List(Value("int32")), Value("string")
+        columns = {**dict.fromkeys(("input_ids", "labels", *TOKEN_TYPES), ids), "id": text}
+        rows = self.build_rows(path, max_length, counts)
+        return collect(rows, {**columns, "image_paths": List(text)}), counts
 
     def build_rows(
         self, path: Path, max_length: int, counts: RowCounts
     ) -> Iterator[dict[str, Any]]:
-        """Rows {input_ids, labels, id, image_paths} and marks of image tokens, as above.
+        """Rows {input_ids, labels, id, image_paths} and marks of image tokens, empty without any.
 
         Each image is read once, so that a broken one is found now, and let go again. An image
         cannot be cut: an example that is too long with its images is left out.
@@ -122,7 +118,7 @@ class Vision:
                 yield {
                     "input_ids": prompt + completion,
                     "labels": [IGNORED] * len(prompt) + completion,
-                    **{name: mark + zeros for name, mark in marks.items()},
+                    **{name: marks[name] + zeros if name in marks else [] for name in TOKEN_TYPES},
                     "id": example.id,
                     "image_paths": list(map(str, paths)),
                 }
@@ -177,9 +173,11 @@ class Vision:
 
         padding = {"labels": IGNORED, "input_ids": self.tokenizer.pad_token_id}
         seen = [row for row in rows if row["image_paths"]]
-        marks = (name for name in TOKEN_TYPES if name in rows[0]) if seen else ()
-        names = ("input_ids", "labels", *marks)
-        tensors = {name: [torch.tensor(row[name]) for row in rows] for name in names}
+        marks = (name for name in TOKEN_TYPES if any(row[name] for row in seen))
+        tensors = {
+            name: [torch.tensor(row[name] or [0] * len(row["input_ids"])) for row in rows]
+            for name in ("input_ids", "labels", *marks)
+        }
         tensors["attention_mask"] = [torch.ones_like(ids) for ids in tensors["input_ids"]]
         padded = {
             name: pad_sequence(each, batch_first=True, padding_value=padding.get(name, 0))
@@ -208,17 +206,14 @@ def _places_images(tokenizer: "PreTrainedTokenizerBase", token: str) -> bool:
 
 
 def open_vision(
-    config: FinetuneConfig, model: ModelRef, tokenizer: "PreTrainedTokenizerBase", data: Path
-) -> Vision | None:
-    """What reads the images of a prepared folder; None where its rows have none.
+    config: FinetuneConfig, model: ModelRef, tokenizer: "PreTrainedTokenizerBase"
+) -> Vision:
+    """What reads the images of examples.
 
     Raises:
         ConfigError: options that do not go with images.
         ArtifactError: the model sees none.
     """
-    paths = filter(Path.is_file, (data / f"{name}.jsonl" for name in ("train", "validation")))
-    if not any(example.images for path in paths for example in read_examples(path)):
-        return None
     if config.training.packing:
         message = "finetune.training.packing: examples with images cannot share a row"
         raise ConfigError(message, "leave packing out")

@@ -7,7 +7,7 @@ from typing import Self
 from medllm.artifacts.lineage import Input
 from medllm.data.registry import Dataset
 from medllm.errors import ConfigError
-from medllm.finetune.base import pick_attention
+from medllm.finetune.base import check_attention, pick_attention
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.images import Vision, open_vision
 from medllm.finetune.precision import check_precision
@@ -25,6 +25,8 @@ class Inputs:
     model: ModelRef
     data: Input
     replayed: Dataset | None = None
+    images: tuple[Path, ...] = ()
+    """Files that the rows name."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Material:
 
         Raises:
             ConfigError: the model cannot be trained so, or a setting asks for rows not there.
+            SetupError: the attention that was asked for is not installed.
             DataError: there are too few examples, or an image is broken.
         """
         check_precision(config, inputs.model, device)
+        check_attention(config.attn_implementation, device)
         tokenizer = Tokenizer.open(config, inputs.model)
         template = TokenizerTemplate(tokenizer.own)
-        vision = open_vision(config, inputs.model, tokenizer.own, inputs.data.path)
+        vision = open_vision(config, inputs.model, tokenizer.own) if inputs.images else None
         splits = load_splits(inputs.data.path, template, config.training.max_length, vision)
         _check_fits(config, inputs.model.path, splits)
         replay = Replay(inputs.replayed, config, template) if inputs.replayed else None

@@ -1,8 +1,12 @@
 """Image files: opened one by one, and what a model could not learn from refused by name."""
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medllm.artifacts.digest import digest_file
+from medllm.data.example import read_examples
 from medllm.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,3 +39,21 @@ def read_image(path: Path, row: str) -> "Image":
         "put it there as PNG or JPEG of 8 bits, windowed as a reader sees it; or leave the row out"
     )
     raise DataError(f"{row}: {path} {reason}", fix)
+
+
+def named_images(data: Path) -> tuple[Path, ...]:
+    """The image files that the rows of a prepared folder name, each once, in the order of rows."""
+    files = filter(Path.is_file, (data / f"{name}.jsonl" for name in ("train", "validation")))
+    rows = (example for file in files for example in read_examples(file))
+    return tuple(dict.fromkeys(data / image for row in rows for image in row.images))
+
+
+def digest_images(images: Iterable[Path]) -> str:
+    """One digest of what is in image files; of one that cannot be read the training tells."""
+    total = hashlib.sha256()
+    for image in images:
+        try:
+            total.update(f"{digest_file(image)}\n".encode())
+        except OSError:
+            total.update(b"\n")
+    return total.hexdigest()

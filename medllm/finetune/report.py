@@ -66,7 +66,12 @@ class Course:
                 "training.num_train_epochs, training.early_stopping_patience, more "
                 "lora.lora_dropout or a smaller lora.r."
             )
-        if len(losses) > 2 and losses[-1] < losses[-2] * (1 - STILL_FALLING):
+        if len(losses) < 3:
+            return (
+                "The validation loss fell; whether it came to rest is not known from one "
+                "evaluation: lower training.eval_steps."
+            )
+        if losses[-1] < losses[-2] * (1 - STILL_FALLING):
             return (
                 "The validation loss was still falling at the end: try more "
                 "training.num_train_epochs or a higher training.learning_rate."

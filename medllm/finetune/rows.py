@@ -111,10 +111,11 @@ class Splits:
 
     def packed(self, config: FinetuneConfig) -> "Splits":
         """With several training examples in a row of at most `max_length` tokens."""
-        from trl import pack_dataset
-
         mixed = self.train.shuffle(config.seed)
-        packed = pack_dataset(mixed, config.training.max_length)
+        with console.quiet():  # it draws bars of its own
+            from trl import pack_dataset
+
+            packed = pack_dataset(mixed, config.training.max_length)
         return replace(self, train=packed, is_packed=True)
 
 
@@ -156,18 +157,27 @@ def load_splits(
 
 def _load_rows(template: Template, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
     """The rows of a prepared file, and their counts."""
-    from datasets import Dataset, Features, List, Value, concatenate_datasets
+    from datasets import List, Value
 
     counts = RowCounts()
+    ids = List(Value("int32"))
     rows = build_rows(path, template, max_length, counts)
-    features = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-    # chunks, as an integer in a list of Python takes ten times as much memory
-    parts = []
+    return collect(rows, {"input_ids": ids, "labels": ids}), counts
+
+
+def collect(rows: Iterator[dict[str, Any]], columns: dict[str, Any]) -> "Dataset":
+    """Rows as a dataset with these columns, from names to types.
+
+    It takes chunks of them, as an integer in a list of Python takes ten times as much memory.
+    """
+    from datasets import Dataset, Features, concatenate_datasets
+
+    features = Features(columns)
+    parts = [Dataset.from_dict({name: [] for name in columns}, features=features)]
     while chunk := list(islice(rows, CHUNK)):
-        columns = {name: [row[name] for row in chunk] for name in features}
-        parts.append(Dataset.from_dict(columns, features=features))
-    none = Dataset.from_dict({name: [] for name in features}, features=features)
-    return concatenate_datasets(parts) if parts else none, counts
+        values = {name: [row[name] for row in chunk] for name in columns}
+        parts.append(Dataset.from_dict(values, features=features))
+    return concatenate_datasets(parts)
 
 
 def lengths_of(rows: "Dataset") -> list[int]:

@@ -15,6 +15,7 @@ from medllm.errors import ConfigError
 from medllm.finetune.balance import of_answers
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.material import Inputs, Material
+from medllm.finetune.pictures import digest_images, named_images
 from medllm.finetune.replay import open_replay
 from medllm.finetune.report import Course, write_report
 from medllm.finetune.results import cost, evaluate, learnt, loss_before, save
@@ -47,6 +48,8 @@ def finetune(config: FinetuneConfig) -> Manifest:
     job = Job.of(config, config.makes, "finetune", form, *sources)
     if inputs.replayed:  # nothing else depends on the split
         job = replace(job, settings=job.settings | {"split": config.split.model_dump()})
+    if inputs.images:  # the rows hold their names alone
+        job = replace(job, settings=job.settings | {"images": digest_images(inputs.images)})
     train = partial(_train, inputs)
     make = partial(search, config, train) if config.search else partial(train, config)
     return produce_together(job, make)
@@ -69,7 +72,7 @@ def open_inputs(config: FinetuneConfig) -> Inputs:
     replayed = open_replay(config)
     model = resolve_model(config.model, kinds=("model",))
     read_weights(model.path)  # pickled, cut off or missing ones are known before anything slow
-    return Inputs(model, data, replayed)
+    return Inputs(model, data, replayed, named_images(data.path))
 
 
 def _train(

@@ -4,17 +4,19 @@
 
 DIR is what `medllm prepare` wrote, such as PubMedQA. Each arm trains a LoRA adapter on the same
 examples, once each, in a process of its own, by turns, another seed in each round; with the same
-adapter, in float32 but for one arm, and with the same learning rate, which falls in a line, as it
-does in TRL.
+adapter, and with the same learning rate, which falls in a line, as it does in TRL.
 
-    medllm     the verb, with its other defaults
-    bfloat16   the same with `dtype: bfloat16`, for processors that compute in it (AMX, AVX-512)
-    trl        SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
-    guide      transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
-               every token with padding, as many guides have it; only its first round is run
+    medllm      the verb with its other defaults, in float32 as the next two
+    trl         SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
+    guide       transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
+                every token with padding, as many guides have it; only its first round is run
+    medllm-nf4  the verb with `quantization: nf4`
+    guide-nf4   the guide on a base of 4 bits, with PEFT's `prepare_model_for_kbit_training`, which
+                is how such a script stands; a CPU has neither its fp16 nor its paged optimizer
 
 Useful tokens are those of the examples, without padding; seconds are those of `train()` alone. The
-held-out loss is over the tokens of the answers, without their end, each arm with its own prompts.
+held-out loss is over the tokens of the answers, without their end, each arm with its own prompts
+and on the base that it trained on.
 Writes docs/benchmarks/finetune.json.
 """
 
@@ -28,7 +30,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ import measure
 
 from medllm.data.example import Example, read_examples, to_json, write_jsonl
 
-OURS, PEERS = ("medllm", "bfloat16"), ("trl", "guide")
-ARMS = (*OURS, *PEERS)
+ARMS = ("medllm", "trl", "guide", "medllm-nf4", "guide-nf4")
+COMPARED = (("medllm", "trl"), ("medllm", "guide"), ("medllm-nf4", "guide-nf4"))
 LEARNING_RATE = 1e-3
 COURSE = {"lr_scheduler_type": "linear", "warmup_steps": 0}
 """TRL's default."""
@@ -65,7 +66,7 @@ def main() -> None:
         copy_first(asked.data / "validation.jsonl", data / "held-out.jsonl", asked.held_out)
         runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
         for turn, arm in itertools.product(range(asked.rounds), ARMS):
-            if arm != "guide" or turn == 0:
+            if not arm.startswith("guide") or turn == 0:
                 runs[arm].append(run_apart(arm, asked.model, data, turn))
                 print(arm, runs[arm][-1], file=sys.stderr, flush=True)
     found = summarize(runs)
@@ -87,10 +88,7 @@ def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         for arm, found in runs.items()
     }
     speed = {arm: figures["useful_tokens_per_second"] for arm, figures in median.items()}
-    times = {
-        f"{ours} / {peer}": speed[ours] / speed[peer]
-        for ours, peer in itertools.product(OURS, PEERS)
-    }
+    times = {f"{ours} / {peer}": speed[ours] / speed[peer] for ours, peer in COMPARED}
     return {"median": median, "speed": times, "runs": runs}
 
 
@@ -121,8 +119,10 @@ class Task:
 def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
     """Train one arm, score it on the held-out answers, write its figures."""
     task = Task(model, Path(data), Path(room), int(seed))
-    arms = (train_medllm, partial(train_medllm, dtype="bfloat16"), train_trl, train_guide)
-    trained, seconds, tokens, pairs = dict(zip(ARMS, arms, strict=True))[arm](task)
+    who, _, rounding = arm.partition("-")
+    train = {"medllm": train_medllm, "trl": train_trl, "guide": train_guide}[who]
+    options = {"quantization": rounding} if rounding else {}
+    trained, seconds, tokens, pairs = train(task, **options)
     figures = {
         "useful_tokens_per_second": tokens / seconds,
         "seconds": seconds,
@@ -135,25 +135,27 @@ def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
 Trained = tuple[Any, float, int, Callable[[Iterable[Example]], Pairs]]
 
 
-def train_medllm(task: Task, dtype: str = "auto") -> Trained:
+def train_medllm(task: Task, **options: Any) -> Trained:
     """The verb, as a user calls it; without validation rows, as the others have none."""
+    from medllm.finetune.base import load_base
     from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
     from medllm.finetune.verb import finetune
-    from medllm.models.adapter import load_adapter
+    from medllm.models.adapter import add_adapter
     from medllm.models.load import resolve_model
 
     training = TrainingSettings(num_train_epochs=1, learning_rate=LEARNING_RATE, **COURSE)
     config = FinetuneConfig(
         model=task.ref,
         data=task.data,
-        dtype=dtype,
         lora=LoraSettings(**LORA),
         training=training,
         output=task.room / "adapter",
         seed=task.seed,
+        **options,
     )
     results = finetune(config).results
-    trained = load_adapter(resolve_model(str(task.room / "adapter")))
+    base = load_base(config, resolve_model(task.ref), "cpu")
+    trained = add_adapter(base, resolve_model(str(task.room / "adapter")))
     seconds, tokens = results["training_seconds"], results["rows"]["tokens"]
     return trained, seconds, tokens, chat_pairs(task.ref)
 
@@ -195,10 +197,10 @@ def conversations(examples: Iterable[Example]) -> list[dict[str, Any]]:
     ]
 
 
-def train_guide(task: Task) -> Trained:
+def train_guide(task: Task, quantization: str | None = None) -> Trained:
     """The guide's script: everything padded to one length, and every token learnt."""
     from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import Trainer, TrainingArguments
 
     tokenizer = tokenizer_of(task.ref)
@@ -218,7 +220,9 @@ def train_guide(task: Task) -> Trained:
         save_strategy="no",
         report_to="none",
     )
-    model = get_peft_model(load(task.ref), LoraConfig(**LORA, task_type="CAUSAL_LM"))
+    rounding = {"quantization_config": four_bits()} if quantization else {}
+    base = prepare_model_for_kbit_training(load(task.ref, **rounding))
+    model = get_peft_model(base, LoraConfig(**LORA, task_type="CAUSAL_LM"))
     trainer = Trainer(model, arguments, train_dataset=Dataset.from_dict(dict(rows)))
     tokens = sum(map(sum, rows["attention_mask"]))
 
@@ -275,13 +279,26 @@ def timed(trainer: Any) -> float:
     return time.perf_counter() - began
 
 
-def load(ref: str) -> Any:
+def load(ref: str, **options: Any) -> Any:
     """The model in float32."""
     from transformers import AutoModelForCausalLM
 
     from medllm.models.load import resolve_model
 
-    return AutoModelForCausalLM.from_pretrained(resolve_model(ref).location, dtype="float32")
+    location = resolve_model(ref).location
+    return AutoModelForCausalLM.from_pretrained(location, dtype="float32", **options)
+
+
+def four_bits() -> Any:
+    """The guide's rounding of the base."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype="bfloat16",
+    )
 
 
 def tokenizer_of(ref: str) -> Any:

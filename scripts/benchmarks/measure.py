@@ -3,16 +3,20 @@
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "benchmarks"
+Stretch = tuple[float, float]
+"""A beginning and an end, by `time.perf_counter`, which all processes of a machine share."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,32 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
 def median_seconds(runs: Sequence[Measured]) -> float:
     """The median of the wall times."""
     return statistics.median(measured.seconds for measured in runs)
+
+
+def take_turns(processes: Mapping[str, subprocess.Popen[Any]]) -> dict[str, list[Stretch]]:
+    """Let one of some processes run at a time, a second each, to their ends; when each ran.
+
+    So they meet the same machine, however its speed changes; that of a virtual one changes by half
+    within minutes. Each has a session of its own.
+    """
+    ran: dict[str, list[Stretch]] = {who: [] for who in processes}
+    for process in processes.values():
+        os.killpg(process.pid, signal.SIGSTOP)
+    while running := [who for who, process in processes.items() if process.poll() is None]:
+        for who in running:
+            began, process = time.perf_counter(), processes[who]
+            os.killpg(process.pid, signal.SIGCONT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGSTOP)
+            ran[who].append((began, time.perf_counter()))
+    return ran
+
+
+def seconds_within(span: Stretch, stretches: Sequence[Stretch]) -> float:
+    """How many seconds of a span lie in some stretches that do not overlap."""
+    return sum(max(0.0, min(end, span[1]) - max(begin, span[0])) for begin, end in stretches)
 
 
 def write(name: str, results: Mapping[str, Any]) -> None:

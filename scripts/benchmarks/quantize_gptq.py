@@ -2,9 +2,10 @@
 
     python scripts/benchmarks/quantize_gptq.py [--shape 100m] [--pairs 5] [--texts 32]
 
-A model of random weights is quantized in processes of their own, by turns, after one that warms the
-kernel's cache. Timed is gptqmodel's `quantize()` in both; "whole" is the process, its imports,
-loading and saving too. Writes docs/benchmarks/quantize-gptq.json.
+A model of random weights is quantized in processes of their own, after one that warms the kernel's
+cache. The two of a pair take turns of a second, so that both meet the same machine. Timed is
+gptqmodel's `quantize()` in both; "whole" is the process, its imports, loading and saving too.
+Writes docs/benchmarks/quantize-gptq.json.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import measure
 import random_model
 
 Run = dict[str, float]
+FIGURES = "figures.json"
 
 
 def main() -> None:
@@ -42,15 +45,19 @@ def main() -> None:
     measure.write("quantize-gptq", {"shape": asked.shape, "calibration": calibration, **found})
 
 
-def compare(model: Path, rows: Path, pairs: int) -> dict[str, Any]:
-    """The runs of both, the medians, and the medians of what each pair's runs differ by."""
-    run_apart("bare", model, rows)  # compiles the kernel where that is still to do
+def compare(model: Path, rows: Path, pairs: int, *, in_turns: bool = True) -> dict[str, Any]:
+    """The runs of both, the medians, and the medians of what each pair's runs differ by.
+
+    A GPU goes on with what a stopped process gave it, so there one runs after the other.
+    """
+    run_together(["bare"], model, rows)  # compiles the kernel where that is still to do
     runs: dict[str, list[Run]] = {"bare": [], "medllm": []}
     for number in range(pairs):
-        order = ("bare", "medllm") if number % 2 else ("medllm", "bare")
-        for who in order:
-            runs[who].append(run_apart(who, model, rows))
-            print(who, runs[who][-1], file=sys.stderr, flush=True)
+        order = ["bare", "medllm"] if number % 2 else ["medllm", "bare"]
+        for group in [order] if in_turns else [[who] for who in order]:
+            for who, run in run_together(group, model, rows).items():
+                runs[who].append(run)
+                print(who, run, file=sys.stderr, flush=True)
     names = runs["bare"][0].keys()
     return {
         "median": {
@@ -71,20 +78,35 @@ def median(values: Any) -> float:
     return float(f"{statistics.median(values):.4g}")
 
 
-def run_apart(who: str, model: Path, rows: Path) -> Run:
-    """One run in a process of its own."""
+def run_together(order: Sequence[str], model: Path, rows: Path) -> dict[str, Run]:
+    """A run of each in a process of its own, by turns."""
     with tempfile.TemporaryDirectory(dir=model.parent) as room:
-        figures = Path(room) / "figures.json"
-        began = time.perf_counter()
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", who]
-        command += [str(model), str(rows), str(figures)]
-        # gptqmodel writes logs where it stands
-        subprocess.run(command, cwd=room, check=True, capture_output=True)
-        whole = time.perf_counter() - began
-        return {**json.loads(figures.read_text(encoding="utf-8")), "whole_seconds": whole}
+        folders = {who: Path(room) / who for who in order}
+        ran = measure.take_turns({who: start(who, model, rows, folders[who]) for who in order})
+        return {who: summarize(folders[who], ran[who]) for who in order}
 
 
-def one(who: str, model: str, rows: str, figures: str) -> None:
+def start(who: str, model: Path, rows: Path, room: Path) -> subprocess.Popen[bytes]:
+    """The process of a run, whose working folder takes the logs that gptqmodel writes."""
+    room.mkdir()
+    command = [sys.executable, str(Path(__file__).resolve()), "--one", who]
+    command += [str(model), str(rows), str(room)]
+    with (room / "output").open("wb") as output:
+        return subprocess.Popen(
+            command, cwd=room, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def summarize(room: Path, ran: Sequence[measure.Stretch]) -> Run:
+    """What a process that ran in these stretches found out."""
+    if not (room / FIGURES).is_file():
+        sys.exit((room / "output").read_text(encoding="utf-8"))
+    found = json.loads((room / FIGURES).read_text(encoding="utf-8"))
+    seconds = measure.seconds_within(found.pop("quantize"), ran)
+    return {"quantize_seconds": seconds, **found, "whole_seconds": sum(b - a for a, b in ran)}
+
+
+def one(who: str, model: str, rows: str, folder: str) -> None:
     """The run itself: of our format, or of the library's own three calls."""
     from medllm.models.hardware import count_cpus
     from medllm.models.load import resolve_model
@@ -97,12 +119,16 @@ def one(who: str, model: str, rows: str, figures: str) -> None:
     import gptqmodel
 
     timed = time_calls(gptqmodel)
-    source, room = resolve_model(model), Path(figures).parent
+    source, room = resolve_model(model), Path(folder)
     texts = Calibration.open(source, Path(rows))
     if who == "medllm":
         (room / "scratch").mkdir()
         (room / "out").mkdir()
-        gptq.make(GptqFormat(), Work(source, texts, room / "scratch"), room / "out")
+        choice = GptqFormat()
+        patient = choice.model_copy(
+            update={"keep_seconds": 2 * choice.keep_seconds}
+        )  # half stopped
+        gptq.make(patient, Work(source, texts, room / "scratch"), room / "out")
     else:
         config = gptqmodel.QuantizeConfig(**bare_settings())
         loaded = gptqmodel.GPTQModel.load(model, config)
@@ -113,7 +139,7 @@ def one(who: str, model: str, rows: str, figures: str) -> None:
         loaded.save(str(room / "out"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     timed |= {"peak_mib": peak} | gpu_peak()
-    Path(figures).write_text(json.dumps(timed), encoding="utf-8")
+    (room / FIGURES).write_text(json.dumps(timed), encoding="utf-8")
 
 
 def bare_settings() -> dict[str, Any]:
@@ -124,21 +150,21 @@ def bare_settings() -> dict[str, Any]:
     return {name: getattr(GptqFormat(), name) for name in names}
 
 
-def time_calls(library: Any) -> Run:
-    """The seconds that `quantize()` of any model will have taken: by the clock, of all cores."""
-    seconds: Run = {}
+def time_calls(library: Any) -> dict[str, Any]:
+    """When `quantize()` of any model will have begun and ended; the seconds of all cores in it."""
+    found: dict[str, Any] = {}
     kind = library.models.base.BaseQModel
     inner = kind.quantize
 
     def timed(*arguments: Any, **named: Any) -> Any:
         began, busy = time.perf_counter(), time.process_time()
         result = inner(*arguments, **named)
-        seconds["quantize_seconds"] = time.perf_counter() - began
-        seconds["quantize_cpu_seconds"] = time.process_time() - busy
+        found["quantize"] = began, time.perf_counter()
+        found["quantize_cpu_seconds"] = time.process_time() - busy
         return result
 
     kind.quantize = timed
-    return seconds
+    return found
 
 
 def gpu_peak() -> Run:

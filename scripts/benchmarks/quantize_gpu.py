@@ -40,9 +40,9 @@ def main() -> None:
         rows = random_model.write_calibration(room / "texts", texts, tokens)
         cut_texts(rows, tokens)
         if asked.who:
-            found: dict[str, Any] = quantize_gptq.run_apart(asked.who, model, rows)
+            found: dict[str, Any] = quantize_gptq.run_together([asked.who], model, rows)
         else:
-            found = quantize_gptq.compare(model, rows, asked.pairs)
+            found = quantize_gptq.compare(model, rows, asked.pairs, in_turns=False)
     print(json.dumps(found, indent=1))
     if not asked.smoke and not asked.who:
         about = {"gpu": machine, "shape": shape, "layers": layers, "texts": texts, "tokens": tokens}

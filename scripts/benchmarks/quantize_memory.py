@@ -58,7 +58,7 @@ def commands(model: Path, texts: Path, room: Path) -> dict[str, list[str]]:
     gguf = [*ours, "--format", "gguf", "--type", "Q4_K_M", "--set"]
     (room / "bare").mkdir()
     return {
-        "bare gptqmodel": [*bare, str(model), str(texts), str(room / "bare/figures.json")],
+        "bare gptqmodel": [*bare, str(model), str(texts), str(room / "bare")],
         "gptq": [*ours, "--format", "gptq"],
         "gguf, whole": [*gguf, f"quantize.max_memory_gib={WHOLE_GIB}"],
         "gguf, layers on the disk": [*gguf, "quantize.max_memory_gib=0.0"],

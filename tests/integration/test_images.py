@@ -248,14 +248,28 @@ def test_prepare_keeps_images_within_reach(seeing: Path, tmp_path: Path) -> None
     (raw / "rows.jsonl").write_text(lines)
 
     prepare(PrepareConfig(datasets=(str(raw / "rows.jsonl"),), output=tmp_path / "data"))
-    vision = open_vision(
-        FinetuneConfig(), resolve_model(str(seeing)), load_tokenizer(str(seeing)), tmp_path / "data"
-    )
+    found = rows_of(open_seeing(seeing), tmp_path / "data/train.jsonl", 128)
 
-    assert vision is not None
-    found = rows_of(vision, tmp_path / "data/train.jsonl", 128)
     assert found
     assert all(Path(row["image_paths"][0]).is_file() for row in found)
+
+
+def test_another_image_under_the_same_name_is_another_training(
+    seeing: Path, tmp_path: Path
+) -> None:
+    scan, data = tmp_path / "scan.png", tmp_path / "data"
+    Image.new("RGB", (40, 40), "black").save(scan)
+    rows = [to_json(example(n, "dark", ("../scan.png",))) for n in range(4)]
+    data.mkdir()
+    write_jsonl(data / "train.jsonl", rows)
+    asked = config(seeing, data, tmp_path / "out", num_train_epochs=1)
+
+    first = finetune(asked)
+    assert finetune(asked) == first
+    Image.new("RGB", (40, 40), "white").save(scan)
+
+    with pytest.raises(ArtifactError, match="holds another adapter"):
+        finetune(asked)
 
 
 # What is wrong
@@ -358,9 +372,8 @@ def test_a_template_that_knows_no_images_gets_them_before_the_text(
 ) -> None:
     other = config(seeing, data, tmp_path / "out").model_copy(update={"prompt_template": "alpaca"})
     model = resolve_model(str(seeing))
-    vision = open_vision(other, model, Tokenizer.open(other, model).own, data)
+    vision = open_vision(other, model, Tokenizer.open(other, model).own)
 
-    assert vision
     assert "the chat template knows no images" in capfd.readouterr().err
     row = rows_of(vision, data / "train.jsonl", 128)[0]
     text = vision.processor.decode(row["input_ids"])

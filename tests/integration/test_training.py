@@ -35,6 +35,14 @@ from medllm.models.hardware import count_parameters
 from medllm.models.load import resolve_model
 from medllm.recipe import Recipe, wire
 
+FLEX = pytest.param(
+    "flex_attention",
+    marks=[
+        pytest.mark.skipif(not shutil.which("g++"), reason="it is compiled, by a C++ compiler"),
+        pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    ],
+)
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -240,13 +248,13 @@ def test_a_recipe_without_an_adapter_goes_on_with_the_trained_model() -> None:
     assert wire(recipe, "merge").adapter is None
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", FLEX])
 def test_packed_examples_do_not_see_each_other(
     attention: str, tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:
     packed = config(tiny_model, data, tmp_path / "out", packing=True, max_length=128)
-    packed = packed.model_copy(update={"attn_implementation": attention})
     model, trainer = opened(packed, tmp_path)
+    model.set_attn_implementation(attention)
     batch = next(iter(trainer.get_train_dataloader()))
     starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), None]
 
@@ -259,6 +267,17 @@ def test_packed_examples_do_not_see_each_other(
     assert (found - torch.cat(alone)).abs().max() < 1e-4
     learnt = batch["labels"][0] != IGNORED
     assert 0 < learnt.sum() < len(learnt)
+
+
+@pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])
+def test_attention_without_a_backward_pass_here_is_refused(
+    attention: str, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    asked = config(tiny_model, data, tmp_path / "out")
+    asked = asked.model_copy(update={"attn_implementation": attention})
+
+    with pytest.raises(ConfigError, match=f"{attention} trains on CUDA GPUs alone"):
+        opened(asked, tmp_path)
 
 
 def test_packed_and_separate_rows_have_the_same_loss(

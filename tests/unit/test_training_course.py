@@ -20,6 +20,7 @@ def course(*validation: float) -> Course:
         ((3.0, 3.1, 3.2), "Nothing was learnt"),
         ((3.0, 2.0, 1.5), "still falling"),
         ((3.0, 2.0, 1.99), "came to rest"),
+        ((3.0, 2.9), "not known from one evaluation"),
         ((3.0,), "Not known"),
     ],
 )
