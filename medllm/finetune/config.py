@@ -13,6 +13,7 @@ from medllm.models.prompt_template import PromptTemplate
 Attention = Literal[
     "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
 ]
+OverLength = Literal["truncate", "drop"]
 
 
 class LoraSettings(Strict):
@@ -24,8 +25,8 @@ class LoraSettings(Strict):
     """Scale; the update is multiplied by lora_alpha / r."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Which layers get an adapter."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] | None = "all-linear"
+    """Which layers get an adapter; `null` for those that PEFT names for this architecture."""
     exclude_modules: tuple[str, ...] | None = None
     """Layers that get none; by default what reads the images of a vision-language model. An empty
     list excludes none."""
@@ -60,7 +61,9 @@ class TrainingSettings(Strict):
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Steps between two optimizer steps."""
     max_length: int = Field(default=1024, ge=16)
-    """Tokens of an example; a longer prompt loses its middle."""
+    """Tokens of an example; longer ones are dealt with as `over_length` says."""
+    over_length: OverLength = "truncate"
+    """Take the middle out of a prompt that is too long, or leave its example out."""
     logging_steps: int = Field(default=10, ge=1)
     """Optimizer steps between two log lines."""
     eval_steps: float = Field(default=0.25, gt=0)

@@ -10,7 +10,7 @@ from medllm.data.example import Example, Message, read_examples
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.pictures import read_image
-from medllm.finetune.rows import IGNORED, RowCounts, collect, cut_middle
+from medllm.finetune.rows import IGNORED, Limit, RowCounts, collect
 from medllm.models.chat import Rendered, TokenizerTemplate, encode_rendered, render_example
 from medllm.models.load import ModelRef, load_processor, read_config
 
@@ -77,7 +77,7 @@ class Vision:
         """Whether image tokens see those after them, which flash attention cannot do."""
         return TOKEN_TYPES[0] in self.processor.model_input_names
 
-    def load_rows(self, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
+    def load_rows(self, path: Path, limit: Limit) -> "tuple[Dataset, RowCounts]":
         """The rows of a prepared file, and their counts; see `build_rows`.
 
         Raises:
@@ -88,12 +88,10 @@ class Vision:
         counts = RowCounts()
         ids, text = List(Value("int32")), Value("string")
         columns = {**dict.fromkeys(("input_ids", "labels", *TOKEN_TYPES), ids), "id": text}
-        rows = self.build_rows(path, max_length, counts)
+        rows = self.build_rows(path, limit, counts)
         return collect(rows, {**columns, "image_paths": List(text)}), counts
 
-    def build_rows(
-        self, path: Path, max_length: int, counts: RowCounts
-    ) -> Iterator[dict[str, Any]]:
+    def build_rows(self, path: Path, limit: Limit, counts: RowCounts) -> Iterator[dict[str, Any]]:
         """Rows {input_ids, labels, id, image_paths} and marks of image tokens, empty without any.
 
         Each image is read once, so that a broken one is found now, and let go again. An image
@@ -104,20 +102,13 @@ class Vision:
                 paths = [path.parent / image for image in example.images]
                 prompt, completion, marks = self._encode(example, paths)
                 advance(len(paths))
-                if len(completion) > max_length:
-                    counts.too_long += 1
+                fitting = limit.fit(prompt, completion, counts, images=len(paths))
+                if fitting is None:
                     continue
-                room = max_length - len(completion)
-                if paths and len(prompt) > room:
-                    counts.images_too_long += 1
-                    continue
-                counts.truncated += len(prompt) > room
-                prompt = cut_middle(prompt, room)
-                counts.add(prompt, completion, images=len(paths))
                 zeros = [0] * len(completion)
                 yield {
-                    "input_ids": prompt + completion,
-                    "labels": [IGNORED] * len(prompt) + completion,
+                    "input_ids": fitting + completion,
+                    "labels": [IGNORED] * len(fitting) + completion,
                     **{name: marks[name] + zeros if name in marks else [] for name in TOKEN_TYPES},
                     "id": example.id,
                     "image_paths": list(map(str, paths)),

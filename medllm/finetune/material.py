@@ -12,7 +12,7 @@ from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.images import Vision, open_vision
 from medllm.finetune.precision import check_precision
 from medllm.finetune.replay import Replay
-from medllm.finetune.rows import Splits, load_splits
+from medllm.finetune.rows import Limit, Splits, load_splits
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.load import ModelRef, read_config, text_config_of
@@ -50,11 +50,12 @@ class Material:
             DataError: there are too few examples, or an image is broken.
         """
         check_precision(config, inputs.model, device)
-        check_attention(config.attn_implementation, device)
         tokenizer = Tokenizer.open(config, inputs.model)
         template = TokenizerTemplate(tokenizer.own)
         vision = open_vision(config, inputs.model, tokenizer.own) if inputs.images else None
-        splits = load_splits(inputs.data.path, template, config.training.max_length, vision)
+        check_attention(config.attn_implementation, device)
+        limit = Limit(config.training.max_length, config.training.over_length)
+        splits = load_splits(inputs.data.path, template, limit, vision)
         _check_fits(config, inputs.model.path, splits)
         replay = Replay(inputs.replayed, config, template) if inputs.replayed else None
         if replay:

@@ -71,12 +71,14 @@ class Forecast:
         """For people."""
         counts, costs = self.counts, self.costs
         each, learnt = counts.tokens / counts.examples, counts.learnt_tokens / counts.examples
+        left_out = sum(counts.rejected.values())
         cost = self.seconds / 3600 * (price_per_hour or 0)
         minutes, hours = self.seconds / 60, self.seconds / 3600
         duration = f"{hours:.1f} h" if hours > 1 else f"{minutes:.1f} min"
         return [
             f"{counts.examples:,} examples of {each:,.0f} tokens on average, {learnt:,.0f} of them "
-            f"learnt; {counts.truncated:,} cut, {counts.too_long:,} too long; {self.steps:,} steps",
+            f"learnt; {counts.truncated:,} cut, {left_out:,} left out as too long; "
+            f"{self.steps:,} steps",
             f"{costs.trainable / 1e6:,.2f} of {costs.parameters / 1e6:,.1f} million parameters are "
             "trained",
             f"about {duration} with evaluations, and {costs.memory_gib:.1f} GiB of {self.device} "

@@ -13,7 +13,7 @@ from medllm.data.sample import Ranked
 from medllm.data.split import MUCH
 from medllm.errors import DataError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.rows import IGNORED, RowCounts, Splits, build_row
+from medllm.finetune.rows import IGNORED, Limit, RowCounts, Splits, build_row
 from medllm.models.chat import Template, encode_rendered, render_example
 
 
@@ -105,15 +105,16 @@ class Replay:
 
     def _row(self, example: Example) -> dict[str, list[int]] | None:
         """A document is learnt from its beginning on, a conversation as in training."""
-        max_length = self._config.training.max_length
+        training = self._config.training
         if example.prompt:
             counts = RowCounts()
-            row = build_row(example, self._template, max_length, counts)
+            limit = Limit(training.max_length, training.over_length)
+            row = build_row(example, self._template, limit, counts)
             self.done.cut += counts.truncated
-            self.done.too_long += counts.too_long
+            self.done.too_long += counts.too_long + counts.dropped
             return row
         begin, text = encode_rendered(self._template, render_example(self._template, example))
-        room = max_length - len(begin)
+        room = training.max_length - len(begin)
         self.done.cut += len(text) > room
         return {"input_ids": begin + text[:room], "labels": [IGNORED] * len(begin) + text[:room]}
 

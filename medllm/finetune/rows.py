@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from medllm import console
 from medllm.data.example import Example, read_examples
 from medllm.errors import DataError
-from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.config import FinetuneConfig, OverLength
 from medllm.models.chat import Template, encode_rendered, render_example
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class RowCounts:
     learnt_tokens: int = 0
     truncated: int = 0
     too_long: int = 0
+    dropped: int = 0
+    """Examples whose answer fits, but not with the prompt."""
     images: int = 0
     images_too_long: int = 0
     """Examples that do not fit with their images, which cannot be cut."""
@@ -45,6 +47,7 @@ class RowCounts:
         """How many examples were left out, by reason."""
         reasons = {
             "answer longer than max_length": self.too_long,
+            "longer than max_length": self.dropped,
             "longer than max_length with its images": self.images_too_long,
         }
         return {reason: count for reason, count in reasons.items() if count}
@@ -57,39 +60,62 @@ class RowCounts:
         self.images += images
 
 
-def build_rows(
-    path: Path, template: Template, max_length: int, counts: RowCounts
-) -> Iterator[dict[str, list[int]]]:
-    """Rows {input_ids, labels} of at most `max_length` tokens."""
-    for example in read_examples(path):
-        if row := build_row(example, template, max_length, counts):
-            yield row
+@dataclass(frozen=True)
+class Limit:
+    """The most tokens of a row, and what becomes of an example that has more."""
+
+    max_length: int
+    over_length: OverLength = "truncate"
+
+    def fit(
+        self, prompt: list[int], completion: list[int], counts: RowCounts, images: int = 0
+    ) -> list[int] | None:
+        """The prompt, without its middle where it is too long; None for a row that is left out.
+
+        Left out is an answer that is too long alone, and a prompt with images that is too long.
+        """
+        room = self.max_length - len(completion)
+        if room < 0:
+            counts.too_long += 1
+            return None
+        if len(prompt) > room and images:
+            counts.images_too_long += 1
+            return None
+        if len(prompt) > room and self.over_length == "drop":
+            counts.dropped += 1
+            return None
+        counts.truncated += len(prompt) > room
+        fitting = _cut_middle(prompt, room)
+        counts.add(fitting, completion, images)
+        return fitting
 
 
-def build_row(
-    example: Example, template: Template, max_length: int, counts: RowCounts
-) -> dict[str, list[int]] | None:
-    """The row of an example.
-
-    A prompt that is too long loses its middle; an answer that alone is too long is left out.
-    """
-    prompt, completion = encode_rendered(template, render_example(template, example))
-    if len(completion) > max_length:
-        counts.too_long += 1
-        return None
-    room = max_length - len(completion)
-    counts.truncated += len(prompt) > room
-    prompt = cut_middle(prompt, room)
-    counts.add(prompt, completion)
-    return {"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion}
-
-
-def cut_middle(ids: list[int], room: int) -> list[int]:
+def _cut_middle(ids: list[int], room: int) -> list[int]:
     """The ids, or their beginning and end where they do not fit."""
     if len(ids) <= room:
         return ids
     tail = room // 2
     return ids[: room - tail] + ids[len(ids) - tail :]
+
+
+def build_rows(
+    path: Path, template: Template, limit: Limit, counts: RowCounts
+) -> Iterator[dict[str, list[int]]]:
+    """Rows {input_ids, labels} of the examples that fit."""
+    for example in read_examples(path):
+        if row := build_row(example, template, limit, counts):
+            yield row
+
+
+def build_row(
+    example: Example, template: Template, limit: Limit, counts: RowCounts
+) -> dict[str, list[int]] | None:
+    """The row of an example, if it fits."""
+    prompt, completion = encode_rendered(template, render_example(template, example))
+    fitting = limit.fit(prompt, completion, counts)
+    if fitting is None:
+        return None
+    return {"input_ids": fitting + completion, "labels": [IGNORED] * len(fitting) + completion}
 
 
 @dataclass(frozen=True)
@@ -122,7 +148,7 @@ class Splits:
 class ImageRows(Protocol):
     """What reads examples with images."""
 
-    def load_rows(self, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
+    def load_rows(self, path: Path, limit: Limit) -> "tuple[Dataset, RowCounts]":
         """The rows of a prepared file, and their counts."""
 
     def collate(self, rows: Sequence[dict[str, Any]]) -> "dict[str, Tensor]":
@@ -130,7 +156,7 @@ class ImageRows(Protocol):
 
 
 def load_splits(
-    data: Path, template: Template, max_length: int, images: "ImageRows | None" = None
+    data: Path, template: Template, limit: Limit, images: "ImageRows | None" = None
 ) -> Splits:
     """What a prepared folder holds, as rows; `images` reads those with images.
 
@@ -138,30 +164,30 @@ def load_splits(
         DataError: there are no two examples to train on, or none that fit.
     """
     load = images.load_rows if images else partial(_load_rows, template)
-    train, counts = load(data / "train.jsonl", max_length)
+    train, counts = load(data / "train.jsonl", limit)
     if not counts.examples and counts.rejected:
-        message = f"{data}: no training example fits {max_length} tokens"
+        message = f"{data}: no training example fits {limit.max_length} tokens"
         raise DataError(message, "raise training.max_length")
     if counts.examples < FEWEST:
         message = f"{data}: {counts.examples} training examples, and no training can do with one"
         raise DataError(message, "prepare more rows, or hold fewer of them out (`split:`)")
     if counts.truncated:
         cut = f"{counts.truncated} prompts were cut in their middle"
-        console.notice(f"finetune: {cut} to fit {max_length} tokens")
+        console.notice(f"finetune: {cut} to fit {limit.max_length} tokens")
     path = data / "validation.jsonl"
-    validation, _ = load(path, max_length) if path.is_file() else (None, None)
+    validation, _ = load(path, limit) if path.is_file() else (None, None)
     if not validation:
         console.notice("finetune: no validation rows, so over-fitting will not show")
     return Splits(train, validation or None, counts, images.collate if images else None)
 
 
-def _load_rows(template: Template, path: Path, max_length: int) -> "tuple[Dataset, RowCounts]":
+def _load_rows(template: Template, path: Path, limit: Limit) -> "tuple[Dataset, RowCounts]":
     """The rows of a prepared file, and their counts."""
     from datasets import List, Value
 
     counts = RowCounts()
     ids = List(Value("int32"))
-    rows = build_rows(path, template, max_length, counts)
+    rows = build_rows(path, template, limit, counts)
     return collect(rows, {"input_ids": ids, "labels": ids}), counts
 
 

@@ -88,6 +88,9 @@ def why_refused(lora: LoraSettings, problem: str) -> ConfigError | None:
     where = "finetune.lora.target_modules"
     if any(said in problem for said in NO_LAYER):
         return ConfigError(f"{where}: {lora.target_modules} match no layer", "use all-linear")
+    if "Please specify `target_modules`" in problem:
+        fix = "all-linear, or the names of layers"
+        return ConfigError(f"{where}: PEFT has no defaults for this architecture", fix)
     if "PEFT adapter to `lm_head`" in problem:
         message = f"{where}: an adapter on lm_head would never be trained"
         return ConfigError(message, "train it whole: lora.modules_to_save")

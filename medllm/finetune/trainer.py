@@ -32,7 +32,7 @@ class OutOfMemory(SetupError):
 
 AT_A_TIME = 1200
 """Tokens that a CPU computes at once in float32: the activations of few stay in its cache."""
-OURS = {"extra", "early_stopping_patience", "packing"}
+OURS = {"extra", "early_stopping_patience", "packing", "over_length"}
 """Of the training's options, those that are not handed to the trainer as they are."""
 
 

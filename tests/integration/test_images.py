@@ -27,7 +27,7 @@ from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSetting
 from medllm.finetune.images import Vision, open_vision
 from medllm.finetune.material import Material
 from medllm.finetune.rehearsal import Rehearsal, _cut
-from medllm.finetune.rows import IGNORED
+from medllm.finetune.rows import IGNORED, Limit
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.merge.config import MergeConfig
@@ -123,7 +123,7 @@ def open_seeing(model: Path) -> Vision:
 
 
 def rows_of(vision: Vision, path: Path, max_length: int = 64) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = vision.load_rows(path, max_length)[0].to_list()
+    rows: list[dict[str, object]] = vision.load_rows(path, Limit(max_length))[0].to_list()
     return rows
 
 

@@ -16,7 +16,7 @@ from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.replay import Replay
-from medllm.finetune.rows import IGNORED, Splits, load_splits
+from medllm.finetune.rows import IGNORED, Limit, Splits, load_splits
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
 from medllm.models.chat import TokenizerTemplate
@@ -57,7 +57,7 @@ def mix(config: FinetuneConfig) -> tuple[Splits, Splits, Replay, list[str]]:
     template = TokenizerTemplate(tokenizer)
     assert config.data
     assert config.replay
-    before = load_splits(config.data, template, LENGTH)
+    before = load_splits(config.data, template, Limit(LENGTH))
     replay = Replay(open_dataset(config.replay.dataset), config, template)
     after = replay.mix_into(before, config.data)
     added = after.train.select(range(len(before.train), len(after.train)))
@@ -116,7 +116,7 @@ def test_rows_fit_among_rows_with_images(tiny_model: Path, data: Path, tmp_path:
     path = write_rows(tmp_path / "towns.jsonl", [{"text": town(n)} for n in range(60)])
     one = config(tiny_model, data, tmp_path, str(path))
     template = TokenizerTemplate(Tokenizer.open(one, resolve_model(one.model)).own)
-    splits = load_splits(data, template, LENGTH)
+    splits = load_splits(data, template, Limit(LENGTH))
     marks = splits.train.add_column(
         "token_type_ids", splits.train["input_ids"], feature=splits.train.features["input_ids"]
     )

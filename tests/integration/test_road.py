@@ -285,7 +285,7 @@ def test_every_row_left_out_has_a_reason(walk: Walk) -> None:
 
 
 def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
-    from medllm.finetune.rows import IGNORED, RowCounts, build_rows
+    from medllm.finetune.rows import IGNORED, Limit, RowCounts, build_rows
     from medllm.models.chat import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
@@ -293,7 +293,7 @@ def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
     path = walk["prepare"] / "train.jsonl"
     ends = set(json.loads((walk["merge"] / "generation_config.json").read_text())["eos_token_id"])
 
-    rows = list(build_rows(path, TokenizerTemplate(tokenizer), 512, counts))
+    rows = list(build_rows(path, TokenizerTemplate(tokenizer), Limit(512), counts))
 
     for example, row in zip(read_examples(path), rows, strict=True):
         ids, labels = row["input_ids"], row["labels"]
@@ -309,14 +309,14 @@ def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
 
 
 def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:
-    from medllm.finetune.rows import RowCounts, build_rows
+    from medllm.finetune.rows import Limit, RowCounts, build_rows
     from medllm.models.chat import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
     template, path = TokenizerTemplate(load_tokenizer(str(walk["merge"]))), walk["prepare"]
     counts = RowCounts()
-    whole = list(build_rows(path / "train.jsonl", template, 512, RowCounts()))
-    cut = list(build_rows(path / "train.jsonl", template, 64, counts))
+    whole = list(build_rows(path / "train.jsonl", template, Limit(512), RowCounts()))
+    cut = list(build_rows(path / "train.jsonl", template, Limit(64), counts))
 
     assert counts.truncated > 0
     assert counts.examples + counts.too_long == len(whole)
@@ -324,6 +324,23 @@ def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:
     assert {tuple(row["input_ids"][:3]) for row in cut} == {
         tuple(row["input_ids"][:3]) for row in whole
     }
+
+
+def test_an_example_that_is_too_long_can_be_left_out(walk: Walk) -> None:
+    from medllm.finetune.rows import Limit, RowCounts, build_rows
+    from medllm.models.chat import TokenizerTemplate
+    from medllm.models.load import load_tokenizer
+
+    template, path = TokenizerTemplate(load_tokenizer(str(walk["merge"]))), walk["prepare"]
+    counts = RowCounts()
+    whole = list(build_rows(path / "train.jsonl", template, Limit(512), RowCounts()))
+    kept = list(build_rows(path / "train.jsonl", template, Limit(64, "drop"), counts))
+
+    assert kept == [row for row in whole if len(row["input_ids"]) <= 64]
+    assert 0 < counts.examples == len(kept)
+    assert counts.truncated == 0
+    assert sum(counts.rejected.values()) == len(whole) - len(kept)
+    assert counts.rejected["longer than max_length"] == counts.dropped > 0
 
 
 def test_the_loss_went_down(walk: Walk) -> None:

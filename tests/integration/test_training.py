@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from trainings import SHORT, write_examples
@@ -26,6 +27,7 @@ from medllm.finetune.base import load_base
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.material import Material
 from medllm.finetune.rows import IGNORED
+from medllm.finetune.targets import why_refused
 from medllm.finetune.trainer import open_trainer
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.measures.likelihood import score_answers
@@ -246,6 +248,26 @@ def test_a_recipe_without_an_adapter_goes_on_with_the_trained_model() -> None:
     assert wire(recipe, "quantize").model == trained
     assert wire(recipe, "evaluate").models[:2] == ("base", trained)
     assert wire(recipe, "merge").adapter is None
+
+
+def test_without_targets_the_layers_are_those_of_the_architecture(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    asked = config(tiny_model, data, tmp_path / "out")
+    asked = asked.model_copy(update={"lora": LoraSettings(target_modules=None)})
+    model, _ = opened(asked, tmp_path)
+
+    trained = {name.split(".")[-4] for name, w in model.named_parameters() if w.requires_grad}
+    assert trained == set(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING["llama"])
+
+
+def test_an_architecture_without_targets_of_its_own_is_told() -> None:
+    lora = LoraSettings(target_modules=None)
+    unknown = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="target_modules") as caught:
+        get_peft_model(unknown, LoraConfig(target_modules=lora.target_modules))
+
+    assert "no defaults for this architecture" in str(why_refused(lora, str(caught.value)))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager", FLEX])
