@@ -56,17 +56,22 @@ def take_turns(processes: Mapping[str, subprocess.Popen[Any]]) -> dict[str, list
     within minutes. Each has a session of its own.
     """
     ran: dict[str, list[Stretch]] = {who: [] for who in processes}
-    for process in processes.values():
-        os.killpg(process.pid, signal.SIGSTOP)
-    while running := [who for who, process in processes.items() if process.poll() is None]:
-        for who in running:
-            began, process = time.perf_counter(), processes[who]
-            os.killpg(process.pid, signal.SIGCONT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(1)
+    try:
+        for process in processes.values():
+            os.killpg(process.pid, signal.SIGSTOP)
+        while running := [who for who, process in processes.items() if process.poll() is None]:
+            for who in running:
+                began, process = time.perf_counter(), processes[who]
+                os.killpg(process.pid, signal.SIGCONT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGSTOP)
+                ran[who].append((began, time.perf_counter()))
+    finally:
+        for process in processes.values():
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGSTOP)
-            ran[who].append((began, time.perf_counter()))
+                os.killpg(process.pid, signal.SIGKILL)
     return ran
 
 

@@ -124,10 +124,8 @@ def one(who: str, model: str, rows: str, folder: str) -> None:
     if who == "medllm":
         (room / "scratch").mkdir()
         (room / "out").mkdir()
-        choice = GptqFormat()
-        patient = choice.model_copy(
-            update={"keep_seconds": 2 * choice.keep_seconds}
-        )  # half stopped
+        # it would end before a state is kept, if it did not stand still half of the time
+        patient = GptqFormat(keep_seconds=3600)
         gptq.make(patient, Work(source, texts, room / "scratch"), room / "out")
     else:
         config = gptqmodel.QuantizeConfig(**bare_settings())

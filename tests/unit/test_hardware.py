@@ -8,7 +8,7 @@ import pytest
 
 from medllm.models.hardware import returning_memory
 
-BLOCK = 16 * 2**20
+BLOCK = 24 * 2**20
 LIBRARY = ctypes.CDLL(None)
 
 
