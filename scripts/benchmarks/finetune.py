@@ -3,18 +3,21 @@
     python scripts/benchmarks/finetune.py --model REF --data DIR [--examples N] [--rounds N]
 
 DIR is what `medllm prepare` wrote, such as PubMedQA. Each arm trains a LoRA adapter on the same
-examples, once each, in a process of its own, by turns, another seed in each round; with the same
-adapter, and with the same learning rate, which falls in a line, as it does in TRL.
+examples, once each, another seed in each round; with the same adapter, and with the same learning
+rate, which falls in a line, as it does in TRL. The arms of a round are processes that take turns of
+a second, so that all meet the same machine.
 
     medllm      the verb with its other defaults, in float32 as the next two
     trl         SFTTrainer with TRL's defaults on rows {prompt, completion} of messages
     guide       transformers' Trainer on Alpaca prompts padded to 2,048 tokens, batch 4 × 4, loss on
                 every token with padding, as many guides have it; only its first round is run
+    medllm-bf16 the verb with `dtype: bfloat16`, for processors that compute in it
     medllm-nf4  the verb with `quantization: nf4`
     guide-nf4   the guide on a base of 4 bits, with PEFT's `prepare_model_for_kbit_training`, which
                 is how such a script stands; a CPU has neither its fp16 nor its paged optimizer
 
-Useful tokens are those of the examples, without padding; seconds are those of `train()` alone. The
+Useful tokens are those of the examples, without padding; seconds are those of the trainer's
+`train()` alone. The
 held-out loss is over the tokens of the answers, without their end, each arm with its own prompts
 and on the base that it trained on.
 Writes docs/benchmarks/finetune.json.
@@ -24,7 +27,6 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,8 +39,15 @@ import measure
 
 from medllm.data.example import Example, read_examples, to_json, write_jsonl
 
-ARMS = ("medllm", "trl", "guide", "medllm-nf4", "guide-nf4")
-COMPARED = (("medllm", "trl"), ("medllm", "guide"), ("medllm-nf4", "guide-nf4"))
+ARMS = ("medllm", "trl", "guide", "medllm-bf16", "medllm-nf4", "guide-nf4")
+COMPARED = (
+    ("medllm", "trl"),
+    ("medllm", "guide"),
+    ("medllm-bf16", "guide"),
+    ("medllm-nf4", "guide-nf4"),
+)
+OPTIONS = {"bf16": {"dtype": "bfloat16"}, "nf4": {"quantization": "nf4"}}
+"""By the ends of the arms' names."""
 LEARNING_RATE = 1e-3
 COURSE = {"lr_scheduler_type": "linear", "warmup_steps": 0}
 """TRL's default."""
@@ -65,10 +74,11 @@ def main() -> None:
         copy_first(asked.data / "train.jsonl", data / "train.jsonl", asked.examples)
         copy_first(asked.data / "validation.jsonl", data / "held-out.jsonl", asked.held_out)
         runs: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
-        for turn, arm in itertools.product(range(asked.rounds), ARMS):
-            if not arm.startswith("guide") or turn == 0:
-                runs[arm].append(run_apart(arm, asked.model, data, turn))
-                print(arm, runs[arm][-1], file=sys.stderr, flush=True)
+        for turn in range(asked.rounds):
+            arms = [arm for arm in ARMS if not arm.startswith("guide") or turn == 0]
+            for arm, figures in run_round(arms, asked.model, data, turn).items():
+                runs[arm].append(figures)
+                print(arm, figures, file=sys.stderr, flush=True)
     found = summarize(runs)
     print(json.dumps({name: found[name] for name in found if name != "runs"}, indent=1))
     settings = {"learning_rate": LEARNING_RATE, **COURSE, **LORA, "examples": asked.examples}
@@ -92,13 +102,23 @@ def summarize(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     return {"median": median, "speed": times, "runs": runs}
 
 
-def run_apart(arm: str, model: str, data: Path, seed: int) -> dict[str, float]:
-    """One arm in a process of its own."""
-    with tempfile.TemporaryDirectory() as room:
-        figures = Path(room) / "figures.json"
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", arm, model, str(data)]
-        subprocess.run([*command, room, str(seed)], check=True, stdout=subprocess.DEVNULL)
-        return dict(json.loads(figures.read_text(encoding="utf-8")))
+def run_round(
+    arms: Iterable[str], model: str, data: Path, seed: int
+) -> dict[str, dict[str, float]]:
+    """One run of each arm."""
+    with tempfile.TemporaryDirectory() as folder:
+        room, script = Path(folder), str(Path(__file__).resolve())
+        place = str(Path(model).resolve()) if Path(model).exists() else model
+        command = [script, "--one", place, str(data), str(seed)]
+        found = measure.run_in_turns({arm: [*command, arm, str(room / arm)] for arm in arms}, room)
+    return {arm: summarize_run(ran) for arm, ran in found.items()}
+
+
+def summarize_run(ran: measure.Ran) -> dict[str, float]:
+    """The figures of an arm."""
+    seconds = ran.seconds(ran.figures.pop("training"))
+    speed = ran.figures["useful_tokens"] / seconds
+    return {"useful_tokens_per_second": speed, "seconds": seconds, **ran.figures}
 
 
 @dataclass(frozen=True)
@@ -116,23 +136,41 @@ class Task:
         return list(read_examples(self.data / "train.jsonl"))
 
 
-def one(arm: str, model: str, data: str, room: str, seed: str) -> None:
+def one(model: str, data: str, seed: str, arm: str, room: str) -> None:
     """Train one arm, score it on the held-out answers, write its figures."""
     task = Task(model, Path(data), Path(room), int(seed))
-    who, _, rounding = arm.partition("-")
+    span = time_training()
+    who, _, numbers = arm.partition("-")
     train = {"medllm": train_medllm, "trl": train_trl, "guide": train_guide}[who]
-    options = {"quantization": rounding} if rounding else {}
-    trained, seconds, tokens, pairs = train(task, **options)
+    trained, tokens, pairs = train(task, **OPTIONS.get(numbers, {}))
+    held_out = pairs(read_examples(task.data / "held-out.jsonl"))
     figures = {
-        "useful_tokens_per_second": tokens / seconds,
-        "seconds": seconds,
+        "training": span,
         "useful_tokens": tokens,
-        "held_out_loss": mean_loss(trained, pairs(read_examples(task.data / "held-out.jsonl"))),
+        "held_out_loss": mean_loss(trained, held_out),
     }
-    (task.room / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+    (task.room / measure.FIGURES).write_text(json.dumps(figures), encoding="utf-8")
 
 
-Trained = tuple[Any, float, int, Callable[[Iterable[Example]], Pairs]]
+def time_training() -> list[float]:
+    """When the `train()` of any trainer will have begun and ended."""
+    from transformers import Trainer
+
+    span: list[float] = []
+    inner = Trainer.train
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        result = inner(*arguments, **named)
+        span[:] = began, time.perf_counter()
+        return result
+
+    Trainer.train = timed
+    return span
+
+
+Trained = tuple[Any, int, Callable[[Iterable[Example]], Pairs]]
+"""A model, the tokens that it was trained on, and what makes prompts and answers for it."""
 
 
 def train_medllm(task: Task, **options: Any) -> Trained:
@@ -156,8 +194,7 @@ def train_medllm(task: Task, **options: Any) -> Trained:
     results = finetune(config).results
     base = load_base(config, resolve_model(task.ref), "cpu")
     trained = add_adapter(base, resolve_model(str(task.room / "adapter")))
-    seconds, tokens = results["training_seconds"], results["rows"]["tokens"]
-    return trained, seconds, tokens, chat_pairs(task.ref)
+    return trained, results["rows"]["tokens"], chat_pairs(task.ref)
 
 
 def train_trl(task: Task) -> Trained:
@@ -183,7 +220,8 @@ def train_trl(task: Task) -> Trained:
         peft_config=LoraConfig(**LORA, task_type="CAUSAL_LM"),
     )
     tokens = sum(map(len, trainer.train_dataset["input_ids"]))
-    return trainer.model, timed(trainer), tokens, chat_pairs(task.ref)
+    trainer.train()
+    return trainer.model, tokens, chat_pairs(task.ref)
 
 
 def conversations(examples: Iterable[Example]) -> list[dict[str, Any]]:
@@ -230,7 +268,8 @@ def train_guide(task: Task, quantization: str | None = None) -> Trained:
         prompts = [(tokenizer(alpaca(each))["input_ids"], each.completion) for each in examples]
         return [(p, tokenizer(c, add_special_tokens=False)["input_ids"]) for p, c in prompts]
 
-    return model, timed(trainer), tokens, pairs
+    trainer.train()
+    return model, tokens, pairs
 
 
 def alpaca(example: Example) -> str:
@@ -270,13 +309,6 @@ def mean_loss(model: Any, pairs: Pairs) -> float:
                 learnt, torch.tensor(answer), reduction="none"
             ).tolist()
     return statistics.fmean(losses)
-
-
-def timed(trainer: Any) -> float:
-    """Train, and the seconds that it took."""
-    began = time.perf_counter()
-    trainer.train()
-    return time.perf_counter() - began
 
 
 def load(ref: str, **options: Any) -> Any:

@@ -1,6 +1,7 @@
 """Time and peak memory of whole processes, and the JSON that a benchmark leaves."""
 
 import json
+import math
 import os
 import platform
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "benchmarks"
 Stretch = tuple[float, float]
 """A beginning and an end, by `time.perf_counter`, which all processes of a machine share."""
+FIGURES = "figures.json"
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,53 @@ def median_seconds(runs: Sequence[Measured]) -> float:
     return statistics.median(measured.seconds for measured in runs)
 
 
-def take_turns(processes: Mapping[str, subprocess.Popen[Any]]) -> dict[str, list[Stretch]]:
-    """Let one of some processes run at a time, a second each, to their ends; when each ran.
+@dataclass(frozen=True)
+class Ran:
+    """A process that came to its end by turns."""
 
-    So they meet the same machine, however its speed changes; that of a virtual one changes by half
-    within minutes. Each has a session of its own.
+    figures: dict[str, Any]
+    """What it found out itself."""
+    stretches: list[Stretch]
+    """When it ran."""
+
+    def seconds(self, span: Stretch = (-math.inf, math.inf)) -> float:
+        """How long it ran, or how long within a span."""
+        first, last = span
+        return sum(max(0.0, min(end, last) - max(begin, first)) for begin, end in self.stretches)
+
+
+def run_in_turns(commands: Mapping[str, Sequence[str]], room: Path) -> dict[str, Ran]:
+    """Run Python scripts that leave `figures.json` in their folders, which are `room / name`.
+
+    One runs at a time, for a second each, to their ends. So they meet the same machine, however its
+    speed changes; that of a virtual one changes by half within minutes.
     """
+    processes = {who: _start(command, room / who) for who, command in commands.items()}
+    stretches = _take_turns(processes)
+    return {who: Ran(_read_figures(room / who), stretches[who]) for who in commands}
+
+
+def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    folder.mkdir()
+    with (folder / "output").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _read_figures(folder: Path) -> dict[str, Any]:
+    figures = folder / FIGURES
+    if not figures.is_file():
+        sys.exit((folder / "output").read_text(encoding="utf-8"))
+    return dict(json.loads(figures.read_text(encoding="utf-8")))
+
+
+def _take_turns(processes: Mapping[str, subprocess.Popen[bytes]]) -> dict[str, list[Stretch]]:
+    """When each ran."""
     ran: dict[str, list[Stretch]] = {who: [] for who in processes}
     try:
         for process in processes.values():
@@ -73,11 +116,6 @@ def take_turns(processes: Mapping[str, subprocess.Popen[Any]]) -> dict[str, list
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     return ran
-
-
-def seconds_within(span: Stretch, stretches: Sequence[Stretch]) -> float:
-    """How many seconds of a span lie in some stretches that do not overlap."""
-    return sum(max(0.0, min(end, span[1]) - max(begin, span[0])) for begin, end in stretches)
 
 
 def write(name: str, results: Mapping[str, Any]) -> None:

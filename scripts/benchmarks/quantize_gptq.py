@@ -13,7 +13,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,6 @@ import measure
 import random_model
 
 Run = dict[str, float]
-FIGURES = "figures.json"
 
 
 def main() -> None:
@@ -80,30 +78,19 @@ def median(values: Any) -> float:
 
 def run_together(order: Sequence[str], model: Path, rows: Path) -> dict[str, Run]:
     """A run of each in a process of its own, by turns."""
-    with tempfile.TemporaryDirectory(dir=model.parent) as room:
-        folders = {who: Path(room) / who for who in order}
-        ran = measure.take_turns({who: start(who, model, rows, folders[who]) for who in order})
-        return {who: summarize(folders[who], ran[who]) for who in order}
-
-
-def start(who: str, model: Path, rows: Path, room: Path) -> subprocess.Popen[bytes]:
-    """The process of a run, whose working folder takes the logs that gptqmodel writes."""
-    room.mkdir()
-    command = [sys.executable, str(Path(__file__).resolve()), "--one", who]
-    command += [str(model), str(rows), str(room)]
-    with (room / "output").open("wb") as output:
-        return subprocess.Popen(
-            command, cwd=room, stdout=output, stderr=output, start_new_session=True
+    with tempfile.TemporaryDirectory(dir=model.parent) as folder:
+        room, script = Path(folder), str(Path(__file__).resolve())
+        found = measure.run_in_turns(
+            {who: [script, "--one", who, str(model), str(rows), str(room / who)] for who in order},
+            room,
         )
+    return {who: summarize(ran) for who, ran in found.items()}
 
 
-def summarize(room: Path, ran: Sequence[measure.Stretch]) -> Run:
-    """What a process that ran in these stretches found out."""
-    if not (room / FIGURES).is_file():
-        sys.exit((room / "output").read_text(encoding="utf-8"))
-    found = json.loads((room / FIGURES).read_text(encoding="utf-8"))
-    seconds = measure.seconds_within(found.pop("quantize"), ran)
-    return {"quantize_seconds": seconds, **found, "whole_seconds": sum(b - a for a, b in ran)}
+def summarize(ran: measure.Ran) -> Run:
+    """What a run cost."""
+    seconds = ran.seconds(ran.figures.pop("quantize"))
+    return {"quantize_seconds": seconds, **ran.figures, "whole_seconds": ran.seconds()}
 
 
 def one(who: str, model: str, rows: str, folder: str) -> None:
@@ -137,7 +124,7 @@ def one(who: str, model: str, rows: str, folder: str) -> None:
         loaded.save(str(room / "out"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     timed |= {"peak_mib": peak} | gpu_peak()
-    (room / FIGURES).write_text(json.dumps(timed), encoding="utf-8")
+    (room / measure.FIGURES).write_text(json.dumps(timed), encoding="utf-8")
 
 
 def bare_settings() -> dict[str, Any]:
