@@ -1,12 +1,10 @@
 """Which device and number format this machine offers."""
 
-import ctypes
 import math
 import os
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +14,6 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number."""
 CGROUPS = Path("/sys/fs/cgroup")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
 
 
 def pick_device() -> str:
@@ -89,23 +85,6 @@ def let_gptqmodel_work() -> None:
     It reads that when it is imported.
     """
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, count_cpus())))
-
-
-@contextmanager
-def returning_memory() -> Iterator[None]:
-    """Blocks from 16 MiB go back to the system when they are freed, where glibc allocates them.
-
-    By itself it raises that limit to 32 MiB, and its arenas, one a thread, then hold on to matrices
-    of layers that are long done, by chance more or less. From 8 MiB on less would stay, but to get
-    so many pages anew took 3 % of GPTQ's time.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
-    set_option(M_TRIM_THRESHOLD, 64 * 2**20)  # where it comes to by itself: less is slow
-    set_option(M_MMAP_THRESHOLD, 16 * 2**20)
-    try:
-        yield
-    finally:
-        set_option(M_MMAP_THRESHOLD, 32 * 2**20)
 
 
 def count_cpus() -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.errors import ArtifactError, ConfigError, SetupError
-from medllm.models.hardware import let_gptqmodel_work, pick_device, returning_memory
+from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, first_line, read_config, save_companions, text_config_of
 from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
@@ -101,17 +101,12 @@ def _check_no_experts(model: ModelRef) -> None:
 
 @contextmanager
 def _gptqmodel(scratch: Path) -> Iterator[Any]:
-    """The library, silenced, with the worker pool it needs on few processors, and little memory.
+    """The library, silenced, with the worker pool that it needs on few processors.
 
     The working folder is one in `scratch` meanwhile: it writes logs where it stands.
     """
     let_gptqmodel_work()
-    with (
-        console.quiet(),
-        returning_memory(),
-        TemporaryDirectory(dir=scratch) as room,
-        contextlib.chdir(room),
-    ):
+    with console.quiet(), TemporaryDirectory(dir=scratch) as room, contextlib.chdir(room):
         import gptqmodel
 
         yield gptqmodel
