@@ -96,7 +96,7 @@ def check_attention(wanted: str, device: str) -> None:
         message = f"finetune.attn_implementation: {wanted} trains on CUDA GPUs alone"
         raise ConfigError(message, "leave it out, or take sdpa")
     if wanted in FLASH and find_spec(FLASH[wanted]) is None and find_spec("kernels") is None:
-        fix = "pip install kernels, which brings it ready made; or leave attn_implementation out"
+        fix = f"install {FLASH[wanted]}, or leave finetune.attn_implementation out"
         raise SetupError(f"{wanted} is not installed", fix)
 
 

@@ -54,8 +54,7 @@ class Material:
         template = TokenizerTemplate(tokenizer.own)
         vision = open_vision(config, inputs.model, tokenizer.own) if inputs.images else None
         check_attention(config.attn_implementation, device)
-        limit = Limit(config.training.max_length, config.training.over_length)
-        splits = load_splits(inputs.data.path, template, limit, vision)
+        splits = load_splits(inputs.data.path, template, Limit.of(config.training), vision)
         _check_fits(config, inputs.model.path, splits)
         replay = Replay(inputs.replayed, config, template) if inputs.replayed else None
         if replay:

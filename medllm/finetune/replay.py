@@ -105,16 +105,15 @@ class Replay:
 
     def _row(self, example: Example) -> dict[str, list[int]] | None:
         """A document is learnt from its beginning on, a conversation as in training."""
-        training = self._config.training
+        limit = Limit.of(self._config.training)
         if example.prompt:
             counts = RowCounts()
-            limit = Limit(training.max_length, training.over_length)
             row = build_row(example, self._template, limit, counts)
             self.done.cut += counts.truncated
             self.done.too_long += counts.too_long + counts.dropped
             return row
         begin, text = encode_rendered(self._template, render_example(self._template, example))
-        room = training.max_length - len(begin)
+        room = limit.max_length - len(begin)
         self.done.cut += len(text) > room
         return {"input_ids": begin + text[:room], "labels": [IGNORED] * len(begin) + text[:room]}
 

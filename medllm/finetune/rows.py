@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from medllm import console
 from medllm.data.example import Example, read_examples
 from medllm.errors import DataError
-from medllm.finetune.config import FinetuneConfig, OverLength
+from medllm.finetune.config import FinetuneConfig, OverLength, TrainingSettings
 from medllm.models.chat import Template, encode_rendered, render_example
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ class Limit:
 
     max_length: int
     over_length: OverLength = "truncate"
+
+    @classmethod
+    def of(cls, training: TrainingSettings) -> Self:
+        """That of a training."""
+        return cls(training.max_length, training.over_length)
 
     def fit(
         self, prompt: list[int], completion: list[int], counts: RowCounts, images: int = 0

@@ -17,10 +17,8 @@ a second, so that all meet the same machine.
                 is how such a script stands; a CPU has neither its fp16 nor its paged optimizer
 
 Useful tokens are those of the examples, without padding; seconds are those of the trainer's
-`train()` alone. The
-held-out loss is over the tokens of the answers, without their end, each arm with its own prompts
-and on the base that it trained on.
-Writes docs/benchmarks/finetune.json.
+`train()` alone. The held-out loss is over the tokens of the answers, without their end, each arm
+with its own prompts and on the base that it trained on. Writes docs/benchmarks/finetune.json.
 """
 
 import argparse

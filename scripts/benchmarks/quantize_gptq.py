@@ -4,8 +4,9 @@
 
 A model of random weights is quantized in processes of their own, after one that warms the kernel's
 cache. The two of a pair take turns of a second, so that both meet the same machine. Timed is
-gptqmodel's `quantize()` in both; "whole" is the process, its imports, loading and saving too.
-Writes docs/benchmarks/quantize-gptq.json.
+gptqmodel's `quantize()` in both; "whole" is the process, its imports, loading and saving too. No
+state is kept on the way, as in a run that ends within `keep_seconds`: these stand still half of the
+time. Writes docs/benchmarks/quantize-gptq.json.
 """
 
 import argparse
@@ -111,7 +112,6 @@ def one(who: str, model: str, rows: str, folder: str) -> None:
     if who == "medllm":
         (room / "scratch").mkdir()
         (room / "out").mkdir()
-        # it would end before a state is kept, if it did not stand still half of the time
         patient = GptqFormat(keep_seconds=3600)
         gptq.make(patient, Work(source, texts, room / "scratch"), room / "out")
     else:

@@ -22,11 +22,11 @@ from trl import SFTTrainer
 from medllm.artifacts.manifest import Manifest
 from medllm.data.example import read_examples
 from medllm.engines.open import open_model
-from medllm.errors import ArtifactError, ConfigError, MedllmError
-from medllm.finetune.base import load_base
+from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
+from medllm.finetune.base import check_attention, load_base
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.material import Material
-from medllm.finetune.rows import IGNORED
+from medllm.finetune.rows import IGNORED, Splits, lengths_of
 from medllm.finetune.targets import why_refused
 from medllm.finetune.trainer import open_trainer
 from medllm.finetune.verb import finetune, open_inputs
@@ -289,6 +289,41 @@ def test_packed_examples_do_not_see_each_other(
     assert (found - torch.cat(alone)).abs().max() < 1e-4
     learnt = batch["labels"][0] != IGNORED
     assert 0 < learnt.sum() < len(learnt)
+
+
+def test_long_examples_are_left_out_where_asked(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    def splits(**own: object) -> Splits:
+        asked = config(tiny_model, data, tmp_path / "out", **own)
+        return Material.read(open_inputs(asked), asked, "cpu").splits
+
+    lengths = lengths_of(splits(max_length=1024).train)
+    limit = max(lengths) - 1
+    kept = splits(max_length=limit, over_length="drop")
+
+    assert lengths_of(kept.train) == [length for length in lengths if length <= limit]
+    assert kept.counts.rejected == {"longer than max_length": len(lengths) - len(kept.train)}
+
+
+def test_an_adapter_of_a_base_in_16_bits_stays_in_32(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    asked = config(tiny_model, data, tmp_path / "out").model_copy(update={"dtype": "bfloat16"})
+    model, _ = opened(asked, tmp_path)
+
+    found = {(weights.requires_grad, weights.dtype) for weights in model.parameters()}
+    assert found == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+@pytest.mark.parametrize("wanted", ["flash_attention_2", "flash_attention_3"])
+def test_flash_attention_that_is_not_installed_is_told(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medllm.finetune.base.find_spec", lambda _: None)
+
+    with pytest.raises(SetupError, match=f"{wanted} is not installed"):
+        check_attention(wanted, "cuda")
 
 
 @pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])
