@@ -62,7 +62,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
     from rich.console import Console
     from rich.table import Table
 
-    numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    filled = [[row[i] for row in rows if row[i] != ""] for i in range(len(columns))]
+    numeric = [bool(cells) and all(map(_is_number, cells)) for cells in filled]
     drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column, right in zip(columns, numeric, strict=True):
         drawn.add_column(column, justify="right" if right else "left", overflow="fold")
@@ -78,7 +79,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 def _is_number(cell: object) -> bool:
     if isinstance(cell, int | float):
         return True
-    parts = re.sub("[,–±]|%$", "", str(cell).strip()).split()
+    parts = re.sub(r"[,±]|%(?=\s|$)|–", " ", str(cell)).split()
     return bool(parts) and all(re.fullmatch(r"[+-]*\d*\.?\d+|\d+\.", part) for part in parts)
 
 

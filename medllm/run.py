@@ -140,7 +140,7 @@ def _show_result(manifest: Manifest, folder: Path) -> None:
     if manifest.kind == "evaluation":
         from medllm.evaluate.summary import table_of
 
-        console.table(*table_of(manifest.results["scores"]))
+        console.table(*table_of(manifest.results["scores"]), "scores, and their 95 % intervals")
 
 
 def _describe(manifest: Manifest) -> str:

@@ -39,7 +39,7 @@ def summarize_answers(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table_of(scores: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table: a row a model, the tasks side by side.
+    """Columns and rows of a table: a row a model, the tasks side by side; intervals below scores.
 
     Where there are choices, a last row says what always giving the most frequent label scores.
     """
@@ -60,13 +60,13 @@ def table_of(scores: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str
 
 def _cells(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The columns of a score: heading, cell, and what the most frequent label has there."""
-    name, count = row["task"], f"95 % (n = {row['items']})"
+    name, count = row["task"], f"n = {row['items']}"
     if row["kind"] == "choices":
         interval = f"{100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f}"
+        cell = f"{row['accuracy']:.1%}\n{interval}"
         return [
-            (f"{name} accuracy", f"{row['accuracy']:.1%}", f"{row['majority']:.1%}"),
-            (count, interval, ""),
+            (f"{name} accuracy\n{count}", cell, f"{row['majority']:.1%}"),
             ("F1", f"{row['macro_f1']:.2f}", ""),
         ]
     interval = f"{row['perplexity_low']:.2f}–{row['perplexity_high']:.2f}"
-    return [(f"{name} perplexity", f"{row['perplexity']:.2f}", ""), (count, interval, "")]
+    return [(f"{name} perplexity\n{count}", f"{row['perplexity']:.2f}\n{interval}", "")]

@@ -21,8 +21,9 @@ class TaskSpec(Strict):
 
     description: str = ""
     """What it measures."""
-    kind: Literal["choices", "answers"]
-    """`choices`: the likeliest one after the prompt; `answers`: the perplexity of whole answers."""
+    kind: Literal["choices", "answers", "texts"]
+    """`choices`: the likeliest one after the prompt; `answers`, `texts`: the perplexity of whole
+    answers, or of whole texts."""
     dataset: str | None = None
     """Dataset of the registry; without one, the test split of the prepared data."""
 

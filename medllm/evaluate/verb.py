@@ -16,11 +16,17 @@ from medllm.errors import ConfigError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.summary import summarize_answers, summarize_choices
 from medllm.evaluate.tasks import Task
-from medllm.measures.likelihood import AnswerResult, ChoiceResult, score_answers, score_choices
+from medllm.measures.likelihood import (
+    AnswerResult,
+    ChoiceResult,
+    score_answers,
+    score_choices,
+    score_texts,
+)
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, resolve_model
 
-SUMMARIES = {"choices": summarize_choices, "answers": summarize_answers}
+SUMMARIES = {"choices": summarize_choices, "answers": summarize_answers, "texts": summarize_answers}
 
 
 def evaluate(config: EvaluateConfig) -> Manifest:
@@ -81,7 +87,8 @@ def _write_records(
     if task.spec.kind == "choices":
         records = score_choices(engine, items, chat=config.apply_chat_template, what=what)
     else:
-        records = score_answers(engine, items, what=what)
+        score = score_answers if task.spec.kind == "answers" else score_texts
+        records = score(engine, items, what=what)
     path.parent.mkdir(exist_ok=True)
     partial_path = path.with_suffix(".partial")
     write_jsonl(partial_path, map(asdict, records))

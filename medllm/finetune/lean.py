@@ -1,5 +1,8 @@
 """A forward pass of a training without what changes nothing: padding's mask, unlearnt logits."""
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -7,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from medllm.finetune.rows import IGNORED
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
     from transformers import PreTrainedModel
 
 SCORES_LEARNT_ALONE = {"cuda", "xpu"}
@@ -18,13 +23,14 @@ def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
 
     Adapters are folded into their layers where that is less to compute. Padding stands behind a
     text, where no token of a causal model sees it: without a mask PyTorch's attention leaves out
-    the half above the diagonal. Logits are wanted where something is learnt; TRL computes those of
-    every token, twice, where Triton does not run.
+    the half above the diagonal. Logits are wanted where something is learnt, and so is what the
+    last feed-forward layer makes of a token; TRL computes the logits of every token, twice, where
+    Triton does not run.
     """
     from medllm.finetune.folded import fold_adapters
 
     fold_adapters(model)
-    fused = model.forward
+    fused, last = model.forward, _last_mlp(model)
     is_masked = sees_images or model.config._attn_implementation != "sdpa"
 
     @wraps(fused)  # its signature says which arguments the model takes
@@ -39,19 +45,56 @@ def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
         if self.device.type in SCORES_LEARNT_ALONE or not learnt.any():
             return fused(*inputs, fused_lm_head=True, labels=labels, **named)
 
-        def pick(_: Any, __: Any, outputs: Any) -> Any:
-            outputs.last_hidden_state = outputs.last_hidden_state[:, :-1][learnt][None]
-            return outputs
-
         picked = labels[:, 1:][learnt][None]
-        hook = self.base_model.register_forward_hook(pick)
-        try:
+        with _picking(learnt, self, last):
             outputs = fused(*inputs, fused_lm_head=True, shift_labels=picked, **named)
-        finally:
-            hook.remove()
         for name, value in tuple(outputs.items()):
             if value.shape == picked.shape:
                 outputs[name] = value.new_zeros(learnt.shape).masked_scatter(learnt, value)
         return outputs
 
     model.forward = MethodType(forward, model)
+
+
+def _last_mlp(model: "PreTrainedModel") -> "Module | None":
+    """The last feed-forward layer, which sees one token at a time and whose outputs no other sees.
+
+    None where there are experts, whose load is counted, or where it is built in another way.
+    """
+    layers = getattr(model.get_decoder(), "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if mlp is None or hasattr(mlp, "experts"):
+        return None
+    return mlp if len(inspect.signature(mlp.forward).parameters) == 1 else None
+
+
+@contextmanager
+def _picking(learnt: "Tensor", model: "PreTrainedModel", mlp: "Module | None") -> Iterator[None]:
+    """Within, a pass ends with the tokens before those that are learnt, alone.
+
+    `learnt` is for the tokens of a batch without the first. `mlp` computes those alone, too, unless
+    the backward pass is to compute it again.
+    """
+    before = learnt.new_zeros(len(learnt), learnt.shape[1] + 1)
+    before[:, :-1] = learnt
+
+    def pick(_: Any, __: Any, outputs: Any) -> Any:
+        outputs.last_hidden_state = outputs.last_hidden_state[before][None]
+        return outputs
+
+    def gather(_: Any, inputs: Any) -> Any:
+        return inputs[0][before]
+
+    def scatter(_: Any, __: Any, output: Any) -> Any:
+        whole = output.new_zeros(*before.shape, output.shape[-1])
+        whole[before] = output
+        return whole
+
+    hooks = [model.base_model.register_forward_hook(pick)]
+    if mlp is not None and not model.is_gradient_checkpointing:
+        hooks += [mlp.register_forward_pre_hook(gather), mlp.register_forward_hook(scatter)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,7 +1,9 @@
-"""The likelihood of choices and of whole answers."""
+"""The likelihood of choices, of whole answers and of whole texts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from medllm import console
 from medllm.data.example import Example
@@ -10,6 +12,9 @@ from medllm.models.chat import encode_rendered, render_example
 
 CHUNK = 32
 """Examples scored between two progress lines."""
+WINDOW = 2048
+"""Tokens of a text that are read at once where the context holds them, as perplexity is usually
+given (Frantar et al. 2022, GPTQ); a model with more context would gain by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class ChoiceResult:
 
 @dataclass(frozen=True, slots=True)
 class AnswerResult:
-    """The log-likelihood of a whole answer in nats, its end included, over its tokens."""
+    """The log-likelihood of an answer, its end included, or of a text; in nats, over its tokens."""
 
     id: str
     logprob: float
@@ -90,6 +95,36 @@ def _answer_request(engine: Engine, example: Example) -> ScoreRequest:
     prompt, completion = encode_rendered(engine, render_example(engine, example))
     room = max(engine.context_length - len(completion), 1)
     return ScoreRequest(tuple(prompt[-room:]), tuple(completion))
+
+
+def score_texts(engine: Engine, examples: Sequence[Example], *, what: str) -> list[AnswerResult]:
+    """The likelihood of whole texts, in pieces of `WINDOW` tokens that do not see each other."""
+    results: list[AnswerResult] = []
+    with console.progress(what, len(examples)) as advance:
+        for example in examples:
+            pieces = list(_pieces(engine, example.text))
+            logprob = sum(_read(engine, piece) for piece in pieces)
+            results.append(AnswerResult(example.id, logprob, sum(len(each) - 1 for each in pieces)))
+            advance(1)
+    return results
+
+
+def _pieces(engine: Engine, text: str) -> Iterator[list[int]]:
+    """The token ids of a text, each piece after the tokens that a text begins with."""
+    begin = engine.encode("", add_special_tokens=True)
+    ids = engine.encode(text, add_special_tokens=False)
+    room = min(WINDOW, engine.context_length) - len(begin)
+    for start in range(0, len(ids), room):
+        yield begin + ids[start : start + room]
+
+
+def _read(engine: Engine, ids: Sequence[int]) -> float:
+    """The log-likelihood of all tokens but the first, which nothing precedes."""
+    total, following = 0.0, list(ids[1:])
+    for block in engine.log_probs(ids):
+        targets, following = following[: len(block)], following[len(block) :]
+        total += float(block[range(len(targets)), targets].sum(dtype=np.float64))
+    return total
 
 
 def _chunks(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:

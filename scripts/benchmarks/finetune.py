@@ -18,7 +18,8 @@ a second, so that all meet the same machine.
 
 Useful tokens are those of the examples, without padding; seconds are those of the trainer's
 `train()` alone. The held-out loss is over the tokens of the answers, without their end, each arm
-with its own prompts and on the base that it trained on. Writes docs/benchmarks/finetune.json.
+with its own prompts and on the base that it trained on. Writes docs/benchmarks/finetune.json, after
+each round anew.
 """
 
 import argparse
@@ -67,6 +68,8 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
+    settings = {"learning_rate": LEARNING_RATE, **COURSE, **LORA, "examples": asked.examples}
+    about = {"model": Path(asked.model).name, "settings": settings}
     with tempfile.TemporaryDirectory() as room:
         data = Path(room) / "data"
         copy_first(asked.data / "train.jsonl", data / "train.jsonl", asked.examples)
@@ -77,10 +80,9 @@ def main() -> None:
             for arm, figures in run_round(arms, asked.model, data, turn).items():
                 runs[arm].append(figures)
                 print(arm, figures, file=sys.stderr, flush=True)
-    found = summarize(runs)
+            found = summarize(runs)
+            measure.write("finetune", {**about, **found})
     print(json.dumps({name: found[name] for name in found if name != "runs"}, indent=1))
-    settings = {"learning_rate": LEARNING_RATE, **COURSE, **LORA, "examples": asked.examples}
-    measure.write("finetune", {"model": Path(asked.model).name, "settings": settings, **found})
 
 
 def copy_first(source: Path, target: Path, count: int) -> None:
