@@ -7,7 +7,7 @@ from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.targets import announce_unrounded
 from medllm.finetune.together import is_fsdp
-from medllm.models.hardware import Dtype, pick_dtype
+from medllm.models.hardware import Dtype, multiplies_bfloat16, pick_dtype
 from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load_base(
     wanted = "sdpa" if sees and config.attn_implementation == "auto" else config.attn_implementation
     attention = {"attn_implementation": pick_attention(wanted, device)}
     if config.quantization is None:
-        dtype = pick_dtype(weights_dtype(config, device), device)
+        dtype = weights_dtype(config, device)
         place = "cpu" if is_fsdp() else device
         return load_causal_lm(model.location, dtype=dtype, device=place, **attention)
     import torch
@@ -47,29 +47,39 @@ def load_base(
         # Dettmers et al. 2023; a GPU without bfloat16 computes in float16
         bnb_4bit_compute_dtype="float16" if _lacks_bfloat16(device) else "bfloat16",
     )
-    announce_unrounded(model)
+    # what is not rounded: float16, if it is stored so, would take a CPU many times as long
+    rest: Dtype = "float32" if device == "cpu" else "auto"
+    announce_unrounded(model, bits=32 if device == "cpu" else 16)
     # accelerate compares the number of the GPU with that of the process
     place = torch.cuda.current_device() if device == "cuda" else device
     options: dict[str, Any] = {"quantization_config": rounding, "device_map": {"": place}}
-    return load_as_stored(model.location, **options, **attention)
+    return load_as_stored(model.location, dtype=rest, **options, **attention)
 
 
 def weights_dtype(config: FinetuneConfig, device: str) -> Dtype:
-    """The number format of the weights.
+    """The number format of the weights: "float32", "bfloat16" or "float16".
 
     Where all of them are trained it is float32 unless bfloat16 is asked for: an update is often
     smaller than what 16 bits tell apart (Micikevicius et al. 2018). Computed is in 16 bits then.
     """
-    if config.lora or config.dtype == "bfloat16":
-        return config.dtype
-    return "float32"
+    if config.lora is None:
+        return "bfloat16" if config.dtype == "bfloat16" else "float32"
+    if config.dtype == "auto" and device == "cpu" and multiplies_bfloat16():
+        return "bfloat16"
+    return pick_dtype(config.dtype, device)
+
+
+def is_widened(config: FinetuneConfig, device: str) -> bool:
+    """Whether the large multiplications alone are in bfloat16, as those of an adapter on a CPU."""
+    unrounded = config.lora and config.quantization is None
+    return bool(unrounded) and device == "cpu" and weights_dtype(config, device) == "bfloat16"
 
 
 def computes_in(config: FinetuneConfig, device: str) -> str:
     """The number format of the activations: "float32", "bfloat16" or "float16"."""
     if config.quantization and _lacks_bfloat16(device):
         return "float16"
-    return pick_dtype(config.dtype, device)
+    return "float32" if is_widened(config, device) else pick_dtype(config.dtype, device)
 
 
 def pick_attention(wanted: str, device: str) -> str:

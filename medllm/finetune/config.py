@@ -88,7 +88,9 @@ class FinetuneConfig(DataConfig):
     data: Place | None = None
     """A folder that `medllm prepare` wrote."""
     dtype: Dtype = "auto"
-    """Number format of the base: float32 on CPU, bfloat16 or float16 on a GPU."""
+    """Number format of an adapter's base: bfloat16 where the device multiplies in it, else float16
+    on a GPU and float32 on a CPU. Weights that are trained stay float32 unless `bfloat16` is asked
+    for."""
     quantization: Literal["nf4"] | None = None
     """`nf4` trains the adapter on a base rounded to 4 bits (QLoRA), which takes less memory;
     merge the adapter with `merge.onto: nf4` for what training saw."""

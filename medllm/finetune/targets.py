@@ -65,8 +65,8 @@ def announce_experts(model: "PreTrainedModel") -> None:
         )
 
 
-def announce_unrounded(model: ModelRef) -> None:
-    """Say how much of a mixture of experts stays in 16 bits where the rest is rounded to 4."""
+def announce_unrounded(model: ModelRef, bits: int) -> None:
+    """Say how much of a mixture of experts stays in so many bits where the rest is rounded to 4."""
     import torch
     import transformers
 
@@ -79,8 +79,9 @@ def announce_unrounded(model: ModelRef) -> None:
     # bitsandbytes rounds the weights of linear layers; transformers 5 keeps all experts in one
     fused = (w for name, w in skeleton.named_parameters() if EXPERTS in name and w.dim() == 3)
     if numbers := sum(weight.numel() for weight in fused):
-        gib = numbers * 2 / 2**30
-        console.notice(f"finetune: nf4 rounds no experts: {gib:.3g} GiB of them stay in 16 bits")
+        gib = numbers * bits / 8 / 2**30
+        said = f"nf4 rounds no experts: {gib:.3g} GiB of them stay in {bits} bits"
+        console.notice(f"finetune: {said}")
 
 
 def why_refused(lora: LoraSettings, problem: str) -> ConfigError | None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ConfigError, SetupError
-from medllm.finetune.base import load_base
+from medllm.finetune.base import is_widened, load_base
 from medllm.finetune.checkpoints import newest_checkpoint
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.lean import make_lean
+from medllm.finetune.linear import widen
 from medllm.finetune.material import Material
 from medllm.finetune.rows import Splits, lengths_of
 from medllm.finetune.targets import announce_experts, build_adapter, why_refused
@@ -31,7 +32,7 @@ class OutOfMemory(SetupError):
 
 
 AT_A_TIME = 1200
-"""Tokens that a CPU computes at once in float32: the activations of few stay in its cache."""
+"""Tokens that a CPU computes at once: the activations of few stay in its cache."""
 OURS = {"extra", "early_stopping_patience", "packing", "over_length"}
 """Of the training's options, those that are not handed to the trainer as they are."""
 
@@ -51,7 +52,7 @@ def trainer_arguments(
     if unknown := sorted(extra.keys() - SFTConfig.__dataclass_fields__.keys()):
         message = f"finetune.training.extra: trl's SFTConfig has no option '{unknown[0]}'"
         raise ConfigError(message, "check its name")
-    dtype = pick_dtype(config.dtype, device)
+    dtype = "float32" if is_widened(config, device) else pick_dtype(config.dtype, device)
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
     arguments: dict[str, Any] = {
         **config.training.model_dump(mode="json", exclude=OURS),
@@ -112,12 +113,15 @@ def open_trainer(
     can_evaluate = splits.validation is not None
     arguments = trainer_arguments(config, folder, device, can_evaluate=can_evaluate)
     arguments.packing = splits.is_packed
-    if device == "cpu" and not arguments.bf16:
+    if device == "cpu":
         _split_batches(arguments, splits)
     sees = vision is not None and vision.sees_both_ways
     base = load_base(config, material.inputs.model, device, sees=sees)
     material.tokenizer.fit(base)
-    return _build_trainer(config, base, material.tokenizer.own, splits, arguments)
+    trainer = _build_trainer(config, base, material.tokenizer.own, splits, arguments)
+    if is_widened(config, device):
+        widen(base)
+    return trainer
 
 
 def _build_trainer(

@@ -13,6 +13,7 @@ from medllm.artifacts.lineage import open_output
 from medllm.artifacts.manifest import Counts, Manifest, Source
 from medllm.errors import ConfigError
 from medllm.finetune.balance import of_answers
+from medllm.finetune.base import weights_dtype
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.material import Inputs, Material
 from medllm.finetune.pictures import digest_images, named_images
@@ -103,6 +104,7 @@ def _train(
         **cost(trainer, losses, watch, material.tokens),
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": peak_memory_gib(device),
+        "dtype": config.quantization or weights_dtype(config, device),
         "rows": asdict(counts),
         "replay": material.replay.results if material.replay else None,
     }

@@ -36,6 +36,14 @@ def pick_dtype(wanted: Dtype, device: str) -> Dtype:
     return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions that multiply matrices of bfloat16."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
 def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of a model folder's tensors, from safetensors' headers; empty without such files.
 

@@ -278,14 +278,14 @@ def text_config_of(config: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-def load_as_stored(location: str, **options: Any) -> "PreTrainedModel":
+def load_as_stored(location: str, dtype: Dtype = "auto", **options: Any) -> "PreTrainedModel":
     """The model in the number formats of its files, in evaluation mode; raises as above.
 
-    `options` are those of transformers' `from_pretrained`.
+    `dtype` and `options` are those of transformers' `from_pretrained`.
     """
     with _loading(f"model of {location}"):
         model: PreTrainedModel = auto_class(location).from_pretrained(
-            location, dtype="auto", use_safetensors=True, trust_remote_code=False, **options
+            location, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
         )
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

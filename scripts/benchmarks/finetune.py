@@ -173,7 +173,7 @@ Trained = tuple[Any, int, Callable[[Iterable[Example]], Pairs]]
 """A model, the tokens that it was trained on, and what makes prompts and answers for it."""
 
 
-def train_medllm(task: Task, **options: Any) -> Trained:
+def train_medllm(task: Task, dtype: Any = "float32", quantization: Any = None) -> Trained:
     """The verb, as a user calls it; without validation rows, as the others have none."""
     from medllm.finetune.base import load_base
     from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
@@ -189,7 +189,8 @@ def train_medllm(task: Task, **options: Any) -> Trained:
         training=training,
         output=task.room / "adapter",
         seed=task.seed,
-        **options,
+        dtype=dtype,
+        quantization=quantization,
     )
     results = finetune(config).results
     base = load_base(config, resolve_model(task.ref), "cpu")

@@ -36,7 +36,9 @@ def config(model: Path, data: Path, output: Path, **lora: object) -> FinetuneCon
         num_train_epochs=2, max_length=64, logging_steps=1, learning_rate=1e-3
     )
     own = LoraSettings.model_validate({"r": 4, **lora})
-    return FinetuneConfig(model=str(model), data=data, output=output, lora=own, training=training)
+    return FinetuneConfig(
+        model=str(model), data=data, output=output, dtype="float32", lora=own, training=training
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,12 +136,13 @@ def test_a_name_that_the_model_has_not_is_told(
 def test_the_share_of_experts_that_stays_in_16_bits_is_told(
     mixtral: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    announce_unrounded(resolve_model(str(tiny_model)))
+    announce_unrounded(resolve_model(str(tiny_model)), bits=16)
     assert "experts" not in capfd.readouterr().err
 
-    announce_unrounded(resolve_model(str(mixtral)))
-    gib = 2 * 8 * (3 * 256 * 512) * 2 / 2**30
-    assert f"{gib:.3g} GiB" in capfd.readouterr().err
+    for bits in (16, 32):
+        announce_unrounded(resolve_model(str(mixtral)), bits)
+        gib = 2 * 8 * (3 * 256 * 512) * bits / 8 / 2**30
+        assert f"{gib:.3g} GiB of them stay in {bits} bits" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def config(model: Path, data: Path, output: Path, **own: object) -> FinetuneConf
     short = {"num_train_epochs": 6, "per_device_train_batch_size": 8, "logging_steps": 4,
              "max_length": 64, "learning_rate": 1e-2, **own}  # fmt: skip
     return FinetuneConfig(
-        model=str(model), data=data, output=output, lora=LoraSettings(r=8),
+        model=str(model), data=data, output=output, dtype="float32", lora=LoraSettings(r=8),
         training=TrainingSettings.model_validate(short),
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ def test_neither_padding_nor_images_are_learnt_and_neighbours_do_not_matter(
     vision = open_seeing(seeing)
     rows = rows_of(vision, data / "train.jsonl")
     three = [rows[0], row_of_two_images(vision, data), rows[-1]]
-    model = load_base(FinetuneConfig(), resolve_model(str(seeing)), "cpu").eval()
+    model = load_base(FinetuneConfig(dtype="float32"), resolve_model(str(seeing)), "cpu").eval()
 
     batch = vision.collate(three)
 

@@ -39,7 +39,9 @@ def config(model: Path, data: Path, output: Path, **own: object) -> FinetuneConf
     training = {"num_train_epochs": 4, "per_device_train_batch_size": 8, "max_length": 64,
                 "learning_rate": 1e-2, "report_to": ()}  # fmt: skip
     settings = TrainingSettings.model_validate({**training, **own})
-    return FinetuneConfig(model=str(model), data=data, output=output, training=settings)
+    return FinetuneConfig(
+        model=str(model), data=data, output=output, dtype="float32", training=settings
+    )
 
 
 def written_labels(model: Path, adapter: Path, rows: Path) -> float:

@@ -59,8 +59,9 @@ def settings(**own: object) -> TrainingSettings:
 def config(model: Path, data: Path, output: Path, **own: object) -> FinetuneConfig:
     lora = LoraSettings(r=4, target_modules=("q_proj", "v_proj"))
     return FinetuneConfig(
-        model=str(model), data=data, output=output, lora=lora, training=settings(**own)
-    )
+        model=str(model), data=data, output=output, dtype="float32", lora=lora,
+        training=settings(**own),
+    )  # fmt: skip
 
 
 def test_what_was_learnt_is_told(tiny_model: Path, data: Path, tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ def test_an_adapter_of_a_base_in_16_bits_stays_in_32(
     model, _ = opened(asked, tmp_path)
 
     found = {(weights.requires_grad, weights.dtype) for weights in model.parameters()}
-    assert found == {(True, torch.float32), (False, torch.bfloat16)}
+    assert found == {(True, torch.float32), (False, torch.float32), (False, torch.bfloat16)}
 
 
 @pytest.mark.parametrize("wanted", ["flash_attention_2", "flash_attention_3"])

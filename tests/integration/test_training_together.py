@@ -24,6 +24,7 @@ RECIPE = """
 model: {model}
 finetune:
   data: {data}
+  dtype: float32
   lora: {{r: 4, target_modules: [q_proj, v_proj]}}
   training:
     num_train_epochs: 4

@@ -1,0 +1,97 @@
+"""What `finetune --dry-run` foretells beside what the training then takes: time and memory.
+
+    python scripts/benchmarks/rehearsal.py --model REF --data DIR [--shape 1.1b]
+
+DIR is what `medllm prepare` wrote. The model is rehearsed and trained whole; one with random
+weights of a shape is too large for that, so that one and three of its layers are rehearsed. Each
+rehearsal and each training is a process of its own, with validation rows. Writes
+docs/benchmarks/rehearsal.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import measure
+import random_model
+from finetune import copy_first
+
+from medllm.finetune.config import FinetuneConfig, TrainingSettings
+from medllm.finetune.material import Material
+from medllm.finetune.rehearsal import rehearse
+from medllm.finetune.verb import finetune, open_inputs
+
+LENGTHS = {"max_length": 512, "num_train_epochs": 1, "per_device_train_batch_size": 4}
+TERMS = ("seconds", "memory_gib")
+
+
+def main() -> None:
+    """Rehearse and train each, print and write both figures and their ratio."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--shape", choices=random_model.SHAPES, default="1.1b")
+    parser.add_argument("--examples", type=int, default=96, help="for the model")
+    parser.add_argument("--few", type=int, default=16, help="for the random one")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder)
+        large = random_model.build(room / asked.shape, asked.shape)
+        sizes = {asked.model: asked.examples, str(large): asked.few}
+        found = {
+            Path(model).name: compare(model, asked.data, count, room / f"{count}")
+            for model, count in sizes.items()
+        }
+    print(json.dumps(found, indent=1))
+    measure.write("rehearsal", {"settings": LENGTHS, "models": found})
+
+
+def compare(model: str, data: Path, examples: int, room: Path) -> dict[str, Any]:
+    """What was foretold, what it took, and the one by the other."""
+    room.mkdir()
+    copy_first(data / "train.jsonl", room / "data" / "train.jsonl", examples)
+    copy_first(data / "validation.jsonl", room / "data" / "validation.jsonl", examples // 4)
+    foretold, taken = (run(way, model, room) for way in ("foretell", "take"))
+    ratios = {f"{term}, foretold / taken": foretold[term] / taken[term] for term in TERMS}
+    return {"examples": examples, "foretold": foretold, "taken": taken, **ratios}
+
+
+def run(way: str, model: str, room: Path) -> dict[str, Any]:
+    """A process of its own."""
+    place = str(Path(model).resolve()) if Path(model).exists() else model
+    command = [sys.executable, str(Path(__file__).resolve()), "--one", way, place, str(room)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return dict(json.loads((room / measure.FIGURES).read_text(encoding="utf-8")))
+
+
+def one(way: str, model: str, folder: str) -> None:
+    """Rehearse or train, and write the figures."""
+    room = Path(folder)
+    training = TrainingSettings.model_validate(LENGTHS)
+    config = FinetuneConfig(
+        model=model, data=room / "data", training=training, output=room / "adapter"
+    )
+    figures = foretell(config) if way == "foretell" else take(config)
+    (room / measure.FIGURES).write_text(json.dumps(figures), encoding="utf-8")
+
+
+def foretell(config: FinetuneConfig) -> dict[str, Any]:
+    """What the rehearsal says."""
+    forecast = rehearse(config, Material.read(open_inputs(config), config, "cpu"), "cpu")
+    figures = {"seconds": forecast.seconds, "memory_gib": forecast.costs.memory_gib}
+    return {**figures, "rehearsed": forecast.layers}
+
+
+def take(config: FinetuneConfig) -> dict[str, Any]:
+    """What the training took."""
+    results = finetune(config).results
+    seconds = results["training_seconds"] + results["evaluation_seconds"]
+    return {"seconds": seconds, "memory_gib": results["peak_memory_gib"]}
+
+
+if __name__ == "__main__":
+    one(*sys.argv[2:]) if sys.argv[1:2] == ["--one"] else main()
