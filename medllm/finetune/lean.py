@@ -21,9 +21,9 @@ SCORES_LEARNT_ALONE = {"cuda", "xpu"}
 def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
     """Let a model with TRL's fused head train faster, to the same losses.
 
-    Adapters are computed with their layers where that is less. Padding stands behind a
-    text, where no token of a causal model sees it: without a mask PyTorch's attention leaves out
-    the half above the diagonal. Logits are wanted where something is learnt, and so is what the
+    Adapters are computed with their layers where that is less. Padding stands behind a text, where
+    no token of a causal model sees it: without a mask PyTorch's attention leaves out the half above
+    the diagonal. Logits are wanted where something is learnt, and so is what the
     last feed-forward layer makes of a token; TRL computes the logits of every token, twice, where
     Triton does not run.
     """

@@ -16,12 +16,19 @@ from medllm.finetune.trainer import open_trainer
 from medllm.finetune.verb import open_inputs
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("attention", "checkpointing"), [("sdpa", False), ("eager", False), ("sdpa", True)]
+)
 def test_losses_and_gradients_are_those_of_trl(
-    attention: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attention: str,
+    checkpointing: bool,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = write_examples(tmp_path / "data")
-    config = small(tiny_model, data, tmp_path / "out")
+    extra = {"gradient_checkpointing": checkpointing}
+    config = small(tiny_model, data, tmp_path / "out", extra=extra)
     config = config.model_copy(update={"attn_implementation": attention})
     ours = opened(config, tmp_path)
     monkeypatch.setattr("medllm.finetune.trainer.make_lean", lambda *_, **__: None)
@@ -50,10 +57,17 @@ def test_only_what_is_learnt_is_scored(
     trainer = opened(config, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     is_learnt = batch["labels"][:, 1:] != IGNORED
+    *others, last = trainer.model.get_decoder().layers
+    computed: list[int] = []
+    for layer in (others[-1], last):
+        layer.mlp.down_proj.register_forward_pre_hook(
+            lambda _, given: computed.append(given[0].shape[:-1].numel())
+        )
 
     found = trainer.model(**batch, fused_lm_head=True)
 
     assert scored == [is_learnt.sum()] < [is_learnt.numel()]
+    assert computed == [batch["labels"].numel(), is_learnt.sum()]
     assert torch.equal(found.label_mask, is_learnt)
     assert torch.equal(found.log_probs != 0, is_learnt)
 

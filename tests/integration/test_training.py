@@ -34,7 +34,7 @@ from medllm.measures.likelihood import score_answers
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
 from medllm.models.hardware import count_parameters
-from medllm.models.load import resolve_model
+from medllm.models.load import load_causal_lm, resolve_model
 from medllm.recipe import Recipe, wire
 
 FLEX = pytest.param(
@@ -198,6 +198,16 @@ def test_qlora_trains_on_rounded_weights_exactly_and_merges_onto_them(
     # what training saw: the loss of the merged model is the one that training reports
     losses = answer_losses(tmp_path / "m", data / "validation.jsonl")
     assert losses == pytest.approx(manifest.results["validation_loss"], rel=0.01)
+
+
+def test_what_is_not_rounded_is_float32_on_a_cpu(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    halved = load_causal_lm(str(tiny_model), dtype="float16", device="cpu")
+    halved.save_pretrained(tmp_path)
+
+    model = load_base(FinetuneConfig(quantization="nf4"), resolve_model(str(tmp_path)), "cpu")
+
+    assert {weight.dtype for weight in model.parameters()} == {torch.uint8, torch.float32}
 
 
 def test_an_evaluation_does_not_change_the_gradients_of_qlora(tiny_model: Path) -> None:
