@@ -4,10 +4,12 @@ A section's missing input is what an earlier section made.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medllm.artifacts.manifest import NAME
+from medllm.artifacts.places import short_path
 from medllm.calibrate.config import CalibrateConfig
 from medllm.config.base import Place, Ref, Strict, models_in
 from medllm.config.loader import Document, assign, merge, parse_assignments, read_yaml, validate
@@ -19,6 +21,7 @@ from medllm.generate.config import GenerateConfig
 from medllm.merge.config import MergeConfig
 from medllm.prepare.config import PrepareConfig
 from medllm.quantize.config import QuantizeConfig
+from medllm.quantize.estimate import bits_of_a_weight
 from medllm.serve.config import ServeConfig
 from medllm.study.config import StudyConfig
 
@@ -136,7 +139,11 @@ def find_recipe(name: str) -> Path:
 
 
 def wire(recipe: Recipe, verb: str) -> Any:
-    """The configuration of a verb with its shared keys, output and inputs filled in."""
+    """The configuration of a verb with its shared keys, output and inputs filled in.
+
+    Raises:
+        ConfigError: what an earlier section makes would be passed over.
+    """
     section = recipe.section(verb)
     filled: dict[str, Any] = {key: getattr(recipe, key) for key in SHARED}
     filled["output"] = recipe.root / verb
@@ -146,11 +153,21 @@ def wire(recipe: Recipe, verb: str) -> Any:
         filled["model"] = recipe.model
         # of `medllm quantize --model REF` no other section knows
         filled["tokenizer"] = recipe.model or (recipe.quantize and recipe.quantize.model)
-    for field, providers in SOURCES.get(verb, {}).items():
-        if found := _provided(recipe, field, providers):
-            filled[field] = _servable(found) if field == "model" else found[-1]
+    for field in SOURCES.get(verb, {}):
+        if source := find_source(recipe, verb, field):
+            filled[field] = str(source.chosen) if field == "model" else source.chosen
     missing = type(section).model_fields.keys() - section.model_fields_set
-    return section.model_copy(update={key: filled[key] for key in filled.keys() & missing})
+    wired = section.model_copy(update={key: filled[key] for key in filled.keys() & missing})
+    if "model" not in section.model_fields_set:
+        _check_nothing_passed_over(recipe, verb, wired)
+    return wired.model_copy(update=_by_folder_name(recipe, verb, wired))
+
+
+def uses_model(recipe: Recipe, verb: str, ref: str) -> bool:
+    """Whether a verb reads this model, or its tokenizer."""
+    wired = wire(recipe, verb)
+    keys = ("model", "tokenizer")
+    return ref in (*getattr(wired, "models", ()), *(getattr(wired, key, None) for key in keys))
 
 
 def outputs_of(recipe: Recipe, verb: str) -> list[Path]:
@@ -162,25 +179,96 @@ def outputs_of(recipe: Recipe, verb: str) -> list[Path]:
     return [folder]
 
 
-def _provided(recipe: Recipe, field: str, providers: Sequence[str]) -> list[Path]:
-    """What the nearest of some verbs makes in this recipe, or has left in its folder."""
-    for verb in providers:
-        if verb == "finetune" and field != recipe.section(verb).makes:
-            continue
-        outputs = outputs_of(recipe, verb)
-        if verb in recipe.verbs or all((folder / NAME).is_file() for folder in outputs):
-            return outputs
-    return []
+@dataclass(frozen=True)
+class Source:
+    """Where an input comes from that a section does not name."""
+
+    folders: tuple[Path, ...]
+    """What the verb makes: for `quantize` a folder a format."""
+    chosen: Path
+    """The one that is taken."""
+    is_left: bool
+    """Whether no section makes it: an earlier command left it there."""
 
 
-def _servable(folders: Sequence[Path]) -> str:
-    """The one to serve: a GGUF where there is one, else the last."""
-    ggufs = [folder for folder in folders if folder.name.startswith("gguf")]
-    return str([*folders, *ggufs][-1])
+def find_source(recipe: Recipe, verb: str, field: str) -> Source | None:
+    """Where a verb takes an input from, unless its section names one; None where nothing makes it.
+
+    What a section makes goes before what an earlier command left; among each the nearest verb. Of
+    several quantized models the one with the most bits a weight is taken, of equals a GGUF.
+    """
+    providers = [each for each in SOURCES[verb][field] if _fits(recipe, each, verb, field)]
+    for is_left in (False, True):
+        for provider in providers:
+            folders = outputs_of(recipe, provider)
+            if (provider in recipe.verbs) != is_left and (not is_left or _are_made(folders)):
+                return Source(tuple(folders), _best(recipe, provider), is_left)
+    return None
+
+
+def _are_made(folders: Sequence[Path]) -> bool:
+    return all((folder / NAME).is_file() for folder in folders)
+
+
+def _best(recipe: Recipe, provider: str) -> Path:
+    """The one to take of what a verb makes."""
+    folders = outputs_of(recipe, provider)
+    if provider != "quantize":
+        return folders[0]
+    formats = recipe.section("quantize").formats
+    ranks = [(bits_of_a_weight(choice), choice.format == "gguf") for choice in formats]
+    return folders[ranks.index(max(ranks))]
+
+
+def _fits(recipe: Recipe, provider: str, verb: str, field: str) -> bool:
+    """Whether a verb can take what another makes: `quantize` needs a model, `merge` an adapter."""
+    if provider != "finetune" or verb in {"generate", "serve"}:
+        return True
+    return _makes(recipe) == field
+
+
+def _makes(recipe: Recipe) -> str:
+    """What `finetune` makes: "adapter" or "model"; without a section, what lies in its folder."""
+    if recipe.finetune:
+        return recipe.finetune.makes
+    (folder,) = outputs_of(recipe, "finetune")
+    return "adapter" if (folder / "adapter_config.json").is_file() else "model"
+
+
+def _check_nothing_passed_over(recipe: Recipe, verb: str, wired: Any) -> None:
+    """Raise ConfigError where a verb would go on without what `finetune` makes."""
+    if verb == "merge" and recipe.merge and recipe.finetune and wired.adapter is None:
+        message = "merge: finetune trains all weights, so there is no adapter to merge"
+        raise ConfigError(message, "leave out `merge`, or name merge.adapter")
+    if verb != "quantize" or wired.model != recipe.model:
+        return
+    (folder,) = outputs_of(recipe, "finetune")
+    is_trained = recipe.finetune is not None or _are_made([folder])
+    if is_trained and _makes(recipe) == "adapter":
+        message = f"quantize: the adapter of {short_path(folder)} would be passed over"
+        reason = "only models are quantized, and no `merge` folds it into its base"
+        fix = "add `merge: {}` (or run `medllm merge`), or name quantize.model"
+        raise ConfigError(f"{message}: {reason}", fix)
+
+
+def _by_folder_name(recipe: Recipe, verb: str, wired: Any) -> dict[str, str]:
+    """The model of `generate` or `serve` that is named by its folder, such as `gguf-q4_k_m`."""
+    if verb not in {"generate", "serve"}:
+        return {}
+    folders = {folder.name: folder for folder in _outputs_there(recipe, "quantize")}
+    return {"model": str(folders[wired.model])} if wired.model in folders else {}
 
 
 def _models_made(recipe: Recipe) -> tuple[str, ...]:
-    """The base, the merged and every quantized model of a recipe."""
-    verbs = ("finetune", "merge", "quantize")
-    made = [folder for verb in verbs for folder in _provided(recipe, "model", (verb,))]
+    """The base, the merged model, else the trained one or the adapter, and every quantized one."""
+    merged = _outputs_there(recipe, "merge")
+    is_merged = recipe.merge or (merged and not recipe.finetune)
+    trained = [] if is_merged else _outputs_there(recipe, "finetune")
+    made = [*trained, *merged, *_outputs_there(recipe, "quantize")]
     return tuple(map(str, [recipe.model, *made] if recipe.model else made))
+
+
+def _outputs_there(recipe: Recipe, verb: str) -> list[Path]:
+    """What a section makes, or an earlier command has left."""
+    folders = outputs_of(recipe, verb)
+    return folders if verb in recipe.verbs or _are_made(folders) else []

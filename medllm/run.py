@@ -19,7 +19,7 @@ from medllm.models.hardware import count_parameters
 from medllm.models.load import TINY, resolve_model
 from medllm.quantize.estimate import count_tokens, render_estimate
 from medllm.quantize.summary import show_serving
-from medllm.recipe import ROAD, SOURCES, Recipe, outputs_of, wire
+from medllm.recipe import ROAD, SOURCES, Recipe, find_source, outputs_of, wire
 from medllm.serve.config import ServeConfig
 
 MADE_UNASKED = frozenset({"calibrate", "prepare"})
@@ -40,18 +40,20 @@ def run_recipe(
         MedllmError: whatever a verb raises.
     """
     if recipe.study:
-        _run_study(recipe, start or only, overwrite=overwrite)
+        _check_whole(recipe, start or only)
+        _run_study(recipe, overwrite=overwrite)
         return
     began = time.monotonic()
-    recipe = _with_calibration(recipe, recipe.verbs)
-    verbs = _chosen(recipe, start, only)
+    recipe, verbs = choose_verbs(recipe, start, only)
     for verb in verbs:
+        config = wire(recipe, verb)
         if check_ahead := getattr(_module(verb), "check_ahead", None):
-            check_ahead(wire(recipe, verb))
+            check_ahead(config)
     for verb in verbs:
         console.say(f"\n{verb}")
         step_began = time.monotonic()
         config = wire(recipe, verb)
+        _announce_sources(recipe, verb)
         if verb == "serve" and not config.stay:
             _ask_once(config, outputs_of(recipe, verb)[0], overwrite)
         else:
@@ -60,14 +62,33 @@ def run_recipe(
     console.say(f"\n{recipe.name}: {len(verbs)} steps in {time.monotonic() - began:.0f} s")
 
 
-def _run_study(recipe: Recipe, part: str | None, *, overwrite: bool) -> None:
-    """Walk a study, which has no parts."""
-    from medllm.study.walk import Study, run_study
+def show_plan(recipe: Recipe, start: str | None = None, only: str | None = None) -> None:
+    """Print what `run_recipe` would do, which may profile a few steps of training.
 
-    assert recipe.study
+    Raises:
+        ConfigError: as `run_recipe`.
+    """
+    verbs: Sequence[str] = recipe.verbs
+    if recipe.study:
+        _check_whole(recipe, start or only)
+    else:
+        recipe, verbs = choose_verbs(recipe, start, only)
+    for verb in verbs:
+        _announce_sources(recipe, verb)
+    console.say(render_plan(recipe, verbs))
+
+
+def _check_whole(recipe: Recipe, part: str | None) -> None:
+    """Raise ConfigError where a part of a study is asked for: it has none."""
     if part:
         fix = "leave out --from and --only; what is done is skipped anyway"
         raise ConfigError(f"{recipe.name} is a study, which is walked as a whole", fix)
+
+
+def _run_study(recipe: Recipe, *, overwrite: bool) -> None:
+    from medllm.study.walk import Study, run_study
+
+    assert recipe.study
     folder = recipe.root / "study"
     run_study(Study.of(recipe, recipe.study, folder, overwrite=overwrite))
 
@@ -87,7 +108,23 @@ def run_verb(recipe: Recipe, verb: str) -> None:
                 resolve_model(config.model)  # what is cheap to know comes before what takes time
                 console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
                 walk_verb(recipe, needed)
+    _announce_sources(recipe, verb)
     walk_verb(recipe, verb)
+
+
+def _announce_sources(recipe: Recipe, verb: str) -> None:
+    """Say what a verb takes that its section does not name, where it could have been another."""
+    named = recipe.section(verb).model_fields_set
+    for field in SOURCES.get(verb, {}).keys() - named:
+        source = find_source(recipe, verb, field)
+        if source and source.is_left:
+            where = short_path(source.chosen)
+            console.notice(f"{verb}: {field} is {where}, which an earlier command made")
+        if source and field == "model" and len(source.folders) > 1:
+            console.notice(
+                f"{verb}: of {len(source.folders)} quantized models the one with the most bits a "
+                f"weight: {source.chosen.name}; name another as {verb}.model"
+            )
 
 
 def _with_calibration(recipe: Recipe, verbs: Sequence[str]) -> Recipe:
@@ -115,6 +152,20 @@ def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:
 def _module(verb: str) -> ModuleType:
     """The module of a verb, imported only now."""
     return importlib.import_module(f"medllm.{verb}.verb")
+
+
+def choose_verbs(
+    recipe: Recipe, start: str | None = None, only: str | None = None
+) -> tuple[Recipe, Sequence[str]]:
+    """The recipe, with a calibration set where one is lacking, and the verbs to walk of it.
+
+    Raises:
+        ConfigError: the recipe has no sections, or no such verb.
+    """
+    chosen = _chosen(recipe, start, only)
+    calibrated = _with_calibration(recipe, chosen)
+    added = [verb for verb in calibrated.verbs if verb not in recipe.verbs]
+    return calibrated, (*added, *chosen)
 
 
 def _chosen(recipe: Recipe, start: str | None, only: str | None) -> Sequence[str]:
@@ -227,6 +278,7 @@ def _quantizing(recipe: Recipe) -> str:
     folder = next((each for each in folders if count_parameters(each)), None)
     if folder is None:
         return ""
+    console.notice("quantize: measuring how fast this machine multiplies, for the estimate")
     calibrates = config.calibration or config.lacks_calibration
     texts = recipe.section("calibrate").samples if calibrates else 0
     tokens = count_tokens(config.calibration) or texts * TOKENS_OF_A_TEXT

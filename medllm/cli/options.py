@@ -40,7 +40,7 @@ OUTPUT = _shared("output", str, "Folder of the result.  [default: runs/<recipe>/
 OVERWRITE = _shared(
     "overwrite", bool, "Replace another result of medllm there.", None, "--overwrite"
 )
-DRY_RUN = _shared("dry_run", bool, "Show the resolved configuration and stop.", None, "--dry-run")
+DRY_RUN = _shared("dry_run", bool, "Show configuration and estimates, and stop.", None, "--dry-run")
 READING = (SEED, DATA_USE, DATA_DIR)
 WRITING = (CONFIG, SET, OUTPUT, OVERWRITE, DRY_RUN)
 
@@ -77,7 +77,7 @@ def load_recipe_for(verb: str, flags: dict[str, Any], **own: Any) -> "Recipe":
     """The recipe with flags on top; where nobody names a model, the built-in one, which is said."""
     from medllm import console
     from medllm.models.load import TINY
-    from medllm.recipe import load_recipe
+    from medllm.recipe import load_recipe, uses_model
 
     given = {
         f"{verb}.{key.rstrip('_')}": value
@@ -88,6 +88,7 @@ def load_recipe_for(verb: str, flags: dict[str, Any], **own: Any) -> "Recipe":
     section = getattr(recipe, verb)
     named = {"model", "models", "tokenizer"} & (section.model_fields_set if section else set())
     if recipe.model is None and not named and verb not in {"merge", "prepare"}:
-        console.notice(f"no model is named: using the built-in {TINY}; name yours with --model")
         recipe = recipe.model_copy(update={"model": TINY})
+        if uses_model(recipe, verb, TINY):
+            console.notice(f"no model is named: using the built-in {TINY}; name yours with --model")
     return recipe

@@ -26,7 +26,7 @@ def run(
     from medllm import console
     from medllm.models.load import TINY
     from medllm.recipe import load_recipe
-    from medllm.run import render_plan, run_recipe
+    from medllm.run import run_recipe, show_plan
 
     agreements = {"data_use": flags["data_use"]} if flags["data_use"] else {}
     recipe = load_recipe(config, flags["set_"] or (), agreements)
@@ -35,7 +35,7 @@ def run(
 
         recipe = make_small(recipe)
     if flags["dry_run"]:
-        console.say(render_plan(recipe, recipe.verbs))
+        show_plan(recipe, from_, only)
         return
     run_recipe(recipe, start=from_, only=only, overwrite=bool(flags["overwrite"]))
     console.say(f"everything lies in {recipe.root}")

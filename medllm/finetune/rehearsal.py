@@ -106,7 +106,7 @@ def render_forecast(config: FinetuneConfig, inputs: Inputs) -> list[str]:
 
 def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecast:
     """Train a few steps, and reckon from them."""
-    console.notice(f"finetune: rehearsing {STEPS} steps")
+    console.notice(f"finetune: profiling {STEPS} steps of training for the estimate; none is kept")
     rehearsal = Rehearsal(config, material, device)
     model, splits = material.inputs.model, material.splits
     layers = text_config_of(read_config(model.path)).get("num_hidden_layers", 0)

@@ -148,6 +148,14 @@ def _packed_bytes(choice: Format, shape: tuple[int, ...]) -> float:
     return math.prod(copies) * (bits + 32 * columns * (choice.format == "gptq")) / 8
 
 
+def bits_of_a_weight(choice: Format) -> float:
+    """Of a large matrix in a layer, scales and zeros too: what formats are ranked by."""
+    if isinstance(choice, GgufFormat):
+        return GGUF_BITS[choice.type][0]
+    rows = columns = 4096
+    return 8 * _packed_bytes(choice, (rows, columns)) / (rows * columns)
+
+
 def by_layers(choice: Format) -> bool:
     """Whether one layer is loaded, rounded and put away after the other: gptqmodel's way."""
     return hasattr(choice, "group_size")

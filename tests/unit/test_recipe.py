@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from medllm.recipe import (
     outputs_of,
     wire,
 )
-from medllm.run import render_plan, run_recipe
+from medllm.run import render_plan, run_recipe, show_plan
 
 ROOT = Path(__file__).parents[2]
 FENCED = re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -153,9 +154,102 @@ def test_each_section_takes_what_the_one_before_makes(whole: Recipe, runs: Path)
 def test_the_nearest_section_wins(whole: Recipe, runs: Path) -> None:
     without = recipe_of(WHOLE.replace("quantize:", "x_quantize:").split("x_quantize")[0])
 
-    assert wire(whole, "serve").model == str(runs / "quantize/gguf-q4_k_m")
-    assert wire(whole, "generate").model == str(runs / "quantize/gguf-q4_k_m")
+    assert wire(whole, "serve").model == str(runs / "quantize/gguf-q8_0")
+    assert wire(whole, "generate").model == str(runs / "quantize/gguf-q8_0")
     assert wire(without, "serve").model == str(runs / "merge")
+
+
+TRAINED = "name: whole\nmodel: org/base\nfinetune: {}\n"
+
+
+def test_without_a_merge_the_adapter_answers(runs: Path) -> None:
+    recipe = recipe_of(TRAINED + "evaluate: {}\ngenerate: {input: p.jsonl}\nserve: {}")
+    adapter = str(runs / "finetune")
+
+    assert wire(recipe, "serve").model == adapter
+    assert wire(recipe, "generate").model == adapter
+    assert wire(recipe, "evaluate").models == ("org/base", adapter)
+
+
+def test_an_adapter_that_an_earlier_command_left_answers_too(runs: Path) -> None:
+    finish(runs / "finetune")
+    (runs / "finetune/adapter_config.json").write_text("{}")
+    recipe = recipe_of("name: whole\nmodel: org/base")
+
+    assert wire(recipe, "serve").model == str(runs / "finetune")
+    assert wire(recipe, "evaluate").models == ("org/base", str(runs / "finetune"))
+
+
+@pytest.mark.parametrize("walk", [run_recipe, show_plan])
+def test_quantizing_the_untrained_base_of_an_adapter_is_refused(walk: Any) -> None:
+    recipe = recipe_of(TRAINED + "quantize: {formats: [{format: bnb}]}")
+
+    with pytest.raises(ConfigError, match="the adapter of runs/whole/finetune would be") as caught:
+        walk(recipe)
+
+    assert "`merge: {}`" in caught.value.fix
+    assert "quantize.model" in caught.value.fix
+    assert not Path("runs").exists()
+
+
+def test_an_adapter_left_by_an_earlier_command_is_not_passed_over_either(runs: Path) -> None:
+    finish(runs / "finetune")
+    (runs / "finetune/adapter_config.json").write_text("{}")
+    recipe = recipe_of("name: whole\nmodel: org/base\nquantize: {}")
+
+    with pytest.raises(ConfigError, match="would be passed over"):
+        wire(recipe, "quantize")
+
+    finish(runs / "merge")
+    assert wire(recipe, "quantize").model == str(runs / "merge")
+
+
+def test_a_model_that_quantize_names_is_no_passing_over() -> None:
+    recipe = recipe_of(TRAINED + "quantize: {model: org/base}")
+
+    assert wire(recipe, "quantize").model == "org/base"
+
+
+def test_merging_where_all_weights_are_trained_is_refused_ahead() -> None:
+    recipe = recipe_of("model: org/base\nfinetune: {lora: null}\nmerge: {}")
+
+    with pytest.raises(ConfigError, match="there is no adapter to merge"):
+        wire(recipe, "merge")
+
+
+def test_a_section_goes_before_what_an_earlier_command_left(runs: Path) -> None:
+    finish(runs / "quantize/gptq-4bit")
+    recipe = recipe_of(TRAINED + "merge: {}\nserve: {}")
+
+    assert wire(recipe, "serve").model == str(runs / "merge")
+
+
+@pytest.mark.parametrize(
+    ("formats", "served"),
+    [
+        ("{format: gguf, type: Q8_0}, {format: gguf, type: Q4_K_M}", "gguf-q8_0"),
+        ("{format: gguf, type: Q4_K_M}, {format: gguf, type: Q8_0}", "gguf-q8_0"),
+        ("{format: gguf, type: IQ4_XS}, {format: gguf, type: Q5_K_S}", "gguf-q5_k_s"),
+        ("{format: gguf, type: Q2_K}, {format: gptq, bits: 4}", "gptq-4bit"),
+        ("{format: gptq, bits: 4}, {format: gguf, type: Q4_K_M}", "gguf-q4_k_m"),
+        ("{format: bnb}, {format: fp8}, {format: bnb, type: int8}", "fp8-dynamic"),
+    ],
+)
+def test_of_several_quantized_models_the_best_is_served(
+    formats: str, served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe_of(f"quantize: {{formats: [{formats}]}}\nserve: {{}}\nmodel: org/base")
+
+    assert Path(wire(recipe, "serve").model).name == served
+    show_plan(recipe, only="serve")
+    assert f"with the most bits a weight: {served}" in capsys.readouterr().err
+
+
+def test_another_quantized_model_is_served_by_its_name(whole: Recipe, runs: Path) -> None:
+    named = recipe_of(WHOLE, "serve.model=gguf-q4_k_m", "generate.model=gptq-8bit")
+
+    assert wire(named, "serve").model == str(runs / "quantize/gguf-q4_k_m")
+    assert wire(named, "generate").model == str(runs / "quantize/gptq-8bit")
 
 
 def test_a_folder_that_an_earlier_run_finished_counts_as_a_section(runs: Path) -> None:
@@ -242,6 +336,25 @@ def test_the_plan_says_what_is_there_and_what_goes_where(whole: Recipe, runs: Pa
     assert "# quantize: to do, finished, to do" in plan
     assert f"adapter: {runs}/finetune" in plan
     assert "api_key" not in plan
+
+
+def test_the_plan_heeds_where_to_begin_and_what_to_run_alone(
+    whole: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_plan(whole, start="evaluate")
+    assert set(yaml.safe_load(capsys.readouterr().out)) == {"evaluate", "generate", "serve"}
+
+    show_plan(whole, only="merge")
+    assert set(yaml.safe_load(capsys.readouterr().out)) == {"merge"}
+
+    with pytest.raises(ConfigError, match="has no section 'study'"):
+        show_plan(whole, only="study")
+
+
+def test_quantizing_alone_builds_the_set_that_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    show_plan(recipe_of("model: org/base\nquantize: {}\nserve: {}"), only="quantize")
+
+    assert set(yaml.safe_load(capsys.readouterr().out)) == {"calibrate", "quantize"}
 
 
 @pytest.mark.parametrize("verb", ["start", "only"])
