@@ -1,5 +1,6 @@
 """The generate verb."""
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
 from medllm.data.example import Message, write_row
 from medllm.data.readers import read_rows
 from medllm.data.shapes import read_prompt
+from medllm.data.shapes.values import LeftOut, text_of
 from medllm.engines.base import Engine, Piece, Sampling
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError, DataError
@@ -64,9 +66,8 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
 
 
 def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: Path) -> Outcome:
-    rows = list(enumerate(read_rows(source), 1))
-    prompts = [(str(row.get("id", number)), read_prompt(row)) for number, row in rows]
-    asked = [(identity, prompt) for identity, prompt in prompts if prompt]
+    rejected: Counter[str] = Counter()
+    asked = list(_read_prompts(source, rejected))
     if not asked:
         fix = "name the column `prompt`, `question` or `messages`"
         raise DataError(f"{source}: no row has a prompt", fix)
@@ -85,9 +86,21 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
             file.flush()
             advance(1)
     engine.close()
-    left_out = len(prompts) - len(asked)
-    rejected = {"no prompt": left_out} if left_out else {}
-    return Outcome(Counts(examples=len(asked), rejected=rejected))
+    return Outcome(Counts(examples=len(asked), rejected=dict(rejected)))
+
+
+def _read_prompts(
+    source: Path, rejected: Counter[str]
+) -> Iterator[tuple[str, tuple[Message, ...]]]:
+    """The id and the prompt of each row that has one; the others are counted by reason."""
+    for number, row in enumerate(read_rows(source), 1):
+        try:
+            prompt = read_prompt(row)
+            if not prompt:
+                raise LeftOut("no prompt")
+            yield text_of(row.get("id")) or str(number), prompt
+        except LeftOut as problem:
+            rejected[str(problem)] += 1
 
 
 def _done(path: Path) -> int:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from medllm.config.base import Strict
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.readers import KEY, Row
-from medllm.data.shapes.values import clean, columns_of, images_of, known, text_of
+from medllm.data.shapes.values import LeftOut, clean, columns_of, images_of, known, text_of
 
 LONGEST_GROUP = 64
 """Characters. A longer one is a text (rows on the same note are one group): its digest is kept."""
@@ -77,33 +77,43 @@ class Columns(Strict):
     """Whether numbered answers begin at 0 or at 1; where not said, the files are looked through."""
 
 
-class MissingColumn(Exception):
+class MissingColumn(LeftOut):
     """A row lacks a column that its template needs."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(f"no {column}")
 
 
 def read_columns(dataset: str, number: int, row: Row, columns: Columns) -> Example | Rejected:
     """A row whose columns the dataset's YAML names."""
-    row = with_cuts(row, columns)
-    source_id = source_id_of(number, row, columns)
-    identity = f"{dataset}/{source_id}"
+    identity = f"{dataset}/{number}"
     try:
-        prompt = fill(columns.prompt, row)
-        example = Example(
-            id=identity,
-            dataset=dataset,
-            group=group_of(source_id, row, columns),
-            prompt=(Message("user", prompt),) if prompt else (),
-            completion=fill(columns.completion, row),
-            choices=columns.choices,
-            target=_target(row, columns),
-            images=_images(row, columns),
-            metadata=metadata_of(row, columns),
-        )
-    except MissingColumn as problem:
-        return Rejected(identity, f"no {problem}")
+        row = with_cuts(row, columns)
+        source_id = source_id_of(number, row, columns)
+        identity = f"{dataset}/{source_id}"
+        return _build(dataset, source_id, row, columns)
+    except LeftOut as problem:
+        return Rejected(identity, str(problem))
+
+
+def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
+    prompt = fill(columns.prompt, row)
+    example = Example(
+        id=f"{dataset}/{source_id}",
+        dataset=dataset,
+        group=group_of(source_id, row, columns),
+        prompt=(Message("user", prompt),) if prompt else (),
+        completion=fill(columns.completion, row),
+        choices=columns.choices,
+        target=_target(row, columns),
+        images=_images(row, columns),
+        metadata=metadata_of(row, columns),
+    )
     if example.choices and example.target not in example.choices:
-        return Rejected(identity, "unknown answer")
-    return example if example.completion else Rejected(identity, "no text")
+        raise LeftOut("unknown answer")
+    if not example.completion:
+        raise LeftOut("no text")
+    return example
 
 
 def _target(row: Row, columns: Columns) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from medllm.data.example import Example, Message, Rejected, Role
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.columns import Columns
-from medllm.data.shapes.values import first_of, images_of, known, text_of
+from medllm.data.shapes.values import LeftOut, first_of, images_of, known, text_of
 
 PAIRS = (
     ("prompt", "completion"),
@@ -27,20 +27,28 @@ IMAGES = ("images", "image", "image_path", "image_file")
 def read_local(dataset: str, number: int, row: Row, columns: Columns) -> Example | Rejected:
     """A user's row: messages, one of the usual column pairs, or plain text."""
     row = {str(name).strip().lower(): value for name, value in row.items()}
-    identity = f"{dataset}/{first_of(row, IDS) or number}"
-    group = first_of(row, GROUPS) or identity.partition("/")[2]
+    identity = f"{dataset}/{number}"
+    try:
+        source_id = first_of(row, IDS) or str(number)
+        identity = f"{dataset}/{source_id}"
+        return _build(dataset, source_id, row)
+    except LeftOut as problem:
+        return Rejected(identity, str(problem))
+
+
+def _build(dataset: str, source_id: str, row: Mapping[str, Any]) -> Example:
     turns = _turns(row)
     if turns is None:
-        return Rejected(identity, "no known columns")
+        raise LeftOut("no known columns")
     prompt, completion = turns
     if not completion:
-        return Rejected(identity, "no answer")
+        raise LeftOut("no answer")
     paired = (name for pair in PAIRS for name in pair)
     used = {"messages", "text", "input", *GROUPS, *IDS, *IMAGES, *paired}
     return Example(
-        id=identity,
+        id=f"{dataset}/{source_id}",
         dataset=dataset,
-        group=group,
+        group=first_of(row, GROUPS) or source_id,
         prompt=prompt,
         completion=completion,
         images=images_of(row, IMAGES),
@@ -66,7 +74,11 @@ def _turns(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], str] | None:
 
 
 def read_prompt(row: Row) -> tuple[Message, ...]:
-    """The prompt of a user's row that need not have an answer; empty where there is none."""
+    """The prompt of a user's row that need not have an answer; empty where there is none.
+
+    Raises:
+        LeftOut: it holds what is not text.
+    """
     row = {str(name).strip().lower(): value for name, value in row.items()}
     if isinstance(row.get("messages"), list):
         turns = _from_messages([*row["messages"], {"role": "assistant", "content": ""}])

@@ -12,16 +12,8 @@ from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.readers import Row
-from medllm.data.shapes.columns import (
-    Columns,
-    MissingColumn,
-    fill,
-    group_of,
-    metadata_of,
-    source_id_of,
-    with_cuts,
-)
-from medllm.data.shapes.values import clean, known, text_of
+from medllm.data.shapes.columns import Columns, fill, group_of, metadata_of, source_id_of, with_cuts
+from medllm.data.shapes.values import LeftOut, clean, known, text_of
 from medllm.errors import DataError
 
 LETTERS = "ABCDEFGH"
@@ -46,36 +38,41 @@ def read_multiple_choice(
     dataset: str, number: int, row: Row, columns: Columns
 ) -> Example | Rejected:
     """A question with its options, and the letter of the right one."""
-    row = with_cuts(row, columns)
-    source_id = source_id_of(number, row, columns)
-    identity = f"{dataset}/{source_id}"
-    question, options = _question_and_options(row)
-    if not question.strip():
-        return Rejected(identity, "no question")
-    if not 2 <= len(options) <= len(LETTERS):
-        return Rejected(identity, "no choices")
-    if not all(option.strip() for option in options):
-        return Rejected(identity, "an empty choice")
-    right = _right_answer(row, options, columns.first_answer or 0)
-    if isinstance(right, str):
-        return Rejected(identity, right)
-    letters = tuple(LETTERS[: len(options)])
+    identity = f"{dataset}/{number}"
     try:
-        prompt = _prompt(row, question, options, columns)
-        group = group_of(source_id, row, columns)
-    except MissingColumn as problem:
-        return Rejected(identity, f"no {problem}")
+        row = with_cuts(row, columns)
+        source_id = source_id_of(number, row, columns)
+        identity = f"{dataset}/{source_id}"
+        return _build(dataset, source_id, row, columns)
+    except LeftOut as problem:
+        return Rejected(identity, str(problem))
+
+
+def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
+    question, options = _question_and_options(row)
+    _check_options(question, options)
+    right = _right_answer(row, options, columns.first_answer or 0)
+    letters = tuple(LETTERS[: len(options)])
     explanation = PRINTED_ANSWER.sub("", text_of(row.get("exp"))).strip()
     return Example(
-        id=identity,
+        id=f"{dataset}/{source_id}",
         dataset=dataset,
-        group=group,
-        prompt=(Message("user", prompt),),
+        group=group_of(source_id, row, columns),
+        prompt=(Message("user", _prompt(row, question, options, columns)),),
         completion=f"{letters[right]}. {options[right].strip()}",
         choices=letters,
         target=letters[right],
         metadata=known({**metadata_of(row, columns), "explanation": explanation}),
     )
+
+
+def _check_options(question: str, options: list[str]) -> None:
+    if not question.strip():
+        raise LeftOut("no question")
+    if not 2 <= len(options) <= len(LETTERS):
+        raise LeftOut("no choices")
+    if not all(option.strip() for option in options):
+        raise LeftOut("an empty choice")
 
 
 def _prompt(row: Row, question: str, options: list[str], columns: Columns) -> str:
@@ -140,29 +137,33 @@ def _said(row: Row) -> Any:
     return next((row[name] for name in ANSWER_COLUMNS if name in row), None)
 
 
-def _right_answer(row: Row, options: list[str], first: int) -> int | str:
-    """The place of the right option, or why there is none."""
+def _right_answer(row: Row, options: list[str], first: int) -> int:
+    """The place of the right option."""
     said = _said(row)
-    if isinstance(said, list):  # bigbio: a list that holds the text of the right one
-        return _place(options, text_of(said[0]) if said else "")
     answer = text_of(said)
+    if isinstance(said, list):  # bigbio: a list that holds the text of the right one
+        return _place(options, answer)
     if len(answer) == 1 and answer.upper() in LETTERS:
         place = LETTERS.index(answer.upper())
     elif NUMBER.fullmatch(answer):
         place = int(float(answer))
         if place < 0:
-            return "no label"
+            raise LeftOut("no label")
         place -= first
     else:
         return _place(options, answer)
-    return place if 0 <= place < len(options) else "no such choice"
+    if not 0 <= place < len(options):
+        raise LeftOut("no such choice")
+    return place
 
 
-def _place(options: list[str], answer: str) -> int | str:
+def _place(options: list[str], answer: str) -> int:
     if not answer:
-        return "no label"
+        raise LeftOut("no label")
     stripped = [option.strip() for option in options]
-    return stripped.index(answer) if answer in stripped else "unknown answer"
+    if answer not in stripped:
+        raise LeftOut("unknown answer")
+    return stripped.index(answer)
 
 
 def first_answer_of(rows: Iterable[Row]) -> int | None:
@@ -174,10 +175,14 @@ def first_answer_of(rows: Iterable[Row]) -> int | None:
     low = high = False
     numbered = 0
     for row in rows:
-        if NUMBER.fullmatch(said := text_of(_said(row))):
+        try:
+            said, options = text_of(_said(row)), _question_and_options(row)[1]
+        except LeftOut:
+            continue
+        if NUMBER.fullmatch(said):
             numbered += 1
             low = low or float(said) <= 0  # the hub marks what has no label with -1
-            high = high or float(said) == len(_question_and_options(row)[1])
+            high = high or float(said) == len(options)
     if not numbered:
         return None
     if low == high:

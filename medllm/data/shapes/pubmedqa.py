@@ -6,7 +6,7 @@ from typing import Any
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.columns import Columns
-from medllm.data.shapes.values import first_of, known, text_of
+from medllm.data.shapes.values import LeftOut, first_of, known, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 
@@ -18,22 +18,30 @@ def read_pubmedqa(dataset: str, number: int, row: Row, columns: Columns) -> Exam
     nested `context`, bigbio's own schema one text for it and a list with the decision. The prompt
     is lm-evaluation-harness's, so that training, calibration and evaluation see the same text.
     """
+    identity = f"{dataset}/{number}"
+    try:
+        source_id = first_of(row, (KEY, "pubid", "document_id", "id")) or str(number)
+        identity = f"{dataset}/{source_id}"
+        return _build(dataset, source_id, row)
+    except LeftOut as problem:
+        return Rejected(identity, str(problem))
+
+
+def _build(dataset: str, source_id: str, row: Row) -> Example:
     raw = "QUESTION" in row
-    source_id = first_of(row, (KEY, "pubid", "document_id", "id")) or str(number)
     question = text_of(row.get("QUESTION" if raw else "question"))
     contexts = _contexts(row.get("CONTEXTS") if raw else row.get("context"))
     answer = text_of(row.get("LONG_ANSWER" if raw else "long_answer"))
     decision = _decision(row)
-    identity = f"{dataset}/{source_id}"
     if not question or not contexts:
-        return Rejected(identity, "no question" if not question else "no context")
+        raise LeftOut("no question" if not question else "no context")
     if decision and decision not in DECISIONS:
-        return Rejected(identity, "unknown decision")
+        raise LeftOut("unknown decision")
     if not answer and not decision:
-        return Rejected(identity, "no answer")
+        raise LeftOut("no answer")
     abstract = "\n".join(contexts)
     return Example(
-        id=identity,
+        id=f"{dataset}/{source_id}",
         dataset=dataset,
         group=source_id,
         prompt=(Message("user", f"Abstract: {abstract}\nQuestion: {question}\nAnswer:"),),
@@ -45,8 +53,7 @@ def read_pubmedqa(dataset: str, number: int, row: Row, columns: Columns) -> Exam
 
 
 def _decision(row: Row) -> str:
-    said = row.get("final_decision", row.get("answer"))
-    return text_of(said[0] if isinstance(said, list) and said else said).lower()
+    return text_of(row.get("final_decision", row.get("answer"))).lower()
 
 
 def _contexts(value: Any) -> list[str]:

@@ -1,21 +1,115 @@
-"""Values of raw rows as text."""
+"""Values of raw rows as text; what is no text is never made one by `str()`."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
+
+NUL = re.compile(r"(?P<beside>(?<=\s)\x00+|\x00+(?=\s))|\x00+")
+PART = {"text", "type", "annotations", "cache_control"}
+"""The keys of OpenAI's content part of type text."""
+SPAN = {"text", "answer_start", "answer_end"}
+"""The keys of SQuAD's answer, which is a span of its context."""
+
+
+class LeftOut(Exception):
+    """Why a row is no example, in a few words that hold none of its text."""
+
+
+class NotText(LeftOut):
+    """A value is neither text nor of a form that is known to hold one."""
+
+    def __init__(self) -> None:
+        super().__init__("not text")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is none: None, and what pandas writes for it, NaN and NaT."""
+    return value is None or bool(value != value)
 
 
 def clean(value: Any) -> str:
-    """A value as text that UTF-8 can hold: no NUL, no half of a surrogate pair."""
-    text = "" if value is None else str(value)
+    """A value as text that UTF-8 can hold; "" for a missing one.
+
+    Numbers and booleans are spelt as JSON spells them. A list of one text is that text, content
+    parts of type text are joined, and of SQuAD's answers the first counts. NUL becomes a blank, not
+    nothing: else `1<NUL>2 mg` would become 12 mg. Half of a surrogate pair becomes "?".
+
+    Raises:
+        NotText: it is anything else.
+    """
+    text = value if isinstance(value, str) else _spelt(value)
     if "\x00" in text:
-        text = text.replace("\x00", "")
+        text = NUL.sub(lambda nul: "" if nul["beside"] is not None else " ", text)
     return text if text.isascii() else text.encode("utf-8", errors="replace").decode()
 
 
 def text_of(value: Any) -> str:
     """`clean`, without white space around it."""
     return clean(value).strip()
+
+
+def _spelt(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return _text_of_list(value)
+    if isinstance(value, Mapping):
+        return _text_of_mapping(value)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isfinite(value):
+        spelt = repr(float(value))  # never 1e-05: a dose is written out
+        return format(Decimal(spelt), "f") if "e" in spelt else spelt
+    if isinstance(value, Decimal) and value.is_finite():
+        return format(value, "f")
+    if isinstance(value, int | date | time | timedelta | UUID):
+        return str(value)
+    if isinstance(value, bytes):  # Parquet's columns of bytes that nobody declared to be text
+        return _decoded(value)
+    raise NotText
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise NotText from None
+
+
+def _text_of_list(values: Sequence[Any]) -> str:
+    mappings = [value for value in values if isinstance(value, Mapping)]
+    if len(values) == 1:
+        return _text_of_mapping(mappings[0]) if mappings else _scalar(values[0])
+    if values and len(mappings) == len(values):
+        if all(one.get("type") == "text" for one in mappings):
+            return "".join(map(_text_of_mapping, mappings))
+        if all("answer_start" in one for one in mappings):
+            return _text_of_mapping(mappings[0])
+    if values:
+        raise NotText
+    return ""
+
+
+def _text_of_mapping(value: Mapping[str, Any]) -> str:
+    """The text of a content part, or the first of SQuAD's answers."""
+    is_part = value.keys() <= PART and value.get("type", "text") == "text"
+    if "text" not in value or not (is_part or value.keys() <= SPAN):
+        raise NotText
+    text = value["text"]
+    if isinstance(text, list | tuple):
+        text = text[0] if text else ""
+    return _scalar(text)
 
 
 @lru_cache(maxsize=256)
@@ -41,4 +135,6 @@ def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The entries that hold something."""
-    return {name: value for name, value in metadata.items() if value not in (None, "")}
+    return {
+        name: value for name, value in metadata.items() if not (is_missing(value) or value == "")
+    }
