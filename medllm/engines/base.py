@@ -49,7 +49,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of generated text; the last one says why generation ended ("stop" or "length")."""
+    """A piece of generated text; the last one says why generation ended ("stop" or "length").
+
+    Text and tokens may be empty: such a piece only says that a step of the work is done.
+    """
 
     text: str
     tokens: int = 1
@@ -75,24 +78,52 @@ class Engine(Template, Protocol):
         """
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """The answer, piece by piece, until the model, a stop string or `max_tokens` ends it."""
+        """The answer, piece by piece, until the model, a stop string or `max_tokens` ends it.
+
+        A piece comes after each token, and where the engine can after each part of the prompt that
+        it has read, so that whoever closes the iterator stops the work soon.
+        """
 
     def close(self) -> None:
         """Free the model's memory."""
 
 
 def until_stop(pieces: Iterable[Piece], stop: Sequence[str]) -> Iterator[Piece]:
-    """The pieces up to the first stop string, which is never shown, not even in part."""
-    stop, held, tokens = [each for each in stop if each], "", 0
+    """The pieces up to the first stop string, which is never shown, not even in part.
+
+    For each piece comes one, be it empty: so a reader can end the answer at any step. The work is
+    linear in the text, whatever the stop strings are.
+    """
+    searches, held = [_Search(each) for each in stop if each], ""
     for piece in pieces:
+        for at, character in enumerate(piece.text, len(held) + 1):
+            if found := [len(each.stop) for each in searches if each.ends_with(character)]:
+                yield Piece((held + piece.text)[: at - max(found)], piece.tokens, "stop")
+                return
         held += piece.text
-        tokens += piece.tokens
-        if found := [at for at in map(held.find, stop) if at >= 0]:
-            yield Piece(held[: min(found)], tokens, "stop")
-            return
-        begun = (n for each in stop for n in range(1, len(each)) if held.endswith(each[:n]))
-        doubtful = 0 if piece.finish_reason else max(begun, default=0)
-        ready, held = held[: len(held) - doubtful], held[len(held) - doubtful :]
-        if ready or piece.finish_reason:
-            yield Piece(ready, tokens, piece.finish_reason)
-            tokens = 0
+        doubtful = max((each.begun for each in searches), default=0)
+        ready = len(held) if piece.finish_reason else len(held) - doubtful
+        yield Piece(held[:ready], piece.tokens, piece.finish_reason)
+        held = held[ready:]
+
+
+class _Search:
+    """Looks for a stop string as text comes, a character at a time (Knuth, Morris, Pratt 1977)."""
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self.begun = 0
+        """How many of its first characters the text ends with."""
+        self._shorter: list[int] = [0]  # where to go on, by how much of it was there
+        for character in stop[1:]:
+            self._shorter.append(self._longer(self._shorter[-1], character))
+
+    def ends_with(self, character: str) -> bool:
+        """Whether the text ends with the stop string after one more character."""
+        self.begun = self._longer(self.begun, character)
+        return self.begun == len(self.stop)
+
+    def _longer(self, begun: int, character: str) -> int:
+        while begun and self.stop[begun] != character:
+            begun = self._shorter[begun - 1]
+        return begun + (self.stop[begun] == character)

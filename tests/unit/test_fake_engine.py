@@ -1,5 +1,7 @@
 """The fake engine follows the protocol, and says the same every time."""
 
+import time
+
 import pytest
 
 from medllm.data.example import Message
@@ -100,8 +102,10 @@ def test_stop_strings_never_show_not_even_in_part() -> None:
 
     assert [(piece.text, piece.tokens) for piece in said] == [
         ("Temp ", 1),
-        ("<END no ", 2),
-        ("", 2),
+        ("", 1),
+        ("<END no ", 1),
+        ("", 1),
+        ("", 1),
     ]
     assert said[-1].finish_reason == "stop"
 
@@ -109,4 +113,42 @@ def test_stop_strings_never_show_not_even_in_part() -> None:
 def test_what_only_began_like_a_stop_string_shows_at_the_end() -> None:
     pieces = [Piece("a<"), Piece("E"), Piece("", 0, "length")]
 
-    assert list(until_stop(pieces, ("<END>",))) == [Piece("a"), Piece("<E", 1, "length")]
+    said = list(until_stop(pieces, ("<END>",)))
+
+    assert said == [Piece("a"), Piece(""), Piece("<E", 0, "length")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+@pytest.mark.parametrize(
+    ("text", "stop", "said"),
+    [
+        ("aaaaab end", ("aab",), "aaa"),
+        ("abababac!", ("ababac", "never"), "ab"),
+        ("one two three", ("three", "two"), "one "),
+        ("one two three", ("o three", "three", "hree"), "one tw"),
+        ("______.____", ("_.",), "_____"),
+        ("ยาลดไข้ พาราเซตามอล", ("พารา",), "ยาลดไข้ "),
+        ("nothing stops it", ("it!", "its"), "nothing stops it"),
+    ],
+)
+def test_stop_strings_are_found_however_the_text_is_cut(
+    text: str, stop: tuple[str, ...], said: str, size: int
+) -> None:
+    cut = [Piece(text[at : at + size]) for at in range(0, len(text), size)]
+
+    answer = list(until_stop([*cut, Piece("", 0, "length")], stop))
+
+    assert "".join(piece.text for piece in answer) == said
+    assert answer[-1].finish_reason == ("length" if said == text else "stop")
+    assert all(piece.finish_reason is None for piece in answer[:-1])
+
+
+def test_a_long_stop_string_costs_no_more_than_the_text() -> None:
+    stop, text = "a" * 400_000 + "b", "a" * 200_000
+    pieces = [Piece(text[at : at + 20]) for at in range(0, len(text), 20)]
+    started = time.process_time()
+
+    said = list(until_stop([*pieces, Piece("", 0, "length")], [stop] * 4))
+
+    assert "".join(piece.text for piece in said) == text
+    assert time.process_time() - started < 10  # squared it would be hours
