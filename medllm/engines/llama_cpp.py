@@ -32,6 +32,7 @@ from medllm.models.hardware import count_cpus
 
 DEFAULT_N_CTX = 4096  # the cache for a modern training context (131,072 tokens) would fill memory
 BATCH_TOKENS = 512  # tokens per pass; also bounds the buffer of logits (512 × vocabulary × 4 bytes)
+PROMPT_TOKENS = 64  # of a prompt per pass: one of a large model on a CPU is over in a second or two
 SEQUENCE = 0  # all rows are evaluated in one sequence of the cache
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -204,8 +205,14 @@ class LlamaCppEngine:
         return _Asked(row, targets, is_cut=len(row) < len(whole))
 
     def _pieces(self, tokens: list[int], sampling: Sampling) -> Iterator[Piece]:
-        """Whole characters as they come; half a character at the end is dropped."""
+        """Whole characters as they come; half a character at the end is dropped.
+
+        An empty piece comes after each part of the prompt, so that it need not be read to its end.
+        """
         self._forget()
+        for end in range(PROMPT_TOKENS, len(tokens), PROMPT_TOKENS):
+            deque(self._logits(tokens[:end], end), maxlen=0)
+            yield Piece("", 0)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         sampler = build_sampler(self._llama, sampling)
         for _ in range(min(sampling.max_tokens, self.context_length - len(tokens))):
