@@ -4,36 +4,31 @@ Nothing is answered without the key but `/health`; no text of a request or an an
 """
 
 import asyncio
-import hmac
 import json
-import re
 import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
 
-from medllm.engines.base import Engine, Piece, Sampling
-from medllm.errors import DataError, MedllmError
-from medllm.serve.config import is_loopback
-from medllm.serve.wire import (
-    UNSUPPORTED,
-    AnswerRequest,
-    ApiError,
-    ChatRequest,
-    CompletionRequest,
-    Reply,
-)
+from medllm.engines.base import Engine, Piece
+from medllm.errors import MedllmError
+from medllm.serve.access import Gate, Origins
+from medllm.serve.body import read_body
+from medllm.serve.refusals import explain
+from medllm.serve.request_queue import RequestQueue
+from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
 
-MAX_BODY_BYTES = 16 * 2**20
+BYTES_PER_TOKEN = 32
+"""A prompt with more for each token of the context is refused before it is tokenized. Single tokens
+of common vocabularies write more (128 blanks), but no text consists of them."""
+BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
+BODY_BYTES = 2**18  # for all that is not text in the prompt
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats have none
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 NO_TELEMETRY: Any = dict.fromkeys(
@@ -42,73 +37,54 @@ NO_TELEMETRY: Any = dict.fromkeys(
 """FastAPI hands exceptions, and so perhaps text, to any OpenTelemetry exporter it finds."""
 
 
-def build_app(engine: Engine, *, model_id: str, api_key: str | None, max_tokens: int) -> FastAPI:
+def build_app(
+    engine: Engine,
+    *,
+    model_id: str,
+    api_key: str | None,
+    max_tokens: int,
+    allow_origins: Collection[str] = (),
+) -> FastAPI:
     """The application that answers for `engine` under the name `model_id`.
 
     With a key, everything but `/health` needs `Authorization: Bearer <key>`. Without one, only
-    requests that name a loopback host are answered, which keeps web pages from reaching in through
-    DNS rebinding. `max_tokens` is the most one answer may have.
+    requests that name a loopback host are answered, and none of web pages, but for those of
+    `allow_origins`. `max_tokens` is the most one answer may have. Its `state.end_answers()` ends
+    the answers that are running.
     """
-    desk = Desk(engine, model_id, max_tokens)
-    app = FastAPI(
-        openapi_url=None,
-        redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
-        telemetry=NO_TELEMETRY,
-    )
-    app.add_middleware(Gate, api_key=api_key)
-    for kind in (ApiError, RequestValidationError, HTTPException, MedllmError, Exception):
-        app.add_exception_handler(kind, _explain)
-    app.get("/health")(desk.health)
-    app.get("/v1/models")(desk.list_models)
-    app.get("/v1/models/{model:path}")(desk.describe_model)
+    queue = RequestQueue(engine)
+    desk = Desk(queue, model_id, max_tokens)
+    app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
+    app.state.end_answers = queue.end
+    app.add_middleware(Gate, api_key=api_key, allow_origins=allow_origins)
+    app.add_middleware(Origins, allow_origins=allow_origins)  # the last one added is asked first
+    for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, explain)
+    read = partial(app.api_route, methods=["GET", "HEAD"])
+    read("/health")(desk.health)
+    read("/v1/models")(desk.list_models)
+    read("/v1/models/{model:path}")(desk.describe_model)
     app.post("/v1/chat/completions")(desk.chat)
     app.post("/v1/completions")(desk.complete)
     return app
 
 
-class Gate:
-    """The door: lets through `/health`, and whoever may come in."""
-
-    def __init__(self, app: ASGIApp, api_key: str | None) -> None:
-        self._app, self._key = app, api_key
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it before its body is read."""
-        is_open = scope["type"] == "lifespan" or scope["path"] == "/health"
-        refusal = None if is_open else self._refusal(Headers(scope=scope))
-        await (_error_response(refusal) if refusal else self._app)(scope, receive, send)
-
-    def _refusal(self, headers: Headers) -> ApiError | None:
-        if self._key is None:
-            if is_loopback(re.sub(r":\d*$", "", headers.get("host", "").lower())):
-                return None
-            message = "without a key this server answers to localhost only"
-            return ApiError(403, message, "host_not_allowed")
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        # Bytes, because compare_digest refuses strings that are not ASCII.
-        given, wanted = key.strip().encode(), self._key.encode()
-        if scheme.lower() == "bearer" and hmac.compare_digest(given, wanted):
-            return None
-        message = "missing or wrong key; send it as 'Authorization: Bearer <key>'"
-        return ApiError(401, message, "invalid_api_key")
-
-
 @dataclass(frozen=True)
 class Desk:
-    """Takes requests for one engine and answers them one at a time, in the order they came."""
+    """Takes requests for one engine, checks them, and words the answers."""
 
-    engine: Engine
+    queue: RequestQueue
     model_id: str
     max_tokens: int
-    writer: Executor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    reader: Executor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    """A thread for prompts, which may be read while an answer is written; tokenizers are not
-    thread-safe."""
+
+    @property
+    def engine(self) -> Engine:
+        """What answers."""
+        return self.queue.engine
 
     async def health(self) -> dict[str, str]:
-        """That the server is there."""
-        return {"status": "ok", "model": self.model_id}
+        """That the server is there, and nothing else: anyone may ask."""
+        return {"status": "ok"}
 
     async def list_models(self) -> dict[str, Any]:
         """The one model."""
@@ -119,20 +95,24 @@ class Desk:
         self._check_model(model)
         return {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
 
-    async def chat(self, body: ChatRequest, request: Request) -> Response:
+    async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
+        body = await read_body(request, ChatRequest, self._body_bytes)
         if not self.engine.has_chat_template:
             text = "this model has no chat template; use /v1/completions"
             raise ApiError(400, text, "no_chat_template", "messages")
         messages = [message.as_message() for message in body.messages]
+        self._check_size("messages", *(turn.role + turn.content for turn in messages))
 
         def read() -> list[int]:
             return self.engine.encode(self.engine.render(messages), add_special_tokens=False)
 
         return await self._answer(body, read, self.max_tokens, request)
 
-    async def complete(self, body: CompletionRequest, request: Request) -> Response:
+    async def complete(self, request: Request) -> Response:
         """What follows a text."""
+        body = await read_body(request, CompletionRequest, self._body_bytes)
+        self._check_size("prompt", body.prompt)
         read = partial(self.engine.encode, body.prompt, add_special_tokens=True)
         return await self._answer(body, read, DEFAULT_COMPLETION_TOKENS, request)
 
@@ -140,15 +120,11 @@ class Desk:
         self, body: AnswerRequest, read: Callable[[], list[int]], default: int, request: Request
     ) -> Response:
         self._check_model(body.model)
-        if body.stream_options and not body.stream:
-            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
-        if (body.asked_tokens or 0) > self.max_tokens:
-            message = f"this server gives at most {self.max_tokens} tokens an answer"
-            raise ApiError(400, message, "max_tokens_exceeded", "max_tokens")
-        prompt = await asyncio.get_running_loop().run_in_executor(self.reader, read)
+        self._check_limits(body)
+        prompt = await self.queue.read(read)
         limit = min(self.max_tokens, self._room(prompt))
         stopped = threading.Event()
-        pieces = self._pieces(prompt, body.sampling(limit, default), stopped)
+        pieces = self.queue.answer(prompt, body.sampling(limit, default), stopped)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         reply = Reply(self.model_id, isinstance(body, ChatRequest), len(prompt), include_usage)
         if body.stream:
@@ -161,6 +137,26 @@ class Desk:
             watch.cancel()
         text, tokens = "".join(p.text for p in answer), sum(p.tokens for p in answer)
         return JSONResponse(reply.whole(text, tokens, answer[-1].finish_reason if answer else None))
+
+    @property
+    def _body_bytes(self) -> int:
+        """The longest body that can hold a prompt of this model."""
+        return BODY_BYTES + BODY_BYTES_PER_BYTE * BYTES_PER_TOKEN * self.engine.context_length
+
+    def _check_limits(self, body: AnswerRequest) -> None:
+        if body.stream_options and not body.stream:
+            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
+        for name in ("max_tokens", "max_completion_tokens"):
+            if (getattr(body, name) or 0) > self.max_tokens:
+                message = f"this server gives at most {self.max_tokens} tokens an answer"
+                raise ApiError(400, message, "max_tokens_exceeded", name)
+
+    def _check_size(self, param: str, *texts: str) -> None:
+        """Refuse what cannot fit before much work goes into it."""
+        size, limit = sum(len(t.encode()) for t in texts), self.engine.context_length
+        if size > BYTES_PER_TOKEN * limit:
+            message = f"{size:,} bytes do not fit into this model's context of {limit:,} tokens"
+            raise ApiError(400, message, "context_length_exceeded", param)
 
     def _check_model(self, name: str) -> None:
         if name != self.model_id:
@@ -180,46 +176,16 @@ class Desk:
             raise ApiError(400, message, "context_length_exceeded")
         return room
 
-    async def _pieces(
-        self, prompt: list[int], sampling: Sampling, stopped: threading.Event
-    ) -> AsyncIterator[Piece]:
-        """An answer as it comes, until `stopped`; raises what the engine raises.
-
-        It waits for its turn, then runs from beginning to end in the one thread of the writer
-        (torch keeps its modes per thread), whether or not anyone still reads.
-        """
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Piece | None] = asyncio.Queue()
-
-        def write() -> None:
-            try:
-                for piece in () if stopped.is_set() else self.engine.generate(prompt, sampling):
-                    loop.call_soon_threadsafe(queue.put_nowait, piece)
-                    if stopped.is_set():
-                        return
-            finally:
-                loop.call_soon_threadsafe(queue.put_nowait, None)
-
-        work = loop.run_in_executor(self.writer, write)
-        # An error is taken in any case, else asyncio logs it, and with it perhaps text.
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())
-        try:
-            while (piece := await queue.get()) is not None:
-                yield piece
-            await work
-        finally:
-            stopped.set()
-
 
 async def _stop_when_gone(request: Request, stopped: threading.Event) -> None:
-    """End an answer after the piece it is at when its client hangs up."""
+    """End an answer after the step it is at when its client hangs up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     stopped.set()
 
 
 async def _events(reply: Reply, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
-    """The answer as server-sent events."""
+    """The answer as server-sent events; what fails on the way is an event, too."""
     tokens = 0
     if reply.chat:
         yield _event(reply.chunk(role="assistant", content=""))
@@ -230,8 +196,8 @@ async def _events(reply: Reply, pieces: AsyncIterator[Piece]) -> AsyncIterator[s
                 yield _event(reply.chunk(content=piece.text))
             if piece.finish_reason:
                 yield _event(reply.chunk(piece.finish_reason))
-    except MedllmError as problem:
-        yield _event(ApiError(500, problem.message).body)
+    except ApiError as problem:
+        yield _event(problem.body)
         return
     if reply.include_usage:
         yield _event(reply.last_chunk(tokens))
@@ -240,32 +206,3 @@ async def _events(reply: Reply, pieces: AsyncIterator[Piece]) -> AsyncIterator[s
 
 def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data)}\n\n"  # ASCII: some clients end lines at U+2028, too
-
-
-async def _explain(_: Request, error: Exception) -> Response:
-    """Any error in OpenAI's form, and without text in it."""
-    match error:
-        case ApiError():
-            return _error_response(error)
-        case RequestValidationError():
-            return _error_response(_validation_error(error))
-        case HTTPException():
-            return _error_response(ApiError(error.status_code, error.detail))
-        case MedllmError():  # DataError: such as a chat that the template refuses
-            status = 400 if isinstance(error, DataError) else 500
-            return _error_response(ApiError(status, error.message))
-    return _error_response(ApiError(500, "internal error"))
-
-
-def _validation_error(error: RequestValidationError) -> ApiError:
-    first = error.errors()[0]
-    code = UNSUPPORTED if first["type"] == UNSUPPORTED else None
-    path = [*first["loc"][1:], *([first["ctx"]["field"]] if code else [])]
-    param = ".".join(map(str, path)) or None
-    message = first["msg"].removeprefix("Value error, ")
-    return ApiError(400, f"{param}: {message}" if param else message, code, param)
-
-
-def _error_response(error: ApiError) -> JSONResponse:
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    return JSONResponse(error.body, error.status, headers)

@@ -11,6 +11,10 @@ ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
 """What fits into an HTTP header: printable ASCII without spaces."""
 
 
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/*\s]+$")]
+"""Scheme, host and port of a web page."""
+
+
 class ServeConfig(Strict):
     """A model behind an OpenAI-compatible address."""
 
@@ -34,6 +38,9 @@ class ServeConfig(Strict):
 
     api_key: ApiKey | None = Field(default=None, repr=False, json_schema_extra=NOT_IDENTITY)
     """The key that callers must send; unset: MEDLLM_API_KEY, else a fresh one, shown once."""
+
+    allow_origins: tuple[Origin, ...] = Field(default=(), json_schema_extra=NOT_IDENTITY)
+    """Web pages that may ask from a browser, as http://localhost:3000; none by default."""
 
     no_auth: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Serve without a key; only on a loopback address."""

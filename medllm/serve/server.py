@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 KEY_VARIABLE = "MEDLLM_API_KEY"
-GRACE_SECONDS = 3  # how long a stopping server waits for the answers it is giving
 CONNECT_SECONDS = 10.0
 CANNOT_LISTEN: dict[int | None, str] = {
     errno.EADDRINUSE: "choose another port with --port; --port 0 takes any free one",
@@ -61,16 +60,37 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
     Raises:
         SetupError: the address is taken, not allowed or not one of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    with _explained(host, port):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    with sock:
+        with _explained(host, port):
+            if os.name == "posix":  # elsewhere it would let two servers share a port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host.strip("[]"), port))
-        except OSError as problem:
-            message = f"cannot listen on {host}:{port}: {problem.strerror or problem}"
-            raise SetupError(message, CANNOT_LISTEN.get(problem.errno, OTHER_HOST)) from problem
         yield sock
+
+
+def listen(sock: socket.socket) -> None:
+    """Let clients connect from here on.
+
+    Raises:
+        SetupError: another server has begun to listen on the same port meanwhile.
+    """
+    host, port = sock.getsockname()[:2]
+    with _explained(host, port):
+        sock.listen()
+
+
+@contextmanager
+def _explained(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        message = f"cannot listen on {host}:{port}: {problem.strerror or problem}"
+        raise SetupError(message, CANNOT_LISTEN.get(problem.errno, OTHER_HOST)) from problem
+    except (UnicodeError, ValueError) as problem:  # what no name of a host can be; a NUL in it
+        raise SetupError(f"{host[:80]!r} is no name or address of a host", OTHER_HOST) from problem
 
 
 def base_url(sock: socket.socket) -> str:
@@ -103,19 +123,21 @@ def running_server(app: "FastAPI") -> Iterator[str]:
 
 def build_server(app: "FastAPI") -> "Server":
     """The server; its `run(sockets)` ends with Ctrl-C, which comes out as KeyboardInterrupt."""
-    from uvicorn import Config, Server
+    from uvicorn import Config
+
+    from medllm.serve.connections import Connection, OrderlyServer
 
     config = Config(
         app,
+        http=Connection,
         access_log=False,
         log_level="warning",
         log_config=LOG_CONFIG,
         server_header=False,
         proxy_headers=False,
         ws="none",
-        timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config)
+    return OrderlyServer(config, app.state.end_answers)
 
 
 class TextFreeNotices(logging.Handler):
@@ -141,7 +163,9 @@ LOG_CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"notice": {"()": TextFreeNotices}},
-    "loggers": {"uvicorn": {"handlers": ["notice"], "propagate": False}},
+    "loggers": dict.fromkeys(
+        ("uvicorn", "asyncio"), {"handlers": ["notice"], "propagate": False, "level": "WARNING"}
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from medllm.serve.server import (
     bound_socket,
     build_server,
     choose_key,
+    listen,
     running_server,
 )
 
@@ -42,7 +43,7 @@ def serve(config: ServeConfig, engine: Engine | None = None) -> None:
         bound_socket(config.host, config.port) as sock,
         _loaded(config, engine, key) as (engine, app),
     ):
-        sock.listen()  # from here on a client is not refused, so the address may be told
+        listen(sock)  # from here on a client is not refused, so the address may be told
         _announce(config, engine, base_url(sock), key)
         build_server(app).run([sock])
 
@@ -87,8 +88,14 @@ def _loaded(
     else:
         opened = closing(open_model(resolve_model(config.model), config.engine, config.n_ctx))
     with opened as engine:
-        name = _model_id(config)
-        yield engine, build_app(engine, model_id=name, api_key=key, max_tokens=config.max_tokens)
+        app = build_app(
+            engine,
+            model_id=_model_id(config),
+            api_key=key,
+            max_tokens=config.max_tokens,
+            allow_origins=config.allow_origins,
+        )
+        yield engine, app
 
 
 def _model_id(config: ServeConfig) -> str:

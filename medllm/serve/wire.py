@@ -6,31 +6,34 @@ change the answer and is not honoured is refused, never dropped.
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from medllm.data.example import Message
 from medllm.engines.base import Sampling
 
 MAX_STOPS = 4  # OpenAI's limit
+MAX_STOP_CHARACTERS = 1024  # so much of an answer may be held back until it is clear
 
 HARMLESS = {
     "user",
     "metadata",
-    "store",
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
     "parallel_tool_calls",
 }
 """Fields of OpenAI's that cannot change an answer."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("n", "best_of"), (1,)),
-    **dict.fromkeys(("echo", "logprobs"), (False,)),
+    **dict.fromkeys(("echo", "logprobs", "store", "include_obfuscation"), (False,)),
     **dict.fromkeys(("presence_penalty", "frequency_penalty"), (0, 0.0)),
     **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
@@ -42,6 +45,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Fields we do not honour, with the values that ask for nothing."""
 
 UNSUPPORTED = "unsupported_parameter"
+MAX_SHOWN_CHARACTERS = 300  # of an error; it may quote the name of a field that somebody made up
 
 
 @dataclass(eq=False)
@@ -52,13 +56,36 @@ class ApiError(Exception):
     message: str
     code: str | None = None
     param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def body(self) -> dict[str, Any]:
         """The answer's body."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        form = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        param = None if self.param is None else _shown(self.param)
+        form = {"message": _shown(self.message), "type": kind, "param": param, "code": self.code}
         return {"error": form}
+
+
+def _shown(text: str) -> str:
+    """What an error may quote: bounded, and without half characters, which JSON cannot carry."""
+    return text[:MAX_SHOWN_CHARACTERS].encode(errors="backslashreplace").decode()
+
+
+def check_characters(text: str) -> str:
+    """The text, if it can be encoded; else a ValueError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise ValueError(
+            f"character {problem.start} is half of a surrogate pair, as a text has that was cut"
+            " within an emoji; send whole characters"
+        ) from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(check_characters)]
+"""Text that can be encoded: JSON can escape half of a surrogate pair, which no tokenizer takes."""
 
 
 def _joined_text(content: Any) -> Any:
@@ -97,7 +124,7 @@ class ChatMessage(_Wire):
     """A message of a chat, its content parts joined."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_joined_text)]
+    content: Annotated[Text, BeforeValidator(_joined_text)]
 
     def as_message(self) -> Message:
         """The message as engines know it; `developer` is OpenAI's newer word for `system`."""
@@ -110,16 +137,19 @@ class StreamOptions(_Wire):
     include_usage: bool | None = None
 
 
+StopString = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+
+
 class AnswerRequest(_Wire):
     """What chats and completions have in common."""
 
-    model: str
+    model: Text
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     stop: Annotated[
-        Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOPS)] | None,
+        Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None,
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
@@ -151,7 +181,7 @@ class ChatRequest(AnswerRequest):
 class CompletionRequest(AnswerRequest):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[str, BeforeValidator(_only_prompt)]
+    prompt: Annotated[Text, BeforeValidator(_only_prompt)]
 
 
 @dataclass(frozen=True)

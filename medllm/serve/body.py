@@ -1,0 +1,90 @@
+"""The body of a request: read up to a limit, parsed strictly, checked against its form."""
+
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from medllm.serve.wire import UNSUPPORTED, ApiError, check_characters
+
+MAX_BODY_BYTES = 8 * 2**20
+MAX_DIGITS = 40
+"""Of a whole number: more is no seed and no count, and takes squared time to convert."""
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+async def read_body(request: Request, form: type[Form], limit: int) -> Form:
+    """The body as `form`, whatever its Content-Type says: curl calls JSON a form by default.
+
+    Raises:
+        ApiError: it is longer than `limit` bytes, not JSON, or not of the form.
+    """
+    value = parse_json(await _read(request, min(limit, MAX_BODY_BYTES)))
+    if not isinstance(value, dict):
+        raise ApiError(400, "the body is not a JSON object")
+    try:
+        return form.model_validate(value)
+    except ValidationError as problem:
+        raise _first_error(problem) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > limit:
+            raise ApiError(
+                413, f"the body is longer than {limit:,} bytes, what this model can read"
+            )
+    return bytes(content)
+
+
+def parse_json(content: bytes) -> Any:
+    """The value that a body holds.
+
+    Raises:
+        ApiError: it is not JSON in UTF-8, names a key twice, or is nested too deeply.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8-sig"),  # PowerShell writes a byte order mark
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as problem:
+        raise ApiError(400, f"the body is not UTF-8 at byte {problem.start}") from None
+    except ValueError as problem:
+        raise ApiError(400, f"the body is not JSON: {problem}") from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ApiError(400, f"{name}: stands twice in one object", param=name)
+        fields[check_characters(name)] = value
+    return fields
+
+
+def _first_error(problem: ValidationError) -> ApiError:
+    first = problem.errors(include_url=False, include_input=False)[0]
+    code = UNSUPPORTED if first["type"] == UNSUPPORTED else None
+    path = [*first["loc"], *([first["ctx"]["field"]] if code else [])]
+    param = ".".join(map(str, path)) or None
+    message = first["msg"].removeprefix("Value error, ")
+    return ApiError(400, f"{param}: {message}" if param else message, code, param)

@@ -1,0 +1,61 @@
+"""Whatever goes wrong, as OpenAI's error form tells it, and without text of a request."""
+
+import json
+import logging
+
+from fastapi import Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from medllm.errors import DataError, MedllmError
+from medllm.serve.wire import ApiError
+
+ADDRESSES = "/v1/chat/completions, /v1/completions, /v1/models and /health"
+
+
+def error_response(error: ApiError) -> Response:
+    """The answer that tells an error."""
+    headers = dict(error.headers)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(json.dumps(error.body), error.status, headers, "application/json")
+
+
+async def explain(request: Request, error: Exception) -> Response:
+    """Any error that a route ended with."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody reads it
+    if isinstance(error, HTTPException):
+        return _explain_address(request, error)
+    return error_response(api_error(error))
+
+
+def api_error(error: BaseException) -> ApiError:
+    """An error of ours or of an engine as a client is told it; what is a bug names no detail."""
+    match error:
+        case ApiError():
+            return error
+        case MedllmError():  # DataError: such as a chat that the template refuses
+            return ApiError(400 if isinstance(error, DataError) else 500, error.message)
+    return ApiError(500, "internal error")
+
+
+def log_bug(error: BaseException) -> None:
+    """Log where an error happened that nobody foresaw; the server's log leaves its message out."""
+    if not isinstance(error, ApiError | MedllmError):
+        told = (type(error), error, error.__traceback__)
+        logging.getLogger("uvicorn.error").error("an answer failed", exc_info=told)
+
+
+def _explain_address(request: Request, error: HTTPException) -> Response:
+    """No such address, or no such method there; OPTIONS asks what methods there are."""
+    methods = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    headers = {"Allow": methods} if methods else {}
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return Response(status_code=204, headers=headers)
+    message = {
+        404: f"nothing is at this address; this server has {ADDRESSES}",
+        405: f"this address does not take this method, but {methods}",
+    }.get(error.status_code, error.detail)
+    return error_response(ApiError(error.status_code, message, headers=headers))

@@ -1,0 +1,339 @@
+"""No body, however odd, gets anything but an answer or a refusal in OpenAI's form."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medllm.engines.fake import FakeEngine
+from medllm.serve.wire import HARMLESS, AnswerRequest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("fastapi")
+pytest.importorskip("openai")
+build_app = pytest.importorskip("medllm.serve.app").build_app
+
+from openai.types import completion_create_params as completions  # noqa: E402
+from openai.types.chat import completion_create_params as chats  # noqa: E402
+
+OPENAI_FIELDS = {
+    *chats.CompletionCreateParamsBase.__annotations__,
+    *completions.CompletionCreateParamsBase.__annotations__,
+}
+"""All that the installed client of OpenAI can send, but for `stream`."""
+CHAT, COMPLETE = "/v1/chat/completions", "/v1/completions"
+TURN = {"role": "user", "content": "Hi"}
+GOOD: dict[str, dict[str, Any]] = {
+    CHAT: {"model": "m", "messages": [TURN]},
+    COMPLETE: {"model": "m", "prompt": "Hi"},
+}
+
+
+class StrictEngine(FakeEngine):
+    """Takes only text that can be encoded, as tokenizers do; 1,000 bytes of context."""
+
+    def __init__(self) -> None:
+        super().__init__(context_length=1000)
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return super().encode(text.encode().decode(), add_special_tokens=add_special_tokens)
+
+
+APP = build_app(StrictEngine(), model_id="m", api_key=None, max_tokens=256)
+
+
+def send(method: str, path: str, content: bytes = b"", **headers: str) -> Any:
+    """The answer of the app, in this process; an exception that it lets through comes out."""
+
+    async def ask() -> Any:
+        transport = httpx.ASGITransport(APP)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, content=content, headers=headers)
+
+    return asyncio.run(ask())
+
+
+def post(path: str, body: Any) -> Any:
+    return send("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def refusal(response: Any, status: int = 400) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    error: dict[str, Any] = response.json()["error"]
+    assert sorted(error) == ["code", "message", "param", "type"]
+    assert error["type"] == "invalid_request_error" and error["message"]
+    return error
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([2**63, -(2**63) - 1, 10**39, 1.0, -0.0, 1e308, 5e-324, -1]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=()), max_size=8),
+    st.sampled_from(["\ud83d", "\ude00\ud83d", "\0", "\x1b[2J", "\r\n", "m", "user", "<end>"]),
+)
+VALUES = st.recursive(
+    ODD,
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8) | ODD.map(str), inner)
+    ),
+    max_leaves=6,
+)
+FIELDS = sorted({*GOOD[CHAT], *GOOD[COMPLETE], *OPENAI_FIELDS, "stream", "top_k", "tool_calls"})
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "role": st.sampled_from(["user", "system", "developer", "assistant"]) | VALUES,
+            "content": st.lists(
+                st.fixed_dictionaries({"type": st.just("text") | VALUES, "text": VALUES}) | VALUES,
+                max_size=3,
+            )
+            | VALUES,
+            "name": VALUES,
+            "tool_calls": VALUES,
+        },
+    )
+    | VALUES,
+    max_size=3,
+)
+BODIES = st.fixed_dictionaries(
+    {}, optional={name: VALUES for name in FIELDS} | {"messages": MESSAGES | VALUES}
+)
+
+
+def check_answered(response: Any) -> None:
+    if response.status_code == 200:
+        assert response.text.endswith("data: [DONE]\n\n") or response.json()["usage"]
+    else:
+        refusal(response, 404 if response.status_code == 404 else 400)
+
+
+@settings(max_examples=80, deadline=None)
+@given(path=st.sampled_from([CHAT, COMPLETE]), body=BODIES)
+def test_wrong_values_anywhere_are_refused(path: str, body: dict[str, Any]) -> None:
+    check_answered(post(path, GOOD[path] | body))
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from([CHAT, COMPLETE]), name=st.sampled_from(FIELDS), value=VALUES)
+def test_one_wrong_value_is_refused(path: str, name: str, value: Any) -> None:
+    check_answered(post(path, GOOD[path] | {name: value}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from([CHAT, COMPLETE]), body=st.binary() | VALUES)
+def test_whatever_is_no_request_is_refused(path: str, body: Any) -> None:
+    refusal(post(path, body))
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, {"messages": [TURN, TURN | {"content": f"ok? {HALF}"}]}, "messages.1.content"),
+        (CHAT, {"messages": [TURN | {"content": [{"type": "text", "text": HALF}]}]}, None),
+        (CHAT, {"messages": [TURN | {"role": HALF}]}, "messages.0.role"),
+        (CHAT, {"stop": HALF}, "stop.0"),
+        (CHAT, {"stop": ["a", "\ude00"]}, "stop.1"),
+        (CHAT, {"model": HALF}, "model"),
+        (CHAT, {"stream": True, "messages": [TURN | {"content": HALF}]}, "messages.0.content"),
+        (COMPLETE, {"prompt": f"a{HALF}b"}, "prompt"),
+        (COMPLETE, {"prompt": [HALF]}, "prompt"),
+    ],
+)
+def test_half_an_emoji_is_refused(path: str, body: dict[str, Any], param: str | None) -> None:
+    error = refusal(post(path, GOOD[path] | body))
+    assert error["param"] == (param or "messages.0.content")
+
+
+def test_a_whole_emoji_and_control_characters_are_text() -> None:
+    content = "\U0001f600\0\x1b\x7f\u2028"
+    response = post(CHAT, GOOD[CHAT] | {"messages": [TURN | {"content": content}]})
+    assert response.json()["choices"][0]["message"]["content"] == f"You said: {content}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"model": "m", "prompt": "\xff"}', "not UTF-8 at byte 26"),
+        ('{"model": "m", "prompt": "a"}'.encode("utf-16"), "not UTF-8"),
+        (b'{"prompt": "\xed\xa0\xbd"}', "not UTF-8"),
+        (b'{"temperature": NaN}', "NaN is no number"),
+        (b'{"top_p": -Infinity}', "-Infinity is no number"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "5000 digits"),
+        (b'{"prompt": "a", "prompt": "b"}', "prompt: stands twice"),
+        (b'{"metadata": {"a": 1, "a": 1}}', "a: stands twice"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 50_000, "nested too deeply"),
+        (b"null", "not a JSON object"),
+        (b'"text"', "not a JSON object"),
+        (b"", "not JSON"),
+        (b"{'a': 1}", "not JSON"),
+        (b"model=m&prompt=a", "not JSON"),
+        (b'{"a\\ud83d": 1}', "character 1 is half of a surrogate pair"),
+        (b'{"metadata": {"\\ude00": 1}}', "character 0 is half of a surrogate pair"),
+    ],
+)
+def test_bodies_that_are_no_json(content: bytes, message: str) -> None:
+    assert message in refusal(post(COMPLETE, content))["message"]
+
+
+@pytest.mark.parametrize("depth", [10, 300, 900, 1500, 5000])
+@pytest.mark.parametrize("name", ["metadata", "tools", "messages", "stop", "prompt", "model"])
+def test_depth_is_no_trouble(depth: int, name: str) -> None:
+    others = {field: value for field, value in GOOD[CHAT].items() if field != name}
+    for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
+        nested = opened * depth + b"1" + closed * depth
+        body = json.dumps(others)[:-1].encode() + b', "%s": %s}' % (name.encode(), nested)
+        check_answered(post(CHAT, body))
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    assert post(COMPLETE, b"\xef\xbb\xbf" + json.dumps(GOOD[COMPLETE]).encode()).is_success
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/json; a=b"]
+)
+def test_json_is_read_whatever_it_is_called(kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    assert send("POST", CHAT, json.dumps(GOOD[CHAT]).encode(), **headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("stop", "param"),
+    [("x" * 1025, "stop.0"), ("x" * 100_000, "stop.0"), (list("abcde"), "stop"), ([""], "stop.0")],
+)
+def test_stop_strings_are_bounded(stop: Any, param: str) -> None:
+    assert refusal(post(CHAT, GOOD[CHAT] | {"stop": stop}))["param"] == param
+    assert post(CHAT, GOOD[CHAT] | {"stop": ["x" * 1024] * 4}).is_success
+
+
+def test_prompts_are_refused_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it was tokenized")
+
+    monkeypatch.setattr(StrictEngine, "encode", never)
+    long = "x" * 32_001
+    for path in (CHAT, COMPLETE):
+        body = {"messages": [TURN | {"content": long}]} if path == CHAT else {"prompt": long}
+        error = refusal(post(path, {"model": "m"} | body))
+        assert error["code"] == "context_length_exceeded"
+    refusal(post(COMPLETE, GOOD[COMPLETE] | {"prompt": "x" * 10**6}), 413)
+
+
+def test_a_made_up_field_is_not_repeated_at_length() -> None:
+    error = refusal(post(CHAT, GOOD[CHAT] | {"x" * 10_000: 1}))
+    assert len(error["message"]) == len(error["param"]) == 300
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"store": True}, "store"),
+        ({"max_completion_tokens": 257}, "max_completion_tokens"),
+        ({"max_tokens": 10**30}, "max_tokens"),
+        ({"max_tokens": 1.0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"temperature": 10**39}, "temperature"),
+        ({"seed": 2**63}, "seed"),
+        ({"n": 10**9}, "n"),
+        ({"top_logprobs": 20}, "top_logprobs"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, None),
+    ],
+)
+def test_values_that_would_change_the_answer_are_refused(
+    body: dict[str, Any], param: str | None
+) -> None:
+    error = refusal(post(CHAT, GOOD[CHAT] | body))
+    assert error["param"] == (param or "stream_options.include_obfuscation")
+
+
+def test_every_field_of_the_client_is_honoured_refused_or_harmless() -> None:
+    known = AnswerRequest.model_fields.keys() | {"messages", "prompt"}
+    for path in (CHAT, COMPLETE):
+        for name in OPENAI_FIELDS - known - HARMLESS:
+            error = refusal(post(path, GOOD[path] | {name: "odd"}))
+            assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+            assert post(path, GOOD[path] | {name: None}).is_success
+    for name in HARMLESS:
+        assert post(CHAT, GOOD[CHAT] | {name: "odd"}).is_success
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("HEAD", "/health", 200, None),
+        ("HEAD", "/v1/models", 200, None),
+        ("HEAD", CHAT, 405, "POST"),
+        ("GET", CHAT, 405, "POST"),
+        ("PUT", COMPLETE, 405, "POST"),
+        ("DELETE", "/v1/models", 405, "GET, HEAD"),
+        ("POST", "/health", 405, "GET, HEAD"),
+        ("OPTIONS", CHAT, 204, "POST"),
+        ("OPTIONS", "/v1/models/m", 204, "GET, HEAD"),
+        ("GET", "/v1/models/m", 200, None),
+        ("GET", "/v1/models/other", 404, None),
+        ("GET", "/v1/models/", 200, None),
+        ("GET", "/", 404, None),
+        ("GET", "/v1", 404, None),
+        ("POST", "/chat/completions", 404, None),
+        ("GET", "/%0a%1b[2J", 404, None),
+        ("PATCH", "/v1//models", 404, None),
+    ],
+)
+def test_addresses_and_methods(method: str, path: str, status: int, allow: str | None) -> None:
+    response = send(method, path)
+    assert (response.status_code, response.headers.get("allow")) == (status, allow)
+    if status >= 400 and method != "HEAD":
+        refusal(response, status)
+    if (path, status) != ("/v1/models/other", 404) and status == 404:
+        assert "/v1/chat/completions" in response.json()["error"]["message"]
+
+
+def test_a_slash_at_the_end_makes_no_difference() -> None:
+    assert post(f"{CHAT}/", GOOD[CHAT]).status_code == 200
+
+
+ASKED = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+
+
+def test_pages_of_other_origins_are_denied() -> None:
+    origin = {"Origin": "http://localhost:3000"}
+    preflight = send("OPTIONS", CHAT, **origin, **ASKED)
+    assert preflight.status_code == 204
+    assert "access-control-allow-origin" not in preflight.headers
+    for forbidden in ("http://localhost:3000", "https://evil.example", "null"):
+        response = send("POST", CHAT, json.dumps(GOOD[CHAT]).encode(), Origin=forbidden)
+        assert refusal(response, 403)["code"] == "origin_not_allowed"
+    own = send("POST", CHAT, json.dumps(GOOD[CHAT]).encode(), Origin="http://localhost")
+    assert own.status_code == 200 and "access-control-allow-origin" not in own.headers
+
+
+def test_pages_of_named_origins_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = "http://localhost:3000"
+    for key in (None, "secret"):
+        app = build_app(
+            StrictEngine(), model_id="m", api_key=key, max_tokens=9, allow_origins=[page]
+        )
+        monkeypatch.setitem(globals(), "APP", app)
+        preflight = send("OPTIONS", CHAT, Origin=page, **ASKED)  # a browser sends no key with it
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == page
+        assert preflight.headers["access-control-allow-headers"] == "authorization"
+        body = json.dumps(GOOD[CHAT]).encode()
+        response = send("POST", CHAT, body, Origin=page, Authorization="bearer secret")
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == page
+        if key is None:
+            refusal(send("POST", CHAT, body, Origin="http://localhost:3001"), 403)
