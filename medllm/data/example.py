@@ -48,6 +48,7 @@ class Example:
 FIELDS = tuple(field.name for field in fields(Example))
 ALWAYS = ("prompt", "completion")
 """The fields that stand in a file even where they are empty."""
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def open_private(path: Path) -> TextIO:
 
 def write_row(file: TextIO, row: dict[str, Any]) -> None:
     """Write one line of JSONL."""
-    file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    file.write(ENCODER.encode(row) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from medllm.artifacts.manifest import write_atomically
 from medllm.data.clean import clean, count_missing, parse_time, why_poor
+from medllm.data.csv_form import harmless, to_cells
 from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_words
-from medllm.data.example import FIELDS, Example, Rejected, open_private, to_json
+from medllm.data.example import ENCODER, Example, Rejected, open_private, to_json
 from medllm.data.readers import Row
 from medllm.data.registry import Dataset
 from medllm.data.split import SPLITS, UNDATED, official_split, rank
@@ -30,7 +31,6 @@ Block = Sequence[tuple[int, int, Row]]
 """(number of the dataset, number of the row, raw row)."""
 TIMES = ("charttime", "storetime", "date", "year")
 LONGEST_LABEL = 40
-ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 COLUMNS: dict[str, Any] = {
     "id": np.uint64,
     "group": np.uint64,
@@ -252,16 +252,9 @@ def render_example(example: Example, format: str) -> bytes:
     """The example as a line of JSON, or as a row of CSV."""
     if format == "jsonl":
         return _render_json(to_json(example))
-    row = {name: getattr(example, name) for name in FIELDS}
-    system = [turn.content for turn in example.prompt if turn.role == "system"]
-    asked = [turn.content for turn in example.prompt if turn.role != "system"]
-    row |= {"system": "\n\n".join(system), "prompt": "\n\n".join(asked)}
-    row |= {name: ENCODER.encode(row[name]) for name in LISTS}
-    return _render_csv({name: row[name] for name in CSV_COLUMNS})
+    return _render_csv(to_cells(example))
 
 
-LISTS = ("choices", "images", "metadata")
-CSV_COLUMNS = ("id", "dataset", "group", "system", "prompt", "completion", "target", *LISTS)
 STEP_COLUMNS = ("id", "step", "input", "target")
 
 
@@ -269,9 +262,9 @@ def _render_json(row: Mapping[str, Any]) -> bytes:
     return f"{ENCODER.encode(row)}\n".encode("utf-8", "backslashreplace")
 
 
-def _render_csv(row: Mapping[str, Any]) -> bytes:
+def _render_csv(row: Mapping[str, str]) -> bytes:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(row.values())
+    csv.writer(buffer, lineterminator="\n").writerow(map(harmless, row.values()))
     return buffer.getvalue().encode("utf-8", "replace")
 
 

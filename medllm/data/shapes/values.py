@@ -15,6 +15,9 @@ PART = {"text", "type", "annotations", "cache_control"}
 SPAN = {"text", "answer_start", "answer_end"}
 """The keys of SQuAD's answer, which is a span of its context."""
 
+DEEPEST = 20
+"""Levels of lists and mappings in metadata."""
+
 
 class LeftOut(Exception):
     """Why a row is no example, in a few words that hold none of its text."""
@@ -112,6 +115,12 @@ def _text_of_mapping(value: Mapping[str, Any]) -> str:
     return _scalar(text)
 
 
+def paragraphs_of(value: Any) -> list[str]:
+    """The paragraphs of a text: a list of them, or one."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [text for one in values if (text := text_of(one))]
+
+
 @lru_cache(maxsize=256)
 def columns_of(names: tuple[Any, ...]) -> dict[str, Any]:
     """The columns of a row by their names in lower case, without white space around them."""
@@ -123,18 +132,53 @@ def first_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
     return next((text for name in names if (text := text_of(row.get(name)))), "")
 
 
-def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
-    """The paths in the first of the columns that holds some: one, or a list of them."""
+def image_choices(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The paths in each of the columns that holds some: one, or a list of them.
+
+    Raises:
+        LeftOut: there are images that are no files.
+    """
+    found = []
     for name in names:
         value = row.get(name)
         paths = value if isinstance(value, list | tuple) else [value]
-        if found := tuple(filter(None, map(text_of, paths))):
-            return found
-    return ()
+        if column := tuple(filter(None, map(_path_of, paths))):
+            found.append(column)
+    return found
+
+
+def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """The paths in the first of the columns that holds some."""
+    return next(iter(image_choices(row, names)), ())
+
+
+def _path_of(image: Any) -> str:
+    """The path of an image, which `datasets` keeps beside its bytes."""
+    if isinstance(image, Mapping):
+        if not image.get("path") and image.get("bytes"):
+            raise LeftOut("an image that is no file")
+        image = image.get("path")
+    return text_of(image)
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that hold something."""
-    return {
-        name: value for name, value in metadata.items() if not (is_missing(value) or value == "")
-    }
+    """The entries that hold something, as JSON can hold it."""
+    plain = ((name, _plain(value)) for name, value in metadata.items())
+    return {name: value for name, value in plain if value not in (None, "")}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value without NaN and bytes; what is infinite by its name."""
+    if isinstance(value, str):
+        return value
+    if depth > DEEPEST:
+        raise LeftOut("nested too deeply")
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, depth + 1) for one in value]
+    if is_missing(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
