@@ -26,7 +26,7 @@ from medllm.data.hub import HubSource, is_offline, read_hub
 from medllm.data.readers import FILE, KEY, READERS, SPLIT, Layout, Row, read_rows
 from medllm.data.shapes import Columns, find_shape, list_shapes
 from medllm.data.shapes.columns import Pattern
-from medllm.data.shapes.multiple_choice import first_answer_of
+from medllm.data.shapes.multiple_choice import settle_answers
 from medllm.data.split import Split, SplitConfig, split_of
 from medllm.data.synthetic_radiology import VOCABULARY
 from medllm.errors import ConfigError, DataError, did_you_mean
@@ -224,15 +224,15 @@ def open_dataset(
 
 
 def build_dataset(name: str, spec: DatasetSpec, files: tuple[Path, ...]) -> Dataset:
-    """A dataset of files that are here; numbered answers are looked through for where they begin.
+    """A dataset of files that are here, looked through for how they name right answers.
 
     Raises:
         DataError: that cannot be told, or its list of test ids is missing.
     """
-    if spec.shape == "multiple_choice" and spec.columns.first_answer is None and files:
+    if spec.shape == "multiple_choice" and files:
         layout = Layout(spec.header)
-        first = first_answer_of(row for path in files for row in read_rows(path, layout))
-        columns = spec.columns.model_copy(update={"first_answer": first})
+        rows = (row for path in files for row in read_rows(path, layout))
+        columns = settle_answers(rows, spec.columns)
         spec = spec.model_copy(update={"columns": columns})
     return Dataset(name, spec, files, _read_test_ids(spec))
 

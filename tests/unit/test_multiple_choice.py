@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from medllm.data.example import Example, Rejected
-from medllm.data.registry import build_dataset, known_specs
+from medllm.data.registry import DatasetSpec, build_dataset, known_specs
 from medllm.data.shapes import Columns
-from medllm.data.shapes.multiple_choice import first_answer_of, read_multiple_choice
+from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.errors import DataError
 
 QUESTION = "A 23-year-old woman has a fever. What is best?"
@@ -72,7 +72,7 @@ def test_every_form_gives_the_same_question(form: str) -> None:
 def test_five_options_have_five_letters() -> None:
     options = {**OPTIONS, "E": "Rest"}
 
-    example = read({**FORMS["raw"], "options": options, "answer_idx": "E"})
+    example = read({**FORMS["raw"], "options": options, "answer_idx": "E", "answer": "Rest"})
 
     assert example.choices == ("A", "B", "C", "D", "E")
     assert example.target == "E"
@@ -186,10 +186,101 @@ def test_a_file_that_could_be_both_is_refused(numbers: list[int], why: str) -> N
     assert "first_answer" in caught.value.fix
 
 
-def test_letters_need_no_look_through() -> None:
-    text_that_is_a_number = {**FORMS["raw"], "answer": "3"}
+# Answers that are letters, numbers or texts
 
-    assert first_answer_of([FORMS["raw"], FORMS["bigbio"], text_that_is_a_number]) is None
+DRUGS = ["Paracetamol", "Heparin", "Insulin", "Digoxin"]
+
+
+def quiz(*rows: tuple[Any, Any], **columns: Any) -> list[str]:
+    """What becomes of rows of options and an answer: the text that is trained, or the reason."""
+    path = Path.cwd() / "quiz.jsonl"
+    told = [{"question": "Which?", "options": options, "answer": said} for options, said in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in told))
+    spec = DatasetSpec(title="Quiz", shape="multiple_choice", columns=Columns(**columns))
+    read = build_dataset("quiz", spec, (path,)).examples()
+    return [row.completion[3:] if isinstance(row, Example) else row.reason for row in read]
+
+
+TEXTS_THAT_LOOK_LIKE_LABELS = [
+    (["A", "C", "B", "E"], "B"),
+    (["K", "A", "D", "C"], "C"),
+    (["K", "A", "D", "C"], "c"),
+    (["2", "3", "4", "5"], "3"),
+    (["2", "4", "6", "8"], "4"),
+    ([2, 4, 6, 8], 4),
+    ([2, 4, 6, 8], 4.0),
+    (["I", "II", "III"], "II"),
+    (["A", "B", "AB", "0"], "0"),
+]
+
+
+def test_an_answer_is_the_text_of_an_option_where_the_file_names_texts() -> None:
+    found = quiz(*TEXTS_THAT_LOOK_LIKE_LABELS, *((DRUGS, drug) for drug in DRUGS))
+
+    assert found == ["B", "C", "C", "3", "4", "4", "4", "II", "0", *DRUGS]
+
+
+def test_an_answer_is_a_letter_where_the_file_names_letters() -> None:
+    found = quiz((["A", "C", "B", "E"], "B"), (["2", "3"], "A"), (DRUGS, "a"), (DRUGS, "D"))
+
+    assert found == ["C", "2", "Paracetamol", "Digoxin"]
+
+
+@pytest.mark.parametrize(("numbers", "right"), [((0, 3), "4"), ((1, 4), "3")])
+def test_an_answer_is_a_number_where_the_file_names_numbers(
+    numbers: tuple[int, ...], right: str
+) -> None:
+    found = quiz((["2", "3", "4", "5"], 2), *((DRUGS, n) for n in numbers))
+
+    assert found == [right, "Paracetamol", "Digoxin"]
+
+
+@pytest.mark.parametrize(
+    ("others", "number"),
+    [([], "ambiguous answer"), ([(DRUGS, "Heparin"), (DRUGS, "B")], "1")],
+    ids=["no other rows", "letters and texts, but no numbers"],
+)
+def test_an_answer_that_nothing_decides_is_ambiguous(
+    others: list[tuple[Any, Any]], number: str
+) -> None:
+    found = quiz((["A", "C", "B", "E"], "B"), (["2", "3", "1", "5"], "1"), *others)
+
+    assert found[:2] == ["ambiguous answer", number]
+
+
+def test_an_answer_that_is_the_same_either_way_is_not_ambiguous() -> None:
+    assert quiz((["A", "B", "C"], "B"), (["0", "1", "2"], "1")) == ["B", "1"]
+
+
+def test_a_slip_among_many_decides_nothing() -> None:
+    rows = [(DRUGS, "Insulin")] * 40
+
+    assert quiz((["A", "C", "B", "E"], "B"), (DRUGS, "A"), (DRUGS, 2), *rows)[:3] == [
+        "B", "no such choice", "no such choice",
+    ]  # fmt: skip
+
+
+def test_an_options_text_twice_is_ambiguous() -> None:
+    assert quiz((["Heparin", "Insulin", "Heparin"], "Heparin")) == ["ambiguous answer"]
+
+
+def test_the_yaml_may_say_how_answers_are_named() -> None:
+    rows = ((["A", "C", "B", "E"], "B"), (["2", "3", "4"], 2))
+
+    assert quiz(*rows, answers=("text",)) == ["B", "2"]
+    assert quiz(*rows, answers=("letter", "number"), first_answer=1) == ["C", "3"]
+
+
+def test_two_columns_that_name_two_options_are_ambiguous() -> None:
+    row = {**FORMS["raw"], "answer_idx": "A"}
+
+    assert read_multiple_choice("q", 1, row, Columns()) == Rejected("q/1", "ambiguous answer")
+
+
+def test_a_label_is_no_text_by_its_column() -> None:
+    row = {"question": "Which virus?", "options": ["A", "C", "B", "E"], "answer_idx": "B"}
+
+    assert read(row).completion == "B. C"
 
 
 # Printed answers in explanations

@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 from medllm.config.base import Strict
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.readers import KEY, Row
+from medllm.data.shapes.answers import Kind
 from medllm.data.shapes.values import LeftOut, clean, columns_of, images_of, known, text_of
 
 LONGEST_GROUP = 64
@@ -75,6 +76,8 @@ class Columns(Strict):
     """Columns made from others, where a file has none of that name."""
     first_answer: int | None = None
     """Whether numbered answers begin at 0 or at 1; where not said, the files are looked through."""
+    answers: tuple[Kind, ...] = ()
+    """How answers of multiple choice name an option: `letter`, `number`, `text`; likewise."""
 
 
 class MissingColumn(LeftOut):

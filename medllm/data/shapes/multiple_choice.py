@@ -7,23 +7,24 @@ teaches the letter first and then what it stands for.
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.readers import Row
+from medllm.data.shapes.answers import LETTERS, Evidence, Kind, Readings, find_place, readings_of
 from medllm.data.shapes.columns import Columns, fill, group_of, metadata_of, source_id_of, with_cuts
 from medllm.data.shapes.values import LeftOut, clean, known, text_of
-from medllm.errors import DataError
 
-LETTERS = "ABCDEFGH"
 OPTION_COLUMNS = (
     ("opa", "opb", "opc", "opd", "ope"),
     tuple(f"ending{n}" for n in range(5)),
     tuple(f"choice{n}" for n in range(5)),
 )
 ANSWER_COLUMNS = ("answer_idx", "cop", "label", "answer")
-NUMBER = re.compile(r"-?[0-9]{1,3}(\.0)?")
+LABEL_COLUMNS = ("answer_idx", "cop")
+"""Those that hold no texts."""
 WITHIN_QUESTION = re.compile(r"(?s)^(.*?)\s*Choices:\s*(\{.*\})\s*$")
 PRINTED_ANSWER = re.compile(
     r"(?i)^\W*(?:the )?(?:correct )?ans(?:wer)?s?\b(?: is\b|[\s.:=\-–])*[\W_]*"
@@ -51,7 +52,7 @@ def read_multiple_choice(
 def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
     question, options = _question_and_options(row)
     _check_options(question, options)
-    right = _right_answer(row, options, columns.first_answer or 0)
+    right = _right_answer(row, options, columns)
     letters = tuple(LETTERS[: len(options)])
     explanation = PRINTED_ANSWER.sub("", text_of(row.get("exp"))).strip()
     return Example(
@@ -132,63 +133,52 @@ def _option_texts(value: Any) -> list[str]:
     return texts
 
 
-def _said(row: Row) -> Any:
-    """What the row names its right answer by."""
-    return next((row[name] for name in ANSWER_COLUMNS if name in row), None)
+def _said(row: Row) -> tuple[str, Any]:
+    """The column that names the right answer, and what it says."""
+    return next(((name, row[name]) for name in ANSWER_COLUMNS if name in row), ("", None))
 
 
-def _right_answer(row: Row, options: list[str], first: int) -> int:
-    """The place of the right option."""
-    said = _said(row)
-    answer = text_of(said)
-    if isinstance(said, list):  # bigbio: a list that holds the text of the right one
-        return _place(options, answer)
-    if len(answer) == 1 and answer.upper() in LETTERS:
-        place = LETTERS.index(answer.upper())
-    elif NUMBER.fullmatch(answer):
-        place = int(float(answer))
-        if place < 0:
-            raise LeftOut("no label")
-        place -= first
-    else:
-        return _place(options, answer)
-    if not 0 <= place < len(options):
-        raise LeftOut("no such choice")
+def _right_answer(row: Row, options: list[str], columns: Columns) -> int:
+    """The place of the right option.
+
+    Raises:
+        LeftOut: the row names none, or several.
+    """
+    column, said = _said(row)
+    answer, first = text_of(said), columns.first_answer or 0  # 0 on the hub
+    readings = readings_of(answer, options, first)
+    place = find_place(answer, readings, _kinds_of(column, said, readings) or columns.answers)
+    told = text_of(row.get("answer")) if column != "answer" else ""
+    also = readings_of(told, options, first)
+    if also["text"] and place not in set().union(*also.values()):
+        raise LeftOut("ambiguous answer")  # as two columns name two options
     return place
 
 
-def _place(options: list[str], answer: str) -> int:
-    if not answer:
-        raise LeftOut("no label")
-    stripped = [option.strip() for option in options]
-    if answer not in stripped:
-        raise LeftOut("unknown answer")
-    return stripped.index(answer)
+def _kinds_of(column: str, said: Any, readings: Readings) -> Sequence[Kind]:
+    """How a value is read, as far as that is known: a list (bigbio) holds a text."""
+    if isinstance(said, list):
+        return ("text",)
+    if column in LABEL_COLUMNS and (readings["letter"] or readings["number"]):
+        return ("letter", "number")
+    return ()
 
 
-def first_answer_of(rows: Iterable[Row]) -> int | None:
-    """Whether the numbered answers of a file begin at 0 or at 1; None where none is numbered.
+def settle_answers(rows: Iterable[Row], columns: Columns) -> Columns:
+    """The columns with how a file names its right answers, looked up in it unless it is said.
 
     Raises:
-        DataError: a 0 and the number of options both occur, or neither does.
+        DataError: numbers may count from 0 or from 1.
     """
-    low = high = False
-    numbered = 0
+    if columns.answers and columns.first_answer is not None:
+        return columns
+    evidence = Evidence()
     for row in rows:
-        try:
-            said, options = text_of(_said(row)), _question_and_options(row)[1]
-        except LeftOut:
-            continue
-        if NUMBER.fullmatch(said):
-            numbered += 1
-            low = low or float(said) <= 0  # the hub marks what has no label with -1
-            high = high or float(said) == len(options)
-    if not numbered:
-        return None
-    if low == high:
-        both = "a 0 and the number of options both occur" if low else "neither end occurs"
-        raise DataError(
-            f"answers may count from 0 or from 1: {both} in {numbered:,} rows",
-            "state `columns: {first_answer: 0}` or 1 in the dataset's YAML",
-        )
-    return 0 if low else 1
+        with suppress(LeftOut):
+            (column, said), options = _said(row), _question_and_options(row)[1]
+            answer = text_of(said)
+            kinds = _kinds_of(column, said, readings_of(answer, options, None))
+            evidence.add(answer, options, kinds or columns.answers)
+    first = evidence.first if columns.first_answer is None else columns.first_answer
+    answers = columns.answers or evidence.kinds(first)
+    return columns.model_copy(update={"first_answer": first, "answers": answers})
