@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
@@ -19,6 +19,8 @@ from medllm.prepare.shard import Block, Plan, write_shard
 
 BLOCK_ROWS = 5_000
 BLOCK_CHARACTERS = 8_000_000
+SCALAR_CHARACTERS = 4
+DEEPEST = 8
 MOST_WORKERS = 8
 """One reader feeds about so many, and each takes some 100 MiB."""
 
@@ -50,12 +52,23 @@ def _blocks(datasets: Sequence[Dataset]) -> Iterator[Block]:
     for which, dataset in enumerate(datasets):
         for number, row in enumerate(dataset.rows(), 1):
             block.append((which, number, row))
-            size += sum(len(v if isinstance(v, str) else str(v)) for v in row.values())
+            size += sum(map(_size_of, row.values()))
             if len(block) == BLOCK_ROWS or size > BLOCK_CHARACTERS:
                 yield block
                 block, size = [], 0
     if block:
         yield block
+
+
+def _size_of(value: Any, depth: int = 0) -> int:
+    """About how many characters a value has; what is nested deeper than a few levels has none."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return SCALAR_CHARACTERS
+    return sum(_size_of(one, depth + 1) for one in value) if depth < DEEPEST else 0
 
 
 def _in_processes(

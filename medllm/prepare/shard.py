@@ -23,6 +23,8 @@ from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_w
 from medllm.data.example import ENCODER, Example, Rejected, open_private, to_json
 from medllm.data.readers import Row
 from medllm.data.registry import Dataset
+from medllm.data.shapes import CUT, images_at_hand, unasked, unread_columns
+from medllm.data.shapes.values import is_missing
 from medllm.data.split import SPLITS, UNDATED, official_split, rank
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.tasks import TaskSpec, name_of_task, put_as
@@ -31,6 +33,9 @@ Block = Sequence[tuple[int, int, Row]]
 """(number of the dataset, number of the row, raw row)."""
 TIMES = ("charttime", "storetime", "date", "year")
 LONGEST_LABEL = 40
+BLANK: tuple[Any, ...] = ("", [], {})
+ROWS_CUT = "turns after the last answer: rows cut"
+"""How conversations are counted that somebody else than the model ends."""
 COLUMNS: dict[str, Any] = {
     "id": np.uint64,
     "group": np.uint64,
@@ -85,6 +90,8 @@ class Meta:
     """What cleaning met and changed."""
     missing: list[Counter[str]] = field(default_factory=list)
     """For each dataset its columns, with how many rows hold nothing there."""
+    unused: list[Counter[str]] = field(default_factory=list)
+    """For each dataset the columns that no model will see, with how many rows hold something."""
 
     @classmethod
     def read(cls, path: Path) -> "Meta":
@@ -102,7 +109,9 @@ class ShardWriter:
             cleaning.model_copy(update={"marks": (*cleaning.marks, *dataset.spec.placeholders)})
             for dataset in plan.datasets
         ]
-        self._meta = Meta(missing=[Counter() for _ in plan.datasets])
+        empty = [[Counter[str]() for _ in plan.datasets] for _ in range(2)]
+        self._meta = Meta(missing=empty[0], unused=empty[1])
+        self._unread: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._columns: dict[str, Any] = {name: [] for name in COLUMNS}
         self._codes: list[NDArray[np.uint64]] = []
         self._rows: list[bytes] = []
@@ -115,16 +124,17 @@ class ShardWriter:
         count_missing(row, self._meta.missing[which])
         dataset = self._plan.datasets[which]
         example = dataset.read(number, row)
-        result = self._prepare(which, example) if isinstance(example, Example) else example
+        result = self._prepare(which, example, row) if isinstance(example, Example) else example
         if isinstance(result, Rejected):
             self._meta.rejected.append((which, result.id, result.reason))
 
-    def _prepare(self, which: int, example: Example) -> Rejected | None:
+    def _prepare(self, which: int, example: Example, row: Row) -> Rejected | None:
         config, dataset = self._plan.config, self._plan.datasets[which]
         cleaning, counts = self._cleaning[which], self._meta.counts
-        found = find_images(example, dataset)
+        found = find_images(example, dataset, row)
         if found is None:
             return Rejected(example.id, "missing image")
+        self._count_unused(which, example, row)
         example, trail = clean(found, cleaning, counts)
         if config.keep_steps:
             self._keep_steps(example.id, trail)
@@ -144,7 +154,7 @@ class ShardWriter:
         self._render(put)
         self._codes.append(encode(words))
         target_words = len(split_words(answer)) if example.prompt else len(words)
-        row = {
+        known = {
             "digest": digest_words(text),
             "input_words": len(words) - target_words,
             "target_words": target_words,
@@ -152,8 +162,21 @@ class ShardWriter:
             "split": split,
             "task": self._plan.task_names.index(name),
         }
-        self._describe(example, row)
+        self._describe(example, known)
         return None
+
+    def _count_unused(self, which: int, example: Example, row: Row) -> None:
+        """Note what the row holds that is put before no model."""
+        spec = self._plan.datasets[which].spec
+        if spec.shape == "local":
+            self._meta.unused[which].update(unasked(example))
+            self._meta.counts[ROWS_CUT] += CUT in example.metadata
+            return
+        key = (which, *row)
+        if (unread := self._unread.get(key)) is None:
+            unread = self._unread[key] = unread_columns(spec.shape, spec.columns, key[1:])
+        held = (name for name in unread if not (is_missing(row[name]) or row[name] in BLANK))
+        self._meta.unused[which].update(map(str, held))
 
     def _keep_steps(self, identity: str, trail: Sequence[tuple[str, Sequence[str]]]) -> None:
         render = RENDERERS[self._plan.config.format]
@@ -217,18 +240,21 @@ def write_bytes(path: Path, parts: Sequence[bytes]) -> None:
         file.buffer.writelines(parts)
 
 
-def find_images(example: Example, dataset: Dataset) -> Example | None:
-    """The example with its images, looked for beside the data; None where one is missing."""
+def find_images(example: Example, dataset: Dataset, row: Row) -> Example | None:
+    """The example with its images, looked for beside the data; None where one is missing.
+
+    Another column of images counts where the files of the first are not there.
+    """
     if not example.images:
         return example
     folders = sorted({path.parent for path in dataset.files})
-    found = []
-    for image in example.images:
-        paths = (folder / image for folder in folders)
-        if (path := next(filter(Path.is_file, paths), None)) is None:
-            return None
-        found.append(str(path.absolute()))
-    return replace(example, images=tuple(found))
+    others = images_at_hand(dataset.spec.shape, dataset.spec.columns, row)
+    for images in (example.images, *others):
+        places = [[folder / image for folder in folders] for image in images]
+        found = [next(filter(Path.is_file, paths), None) for paths in places]
+        if all(found):
+            return replace(example, images=tuple(str(path.absolute()) for path in found if path))
+    return None
 
 
 def place(example: Example, dataset: Dataset, config: PrepareConfig) -> int | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,31 @@ from numpy.typing import NDArray
 
 from medllm.data.access import may_show
 from medllm.data.example import Example, from_json
+from medllm.data.shapes.answers import LETTERS
+from medllm.data.shapes.pubmedqa import DECISIONS
 from medllm.data.split import SPLITS
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.load import TINY, load_tokenizer, resolve_model
 from medllm.models.tiny import tiny_place
 from medllm.prepare.output import metas, read_samples
 from medllm.prepare.shard import Meta, Plan
+from medllm.prepare.unused import name_columns
 from medllm.prepare.verdicts import Verdicts
 from medllm.reports.page import Page
 
 SAMPLES = 5
 MOST_LABELS = 50
+PUBLIC_LABELS = {*LETTERS, *DECISIONS}
+"""Those of shapes, that say nothing of the data."""
 PLOTTED = 20_000
 """So many lengths draw the same picture as millions."""
 
 
 def describe(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -> dict[str, Any]:
     """The statistics, as plain data."""
-    total = Meta(missing=[Counter() for _ in plan.datasets])
+    total = Meta(
+        missing=[Counter() for _ in plan.datasets], unused=[Counter() for _ in plan.datasets]
+    )
     labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     kept = {split: verdicts.in_split(split) for split in SPLITS}
     for number, meta in enumerate(metas(plan, verdicts)):
@@ -38,15 +45,16 @@ def describe(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -> dict[str
             numbers = np.bincount(verdicts.columns["label"][shard][kept[split][shard]])
             named = zip(meta.labels[1:], numbers[1:].tolist(), strict=False)
             labels[split] += Counter(dict(named))
+    labels = {
+        split: Counter(dict(counts.most_common(MOST_LABELS))) for split, counts in labels.items()
+    }
     return {
         "rows_read": total.rows,
         "examples": {split: int(rows.sum()) for split, rows in kept.items()},
         "rejected": dict(rejected.most_common()),
         "datasets": _shares(verdicts, "dataset", [one.name for one in plan.datasets]),
         "tasks": _shares(verdicts, "task", plan.task_names),
-        "targets": {
-            split: dict(counts.most_common(MOST_LABELS)) for split, counts in labels.items()
-        },
+        "targets": labels if _may_show(plan) else without_names(labels),
         "words": {
             split: {
                 part: summarize(verdicts.columns[f"{part}_words"][rows])
@@ -59,8 +67,12 @@ def describe(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -> dict[str
             total.counts["placeholders"] / max(total.counts["words"], 1), 5
         ),
         "missing_values": {
-            dataset.name: dict(counts.most_common())
+            dataset.name: name_columns(counts, total.rows)
             for dataset, counts in zip(plan.datasets, total.missing, strict=True)
+        },
+        "unused_columns": {
+            dataset.name: name_columns(counts, total.rows)
+            for dataset, counts in zip(plan.datasets, total.unused, strict=True)
         },
         "contamination": {
             "rows_removed": rejected["overlaps held-out data"],
@@ -72,8 +84,21 @@ def describe(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -> dict[str
 def _add(total: Meta, meta: Meta) -> None:
     total.rows += meta.rows
     total.counts.update(meta.counts)
-    for counts, more in zip(total.missing, meta.missing, strict=True):
-        counts.update(more)
+    for totals, parts in ((total.missing, meta.missing), (total.unused, meta.unused)):
+        for counts, more in zip(totals, parts, strict=True):
+            counts.update(more)
+
+
+def without_names(labels: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    """The numbers of labels that may not be shown, under the same stand-in in all splits."""
+    order = list(dict.fromkeys(name for counts in labels.values() for name in counts))
+    names = {
+        name: name if name in PUBLIC_LABELS else f"label {n}" for n, name in enumerate(order, 1)
+    }
+    return {
+        split: {names[label]: count for label, count in counts.items()}
+        for split, counts in labels.items()
+    }
 
 
 def _shares(verdicts: Verdicts, column: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -140,6 +165,9 @@ def render_report(
         page.histogram(f"Length of the {part}", _thin(words), "words")
     page.bars("Targets to train on", numbers["targets"]["train"])
     page.table(("cleaning", "count"), list(numbers["cleaning"].items()))
+    for name, unused in numbers["unused_columns"].items():
+        if unused:
+            page.table((f"column of {name} that no model will see", "rows"), list(unused.items()))
     for name, missing in numbers["missing_values"].items():
         page.table((f"column of {name}", "rows without a value"), list(missing.items()))
     _show_samples(page, plan, verdicts, template)

@@ -17,9 +17,10 @@ from medllm.models.chat import TokenizerTemplate
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.output import write_overlaps, write_rejected, write_splits, write_steps
 from medllm.prepare.pipeline import write_shards
-from medllm.prepare.shard import Plan
+from medllm.prepare.shard import ROWS_CUT, Plan
 from medllm.prepare.statistics import describe, load_template, render_report
 from medllm.prepare.tasks import SHIPPED, find_task
+from medllm.prepare.unused import announce
 from medllm.prepare.verdicts import judge
 
 
@@ -90,10 +91,15 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
         raise DataError(
             f"nothing is left to train on{detail}", "check the file and the names of its columns"
         )
+    unused = {name: columns for name, columns in numbers["unused_columns"].items() if columns}
+    cut = numbers["cleaning"].get(ROWS_CUT, 0)
+    announce(unused, cut)
     write_splits(plan, folder, verdicts)
     write_steps(plan, folder, verdicts)
     write_overlaps(plan, folder, verdicts)
     write_atomically(folder / "statistics.json", json.dumps(numbers, indent=1) + "\n")
     write_atomically(folder / "report.html", render_report(plan, verdicts, numbers, template))
     examples = numbers["examples"]
-    return Outcome(Counts(examples=sum(examples.values()), rejected=dict(rejected)), examples)
+    lost = {"unused_columns": unused, "conversations_cut": cut}
+    results = {**examples, **{name: value for name, value in lost.items() if value}}
+    return Outcome(Counts(examples=sum(examples.values()), rejected=dict(rejected)), results)

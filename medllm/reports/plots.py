@@ -4,6 +4,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, simplefilter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ INK = "#1f4e79"
 FEW_POINTS = 20
 Points = Sequence[tuple[float, float]]
 ACCENT = "#d97b29"
+LONGEST_LABEL = 40
 SIZE = (6.4, 2.6)
 """Width and height in inches."""
 
@@ -25,7 +27,7 @@ def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> str:
     bins = numpy.histogram_bin_edges(values, bins=min(40, max(len(set(values)), 1)))
     figure, axes = _new_figure()
     for name, numbers in series.items():
-        axes.hist(numbers, bins=list(bins), alpha=1 / len(series) ** 0.5, label=name)
+        axes.hist(numbers, bins=list(bins), alpha=1 / len(series) ** 0.5, label=_label(name))
     axes.set_xlabel(unit)
     axes.set_ylabel("count")
     if len(series) > 1:
@@ -36,7 +38,8 @@ def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> str:
 def draw_bars(values: Mapping[str, float], unit: str) -> str:
     """Horizontal bars, the first on top, each with its value."""
     figure, axes = _new_figure(height=0.6 + 0.32 * len(values))
-    bars = axes.barh(list(values), list(values.values()), color=INK)
+    bars = axes.barh(range(len(values)), list(values.values()), color=INK)
+    axes.set_yticks(range(len(values)), list(map(_label, values)))
     axes.bar_label(bars, fmt="{:,.4g}", padding=3)
     axes.margins(x=0.15)
     axes.invert_yaxis()
@@ -60,7 +63,7 @@ def _curves(series: Mapping[str, Points], x: str, y: str, dots: Collection[str] 
         if points:
             marker = "o" if name in dots else "." if len(points) < FEW_POINTS else ""
             line = "" if name in dots else "-"
-            axes.plot(*zip(*points, strict=True), marker=marker, linestyle=line, label=name)
+            axes.plot(*zip(*points, strict=True), marker=marker, linestyle=line, label=_label(name))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if any(series.values()):
@@ -74,10 +77,22 @@ def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> str:
     for row, values in enumerate(series.values()):
         axes.plot(values, [row] * len(values), "o", color=INK, alpha=0.6)
         axes.plot([sum(values) / len(values)], [row], "|", color=ACCENT, markersize=18)
-    axes.set_yticks(range(len(series)), list(series))
+    axes.set_yticks(range(len(series)), list(map(_label, series)))
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.set_xlabel(unit)
     return _as_svg(figure)
+
+
+def _label(name: str) -> str:
+    """A name as a label that matplotlib draws as it stands.
+
+    It would take what stands between two `$` for a formula, and leave a name with `_` before it out
+    of legends.
+    """
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in name[: LONGEST_LABEL + 1])
+    if len(shown) > LONGEST_LABEL:
+        shown = f"{shown[: LONGEST_LABEL - 1]}…"
+    return (f" {shown}" if shown.startswith("_") else shown).replace("$", r"\$")
 
 
 def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":
@@ -95,7 +110,8 @@ def _as_svg(figure: "Figure") -> str:
 
     buffer = io.StringIO()
     # the same picture must give the same file: no date, no random ids
-    with rc_context({"svg.hashsalt": "medllm", "svg.fonttype": "none"}):
+    with rc_context({"svg.hashsalt": "medllm", "svg.fonttype": "none"}), catch_warnings():
+        simplefilter("ignore", UserWarning)  # a letter that its font lacks, which browsers have
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

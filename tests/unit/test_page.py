@@ -36,6 +36,30 @@ def test_a_page_stands_alone_and_is_the_same_each_time() -> None:
     assert not re.search(r"(src|href)=\"(?!#)(?!http://www.w3.org)", html.replace("xlink:", ""))
 
 
+def test_a_label_is_drawn_as_it_stands() -> None:
+    names = [
+        "$^{$",
+        "$x$",
+        "\\frac$1",
+        "_a",
+        "x_1^2",
+        "a\x1b[31mb\x00",
+        "葡萄糖 \U0001f600",
+        "w" * 300,
+    ]
+    page = Page("odd")
+    page.bars("Bars", dict.fromkeys(names, 1))
+    page.histogram("Histogram", {name: [1, 2] for name in names}, "words")
+    page.curves("Curves", {name: [(1, 2), (2, 3)] for name in names}, "x", "y")
+    page.dots("Dots", {name: [1, 2] for name in names}, "words")
+
+    html = page.render()
+
+    for drawn in ("$^{$", "$x$", "\\frac$1", " _a", "x_1^2", "葡萄糖", "w" * 39 + "…"):
+        assert html.count(f">{drawn}") == 4, drawn
+    assert not {"\x1b", "\x00"} & set(html)
+
+
 def test_a_plot_of_nothing_is_left_out() -> None:
     page = Page("empty")
     page.histogram("none", [], "tokens")

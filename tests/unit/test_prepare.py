@@ -384,6 +384,110 @@ def test_the_balance_of_labels_is_counted(tmp_path: Path) -> None:
     assert totals == {"yes": 40, "no": 20}
 
 
+def test_labels_of_private_data_are_counted_but_not_named(tmp_path: Path) -> None:
+    columns = (
+        "{id: id, prompt: question, completion: answer, target: finding, choices: ['$^{$', _b]}"
+    )
+    rows = [{**row, "finding": "$^{$" if row["id"] % 3 else "_b"} for row in questions(60)]
+    for access in ("private", "open"):
+        (tmp_path / "dataset.yaml").write_text(
+            f"title: N\nshape: columns\naccess: {access}\ncolumns: {columns}\n"
+        )
+        run(tmp_path, rows, access)
+
+    pages = {a: (tmp_path / a / "report.html").read_text() for a in ("private", "open")}
+    statistics = {a: (tmp_path / a / "statistics.json").read_text() for a in pages}
+    assert "$^{$" in pages["open"] and "$^{$" in statistics["open"]
+    assert "$^{$" not in pages["private"] + statistics["private"]
+    hidden = json.loads(statistics["private"])["targets"]
+    assert sum((Counter(counts) for counts in hidden.values()), Counter()) == {
+        "label 1": 40,
+        "label 2": 20,
+    }
+
+
+# What no model will see
+
+
+def test_columns_that_no_model_will_see_are_named_with_their_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**row, "ward": "ICU", "notes": "" if row["id"] else "seen"} for row in questions(30)]
+    rows[3] |= {"metadata": {"age": 70}, "Anna B. has HIV": 1, "Anna C.": None}
+    rows[4] |= {"metadata": {"age": 71}, "x" * 60: 1}
+
+    manifest = run(tmp_path, rows)
+
+    named = {"ward": 30, "age": 2, "(others)": 3}
+    assert manifest.results["unused_columns"] == {"notes": named}
+    statistics = json.loads((tmp_path / "out/statistics.json").read_text())
+    assert statistics["unused_columns"] == {"notes": named}
+    said = capsys.readouterr().err
+    assert "columns that no model will see: ward (30 rows), age (2 rows), (others) (3 rows)" in said
+    page = (tmp_path / "out/report.html").read_text()
+    assert "column of notes that no model will see" in page
+    assert "Anna" not in page + said
+
+
+@pytest.mark.parametrize(
+    ("spec", "row", "unused"),
+    [
+        ("shape: columns\ncolumns: {prompt: '{question}', completion: '{answer}', id: id}",
+         {"context": "C", "empty": None}, {"context": 30}),
+        ("shape: multiple_choice\ncolumns: {id: id}",
+         {"options": {"A": "one", "B": "two"}, "answer": "B", "context": "C"}, {"context": 30}),
+        ("shape: pubmedqa", {"context": "C", "long_answer": "A", "answer": None, "MESHES": ["M"]},
+         {"MESHES": 30}),
+    ],
+)  # fmt: skip
+def test_columns_that_a_shape_does_not_read_are_named(
+    tmp_path: Path, spec: str, row: dict[str, Any], unused: dict[str, int]
+) -> None:
+    (tmp_path / "dataset.yaml").write_text(f"title: N\n{spec}\n")
+
+    manifest = run(tmp_path, [{**one, **row} for one in questions(30)])
+
+    assert manifest.results["unused_columns"] == {"notes": unused}
+
+
+def test_a_conversation_is_cut_after_its_last_answer_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Bed {n}: may I give it?"},
+                      {"role": "assistant", "content": f"Hold it in bed {n}."},
+                      {"role": "user", "content": "Thanks."}]}
+        for n in range(20)
+    ]  # fmt: skip
+
+    manifest = run(tmp_path, rows)
+
+    assert manifest.counts.examples == 20
+    assert manifest.results["conversations_cut"] == 20
+    assert "20 conversations were cut after their last answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_prepare_reads_what_prepare_wrote(tmp_path: Path, format: str) -> None:
+    rows = questions(40)
+    rows += [
+        {"id": f"c{n}", "messages": [{"role": "system", "content": "Be brief."},
+                                     {"role": "user", "content": f"=Bed {n}: may I give it?"},
+                                     {"role": "assistant", "content": f"-{n} mg, not more."},
+                                     {"role": "user", "content": "Why?"},
+                                     {"role": "assistant", "content": f"+ Potassium of bed {n}."}]}
+        for n in range(20)
+    ]  # fmt: skip
+    run(tmp_path, rows, "first")
+    run(tmp_path, rows, "cells", format=format)
+    trained = read(tmp_path / "first")["train"]
+
+    ref = str(tmp_path / f"cells/train.{format}")
+    prepare(PrepareConfig(datasets=(ref,), output=tmp_path / "again"))
+
+    assert read(tmp_path / "again") == {"train": trained, "validation": [], "test": []}
+
+
 # Bad input
 
 
@@ -455,6 +559,16 @@ def test_images_are_found_beside_the_data_and_a_missing_one_is_a_reason(
     assert kept["rows/0"]["images"] == [str(data / "images" / f"{n}.png") for n in (1, 2)]
     assert kept["rows/7"]["images"] == [str(data / "images/7.png")]
     assert "has an error" in kept["rows/7"]["prompt"][-1]["content"]
+
+
+def test_each_column_of_images_is_tried(tmp_path: Path) -> None:
+    rows = [{**row, "image_path": "/gone/a.png", "image_file": "b.png"} for row in questions(20)]
+    (tmp_path / "b.png").write_bytes(b"")
+
+    run(tmp_path, rows)
+
+    images = {tuple(row["images"]) for found in read(tmp_path / "out").values() for row in found}
+    assert images == {(str(tmp_path / "b.png"),)}
 
 
 def test_unknown_and_contradicting_tasks_are_refused() -> None:

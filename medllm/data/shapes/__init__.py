@@ -1,16 +1,18 @@
 """Rows → Examples: one function per shape of source, chosen by columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import cast
+from typing import Any, cast
 
 from medllm.data.example import Example, Rejected
 from medllm.data.readers import Row
-from medllm.data.shapes.columns import Columns, read_columns
-from medllm.data.shapes.local import read_local, read_prompt
+from medllm.data.shapes import multiple_choice, pubmedqa
+from medllm.data.shapes.columns import Columns, read_columns, used_by
+from medllm.data.shapes.local import CUT, IMAGES, read_local, read_prompt
 from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.data.shapes.pubmedqa import read_pubmedqa
+from medllm.data.shapes.values import columns_of, image_choices
 from medllm.data.synthetic_radiology import build_example
 
 Shape = Callable[[str, int, Row, Columns], Example | Rejected]
@@ -34,6 +36,33 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+READ = {"columns": frozenset(), "multiple_choice": multiple_choice.READ, "pubmedqa": pubmedqa.READ}
+"""The columns that a shape reads besides those that the dataset's YAML names."""
+SPLIT_AND_TASK = ("split", "task")
+"""Columns that place a row, where they stand beside the text."""
+
+
+def unread_columns(shape: str, columns: Columns, names: Sequence[Any]) -> tuple[Any, ...]:
+    """Which columns of a file its shape does not read; none where a package's shape reads it."""
+    if shape not in READ:
+        return ()
+    used = used_by(columns, tuple(names))
+    own = {*READ[shape], *SPLIT_AND_TASK}
+    return tuple(n for n in names if n not in used and n not in own and not str(n).startswith("__"))
+
+
+def unasked(example: Example) -> list[str]:
+    """The columns of a user's row that are kept beside its text, but that no model will see."""
+    return [name for name in example.metadata if name not in (*SPLIT_AND_TASK, CUT)]
+
+
+def images_at_hand(shape: str, columns: Columns, row: Row) -> list[tuple[str, ...]]:
+    """The images in each of the columns of a row that may hold some."""
+    at_hand = columns_of(tuple(row))
+    names = IMAGES if shape == "local" else columns.images
+    return image_choices(row, [at_hand[n.lower()] for n in names if n.lower() in at_hand])
+
+
 def list_shapes() -> list[str]:
     """The names of all shapes, medllm's and those of installed packages."""
     return sorted({*SHAPES, *entry_points(group=ENTRY_POINTS).names})
@@ -48,4 +77,14 @@ def find_shape(name: str) -> Shape:
     return cast(Shape, found.load())
 
 
-__all__ = ["Columns", "Shape", "find_shape", "list_shapes", "read_prompt"]
+__all__ = [
+    "CUT",
+    "Columns",
+    "Shape",
+    "find_shape",
+    "images_at_hand",
+    "list_shapes",
+    "read_prompt",
+    "unasked",
+    "unread_columns",
+]

@@ -168,6 +168,16 @@ def _plan(template: str, names: tuple[Any, ...]) -> list[tuple[str, list[Any], s
     return plan
 
 
+def used_by(columns: Columns, names: tuple[Any, ...]) -> set[Any]:
+    """The columns of a file that are read, by its YAML."""
+    told = (columns.id, columns.group, columns.prompt, columns.completion, columns.target)
+    templates = [*filter(None, told), *(cut.column for cut in columns.cut.values())]
+    used = {name for one in templates for _, found, _ in _plan(one, names) for name in found}
+    at_hand = columns_of(names)
+    wanted = [name.lower() for name in (*columns.images, *columns.metadata)]
+    return used | {at_hand[name] for name in wanted if name in at_hand}
+
+
 def with_cuts(row: Row, columns: Columns) -> Row:
     """The row with the columns that are made from others."""
     made = {

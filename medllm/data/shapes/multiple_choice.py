@@ -25,6 +25,11 @@ OPTION_COLUMNS = (
 ANSWER_COLUMNS = ("answer_idx", "cop", "label", "answer")
 LABEL_COLUMNS = ("answer_idx", "cop")
 """Those that hold no texts."""
+READ = frozenset(
+    {"question", "sent1", "options", "choices", "subject", "exp", *ANSWER_COLUMNS}.union(
+        *OPTION_COLUMNS
+    )
+)
 WITHIN_QUESTION = re.compile(r"(?s)^(.*?)\s*Choices:\s*(\{.*\})\s*$")
 PRINTED_ANSWER = re.compile(
     r"(?i)^\W*(?:the )?(?:correct )?ans(?:wer)?s?\b(?: is\b|[\s.:=\-–])*[\W_]*"

@@ -9,6 +9,11 @@ from medllm.data.shapes.columns import Columns
 from medllm.data.shapes.values import LeftOut, first_of, known, text_of
 
 DECISIONS = ("yes", "no", "maybe")
+IDS = (KEY, "pubid", "document_id", "id")
+READ = frozenset(
+    {"QUESTION", "CONTEXTS", "LONG_ANSWER", "question", "context", "long_answer", "final_decision",
+     "answer", "YEAR", *IDS}
+)  # fmt: skip
 
 
 def read_pubmedqa(dataset: str, number: int, row: Row, columns: Columns) -> Example | Rejected:
@@ -20,7 +25,7 @@ def read_pubmedqa(dataset: str, number: int, row: Row, columns: Columns) -> Exam
     """
     identity = f"{dataset}/{number}"
     try:
-        source_id = first_of(row, (KEY, "pubid", "document_id", "id")) or str(number)
+        source_id = first_of(row, IDS) or str(number)
         identity = f"{dataset}/{source_id}"
         return _build(dataset, source_id, row)
     except LeftOut as problem:

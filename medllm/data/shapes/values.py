@@ -138,13 +138,12 @@ def image_choices(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[st
     Raises:
         LeftOut: there are images that are no files.
     """
-    found = []
-    for name in names:
-        value = row.get(name)
-        paths = value if isinstance(value, list | tuple) else [value]
-        if column := tuple(filter(None, map(_path_of, paths))):
-            found.append(column)
-    return found
+    columns = [row[name] for name in names if name in row]
+    listed = [value if isinstance(value, list | tuple) else [value] for value in columns]
+    found = [tuple(filter(None, map(_path_of, images))) for images in listed]
+    if not any(found) and any(_is_bytes(image) for images in listed for image in images):
+        raise LeftOut("an image that is no file")
+    return [paths for paths in found if paths]
 
 
 def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -154,11 +153,11 @@ def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
 
 def _path_of(image: Any) -> str:
     """The path of an image, which `datasets` keeps beside its bytes."""
-    if isinstance(image, Mapping):
-        if not image.get("path") and image.get("bytes"):
-            raise LeftOut("an image that is no file")
-        image = image.get("path")
-    return text_of(image)
+    return text_of(image.get("path") if isinstance(image, Mapping) else image)
+
+
+def _is_bytes(image: Any) -> bool:
+    return isinstance(image, Mapping) and bool(image.get("bytes"))
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
