@@ -19,6 +19,7 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.finetune.config import FinetuneConfig
 from medllm.generate.config import GenerateConfig
 from medllm.merge.config import MergeConfig
+from medllm.models.hardware import Dtype
 from medllm.prepare.config import PrepareConfig
 from medllm.quantize.config import QuantizeConfig
 from medllm.quantize.estimate import bits_of_a_weight
@@ -41,7 +42,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "serve": {"model": ("quantize", "merge", "finetune")},
 }
 """Which verbs an input may come from, the nearest first."""
-SHARED = ("seed", "data_dir", "data_use", "split")
+SHARED = ("seed", "data_dir", "data_use", "split", "dtype")
 """Keys that a section takes from the recipe unless it has its own."""
 
 
@@ -62,6 +63,8 @@ class Recipe(Strict):
     """Folder with raw files, one folder a dataset; default `$MEDLLM_DATA_DIR`."""
     data_use: tuple[str, ...] = ()
     """Data use agreements that you have signed."""
+    dtype: Dtype = "auto"
+    """Number format that models compute in; `merge` keeps that of the base."""
     split: SplitConfig = SplitConfig()
     """What is held out, for all verbs alike."""
     calibrate: CalibrateConfig | None = None
@@ -149,7 +152,9 @@ def wire(recipe: Recipe, verb: str) -> Any:
     filled["output"] = recipe.root / verb
     if verb == "evaluate":
         filled["models"] = _models_made(recipe)
-    elif verb != "merge":  # an adapter names its base
+    elif verb == "merge":  # an adapter names its base, and the base the format of what is written
+        del filled["dtype"]
+    else:
         filled["model"] = recipe.model
         # of `medllm quantize --model REF` no other section knows
         filled["tokenizer"] = recipe.model or (recipe.quantize and recipe.quantize.model)

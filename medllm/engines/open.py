@@ -1,17 +1,25 @@
 """A model → the engine that runs it."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from medllm.engines.base import Engine
 from medllm.errors import ConfigError
 from medllm.models.adapter import load_adapter
+from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef, load_causal_lm, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 EngineName = Literal["auto", "transformers", "llama_cpp"]
 
 
-def open_model(model: ModelRef, engine: EngineName = "auto", n_ctx: int | None = None) -> Engine:
+def open_model(
+    model: ModelRef, engine: EngineName = "auto", n_ctx: int | None = None, dtype: Dtype = "auto"
+) -> Engine:
     """The loaded model, on the engine that fits it.
+
+    `dtype` is what transformers computes in; llama.cpp has formats of its own.
 
     Raises:
         ConfigError: the engine cannot run this kind of model.
@@ -29,5 +37,9 @@ def open_model(model: ModelRef, engine: EngineName = "auto", n_ctx: int | None =
     from medllm.engines.transformers import TransformersEngine
 
     tokenizer = load_tokenizer(model.location)
-    loaded = load_adapter(model) if model.is_adapter else load_causal_lm(model.location)
-    return TransformersEngine(loaded, tokenizer, n_ctx)
+    load = load_adapter if model.is_adapter else _load
+    return TransformersEngine(load(model, dtype=dtype), tokenizer, n_ctx)
+
+
+def _load(model: ModelRef, *, dtype: Dtype) -> "PreTrainedModel":
+    return load_causal_lm(model.location, dtype=dtype)

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from medllm.config.base import DataConfig, Place, Ref
 from medllm.data.split import SplitConfig
+from medllm.models.hardware import Dtype
 
 
 class EvaluateConfig(DataConfig):
@@ -26,5 +27,8 @@ class EvaluateConfig(DataConfig):
     """Ask for choices through the chat template; lm-evaluation-harness does not by default."""
     n_ctx: int | None = Field(default=None, ge=64)
     """Context length; default: the model's own, at most 4096 for .gguf files."""
+    dtype: Dtype = "auto"
+    """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
+    on another one, float32 on a CPU, and for a quantized model that of its files."""
     split: SplitConfig = SplitConfig()
     """What is held out; a shared key."""

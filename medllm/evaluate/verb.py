@@ -24,7 +24,7 @@ from medllm.measures.likelihood import (
     score_texts,
 )
 from medllm.models.hardware import pick_device
-from medllm.models.load import ModelRef, resolve_model
+from medllm.models.load import ModelRef, computed_in, resolve_model
 
 SUMMARIES = {"choices": summarize_choices, "answers": summarize_answers, "texts": summarize_answers}
 
@@ -68,10 +68,11 @@ def _evaluate_model(
     for task, examples in items.items():
         path = folder / f"{task.name}.jsonl"
         if not path.is_file():
-            engine = engine or open_model(model, n_ctx=config.n_ctx)
+            engine = engine or open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
             _write_records(config, engine, task, examples, path)
         summary = SUMMARIES[task.spec.kind](list(read_jsonl(path)))
         known = {"model": folder.name, "identity": model.parent.identity, "bytes": size}
+        known["computed_in"] = computed_in(model, config.dtype)
         rows.append({**known, "task": task.name, "kind": task.spec.kind, **summary})
     if engine:
         engine.close()

@@ -11,12 +11,11 @@ from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.material import Material
 from medllm.finetune.report import perplexity_of
 from medllm.finetune.together import is_sharded, save_weights
-from medllm.models.load import ModelRef, read_config
+from medllm.models.weights import read_weights, stored_dtype
 from medllm.ranks import count_processes, is_main
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel
     from transformers.trainer_utils import TrainOutput
     from trl import SFTTrainer
 
@@ -87,6 +86,8 @@ def _passes(trainer: "SFTTrainer", watch: "Watch") -> float:
 
 def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
     """Write the adapter or the model, and what belongs beside it; called in all processes."""
+    import torch
+
     trained, model = trainer.model, material.inputs.model
     if hasattr(trained, "peft_config"):
         settings = trained.peft_config["default"]
@@ -96,7 +97,8 @@ def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
         _sort_names(settings)
     elif not is_sharded(trainer):
         restore_router(trained, model)
-        trained.to(_stored_dtype(trained, model))
+        # in the format of the base's files, whatever the training computed in
+        trained.to(getattr(torch, stored_dtype(read_weights(model.path).values())))
     save_weights(trainer, folder)
     if not is_main():
         return
@@ -111,14 +113,3 @@ def _sort_names(settings: "LoraConfig") -> None:
     for name, value in vars(settings).items():
         if isinstance(value, set):
             setattr(settings, name, sorted(value))
-
-
-def _stored_dtype(trained: "PreTrainedModel", model: ModelRef) -> Any:
-    """The number format of the base's files, whatever the training computed in."""
-    import torch
-
-    config = read_config(model.path)
-    text = config.get("text_config") or {}
-    names = (each.get(key) for each in (config, text) for key in ("dtype", "torch_dtype"))
-    name = next(filter(None, names), None)
-    return getattr(torch, name) if name else trained.dtype

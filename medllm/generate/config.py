@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from medllm.config.base import Place, Ref, VerbConfig
+from medllm.models.hardware import Dtype
 
 
 class GenerateConfig(VerbConfig):
@@ -24,3 +25,6 @@ class GenerateConfig(VerbConfig):
     """Texts that end an answer."""
     n_ctx: int | None = Field(default=None, ge=64)
     """Context length."""
+    dtype: Dtype = "auto"
+    """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
+    on another one, float32 on a CPU, and for a quantized model that of its files."""

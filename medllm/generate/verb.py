@@ -18,7 +18,8 @@ from medllm.engines.base import Engine, Piece, Sampling
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
-from medllm.models.load import ModelRef, resolve_model
+from medllm.models.hardware import pick_device
+from medllm.models.load import ModelRef, computed_in, resolve_model
 
 
 def generate(config: GenerateConfig) -> Manifest | None:
@@ -57,7 +58,7 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     """
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
-    engine = open_model(resolve_model(config.model), n_ctx=config.n_ctx)
+    engine = open_model(resolve_model(config.model), n_ctx=config.n_ctx, dtype=config.dtype)
     try:
         for piece in _answer(engine, (Message("user", config.prompt),), config):
             yield piece.text
@@ -73,7 +74,7 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
         raise DataError(f"{source}: no row has a prompt", fix)
     path = folder / "generations.jsonl"
     done = _done(path)
-    engine = open_model(model, n_ctx=config.n_ctx)
+    engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
     progress = console.progress("generate", len(asked))
     with path.open("a", encoding="utf-8") as file, progress as advance:
         path.chmod(0o600)
@@ -86,7 +87,8 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
             file.flush()
             advance(1)
     engine.close()
-    return Outcome(Counts(examples=len(asked), rejected=dict(rejected)))
+    results = {"computed_in": computed_in(model, config.dtype)}
+    return Outcome(Counts(examples=len(asked), rejected=dict(rejected)), results, pick_device())
 
 
 def _read_prompts(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +20,7 @@ from medllm.models.weights import (
     Stored,
     as_bytes,
     read_weights,
+    stored_dtype,
     torch_dtype,
     write_weights,
 )
@@ -48,10 +48,7 @@ class Base:
     @property
     def dtype(self) -> str:
         """The number format of most of its weights."""
-        sizes = Counter[str]()
-        for tensor in filter(lambda tensor: tensor.is_float, self.tensors.values()):
-            sizes[FLOATS[tensor.format]] += tensor.size
-        return sizes.most_common(1)[0][0]
+        return stored_dtype(self.tensors.values())
 
     @property
     def embedding(self) -> str:

@@ -18,6 +18,7 @@ from medllm.merge.nf4 import nf4_rounding
 from medllm.models.adapter import WEIGHTS, adapter_config, base_of, load_adapter
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
+from medllm.models.weights import read_weights, stored_dtype
 
 
 def merge(config: MergeConfig) -> Manifest:
@@ -83,6 +84,11 @@ def _fold_through_peft(
 ) -> Merged:
     """What the fold does not know, PEFT does, with the whole model in memory."""
     console.notice(f"merge: through PEFT, with the whole model in memory: {reason}")
-    tuned = load_adapter(adapter, base, dtype=config.dtype).merge_and_unload()
-    tuned.save_pretrained(folder)
-    return Merged(str(folder), str(tuned.dtype).removeprefix("torch."))
+    import torch
+
+    dtype = (
+        config.dtype if config.dtype != "auto" else stored_dtype(read_weights(base.path).values())
+    )
+    tuned = load_adapter(adapter, base, dtype="float32", device="cpu").merge_and_unload()
+    tuned.to(getattr(torch, dtype)).save_pretrained(folder)
+    return Merged(str(folder), dtype)

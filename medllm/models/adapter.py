@@ -67,14 +67,19 @@ def _fit_vocabulary(model: "PreTrainedModel", adapter: ModelRef) -> None:
 
 
 def load_adapter(
-    adapter: ModelRef, base: ModelRef | None = None, dtype: Dtype = "auto"
+    adapter: ModelRef,
+    base: ModelRef | None = None,
+    *,
+    dtype: Dtype = "auto",
+    device: str | None = None,
 ) -> "PreTrainedModel":
     """The base with the adapter on top, in evaluation mode.
 
     Raises:
         ArtifactError: the weights do not fit the base.
     """
-    return add_adapter(load_causal_lm((base or base_of(adapter)).location, dtype=dtype), adapter)
+    model = load_causal_lm((base or base_of(adapter)).location, dtype=dtype, device=device)
+    return add_adapter(model, adapter)
 
 
 def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel":

@@ -220,13 +220,15 @@ def load_causal_lm(
     if quantization.get("dynamic"):
         return _load_overridden(location, device)
     if quantization.get("quant_method") == "bitsandbytes":  # it cannot be moved once it is loaded
-        return load_as_stored(location, device_map={"": device})
+        return load_as_stored(location, dtype, device_map={"": device})
     if quantization.get("quant_method") == "compressed-tensors":
-        return load_as_stored(location, **_decompressed()).to(device)
+        return load_as_stored(location, dtype, **_decompressed()).to(device)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     options["attn_implementation"] = attn_implementation
     with _loading(f"model of {location}"):
-        if not quantization:
+        if quantization:
+            options["dtype"] = dtype
+        else:
             options |= {"dtype": pick_dtype(dtype, device), **fit(Path(location), dtype, device)}
         # both, else sizes that differ raise a RuntimeError, and what is missing is made up
         options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
@@ -321,6 +323,15 @@ def check_ids(location: str, ids: Iterable[int]) -> None:
     if rows and (most := max(ids, default=0)) >= rows:
         message = f"{location}: its tokenizer gives token {most:,}, and the model has {rows:,}"
         raise ArtifactError(message, "put the tokenizer there that the model was trained with")
+
+
+def computed_in(model: ModelRef, wanted: Dtype) -> str:
+    """The number format that `load_causal_lm` and llama.cpp compute a model in."""
+    if model.is_gguf:
+        return "gguf"
+    if wanted == "auto" and _quantization_of(model.location):
+        return "as stored"
+    return pick_dtype(wanted, pick_device())
 
 
 def is_quantized(location: str) -> bool:

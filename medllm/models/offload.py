@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
-from medllm.models.hardware import WIDTHS, Dtype, count_parameters, free_memory_gib, pick_dtype
+from medllm.models.hardware import (
+    WIDTHS,
+    Dtype,
+    count_parameters,
+    free_memory_gib,
+    pick_device,
+    pick_dtype,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,6 +37,22 @@ def offloading(folder: Path, max_memory_gib: float | None = None) -> Iterator[No
         yield
     finally:
         _offloads.pop()
+
+
+def exact_place(folder: Path, stored: str) -> tuple[str, Dtype]:
+    """The device and number format in which a model computes most exactly within free memory.
+
+    That is float32, on this machine's device or else its processor; where neither has the room, it
+    is 16 bits: the format of the file, or bfloat16.
+    """
+    numbers, device = count_parameters(folder), pick_device()
+    narrow: Dtype = "float16" if stored == "float16" else "bfloat16"
+    formats: tuple[Dtype, ...] = ("float32", narrow)
+    for dtype in formats:
+        for place in dict.fromkeys((device, "cpu")):
+            if numbers * WIDTHS[dtype] / 2**30 <= COMFORTABLE * free_memory_gib(place):
+                return place, dtype
+    return "cpu", narrow
 
 
 def is_offloaded(model: "PreTrainedModel") -> bool:

@@ -5,7 +5,8 @@ tensors' bytes. The library maps whole files into memory and writes whole dictio
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -117,6 +118,15 @@ def read_weights(folder: Path) -> dict[str, Stored]:
         ArtifactError: no safetensors, a shard that is missing, or one that is cut off.
     """
     return {name: tensor for path in _shards(folder) for name, tensor in read_header(path).items()}
+
+
+def stored_dtype(tensors: Iterable[Stored]) -> str:
+    """Torch's name of the number format that most floats have, by bytes; "float32" of none."""
+    sizes = Counter[str]()
+    for tensor in tensors:
+        if tensor.is_float:
+            sizes[FLOATS[tensor.format]] += tensor.size
+    return sizes.most_common(1)[0][0] if sizes else "float32"
 
 
 def read_header(path: Path) -> dict[str, Stored]:

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.errors import did_you_mean
+from medllm.models.hardware import Dtype
 from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
 
 GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
@@ -243,6 +244,9 @@ class QuantizeConfig(VerbConfig):
     """The most texts of each holdout to compare on."""
     holdouts: Place | None = None
     """A folder of `medllm calibrate` whose holdouts to compare on; default: `calibration`."""
+    dtype: Dtype = "auto"
+    """Number format that the model computes in for the importance matrix and the quality report;
+    `auto` as in `evaluate`."""
     gate: QuantizeGate | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
     """Thresholds that fail the command once all formats are made."""
     max_memory_gib: float | None = Field(default=None, ge=0, json_schema_extra=NOT_IDENTITY)

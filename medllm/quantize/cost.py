@@ -16,19 +16,23 @@ from typing import Any
 from medllm.artifacts.manifest import BaseModelRef, Parent
 from medllm.engines.open import open_model
 from medllm.errors import SetupError
+from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef
 
 TOKENS = 4096
 """Of the held-out text, what is scored; the first text is scored once before the clock runs."""
 
 
-def measure_cost(weights: Path, texts: Sequence[Sequence[int]], n_ctx: int) -> dict[str, float]:
+def measure_cost(
+    weights: Path, texts: Sequence[Sequence[int]], n_ctx: int, dtype: Dtype = "auto"
+) -> dict[str, float]:
     """Seconds to load, tokens scored a second, and the peak memory of a new process in GiB.
 
     Raises:
         SetupError: that process died, as for want of memory.
     """
-    asked = json.dumps({"weights": str(weights), "texts": _first(texts), "n_ctx": n_ctx})
+    how = {"n_ctx": n_ctx, "dtype": dtype}
+    asked = json.dumps({"weights": str(weights), "texts": _first(texts), **how})
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(
         command,
@@ -62,7 +66,7 @@ def main() -> None:
     parent = Parent(kind="quantized", path=str(path), identity="")
     model = ModelRef(str(path), path, None, parent, BaseModelRef(id=str(path)))
     began = time.monotonic()
-    engine = open_model(model, n_ctx=asked["n_ctx"])
+    engine = open_model(model, n_ctx=asked["n_ctx"], dtype=asked["dtype"])
     loaded = time.monotonic() - began
     texts = asked["texts"]
     _score(engine, texts[:1])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from medllm import console
 from medllm.errors import ArtifactError, DataError
+from medllm.models.hardware import Dtype
 from medllm.models.llama_cpp_setup import import_gguf
 from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
 from medllm.models.offload import is_offloaded
@@ -72,7 +73,7 @@ class Matrix:
         return sizes | ({"rarely_reached_experts": self.rare} if self.rare else {})
 
 
-def measure_inputs(model: ModelRef, calibration: Calibration) -> Matrix:
+def measure_inputs(model: ModelRef, calibration: Calibration, dtype: Dtype = "auto") -> Matrix:
     """The matrix of a model over calibration texts, by names of its layers.
 
     Raises:
@@ -80,7 +81,7 @@ def measure_inputs(model: ModelRef, calibration: Calibration) -> Matrix:
         ArtifactError: the model overflows.
     """
     rows = calibration.token_ids
-    loaded = load_causal_lm(model.location)
+    loaded = load_causal_lm(model.location, dtype=dtype)
     size = min(CHUNK_TOKENS, getattr(loaded.config, "max_position_embeddings", CHUNK_TOKENS))
     chunks = cut_chunks(rows, size, _bos_of(calibration.tokenizer))
     if not chunks.size:

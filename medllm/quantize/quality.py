@@ -53,7 +53,9 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
     folder = made.weights.parent if quantized.is_gguf else made.weights
     terms = reference.holdouts.term_texts
     with reference.opened() as parent:
-        with closing(open_model(quantized, n_ctx=parent.context_length)) as engine:
+        with closing(
+            open_model(quantized, n_ctx=parent.context_length, dtype=reference.dtype)
+        ) as engine:
             compared = _compare(parent, engine)
             _check_finite(compared)
             after = score_look_alikes(parent.template, engine, look_alikes())
@@ -68,7 +70,7 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
     quality = _rounded(quality)
     write_atomically(folder / "quality.json", json.dumps(quality, indent=1) + "\n")
     texts = [document.ids for document in parent.documents]
-    course = measure_cost(made.weights, texts, parent.context_length)
+    course = measure_cost(made.weights, texts, parent.context_length, reference.dtype)
     write_atomically(folder / "quality.html", render_quality(quality, course))
     show_quality(quality, course)
     return main_figures(quality) | course

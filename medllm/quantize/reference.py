@@ -22,6 +22,7 @@ from medllm.measures.divergence import Expecting
 from medllm.measures.intervals import Estimate
 from medllm.measures.probes import LookAlikeScores, score_look_alikes
 from medllm.models.chat import Template, TokenizerTemplate, encode_text
+from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef, check_ids, load_tokenizer
 from medllm.quantize.holdouts import Holdouts
 
@@ -61,11 +62,18 @@ class Reference:
     """
 
     def __init__(
-        self, model: ModelRef, holdouts: Holdouts, scratch: Path, *, formats: int = 1
+        self,
+        model: ModelRef,
+        holdouts: Holdouts,
+        scratch: Path,
+        *,
+        formats: int = 1,
+        dtype: Dtype = "auto",
     ) -> None:
         """Remember what to read; `formats` is how many will ask, `scratch` where to keep it."""
         self.model = model
         self.holdouts = holdouts
+        self.dtype = dtype
         self._scratch = scratch
         self._formats = formats
         self._kept: Parent | None = None
@@ -77,7 +85,7 @@ class Reference:
         if self._kept:
             yield self._kept
             return
-        with closing(open_model(self.model, n_ctx=DEFAULT_N_CTX)) as engine:
+        with closing(open_model(self.model, n_ctx=DEFAULT_N_CTX, dtype=self.dtype)) as engine:
             parent = self._read(engine, engine, engine.context_length)
             is_kept = self._formats > 1 and bool(parent.documents) and self._keep(parent)
             if not is_kept:

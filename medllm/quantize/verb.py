@@ -10,7 +10,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ArtifactError, ConfigError
-from medllm.models.load import ModelRef, is_quantized, resolve_model
+from medllm.models.load import ModelRef, computed_in, is_quantized, resolve_model
 from medllm.models.weights import read_weights
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
@@ -60,12 +60,12 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     check_can_judge(config, holdouts)
     jobs = [_job(config, choice, model, calibration, holdouts) for choice in config.formats]
     todo = sum(finished_manifest(job) is None for job in jobs)
-    memory = config.max_memory_gib
+    opened = partial(open_work, max_memory_gib=config.max_memory_gib, dtype=config.dtype)
     # where all is there already, nothing is touched
-    with open_work(model, calibration, config.output, memory) if todo else nullcontext() as work:
+    with opened(model, calibration, config.output) if todo else nullcontext() as work:
         reference = None
         if work and holdouts:
-            reference = Reference(model, holdouts, work.scratch, formats=todo)
+            reference = Reference(model, holdouts, work.scratch, formats=todo, dtype=config.dtype)
         made = {
             choice.folder: produce(job, partial(_make, choice, work, reference))
             for choice, job in zip(config.formats, jobs, strict=True)
@@ -117,6 +117,7 @@ def _make(choice: Format, work: Work | None, reference: Reference | None, folder
     size = sum(file.stat().st_size for file in files)
     sizes = {"bytes": size, "parent_bytes": work.model.weight_bytes}
     results = made.results | sizes | {"seconds": seconds}
+    results["computed_in"] = computed_in(work.model, work.dtype)
     if made.texts and work.calibration:
         results["calibration"] = work.calibration.origin
     if reference:

@@ -16,6 +16,7 @@ from medllm import console
 from medllm.artifacts.digest import digest_text
 from medllm.artifacts.job import LOCK
 from medllm.errors import ArtifactError
+from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef
 from medllm.models.offload import offloading
 from medllm.quantize import gguf
@@ -32,6 +33,8 @@ class Work:
     calibration: Calibration | None
     scratch: Path
     """A folder for large files; it outlives a command that was stopped, not one that finished."""
+    dtype: Dtype = "auto"
+    """What the parent computes in."""
 
     @cached_property
     def matrix(self) -> Matrix:
@@ -40,7 +43,7 @@ class Work:
         kept = self.scratch / "matrix.safetensors"
         if kept.is_file():
             return _read_matrix(kept)
-        matrix = measure_inputs(self.model, self.calibration)
+        matrix = measure_inputs(self.model, self.calibration, self.dtype)
         _write_matrix(matrix, kept)
         return matrix
 
@@ -99,6 +102,7 @@ def open_work(
     calibration: Calibration | None,
     output: Path,
     max_memory_gib: float | None = None,
+    dtype: Dtype = "auto",
 ) -> Iterator[Work]:
     """The shared work; its scratch folder goes once all formats are made.
 
@@ -108,12 +112,12 @@ def open_work(
         ArtifactError: another process works on the same model for the same output.
     """
     sources = (model.parent, *([calibration.source.parent] if calibration else []))
-    key = digest_text(" ".join(source.identity for source in sources))[:12]
+    key = digest_text(" ".join([dtype, *(source.identity for source in sources)]))[:12]
     scratch = output / f".shared-{key}"
     with _locked(scratch), offloading(scratch / "offloaded", max_memory_gib):
         is_done = False
         try:
-            yield Work(model, calibration, scratch)
+            yield Work(model, calibration, scratch, dtype)
             is_done = True
         finally:
             # what a stopped command leaves there, the next one goes on with

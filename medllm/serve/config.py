@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from medllm.config.base import NOT_IDENTITY, Ref, Strict
+from medllm.models.hardware import Dtype
 
 ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
 """What fits into an HTTP header: printable ASCII without spaces."""
@@ -26,6 +27,10 @@ class ServeConfig(Strict):
 
     n_ctx: int | None = Field(default=None, ge=1)
     """Tokens of context, prompt and answer together; unset: what the model was made for."""
+
+    dtype: Dtype = "auto"
+    """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
+    on another one, float32 on a CPU, and for a quantized model that of its files."""
 
     max_tokens: int = Field(default=1024, ge=1)
     """The most tokens of one answer, and what a chat gets that names no limit of its own."""

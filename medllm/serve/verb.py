@@ -86,7 +86,8 @@ def _loaded(
     if engine:
         opened: AbstractContextManager[Engine] = nullcontext(engine)
     else:
-        opened = closing(open_model(resolve_model(config.model), config.engine, config.n_ctx))
+        model = resolve_model(config.model)
+        opened = closing(open_model(model, config.engine, config.n_ctx, config.dtype))
     with opened as engine:
         app = build_app(
             engine,

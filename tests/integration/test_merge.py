@@ -182,7 +182,8 @@ def test_the_merged_model_computes_what_base_and_adapter_do(
     assert difference.mean() < 0.05 * learnt
     stored = {tensor.format for tensor in read_weights(out).values()}
     names = {torch.float32: {"F32"}, torch.bfloat16: {"BF16"}, torch.float16: {"F16"}}
-    assert "through PEFT" in said or stored == names[case.dtype]
+    assert stored == names[case.dtype]
+    assert manifest.results["compared_in"] == "float32"
     files = {path.name for path in base.glob("*.safetensors")}
     assert {path.name for path in out.glob("*.safetensors")} == files or "PEFT" in said
 
@@ -380,6 +381,37 @@ def test_a_wrong_fold_is_noticed(
     monkeypatch.setattr(Delta, "add_to", lambda self, rows, first: 1.001 * right(self, rows, first))
 
     with pytest.raises(ArtifactError, match="differs from base"):
+        merge(config)
+
+
+def test_where_memory_is_small_it_is_compared_in_16_bits_and_that_is_said(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("medllm.models.offload.COMFORTABLE", 0.0)
+
+    manifest = merge(made(tmp_path, tiny_model))
+
+    said = capfd.readouterr().err
+    assert "memory is too small to compare in float32; comparing in bfloat16" in said
+    assert manifest.results["compared_in"] == "bfloat16"
+    assert manifest.results["dtype"] == "float32"
+    assert manifest.results["max_difference"] > 1e-4, "the noise of computing"
+
+
+def test_in_16_bits_a_large_mistake_is_noticed(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medllm.merge.adapter import Delta
+
+    config = made(tmp_path, tiny_model)
+    monkeypatch.setattr("medllm.models.offload.COMFORTABLE", 0.0)
+    right = Delta.add_to
+    monkeypatch.setattr(Delta, "add_to", lambda self, rows, first: 2 * right(self, rows, first))
+
+    with pytest.raises(ArtifactError, match=r"differs from base .*, compared in bfloat16"):
         merge(config)
 
 
