@@ -27,8 +27,8 @@ from medllm.engines.base import (
 )
 from medllm.engines.llama_native import build_sampler, load_llama_cpp, model_parameters
 from medllm.errors import ArtifactError, DataError, SetupError
-from medllm.models.chat import refused
 from medllm.models.hardware import count_cpus
+from medllm.models.rendering import bounded_rendering
 
 DEFAULT_N_CTX = 4096  # the cache for a modern training context (131,072 tokens) would fill memory
 BATCH_TOKENS = 512  # tokens per pass; also bounds the buffer of logits (512 × vocabulary × 4 bytes)
@@ -92,13 +92,14 @@ class LlamaCppEngine:
             raise ArtifactError(f"{self._path} has no chat template", fix)
         bos = self._token_text(self._model.token_bos())
         turns: list[Any] = [{"role": turn.role, "content": turn.content} for turn in messages]
-        try:
+        with bounded_rendering():
             formatter = Jinja2ChatFormatter(
                 self._chat_template, self.eos_token, bos, add_generation_prompt
             )
-            return str(formatter(messages=turns).prompt)
-        except (TemplateError, ValueError) as problem:  # ValueError: the template raised it
-            raise refused(problem) from problem
+            try:
+                return str(formatter(messages=turns).prompt)
+            except ValueError as problem:  # what `raise_exception` in a template raises here
+                raise TemplateError(str(problem)) from problem
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text, special tokens in it recognised.

@@ -25,10 +25,14 @@ from medllm.measures.likelihood import (
 )
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
+from medllm.models.memory import within_memory
 
 SUMMARIES = {"choices": summarize_choices, "answers": summarize_answers, "texts": summarize_answers}
 
 
+@within_memory(
+    "evaluate", "lower evaluate.n_ctx, or evaluate the models one by one, quantized ones first"
+)
 def evaluate(config: EvaluateConfig) -> Manifest:
     """Scores of every model on every task, in the manifest's results.
 

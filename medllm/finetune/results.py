@@ -91,9 +91,9 @@ def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
     trained, model = trainer.model, material.inputs.model
     if hasattr(trained, "peft_config"):
         settings = trained.peft_config["default"]
-        settings.base_model_name_or_path = (
-            model.ref if model.parent.kind == "hub" else model.location
-        )
+        is_of_hub = model.parent.kind == "hub"
+        settings.base_model_name_or_path = model.base.id if is_of_hub else model.location
+        settings.revision = model.base.revision if is_of_hub else None
         _sort_names(settings)
     elif not is_sharded(trainer):
         restore_router(trained, model)

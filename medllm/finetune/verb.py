@@ -25,6 +25,7 @@ from medllm.finetune.together import check_sharding, own_device, produce_togethe
 from medllm.finetune.trainer import open_trainer, run
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.load import resolve_model
+from medllm.models.memory import within_memory
 from medllm.models.weights import read_weights
 from medllm.ranks import is_main
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 
+@within_memory(
+    "finetune", "lower training.per_device_train_batch_size or max_length; or quantization: nf4"
+)
 def finetune(config: FinetuneConfig) -> Manifest:
     """An adapter (PEFT's files) or a whole model, its tokenizer and TensorBoard logs beside it.
 

@@ -20,8 +20,10 @@ from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
+from medllm.models.memory import within_memory
 
 
+@within_memory("generate", "lower generate.n_ctx and max_tokens, or choose a quantized model")
 def generate(config: GenerateConfig) -> Manifest | None:
     """Answers to a file of prompts: `generations.jsonl` with rows {id, answer, finish_reason}.
 

@@ -16,11 +16,14 @@ from medllm.merge.config import MergeConfig
 from medllm.merge.fold import Fold, misfit, open_base
 from medllm.merge.nf4 import nf4_rounding
 from medllm.models.adapter import WEIGHTS, adapter_config, base_of, load_adapter
+from medllm.models.foreign import check_files_finite
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
+from medllm.models.memory import within_memory
 from medllm.models.weights import read_weights, stored_dtype
 
 
+@within_memory("merge", "free memory; or leave the check out, --set merge.verify=false")
 def merge(config: MergeConfig) -> Manifest:
     """A model that plain transformers loads, checked against base + adapter and against the base.
 
@@ -40,6 +43,7 @@ def merge(config: MergeConfig) -> Manifest:
     if not (adapter.path / WEIGHTS).is_file():
         message = f"{adapter.location} has no {WEIGHTS}"
         raise ArtifactError(message, "save it as safetensors; pickled weights are not read")
+    check_files_finite(base.path)
     job = Job.of(config, "model", "merge", "safetensors", base, adapter)
     return produce(job, partial(_merge, config, base, adapter))
 

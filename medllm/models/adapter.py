@@ -1,12 +1,14 @@
 """Adapters: PEFT weights and the base they belong to."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ArtifactError
+from medllm.models.foreign import first_line
 from medllm.models.hardware import Dtype
-from medllm.models.load import GENERATION, ModelRef, first_line, load_causal_lm, resolve_model
+from medllm.models.load import GENERATION, ModelRef, load_causal_lm, resolve_model
 from medllm.models.weights import read_header
 
 WEIGHTS = "adapter_model.safetensors"
@@ -42,8 +44,7 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
     """
     parents = adapter.manifest.parents if adapter.manifest else ()
     if not parents:
-        recorded = adapter_config(adapter)["base_model_name_or_path"]
-        return resolve_model(model or recorded, role="base model")
+        return resolve_model(model or _recorded_base(adapter), role="base model")
     trained_on = parents[0]
     base = resolve_model(model or trained_on.path, role="base model")
     if base.parent.identity != trained_on.identity:
@@ -53,6 +54,16 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
             f"use --model {trained_on.path}",
         )
     return base
+
+
+def _recorded_base(adapter: ModelRef) -> str | None:
+    """The base that an adapter's configuration names, at the revision that it names."""
+    config = adapter_config(adapter)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(name, str) or not name:
+        message = f"{adapter.location}: adapter_config.json names no base model"
+        raise ArtifactError(message, "name it with --model REF")
+    return name if not revision or Path(name).exists() else f"{name}@{revision}"
 
 
 def _fit_vocabulary(model: "PreTrainedModel", adapter: ModelRef) -> None:

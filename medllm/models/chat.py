@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medllm.data.example import Example, Message
-from medllm.errors import ArtifactError, DataError
+from medllm.errors import ArtifactError
+from medllm.models.rendering import bounded_rendering
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,12 +36,6 @@ class Template(Protocol):
         """
 
 
-def refused(problem: Exception) -> DataError:
-    """The error of a chat template that does not take a conversation, in its own words."""
-    fix = "leave out the system message, or let user and assistant take turns"
-    return DataError(f"the chat template refuses the messages: {problem}", fix)
-
-
 class TokenizerTemplate:
     """A transformers tokenizer as a Template."""
 
@@ -54,15 +49,12 @@ class TokenizerTemplate:
 
         Raises:
             DataError: the template refuses them.
+            ArtifactError: it is broken.
         """
-        from jinja2 import TemplateError
-
-        try:
+        with bounded_rendering():
             text = self.tokenizer.apply_chat_template(
                 self.turns(messages), tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as problem:
-            raise refused(problem) from problem
         return str(text)
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -1,9 +1,7 @@
 """A REF → the model it names: a folder, an adapter, a .gguf file, the built-in one, a hub id."""
 
-import json
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,17 @@ from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.hub import is_offline
-from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.errors import ArtifactError, ConfigError, did_you_mean
+from medllm.models.foreign import (
+    check_configuration,
+    check_finite,
+    check_fits,
+    check_is_whole,
+    first_line,
+    loading,
+    read_mapping,
+    readable,
+)
 from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded
 from medllm.models.prompt_template import drop_generation_markers
@@ -89,10 +97,11 @@ def resolve_model(
         parent = Parent(kind="model", path=TINY, identity=identity)
         return ModelRef(ref, folder, None, parent, BaseModelRef(id=TINY))
     path = Path(ref)
-    if not path.exists():
-        return _hub_model(ref, role)
-    found = open_input(_gguf_in(path), kinds, role)
-    _check_is_model(found.path, role)
+    with readable(path, role):
+        if not path.exists():
+            return _hub_model(ref, role)
+        found = open_input(_gguf_in(path), kinds, role)
+        _check_is_model(found.path, role)
     recorded = found.manifest.base_model if found.manifest else None
     base = recorded or BaseModelRef(id=str(path))
     return ModelRef(ref, found.path, found.manifest, found.parent, base)
@@ -114,58 +123,52 @@ def _check_is_model(path: Path, role: str) -> None:
             f"{role}: {path} holds no model (no config.json)",
             "name a folder that transformers can load",
         )
+    if path.is_dir():
+        check_configuration(path)
 
 
 def _hub_model(ref: str, role: str) -> ModelRef:
+    name, _, wanted = ref.partition("@")
     if ref.startswith((".", "/", "~")) or ref.endswith(".gguf") or ref.count("/") > 1:
         open_input(Path(ref), MODEL_KINDS, role)  # raises: missing or unfinished
-    folder = _download(ref, role)
-    revision = folder.name  # a snapshot's folder is named by its commit
-    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{ref}@{revision}"))
-    return ModelRef(ref, folder, None, parent, BaseModelRef(id=ref, revision=revision))
+    if not wanted and "/" in ref and Path(ref).parent.is_dir():
+        raise _mistyped(Path(ref), role)
+    folder = _download(name, wanted or None, role)
+    commit = folder.name  # a snapshot's folder is named by its commit
+    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{name}@{commit}"))
+    check_configuration(folder)
+    return ModelRef(ref, folder, None, parent, BaseModelRef(id=name, revision=commit))
+
+
+def _mistyped(path: Path, role: str) -> ArtifactError:
+    """Of a name that may be a hub id, and most likely is a path: the hub is not asked for it."""
+    hint = did_you_mean(path.name, (each.name for each in path.parent.iterdir()))
+    message = f"{role}: the folder {path.parent} holds no {path.name}"
+    return ArtifactError(message, f"{hint}check the path; a model on the hub is {path}@main")
 
 
 HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: no pickled weights, and no code."""
 
 
-def _download(ref: str, role: str) -> Path:
+def _download(ref: str, revision: str | None, role: str) -> Path:
     """The folder of a hub model's snapshot in the hub's cache, downloaded unless it is there."""
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
 
+    patterns = list(HUB_FILES)
+    if not is_offline():
+        console.notice(f"{role}: there is no folder {ref} here: looking for it on the hub")
     try:
-        return Path(snapshot_download(ref, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(ref, revision=revision, allow_patterns=patterns))
     except (OSError, HTTPError, ValueError) as problem:  # ValueError: no name of a repository
         reason = first_line(problem)
         if is_offline():
-            reason = "it is not on this machine, and the hub is not asked (offline)"
+            reason = "its copy is not on this machine, and the hub is not asked (offline)"
         raise ArtifactError(
             f"{role}: {ref} is no folder here and cannot be read from the hub: {reason:.160}",
             "check the name, the network and your access to it, or name a local folder",
         ) from problem
-
-
-def first_line(problem: Exception) -> str:
-    """What a foreign error says first."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-
-
-@contextmanager
-def _loading(what: str, package: str = "'medllm[all]'") -> Iterator[None]:
-    """Silence; what the libraries find wrong becomes an ArtifactError."""
-    from safetensors import SafetensorError
-
-    try:
-        with console.quiet():  # torchao, which gptqmodel brings, complains at import
-            yield
-    except ImportError as problem:  # of a quantization's package
-        message = f"{what}: {first_line(problem):.200}"
-        raise SetupError(message, f"pip install {package}") from problem
-    # AttributeError: where transformers sets up GPT-2, it does not expect the modules of GPTQ
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as problem:
-        message = f"{what}: cannot be loaded: {first_line(problem):.200}"
-        raise ArtifactError(message, "check the files in it") from problem
 
 
 def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
@@ -174,7 +177,7 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
     Raises:
         ArtifactError: there is none, or it is broken.
     """
-    with _loading(f"tokenizer of {location}"):
+    with loading(f"tokenizer of {location}"):
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
@@ -188,7 +191,7 @@ def load_processor(location: str) -> "ProcessorMixin":
         ArtifactError: there is none, or it prepares no images.
         SetupError: it needs torchvision, as those that also read videos do.
     """
-    with _loading(f"processor of {location}", package="torchvision"):
+    with loading(f"processor of {location}", package="torchvision"):
         from transformers import AutoProcessor
 
         processor: ProcessorMixin = AutoProcessor.from_pretrained(location)
@@ -225,7 +228,9 @@ def load_causal_lm(
         return load_as_stored(location, dtype, **_decompressed()).to(device)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     options["attn_implementation"] = attn_implementation
-    with _loading(f"model of {location}"):
+    if not quantization:
+        check_fits(Path(location), auto_class(location))
+    with loading(f"model of {location}"):
         if quantization:
             options["dtype"] = dtype
         else:
@@ -233,7 +238,8 @@ def load_causal_lm(
         # both, else sizes that differ raise a RuntimeError, and what is missing is made up
         options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
         model, found = auto_class(location).from_pretrained(location, **options)
-    _check_is_whole(location, found)
+    check_is_whole(location, found)
+    check_finite(model, location)
     loaded: PreTrainedModel = (model if is_offloaded(model) else model.to(device)).eval()
     return loaded
 
@@ -244,40 +250,25 @@ def auto_class(location: str) -> Any:
 
     if "vision_config" not in read_config(Path(location)):
         return AutoModelForCausalLM
-    known = type(AutoConfig.from_pretrained(location)) in AutoModelForImageTextToText._model_mapping
+    with loading(f"model of {location}"):
+        kind = type(AutoConfig.from_pretrained(location))
+    known = kind in AutoModelForImageTextToText._model_mapping
     return AutoModelForImageTextToText if known else AutoModelForCausalLM
-
-
-def _check_is_whole(location: str, found: Mapping[str, Any]) -> None:
-    """Raise ArtifactError where weights are missing, or have other sizes than config.json says."""
-    differing = [name for name, *_ in found["mismatched_keys"]]
-    if wrong := sorted(found["missing_keys"]) + sorted(differing):
-        what = "has no weights" if found["missing_keys"] else "has weights of another size"
-        message = f"model of {location}: config.json does not fit: it {what} for {wrong[0]}"
-        more = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
-        raise ArtifactError(f"{message}{more}", "restore the config.json of this model")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a model folder, empty where there is none.
 
     Raises:
-        ArtifactError: it is no JSON mapping.
+        ArtifactError: it holds no JSON mapping.
     """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as problem:
-        raise ArtifactError(f"{path} is broken: {problem}", "restore it") from problem
-    if not isinstance(config, dict):
-        raise ArtifactError(f"{path} is broken: it holds no mapping", "restore it")
-    return config
+    return read_mapping(folder / "config.json")
 
 
 def text_config_of(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a `config.json` about language: all of it where there is no other part."""
-    part: dict[str, Any] = config.get("text_config") or config
-    return part
+    part = config.get("text_config")
+    return part if isinstance(part, dict) and part else config
 
 
 def load_as_stored(location: str, dtype: Dtype = "auto", **options: Any) -> "PreTrainedModel":
@@ -285,15 +276,19 @@ def load_as_stored(location: str, dtype: Dtype = "auto", **options: Any) -> "Pre
 
     `dtype` and `options` are those of transformers' `from_pretrained`.
     """
-    with _loading(f"model of {location}"):
-        model: PreTrainedModel = auto_class(location).from_pretrained(
-            location, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+    with loading(f"model of {location}"):
+        options |= {"use_safetensors": True, "trust_remote_code": False}
+        model, found = auto_class(location).from_pretrained(
+            location, dtype=dtype, output_loading_info=True, **options
         )
+    check_is_whole(location, found)
+    check_finite(model, location)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # else bitsandbytes repacks the weights of 4 bits in the first pass, and is less exact
             module.support_avx512bf16_for_cpu = False
-    return model.eval()
+    stored: PreTrainedModel = model.eval()
+    return stored
 
 
 def _decompressed() -> dict[str, Any]:
@@ -306,7 +301,7 @@ def _decompressed() -> dict[str, Any]:
 def _load_overridden(location: str, device: str) -> "PreTrainedModel":
     """A GPTQ model with other settings in some modules: transformers would not heed them."""
     let_gptqmodel_work()
-    with _loading(f"model of {location}"):
+    with loading(f"model of {location}"):
         from gptqmodel import GPTQModel
 
         model: PreTrainedModel = GPTQModel.load(location, device=device).model
@@ -340,7 +335,11 @@ def is_quantized(location: str) -> bool:
 
 
 def _quantization_of(location: str) -> dict[str, Any]:
-    return read_config(Path(location)).get("quantization_config") or {}
+    found: Any = read_config(Path(location)).get("quantization_config") or {}
+    if not isinstance(found, dict):
+        message = f"{location}/config.json is broken: quantization_config holds no mapping"
+        raise ArtifactError(message, "restore it")
+    return found
 
 
 TOKENIZER_FILES = ("tokenizer*", "*_tokens*.json", "vocab*", "merges.txt", "chat_template*",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PIECE_BYTES = 2**22
+MOST_HEADER_BYTES = 100_000_000
+"""The library's own limit, `MAX_HEADER_SIZE`."""
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Number formats by their names in a header, and in torch."""
 
@@ -67,6 +69,12 @@ class Stored:
         )
         shape = (last - first, *self.shape[1:]) if self.shape else ()
         return torch.from_numpy(raw).view(self.dtype).reshape(shape)
+
+    def in_rows(self) -> Iterator["Tensor"]:
+        """It, some rows at a time; of floats only."""
+        step = max(1, PIECE_BYTES // max(self.size // max(self.rows, 1), 1))
+        for first in range(0, self.rows, step):
+            yield self.read(first, min(first + step, self.rows))
 
     def pieces(self) -> Iterator[bytes]:
         """Its bytes."""
@@ -135,17 +143,33 @@ def read_header(path: Path) -> dict[str, Stored]:
     Raises:
         ArtifactError: it is no safetensors file, or it is cut off.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length) if length < size else b""
     try:
-        found = list(_entries(path, json.loads(raw), 8 + length))
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            raw = file.read(length) if length < min(size, MOST_HEADER_BYTES) else b""
+    except OSError as problem:
+        fix = "check its permissions, or get it again from the model's source"
+        raise ArtifactError(f"{path} cannot be read: {problem.strerror}", fix) from problem
+    try:
+        entries = _entries(path, json.loads(raw), 8 + length)
+        found = sorted(entries, key=lambda tensor: (tensor.begin, tensor.size))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise _broken(path) from problem
-    if any(tensor.begin + tensor.size > size for tensor in found):
+    _check_lies_whole(path, found, 8 + length, size)
+    return {tensor.name: tensor for tensor in found}
+
+
+def _check_lies_whole(path: Path, found: Sequence[Stored], begin: int, end: int) -> None:
+    """Raise ArtifactError unless the tensors fill the file, each as large as its shape says."""
+    for tensor in found:
+        width = WIDTHS.get(tensor.format)  # none of a format with less than 8 bits
+        fits = width is None or tensor.size == prod(tensor.shape) * width
+        if tensor.begin != begin or tensor.size < 0 or min(tensor.shape, default=0) < 0 or not fits:
+            raise _broken(path)
+        begin += tensor.size
+    if begin != end:
         raise _broken(path)
-    return {tensor.name: tensor for tensor in sorted(found, key=lambda tensor: tensor.begin)}
 
 
 def _entries(path: Path, header: Mapping[str, Any], start: int) -> Iterator[Stored]:
@@ -168,8 +192,11 @@ def _shards(folder: Path) -> list[Path]:
         try:
             places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             names = sorted(set(places.values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            outside = [name for name in names if Path(name).name != name]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise ArtifactError(f"{index} is broken: {problem}", "restore it") from problem
+        if outside:
+            raise ArtifactError(f"{index} names {outside[0]}, which is elsewhere", "restore it")
     for name in names:
         if not (folder / name).is_file():
             message = f"{folder}: its weights are not whole: {name} is missing"

@@ -9,8 +9,9 @@ from typing import Any
 
 from medllm import console
 from medllm.errors import ArtifactError, SetupError
+from medllm.models.foreign import first_line
 from medllm.models.hardware import pick_device
-from medllm.models.load import first_line, load_as_stored, save_companions
+from medllm.models.load import load_as_stored, save_companions
 from medllm.quantize.work import Made, Work
 
 CANNOT_QUANTIZE = (ValueError, KeyError, TypeError, AttributeError, NotImplementedError)

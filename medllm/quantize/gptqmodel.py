@@ -16,8 +16,9 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.models.foreign import first_line
 from medllm.models.hardware import let_gptqmodel_work, pick_device
-from medllm.models.load import ModelRef, first_line, read_config, save_companions, text_config_of
+from medllm.models.load import ModelRef, read_config, save_companions, text_config_of
 from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
 

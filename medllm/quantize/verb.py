@@ -10,8 +10,9 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ArtifactError, ConfigError
-from medllm.models.load import ModelRef, computed_in, is_quantized, resolve_model
-from medllm.models.weights import read_weights
+from medllm.models.foreign import check_files_finite, check_fits
+from medllm.models.load import ModelRef, auto_class, computed_in, is_quantized, resolve_model
+from medllm.models.memory import within_memory
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
 from medllm.quantize.estimate import check_disk
@@ -34,6 +35,10 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 
+@within_memory(
+    "quantize",
+    "lower quantize.max_memory_gib or a format's batch_size; GGUF and bnb take the least",
+)
 def quantize(config: QuantizeConfig) -> list[Manifest]:
     """One artifact a format, each in its own folder below the output, with its quality beside it.
 
@@ -52,7 +57,8 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     if config.output is None:
         raise ConfigError("quantize: no output is named", "--output DIR")
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
-    read_weights(model.path)
+    check_fits(model.path, auto_class(model.location))
+    check_files_finite(model.path)
     if any(choice.format == "gguf" for choice in config.formats):
         check_architecture(model.path)
     check_disk(model.path, config)

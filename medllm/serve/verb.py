@@ -4,13 +4,15 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medllm import console
+from medllm.data.example import Message
 from medllm.engines.base import Engine
-from medllm.errors import ConfigError, SetupError
+from medllm.errors import ConfigError, DataError, SetupError
+from medllm.models.memory import within_memory
 from medllm.serve.config import ServeConfig, is_loopback
 from medllm.serve.server import (
     KEY_VARIABLE,
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 QUESTION_TOKENS = 128
 """The most tokens of the one answer under `medllm run`: enough to see that it works."""
 
+FREE_MEMORY = "lower serve.n_ctx, or serve a quantized model"
 
+
+@within_memory("serve", FREE_MEMORY)
 def serve(config: ServeConfig, engine: Engine | None = None) -> None:
     """Serve the model until Ctrl-C; an `engine` that is loaded already is used, and left open.
 
@@ -48,6 +53,7 @@ def serve(config: ServeConfig, engine: Engine | None = None) -> None:
         build_server(app).run([sock])
 
 
+@within_memory("serve", FREE_MEMORY)
 def serve_once(config: ServeConfig, engine: Engine | None = None) -> str:
     """The served model's answer to `config.question`, asked over a free loopback port.
 
@@ -89,6 +95,7 @@ def _loaded(
         model = resolve_model(config.model)
         opened = closing(open_model(model, config.engine, config.n_ctx, config.dtype))
     with opened as engine:
+        _check_template(engine)
         app = build_app(
             engine,
             model_id=_model_id(config),
@@ -97,6 +104,13 @@ def _loaded(
             allow_origins=config.allow_origins,
         )
         yield engine, app
+
+
+def _check_template(engine: Engine) -> None:
+    """Raise ArtifactError where the chat template is broken; its refusal of a greeting is none."""
+    with suppress(DataError):
+        if engine.has_chat_template:
+            engine.render((Message("user", "Hello"),))
 
 
 def _model_id(config: ServeConfig) -> str:

@@ -1,0 +1,190 @@
+"""Model folders from elsewhere: read without trust, and what is wrong with them is said."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medllm import console
+from medllm.errors import ArtifactError, SetupError
+from medllm.models.memory import is_out_of_memory
+from medllm.models.weights import Stored, read_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError,
+            TypeError, ValueError)  # fmt: skip
+"""What transformers and torch raise on files and values that make no model, without checking them:
+a size of "big", no attention heads, a list where there should be a mapping."""
+CONFIGURATIONS = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json"
+)  # fmt: skip
+
+
+@contextmanager
+def loading(what: str, package: str = "'medllm[all]'") -> Iterator[None]:
+    """Silence; what the libraries find wrong with a model becomes an ArtifactError.
+
+    Raises:
+        ArtifactError: its files are broken.
+        SetupError: something to read them with is not installed.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        with console.quiet():  # torchao, which gptqmodel brings, complains at import
+            yield
+    except ImportError as problem:  # of a quantization's package
+        message = f"{what}: {first_line(problem):.200}"
+        raise SetupError(message, f"pip install {package}") from problem
+    except (*NONSENSE, SafetensorError, StrictDataclassError) as problem:
+        if is_out_of_memory(problem):
+            raise
+        raise _unreadable(what, problem) from problem
+    except Exception as problem:
+        if type(problem) is not Exception:  # what the library `tokenizers` raises, as it is
+            raise
+        raise _unreadable(what, problem) from problem
+
+
+@contextmanager
+def readable(path: Path, role: str) -> Iterator[None]:
+    """Meanwhile an OSError is an ArtifactError: a path that the file system refuses to read."""
+    try:
+        yield
+    except OSError as problem:
+        fix = "check the path and its permissions"
+        message = f"{role}: {path} cannot be read: {problem.strerror or problem}"
+        raise ArtifactError(message, fix) from problem
+
+
+def _unreadable(what: str, problem: Exception) -> ArtifactError:
+    said = " ".join(str(problem).split()) or type(problem).__name__
+    return ArtifactError(f"{what}: cannot be loaded: {said:.200}", "check the files in it")
+
+
+def first_line(problem: Exception) -> str:
+    """What a foreign error says first."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file of a model, empty where there is no such file.
+
+    Raises:
+        ArtifactError: it cannot be read, or holds something else.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise ArtifactError(f"{path} cannot be read: {problem.strerror}", "restore it") from problem
+    except (ValueError, RecursionError) as problem:
+        raise ArtifactError(f"{path} is broken: {problem}", "restore it") from problem
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} is broken: it holds no mapping", "restore it")
+    return found
+
+
+def check_configuration(folder: Path) -> None:
+    """Raise ArtifactError where a JSON file beside the weights is broken."""
+    for name in CONFIGURATIONS:
+        read_mapping(folder / name)
+
+
+def check_fits(folder: Path, auto_class: Any) -> None:
+    """See that the weights of a folder are those that its config.json describes, all of them.
+
+    The model is built without memory, from the headers of its files; nothing of the weights is
+    read. `auto_class` is transformers' class that chooses the model's.
+
+    Raises:
+        ArtifactError: they are not, or config.json makes no model.
+    """
+    tensors = read_weights(folder)
+    _check_is_possible(folder, tensors)
+    with loading(f"model of {folder}"):
+        import torch
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(folder)
+        shapes = {
+            name: torch.empty(
+                tensor.shape, dtype=tensor.dtype if tensor.is_float else torch.uint8, device="meta"
+            )
+            for name, tensor in tensors.items()
+        }
+        _, found = auto_class._model_mapping[type(config)].from_pretrained(
+            None,
+            config=config,
+            state_dict=shapes,
+            device_map="meta",
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    check_is_whole(folder, found)
+
+
+def _check_is_possible(folder: Path, tensors: Mapping[str, Stored]) -> None:
+    """Raise ArtifactError for more layers than tensors: a million would take hours to build."""
+    config = read_mapping(folder / "config.json")
+    text = config.get("text_config")
+    layers = (text if isinstance(text, dict) else config).get("num_hidden_layers")
+    if isinstance(layers, int) and layers > len(tensors):
+        message = f"it has {layers:,} layers, and its files {len(tensors):,} tensors"
+        raise _misfit(folder, message)
+
+
+def check_is_whole(location: Path | str, found: Mapping[str, Any]) -> None:
+    """Raise ArtifactError where weights are missing, left over, or of other sizes.
+
+    `found` is transformers' loading info; what it knows to be of no use is not in it.
+    """
+    differing = [name for name, *_ in found["mismatched_keys"]]
+    if wrong := sorted(found["missing_keys"]) + sorted(differing):
+        what = "has no weights" if found["missing_keys"] else "has weights of another size"
+        raise _misfit(location, f"it {what} for {_named(wrong)}")
+    if left := sorted(found["unexpected_keys"]):
+        raise _misfit(location, f"it has no place for the weights {_named(left)}")
+
+
+def _named(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} others" if len(names) > 1 else "")
+
+
+def _misfit(location: Path | str, message: str) -> ArtifactError:
+    what = f"model of {location}: config.json does not fit: {message}"
+    return ArtifactError(what, "restore the config.json of this model")
+
+
+def check_finite(model: "PreTrainedModel", location: str) -> None:
+    """Raise ArtifactError where a weight in memory is NaN or infinite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.device.type != "meta" and not _is_finite(tensor):
+            raise _not_finite(location, name)
+
+
+def check_files_finite(folder: Path) -> None:
+    """Raise ArtifactError where a weight in the files of a model is NaN or infinite."""
+    for name, tensor in read_weights(folder).items():
+        if tensor.is_float and not all(map(_is_finite, tensor.in_rows())):
+            raise _not_finite(str(folder), name)
+
+
+def _is_finite(tensor: "Tensor") -> bool:
+    if not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() < 2:
+        return True
+    # NaN is the least and the largest of all that it is among; no copy is made
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
+
+
+def _not_finite(location: str, name: str) -> ArtifactError:
+    return ArtifactError(
+        f"model of {location}: weights are NaN or infinite: {name}",
+        "get it again from its source; if it was trained or merged here, that went wrong",
+    )

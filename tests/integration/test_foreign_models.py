@@ -1,0 +1,179 @@
+"""Model folders from elsewhere that are no model: what is wrong is said before anything is made."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm.engines.open import open_model
+from medllm.errors import ArtifactError
+from medllm.models.load import resolve_model
+from medllm.quantize.config import GgufFormat, QuantizeConfig
+from medllm.quantize.verb import quantize
+
+pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element:UserWarning")
+
+Change = Callable[[Path], object]
+WEIGHTS = "model.safetensors"
+
+
+def config(**keys: Any) -> Change:
+    """Write keys of the configuration, or take them out."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        found = json.loads(path.read_text()) | keys
+        path.write_text(json.dumps({key: found[key] for key in found if found[key] is not None}))
+
+    return change
+
+
+def put(name: str, content: str | bytes) -> Change:
+    raw = content if isinstance(content, bytes) else content.encode()
+    return lambda folder: (folder / name).write_bytes(raw)
+
+
+def header(edit: Callable[[dict[str, Any]], object]) -> Change:
+    """Edit the header of the weights."""
+
+    def change(folder: Path) -> None:
+        raw = (folder / WEIGHTS).read_bytes()
+        end = 8 + struct.unpack("<Q", raw[:8])[0]
+        found = json.loads(raw[8:end])
+        edit(found)
+        new = json.dumps(found).encode()
+        (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(new)) + new + raw[end:])
+
+    return change
+
+
+def bytes_of(edit: Callable[[bytearray], object]) -> Change:
+    """Edit the bytes of the weights."""
+
+    def change(folder: Path) -> None:
+        raw = bytearray((folder / WEIGHTS).read_bytes())
+        edit(raw)
+        (folder / WEIGHTS).write_bytes(raw)
+
+    return change
+
+
+def index(places: object) -> Change:
+    def change(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": places}))
+
+    return change
+
+
+def set_last(value: bytes) -> Change:
+    """The last float32 of the weights."""
+
+    def edit(raw: bytearray) -> None:
+        raw[-4:] = value
+
+    return bytes_of(edit)
+
+
+NORM = "model.norm.weight"
+BROKEN: dict[str, tuple[Change, str]] = {
+    "config is a list": (put("config.json", "[]"), "it holds no mapping"),
+    "config is deep": (put("config.json", "[" * 100_000), "is broken"),
+    "config of bytes": (put("config.json", b"\xff\x00"), "is broken"),
+    "no model type": (config(model_type=None), "cannot be loaded"),
+    "unknown model type": (config(model_type="gpt-17"), "cannot be loaded"),
+    "a size that is a word": (config(hidden_size="big"), "cannot be loaded"),
+    "a negative size": (config(hidden_size=-1), "cannot be loaded"),
+    "no size": (config(hidden_size=0), "cannot be loaded|another size"),
+    "a huge size": (config(hidden_size=2**31), "cannot be loaded|another size"),
+    "a large size": (config(hidden_size=2**17), "another size"),
+    "no heads": (config(num_attention_heads=0), "cannot be loaded"),
+    "other heads": (config(num_key_value_heads=1), "another size"),
+    "a million layers": (config(num_hidden_layers=10**6), "1,000,000 layers"),
+    "more layers": (config(num_hidden_layers=6), "has no weights for model.layers"),
+    "fewer layers": (config(num_hidden_layers=1), "no place for the weights model.layers.1"),
+    "a small vocabulary": (config(vocab_size=10), "another size"),
+    "a quantization that is a word": (config(quantization_config="gptq"), "loaded|mapping"),
+    "a tensor is missing": (header(lambda h: h.update({"x": h.pop(NORM)})), "has no weights for"),
+    "a tensor is left over": (
+        header(lambda h: h.update({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})),
+        "no place for the weights a"),
+    "tensors overlap": (
+        header(lambda h: h[NORM].update({"data_offsets": [0, 1024]})), "cut off or broken"),
+    "a shape that lies": (header(lambda h: h[NORM].update({"shape": [9, 9]})), "cut off or broken"),
+    "a negative shape": (
+        header(lambda h: h[NORM].update({"shape": [-16, -16]})), "cut off or broken"),
+    "an unknown format": (header(lambda h: h[NORM].update({"dtype": "F99"})), "loaded|broken"),
+    "a header without end": (put(WEIGHTS, struct.pack("<Q", 2**62) + b"{}"), "cut off or broken"),
+    "a deep header": (
+        put(WEIGHTS, struct.pack("<Q", 200_000) + b"[" * 200_000 + b"x" * 9), "cut off or broken"),
+    "bytes at the end": (bytes_of(lambda raw: raw.extend(b"x" * 100)), "cut off or broken"),
+    "half of the weights": (bytes_of(lambda raw: raw.__delitem__(slice(-5000, None))), "cut off"),
+    "a pickle": (put(WEIGHTS, b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."), "cut off"),
+    "a shard is missing": (index({"a": "model-00001-of-00002.safetensors"}), "is missing"),
+    "a shard is elsewhere": (index({"a": "../../../etc/passwd"}), "which is elsewhere"),
+    "a shard has a full path": (index({"a": "/etc/passwd"}), "which is elsewhere"),
+    "an index of nonsense": (index([1, 2]), "is broken"),
+    "weights that link to themselves": (
+        lambda f: [(f / WEIGHTS).unlink(), (f / WEIGHTS).symlink_to(WEIGHTS)], "missing|be read"),
+    "a weight that is NaN": (set_last(struct.pack("<f", float("nan"))), "NaN or infinite"),
+    "a weight that is infinite": (set_last(struct.pack("<f", float("-inf"))), "NaN or infinite"),
+    "generation settings as a list": (put("generation_config.json", "[1]"), "holds no mapping"),
+    "broken generation settings": (put("generation_config.json", "{"), "is broken"),
+    "a tokenizer as a list": (put("tokenizer_config.json", "[]"), "it holds no mapping"),
+    "a tokenizer of nothing": (put("tokenizer.json", "{}"), "tokenizer of .* cannot be loaded"),
+    "a template of bytes": (put("chat_template.jinja", b"\xff\xfe\x00"), "cannot be loaded"),
+}  # fmt: skip
+FILES = ("config", "a size", "fewer", "more", "a tensor", "a shard", "a weight")
+"""Beginnings of those that a conversion without calibration must notice as well."""
+
+
+@pytest.fixture
+def foreign(tiny_model: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_model_is_refused(name: str, foreign: Path) -> None:
+    change, said = BROKEN[name]
+    change(foreign)
+
+    with pytest.raises(ArtifactError, match=said):
+        open_model(resolve_model(str(foreign)))
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if name.startswith(FILES)])
+def test_nothing_is_quantized_of_it(name: str, foreign: Path, tmp_path: Path) -> None:
+    change, said = BROKEN[name]
+    change(foreign)
+
+    with pytest.raises(ArtifactError, match=said):
+        formats = (GgufFormat(type="Q8_0"),)
+        quantize(QuantizeConfig(model=str(foreign), formats=formats, output=tmp_path / "out"))
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_model_with_files_that_say_nothing_is_loaded(foreign: Path) -> None:
+    (foreign / "pytorch_model.bin").write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    target = foreign.with_name("weights")
+    (foreign / WEIGHTS).rename(target)
+    (foreign / WEIGHTS).symlink_to(target)  # as in the hub's cache
+
+    assert open_model(resolve_model(str(foreign))).context_length
+
+
+def test_a_path_that_is_mistyped_is_not_asked_of_the_hub(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(foreign.parent.parent)
+
+    with pytest.raises(ArtifactError, match="holds no modle") as caught:
+        resolve_model(f"{foreign.parent.name}/modle")
+
+    assert caught.value.fix.startswith("did you mean 'model'? ")
