@@ -64,7 +64,8 @@ class Recipe(Strict):
     data_use: tuple[str, ...] = ()
     """Data use agreements that you have signed."""
     dtype: Dtype = "auto"
-    """Number format that models compute in; `merge` keeps that of the base."""
+    """Number format that models compute in. `merge` keeps that of the base, and a training of all
+    weights has its own."""
     split: SplitConfig = SplitConfig()
     """What is held out, for all verbs alike."""
     calibrate: CalibrateConfig | None = None
@@ -158,6 +159,8 @@ def wire(recipe: Recipe, verb: str) -> Any:
         filled["model"] = recipe.model
         # of `medllm quantize --model REF` no other section knows
         filled["tokenizer"] = recipe.model or (recipe.quantize and recipe.quantize.model)
+    if verb == "finetune" and section.lora is None:  # to train all weights in 16 bits rounds them
+        del filled["dtype"]
     for field in SOURCES.get(verb, {}):
         if source := find_source(recipe, verb, field):
             filled[field] = str(source.chosen) if field == "model" else source.chosen

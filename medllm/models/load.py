@@ -133,7 +133,7 @@ def _hub_model(ref: str, role: str) -> ModelRef:
         open_input(Path(ref), MODEL_KINDS, role)  # raises: missing or unfinished
     if not wanted and "/" in ref and Path(ref).parent.is_dir():
         raise _mistyped(Path(ref), role)
-    folder = _download(name, wanted or None, role)
+    folder = _download(ref, role)
     commit = folder.name  # a snapshot's folder is named by its commit
     parent = Parent(kind="hub", path=ref, identity=digest_text(f"{name}@{commit}"))
     check_configuration(folder)
@@ -151,16 +151,18 @@ HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: no pickled weights, and no code."""
 
 
-def _download(ref: str, revision: str | None, role: str) -> Path:
+def _download(ref: str, role: str) -> Path:
     """The folder of a hub model's snapshot in the hub's cache, downloaded unless it is there."""
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
 
-    patterns = list(HUB_FILES)
+    name, _, revision = ref.partition("@")
+    # offline, the hub's library asks for the files of a commit, unless it is told not to
+    how: dict[str, Any] = {"allow_patterns": list(HUB_FILES), "local_files_only": is_offline()}
     if not is_offline():
         console.notice(f"{role}: there is no folder {ref} here: looking for it on the hub")
     try:
-        return Path(snapshot_download(ref, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(name, revision=revision or None, **how))
     except (OSError, HTTPError, ValueError) as problem:  # ValueError: no name of a repository
         reason = first_line(problem)
         if is_offline():
