@@ -53,13 +53,14 @@ def load_llama_cpp() -> tuple[ModuleType, NativeLog]:
 
 
 def model_parameters(llama: ModuleType) -> Any:
-    """Default parameters to load a model with, without the matrix unit AMX.
+    """Default parameters to load a model with: its weights checked for NaN, and without AMX.
 
     GCC 12 compiles llama.cpp's AMX code wrongly: `_tile_loadconfig` tells it that 8 of 64 bytes are
     read, so it drops the other stores, and the first pass of a quantized model is a segmentation
     fault (ggml-org/llama.cpp#20824). Our own builds have no AMX; other people's may.
     """
     parameters = llama.llama_model_default_params()
+    parameters.check_tensors = True
     parameters.use_extra_bufts = b"AMX_INT8 = 1" not in llama.llama_print_system_info()
     return parameters
 

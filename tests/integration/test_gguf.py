@@ -238,6 +238,17 @@ def test_files_that_cannot_be_used(f16: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.gguf").exists()
 
 
+def test_weights_that_are_no_numbers_are_refused(f16: Path, tmp_path: Path) -> None:
+    q8 = tmp_path / "q8.gguf"
+    gguf.quantize_file(f16, q8, "Q8_0")
+    raw = bytearray(q8.read_bytes())
+    raw[-34:-32] = b"\x00\x7e"  # the scale of the last block, in float16: NaN
+    q8.write_bytes(raw)
+
+    with pytest.raises(ArtifactError, match="has invalid data"):
+        LlamaCppEngine(q8, n_ctx=64)
+
+
 def test_a_quantized_file_is_not_quantized_again(f16: Path, tmp_path: Path) -> None:
     gguf.quantize_file(f16, tmp_path / "q8.gguf", "Q8_0")
 
