@@ -70,7 +70,7 @@ def announce_unrounded(model: ModelRef, bits: int) -> None:
     import torch
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(model.location)
+    config = transformers.AutoConfig.from_pretrained(model.location, trust_remote_code=False)
     kind = getattr(transformers, next(iter(config.architectures or ()), ""), None)
     if kind is None:
         return

@@ -84,7 +84,7 @@ def _names_in_transformers(folder: Path, names: Mapping[str, Stored]) -> dict[st
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"), console.quiet():
         model = getattr(transformers, config.architectures[0])(config)
     transforms = get_model_conversion_mapping(model)

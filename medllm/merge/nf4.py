@@ -28,7 +28,7 @@ def nf4_rounding(folder: Path) -> "dict[str, Rounding]":
             from bitsandbytes import functional
     except ImportError as problem:
         raise SetupError("NF4 needs bitsandbytes", "pip install 'medllm[bnb]'") from problem
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"), console.quiet():
         model = getattr(transformers, config.architectures[0])(config)
     kept = set(get_keys_to_not_convert(model))

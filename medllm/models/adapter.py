@@ -9,6 +9,7 @@ from medllm.errors import ArtifactError
 from medllm.models.foreign import first_line
 from medllm.models.hardware import Dtype
 from medllm.models.load import GENERATION, ModelRef, load_causal_lm, resolve_model
+from medllm.models.memory import is_out_of_memory
 from medllm.models.weights import read_header
 
 WEIGHTS = "adapter_model.safetensors"
@@ -109,6 +110,8 @@ def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel
                 model.generation_config = GenerationConfig.from_pretrained(adapter.location)
             return PeftModel.from_pretrained(model, adapter.location).eval()
     except (RuntimeError, ValueError, KeyError, OSError) as problem:
+        if is_out_of_memory(problem):
+            raise
         raise ArtifactError(
             f"{adapter.location}: does not fit its base: {first_line(problem):.200}",
             "name the base it was trained on with --model",

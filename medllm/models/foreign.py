@@ -1,6 +1,7 @@
 """Model folders from elsewhere: read without trust, and what is wrong with them is said."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, OSErro
             TypeError, ValueError)  # fmt: skip
 """What transformers and torch raise on files and values that make no model, without checking them:
 a size of "big", no attention heads, a list where there should be a mapping."""
+COMPUTED = re.compile(r"\.(masked_bias|inv_freq|position_ids)$")
+"""Ends of names that older releases saved and that are computed now: no weights."""
 CONFIGURATIONS = (
     "config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json"
 )  # fmt: skip
@@ -78,7 +81,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: it cannot be read, or holds something else.
     """
-    if not path.exists():
+    if not path.is_file():  # a pipe would be waited for
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +115,7 @@ def check_fits(folder: Path, auto_class: Any) -> None:
         import torch
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         shapes = {
             name: torch.empty(
                 tensor.shape, dtype=tensor.dtype if tensor.is_float else torch.uint8, device="meta"
@@ -143,13 +146,14 @@ def _check_is_possible(folder: Path, tensors: Mapping[str, Stored]) -> None:
 def check_is_whole(location: Path | str, found: Mapping[str, Any]) -> None:
     """Raise ArtifactError where weights are missing, left over, or of other sizes.
 
-    `found` is transformers' loading info; what it knows to be of no use is not in it.
+    `found` is transformers' loading info; what it knows to be of no use is not in it, such as a
+    head that is one with the embedding.
     """
     differing = [name for name, *_ in found["mismatched_keys"]]
     if wrong := sorted(found["missing_keys"]) + sorted(differing):
         what = "has no weights" if found["missing_keys"] else "has weights of another size"
         raise _misfit(location, f"it {what} for {_named(wrong)}")
-    if left := sorted(found["unexpected_keys"]):
+    if left := sorted(name for name in found["unexpected_keys"] if not COMPUTED.search(name)):
         raise _misfit(location, f"it has no place for the weights {_named(left)}")
 
 

@@ -182,7 +182,9 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
     with loading(f"tokenizer of {location}"):
         from transformers import AutoTokenizer
 
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            location, trust_remote_code=False
+        )
     return tokenizer
 
 
@@ -196,7 +198,7 @@ def load_processor(location: str) -> "ProcessorMixin":
     with loading(f"processor of {location}", package="torchvision"):
         from transformers import AutoProcessor
 
-        processor: ProcessorMixin = AutoProcessor.from_pretrained(location)
+        processor: ProcessorMixin = AutoProcessor.from_pretrained(location, trust_remote_code=False)
     if not hasattr(processor, "image_processor"):
         message = f"{location}: what prepares images for the model is missing"
         fix = "put preprocessor_config.json and processor_config.json of its source there"
@@ -253,7 +255,7 @@ def auto_class(location: str) -> Any:
     if "vision_config" not in read_config(Path(location)):
         return AutoModelForCausalLM
     with loading(f"model of {location}"):
-        kind = type(AutoConfig.from_pretrained(location))
+        kind = type(AutoConfig.from_pretrained(location, trust_remote_code=False))
     known = kind in AutoModelForImageTextToText._model_mapping
     return AutoModelForImageTextToText if known else AutoModelForCausalLM
 

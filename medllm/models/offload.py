@@ -89,7 +89,9 @@ def _place_layers(location: Path, device: str) -> dict[str, str]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with on("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(location))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(location, trust_remote_code=False)
+        )
     kinds = model._no_split_modules
     layers = {name for name, each in model.named_modules() if type(each).__name__ in kinds}
     if not model.all_tied_weights_keys:

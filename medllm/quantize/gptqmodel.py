@@ -19,6 +19,7 @@ from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.foreign import first_line
 from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, read_config, save_companions, text_config_of
+from medllm.models.memory import is_out_of_memory
 from medllm.quantize.kept_layers import quantize_kept
 from medllm.quantize.work import Made, Work
 
@@ -125,6 +126,8 @@ def _architecture_is_known(model: ModelRef, library: Any) -> Iterator[None]:
     try:
         yield
     except expected as problem:
+        if is_out_of_memory(problem):
+            raise
         message = f"{model.location}: gptqmodel cannot quantize it: {first_line(problem):.200}"
         fix = "choose --format gguf or --format bnb"
         if kind not in known:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError
-from medllm.models.load import resolve_model
+from medllm.models.load import load_causal_lm, resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig
 from medllm.quantize.verb import quantize
 
@@ -166,6 +169,26 @@ def test_a_whole_model_with_files_that_say_nothing_is_loaded(foreign: Path) -> N
     (foreign / WEIGHTS).symlink_to(target)  # as in the hub's cache
 
     assert open_model(resolve_model(str(foreign))).context_length
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_older_releases_saved_beside_the_weights_is_no_fault(
+    tied: bool, tmp_path: Path
+) -> None:
+    shape = {"n_embd": 32, "n_layer": 1, "n_head": 4, "vocab_size": 64}
+    model = GPT2LMHeadModel(GPT2Config(**shape, tie_word_embeddings=tied))
+    model.save_pretrained(tmp_path / "gpt2")
+    weights = load_file(tmp_path / "gpt2" / WEIGHTS)
+    weights |= {
+        "transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8),
+        "transformer.h.0.attn.masked_bias": torch.tensor(-1e4),
+        "lm_head.weight": model.lm_head.weight.detach().clone(),
+    }
+    save_file(weights, tmp_path / "gpt2" / WEIGHTS, metadata={"format": "pt"})
+
+    loaded = load_causal_lm(str(tmp_path / "gpt2"))
+
+    assert torch.equal(loaded.lm_head.weight.cpu(), weights["lm_head.weight"])
 
 
 def test_a_path_that_is_mistyped_is_not_asked_of_the_hub(
