@@ -20,13 +20,11 @@ from medllm.engines.base import Engine, Piece
 from medllm.errors import MedllmError
 from medllm.serve.access import Gate, Origins
 from medllm.serve.body import read_body
+from medllm.serve.prompts import BYTES_PER_TOKEN, check_bytes, encode_prompt
 from medllm.serve.refusals import explain
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
 
-BYTES_PER_TOKEN = 32
-"""A prompt with more for each token of the context is refused before it is tokenized. Single tokens
-of common vocabularies write more (128 blanks), but no text consists of them."""
 BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
 BODY_BYTES = 2**18  # for all that is not text in the prompt
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats have none
@@ -102,18 +100,19 @@ class Desk:
             text = "this model has no chat template; use /v1/completions"
             raise ApiError(400, text, "no_chat_template", "messages")
         messages = [message.as_message() for message in body.messages]
-        self._check_size("messages", *(turn.role + turn.content for turn in messages))
+        check_bytes(self.engine, "messages", [turn.role + turn.content for turn in messages])
 
         def read() -> list[int]:
-            return self.engine.encode(self.engine.render(messages), add_special_tokens=False)
+            text = self.engine.render(messages)
+            return encode_prompt(self.engine, "messages", text, add_special_tokens=False)
 
         return await self._answer(body, read, self.max_tokens, request)
 
     async def complete(self, request: Request) -> Response:
         """What follows a text."""
         body = await read_body(request, CompletionRequest, self._body_bytes)
-        self._check_size("prompt", body.prompt)
-        read = partial(self.engine.encode, body.prompt, add_special_tokens=True)
+        check_bytes(self.engine, "prompt", [body.prompt])
+        read = partial(encode_prompt, self.engine, "prompt", body.prompt, add_special_tokens=True)
         return await self._answer(body, read, DEFAULT_COMPLETION_TOKENS, request)
 
     async def _answer(
@@ -122,7 +121,7 @@ class Desk:
         self._check_model(body.model)
         self._check_limits(body)
         prompt = await self.queue.read(read)
-        limit = min(self.max_tokens, self._room(prompt))
+        limit = min(self.max_tokens, self.engine.context_length - len(prompt))
         stopped = threading.Event()
         pieces = self.queue.answer(prompt, body.sampling(limit, default), stopped)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -151,30 +150,10 @@ class Desk:
                 message = f"this server gives at most {self.max_tokens} tokens an answer"
                 raise ApiError(400, message, "max_tokens_exceeded", name)
 
-    def _check_size(self, param: str, *texts: str) -> None:
-        """Refuse what cannot fit before much work goes into it."""
-        size, limit = sum(len(t.encode()) for t in texts), self.engine.context_length
-        if size > BYTES_PER_TOKEN * limit:
-            message = f"{size:,} bytes do not fit into this model's context of {limit:,} tokens"
-            raise ApiError(400, message, "context_length_exceeded", param)
-
     def _check_model(self, name: str) -> None:
         if name != self.model_id:
             message = f"this server has no such model; it serves {self.model_id}"
             raise ApiError(404, message, "model_not_found", "model")
-
-    def _room(self, prompt: list[int]) -> int:
-        """The tokens that a prompt leaves for its answer."""
-        room = self.engine.context_length - len(prompt)
-        if not prompt:
-            raise ApiError(400, "the prompt is empty")
-        if room <= 0:
-            message = (
-                f"the prompt has {len(prompt)} tokens; this model's context holds"
-                f" {self.engine.context_length}, prompt and answer together"
-            )
-            raise ApiError(400, message, "context_length_exceeded")
-        return room
 
 
 async def _stop_when_gone(request: Request, stopped: threading.Event) -> None:

@@ -56,6 +56,6 @@ def _explain_address(request: Request, error: HTTPException) -> Response:
         return Response(status_code=204, headers=headers)
     message = {
         404: f"nothing is at this address; this server has {ADDRESSES}",
-        405: f"this address does not take this method, but {methods}",
+        405: f"this address takes {methods}, not this method",
     }.get(error.status_code, error.detail)
     return error_response(ApiError(error.status_code, message, headers=headers))

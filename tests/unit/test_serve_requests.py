@@ -230,6 +230,21 @@ def test_prompts_are_refused_by_their_size(monkeypatch: pytest.MonkeyPatch) -> N
     refusal(post(COMPLETE, GOOD[COMPLETE] | {"prompt": "x" * 10**6}), 413)
 
 
+def test_long_prompts_are_counted_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+
+    def encode(self: FakeEngine, text: str, *, add_special_tokens: bool) -> list[int]:
+        encoded.append(len(text))
+        return [1] * (len(text) // 4)
+
+    monkeypatch.setattr(StrictEngine, "encode", encode)
+    error = refusal(post(COMPLETE, GOOD[COMPLETE] | {"prompt": "x" * 31_000}))
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
+    assert max(encoded) == 2000 and len(encoded) < 6
+    response = post(COMPLETE, GOOD[COMPLETE] | {"prompt": "x" * 3900})
+    assert response.json()["usage"]["prompt_tokens"] == 975
+
+
 def test_a_made_up_field_is_not_repeated_at_length() -> None:
     error = refusal(post(CHAT, GOOD[CHAT] | {"x" * 10_000: 1}))
     assert len(error["message"]) == len(error["param"]) == 300
