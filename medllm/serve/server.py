@@ -89,7 +89,7 @@ def _explained(host: str, port: int) -> Iterator[None]:
     except OSError as problem:
         message = f"cannot listen on {host}:{port}: {problem.strerror or problem}"
         raise SetupError(message, CANNOT_LISTEN.get(problem.errno, OTHER_HOST)) from problem
-    except (UnicodeError, ValueError) as problem:  # what no name of a host can be; a NUL in it
+    except (UnicodeError, TypeError) as problem:  # too long a part of a name, or none; a NUL
         raise SetupError(f"{host[:80]!r} is no name or address of a host", OTHER_HOST) from problem
 
 
@@ -125,11 +125,12 @@ def build_server(app: "FastAPI") -> "Server":
     """The server; its `run(sockets)` ends with Ctrl-C, which comes out as KeyboardInterrupt."""
     from uvicorn import Config
 
-    from medllm.serve.connections import Connection, OrderlyServer
+    from medllm.serve.connections import Connection, OrderlyServer, max_connections
 
     config = Config(
         app,
         http=Connection,
+        backlog=max_connections(),  # as many are accepted before the first is counted
         access_log=False,
         log_level="warning",
         log_config=LOG_CONFIG,

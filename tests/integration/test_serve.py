@@ -19,7 +19,7 @@ from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.serve import verb
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.server import ask, bound_socket, choose_key, running_server
+from medllm.serve.server import ask, bound_socket, choose_key, listen, running_server
 
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx")
@@ -324,6 +324,22 @@ def test_a_taken_port_is_named() -> None:
     assert "--port" in caught.value.fix
     with pytest.raises(SetupError), bound_socket("192.0.2.1", 0):  # TEST-NET-1: nobody's
         pass
+
+
+@pytest.mark.parametrize("host", ["..", "a" * 300, "a\0b", "::1%nothing", "127.0.0.1:80", "\ud83d"])
+def test_what_is_no_host_is_refused_in_two_lines(host: str) -> None:
+    with pytest.raises(SetupError) as caught, bound_socket(host, 0):
+        pass
+    assert "--host" in caught.value.fix and len(caught.value.message.splitlines()) == 1
+
+
+def test_a_port_that_another_server_took_while_the_model_was_loaded() -> None:
+    with bound_socket("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with bound_socket("127.0.0.1", port) as second:  # neither listens, so both may have it
+            listen(first)
+            with pytest.raises(SetupError, match=f"127.0.0.1:{port}: Address already in use"):
+                listen(second)
 
 
 def test_choose_key() -> None:
