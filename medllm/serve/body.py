@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from medllm.serve.wire import UNSUPPORTED, ApiError, check_characters
 
-MAX_BODY_BYTES = 8 * 2**20
+MAX_BODY_BYTES = 4 * 2**20  # whatever the context: half a second of parsing at the worst
 MAX_DIGITS = 40
 """Of a whole number: more is no seed and no count, and takes squared time to convert."""
 
