@@ -1,16 +1,23 @@
 """The protocol that every engine follows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from medllm import console
+from medllm.errors import ConfigError, DataError
 from medllm.models.chat import Template
 
 BLOCK_TOKENS = 256
 """Positions whose distributions are held at once: 128 MiB for a vocabulary of 128k."""
+
+GREEDY_BELOW = 1e-5
+"""Temperatures below are 0, as vLLM has it (`_SAMPLING_EPS`)."""
+UNKNOWN_CONTEXT = 2048
+"""Tokens of context of a model whose configuration names no limit."""
 
 LogProbs = npt.NDArray[np.floating[Any]]
 """Log-probabilities of every token of the vocabulary, in nats: (positions, vocabulary)."""
@@ -44,7 +51,18 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    """None draws anew each time."""
     stop: tuple[str, ...] = ()
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken; so small a temperature would divide by zero."""
+        return self.temperature < GREEDY_BELOW
+
+    @property
+    def seed_32(self) -> int | None:
+        """The seed in the 32 bits of llama.cpp's, less the value that it takes for none."""
+        return None if self.seed is None else self.seed % (2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,8 @@ class Engine(Template, Protocol):
     """The name of the engine: "transformers", "llama_cpp", "fake"."""
     context_length: int
     """The most tokens that prompt and answer may have together."""
+    unused_settings: Mapping[str, Any]
+    """What the model's files would have sampling be; only `Sampling` decides."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation after its context, in the order asked."""
@@ -86,6 +106,34 @@ class Engine(Template, Protocol):
 
     def close(self) -> None:
         """Free the model's memory."""
+
+
+def choose_context(n_ctx: int | None, made_for: int | None, most: int | None = None) -> int:
+    """The tokens of context: as asked, else what a model was made for, but not more than `most`.
+
+    Raises:
+        ConfigError: more is asked than it was made for.
+    """
+    if n_ctx and made_for and n_ctx > made_for:
+        message = (
+            f"n_ctx {n_ctx:,} is more than the {made_for:,} tokens that the model was made for"
+        )
+        raise ConfigError(message, "lower n_ctx, or leave it out")
+    if n_ctx:
+        return n_ctx
+    if made_for is None:
+        console.notice(f"the model names no context length: {UNKNOWN_CONTEXT:,} tokens are assumed")
+    context = made_for or UNKNOWN_CONTEXT
+    return min(context, most or context)
+
+
+def check_room(prompt: Sequence[int], context_length: int) -> None:
+    """Raise DataError where a prompt is empty or leaves no room for an answer."""
+    if not prompt:
+        raise DataError("the prompt is empty", "give a prompt of at least one token")
+    if len(prompt) >= context_length:
+        what = f"the prompt has {len(prompt):,} tokens, the context holds {context_length:,}"
+        raise DataError(what, "shorten the prompt or raise n_ctx")
 
 
 def until_stop(pieces: Iterable[Piece], stop: Sequence[str]) -> Iterator[Piece]:

@@ -5,7 +5,8 @@ Its tokens are the bytes of UTF-8; its answer repeats the last thing that was sa
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class FakeEngine:
     ) -> None:
         self.context_length = context_length  # bytes that prompt and answer may have together
         self.has_chat_template = has_chat_template
+        self.unused_settings: Mapping[str, Any] = {}
         self._seconds_per_piece = seconds_per_piece
         self._confidence = confidence
 

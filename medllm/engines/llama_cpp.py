@@ -3,7 +3,7 @@
 import codecs
 import ctypes
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from os.path import commonprefix
@@ -23,10 +23,17 @@ from medllm.engines.base import (
     Sampling,
     Score,
     ScoreRequest,
+    check_room,
+    choose_context,
     until_stop,
 )
-from medllm.engines.llama_native import build_sampler, load_llama_cpp, model_parameters
-from medllm.errors import ArtifactError, DataError, SetupError
+from medllm.engines.llama_native import (
+    build_sampler,
+    load_llama_cpp,
+    model_parameters,
+    read_settings,
+)
+from medllm.errors import ArtifactError, SetupError
 from medllm.models.hardware import count_cpus
 from medllm.models.rendering import bounded_rendering
 
@@ -58,6 +65,7 @@ class LlamaCppEngine:
 
         Raises:
             ArtifactError: the file is missing, or is no GGUF that llama.cpp can load.
+            ConfigError: the model was made for fewer tokens than `n_ctx`.
             SetupError: llama.cpp is not set up, or memory does not suffice.
         """
         if not path.is_file():
@@ -65,7 +73,8 @@ class LlamaCppEngine:
         self._path = path
         self._llama, self._log = load_llama_cpp()
         self._model = self._load_model()
-        self.context_length = n_ctx or min(self._model.n_ctx_train(), DEFAULT_N_CTX)
+        self.context_length = choose_context(n_ctx, self._model.n_ctx_train(), DEFAULT_N_CTX)
+        self.unused_settings: Mapping[str, Any] = read_settings(self._llama, self._model.model)
         self._context = self._create_context()
         self._batch = self._llama._internals.LlamaBatch(
             n_tokens=BATCH_TOKENS, embd=0, n_seq_max=1, verbose=False
@@ -149,11 +158,7 @@ class LlamaCppEngine:
         Raises:
             DataError: the prompt is empty, or leaves no room for an answer.
         """
-        if not prompt:
-            raise DataError("the prompt is empty", "give a prompt of at least one token")
-        if len(prompt) >= self.context_length:
-            what = f"the prompt has {len(prompt)} tokens, the context holds {self.context_length}"
-            raise DataError(what, "shorten the prompt or raise n_ctx")
+        check_room(prompt, self.context_length)
         return until_stop(self._pieces(list(prompt), sampling), sampling.stop)
 
     def close(self) -> None:

@@ -17,6 +17,11 @@ from medllm.models.llama_cpp_setup import require_llama_cpp
 ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h; llama-cpp-python's own table is off by one
 
 
+SETTINGS = {"temp": 1, "top_k": 0, "top_p": 1, "min_p": 0, "penalty_repeat": 1, "penalty_last_n": 0,
+            "xtc_probability": 0, "mirostat": 0}  # fmt: skip
+"""The numbers below `general.sampling.` in a GGUF file, with the values that ask for nothing."""
+
+
 class NativeLog(deque[str]):
     """The last errors that llama.cpp logged; from its making on, llama.cpp prints nothing."""
 
@@ -66,12 +71,27 @@ def model_parameters(llama: ModuleType) -> Any:
 
 
 def build_sampler(llama: ModuleType, sampling: Sampling) -> Any:
-    """A chain of samplers; temperature comes before top-p, as in transformers."""
+    """A chain of samplers; temperature comes before top-p, as in transformers, and nothing else."""
     chain = llama._internals.LlamaSampler()
-    if sampling.temperature <= 0:
+    if sampling.is_greedy:
         chain.add_greedy()
         return chain
     chain.add_temp(sampling.temperature)
     chain.add_top_p(sampling.top_p)
-    chain.add_dist(llama.LLAMA_DEFAULT_SEED if sampling.seed is None else sampling.seed)
+    chain.add_dist(llama.LLAMA_DEFAULT_SEED if sampling.seed is None else sampling.seed_32)
     return chain
+
+
+def read_settings(llama: ModuleType, model: Any) -> dict[str, float]:
+    """The sampling that a GGUF file asks for, by llama.cpp's names.
+
+    Its converter writes them from a `generation_config.json`, and its own programs heed them.
+    """
+    buffer, found = ctypes.create_string_buffer(64), {}
+    for name, neutral in SETTINGS.items():
+        key = f"general.sampling.{name}".encode()
+        if llama.llama_model_meta_val_str(model, key, buffer, len(buffer)) > 0:
+            value = float(buffer.value)
+            if value != neutral:
+                found[name] = value
+    return found

@@ -22,7 +22,7 @@ def open_model(
     `dtype` is what transformers computes in; llama.cpp has formats of its own.
 
     Raises:
-        ConfigError: the engine cannot run this kind of model.
+        ConfigError: the engine cannot run this kind of model, or it was made for fewer tokens.
         ArtifactError: the model is altered or cannot be loaded.
     """
     fitting = "llama_cpp" if model.is_gguf else "transformers"

@@ -1,8 +1,10 @@
 """The transformers engine: model directories, adapters on their base, GPTQ directories."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from medllm.engines.base import (
@@ -12,8 +14,13 @@ from medllm.engines.base import (
     Sampling,
     Score,
     ScoreRequest,
+    check_room,
+    choose_context,
     until_stop,
 )
+from medllm.engines.cache import can_go_back, is_attention_alone
+from medllm.engines.growing_text import GrowingText
+from medllm.engines.settings import neutral_settings, unused_settings
 from medllm.models.chat import TokenizerTemplate
 
 if TYPE_CHECKING:
@@ -22,6 +29,10 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 4096
 """Tokens of one scoring batch, padding included: logits stay in cache, and memory stays flat."""
+
+
+CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "seq_length", "context_length")
+"""What configurations call it: most models, MPT, BLOOM, RWKV."""
 
 
 class TransformersEngine(TokenizerTemplate):
@@ -35,10 +46,25 @@ class TransformersEngine(TokenizerTemplate):
         tokenizer: "PreTrainedTokenizerBase",
         n_ctx: int | None = None,
     ) -> None:
+        """Take a loaded model.
+
+        Args:
+            model: In evaluation mode. Its generation settings become neutral: what `Sampling` says
+                is all that decides an answer.
+            tokenizer: Its tokenizer.
+            n_ctx: The most tokens of prompt and answer together; by default what the model was
+                made for.
+
+        Raises:
+            ConfigError: it was made for fewer than `n_ctx`.
+        """
         super().__init__(tokenizer)
         self.model = model
-        positions = getattr(model.config, "max_position_embeddings", None) or 2048
-        self.context_length = min(n_ctx or positions, positions)
+        self.context_length = choose_context(n_ctx, _made_for(model))
+        self._can_go_back = True  # until a first pass shows otherwise
+        self._ends = _end_tokens(model, tokenizer)
+        self.unused_settings: Mapping[str, Any] = unused_settings(model.generation_config)
+        _base_of(model).generation_config = neutral_settings(self._ends, tokenizer.pad_token_id)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation.
@@ -53,7 +79,7 @@ class TransformersEngine(TokenizerTemplate):
             contexts[request.context].append(request)
         scores = {request: Score(0.0, 0, True) for request in rows.pop((), ())}
         for context, group in contexts.items():
-            if context and len({self._row(request) for request in group}) > 1:
+            if self._can_go_back and context and len({self._row(each) for each in group}) > 1:
                 scores |= self._score_shared(context, group)
         rest = [row for row, group in rows.items() if not scores.keys() >= set(group)]
         rest.sort(key=len)
@@ -71,15 +97,21 @@ class TransformersEngine(TokenizerTemplate):
     def _score_shared(
         self, context: tuple[int, ...], requests: Sequence[ScoreRequest]
     ) -> dict[ScoreRequest, Score]:
-        """The scores of several continuations of one context, which is read once."""
+        """The scores of several continuations of one context, which is read once.
+
+        None at all where the model cannot go back to the end of the context.
+        """
         import torch
 
-        room = self.context_length - max(len(request.continuation) for request in requests)
-        scores = {}
+        longest = max(len(request.continuation) for request in requests)
+        kept = context[-max(self.context_length - longest, 1) :]
+        scores: dict[ScoreRequest, Score] = {}
         with torch.inference_mode():
-            kept = self._tensor(context[-max(room, 1) :])
-            read = self.model(input_ids=kept, use_cache=True, logits_to_keep=1)
-            cache = read.past_key_values
+            read = self.model(input_ids=self._tensor(kept), use_cache=True, logits_to_keep=1)
+            cache: Any = getattr(read, "past_key_values", None)
+            self._can_go_back = is_attention_alone(cache)
+            if not can_go_back(cache, len(kept) + longest):
+                return scores
             for request in requests:
                 logits, more = read.logits[0], request.continuation[:-1]
                 if more:
@@ -109,8 +141,15 @@ class TransformersEngine(TokenizerTemplate):
         """What the model expects after each token, in blocks of positions.
 
         A block reads the keys and values of those before it: the logits of a whole document never
-        stand in memory.
+        stand in memory. Only a model with a recurrent state (Mamba, Qwen3-Next) reads it at once:
+        it would forget what came before a block.
         """
+        if self._can_go_back and len(ids) > BLOCK_TOKENS:
+            yield from self._by_blocks(ids)
+        else:
+            yield from self._at_once(ids)
+
+    def _by_blocks(self, ids: Sequence[int]) -> Iterator[LogProbs]:
         import torch
 
         cache = None
@@ -118,63 +157,98 @@ class TransformersEngine(TokenizerTemplate):
             block = self._tensor(ids[begin : begin + BLOCK_TOKENS])
             with torch.inference_mode():
                 read = self.model(input_ids=block, past_key_values=cache, use_cache=True)
-                cache = read.past_key_values
-                expected = torch.log_softmax(read.logits[0].float(), dim=-1).cpu()
-            yield expected.numpy()
+            cache = getattr(read, "past_key_values", None)
+            if not is_attention_alone(cache):
+                self._can_go_back = False
+                yield from self._at_once(ids)
+                return
+            yield _log_probs(read.logits[0])
+
+    def _at_once(self, ids: Sequence[int]) -> Iterator[LogProbs]:
+        for logits in self._logits([tuple(ids)] if ids else []):
+            for begin in range(0, len(ids), BLOCK_TOKENS):
+                yield _log_probs(logits[begin : begin + BLOCK_TOKENS])
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """The answer, piece by piece."""
+        """The answer, piece by piece; its last piece says why it ended.
+
+        Raises:
+            DataError: the prompt is empty, or leaves no room for an answer.
+        """
+        check_room(prompt, self.context_length)
         return until_stop(self._pieces(prompt, sampling), sampling.stop)
 
     def _pieces(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        import torch
-        from transformers import TextIteratorStreamer
+        text = GrowingText(self.tokenizer)
+        with closing(self._tokens(prompt, sampling)) as tokens:
+            for token in tokens:
+                if token in self._ends:
+                    yield Piece("", 0, "stop")
+                    return
+                yield Piece(text.add(token))
+        yield Piece("", 0, "length")
 
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    def _tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int]:
+        """The tokens of an answer as they are chosen; closing it ends the work after one more."""
+        import torch
+
         ids = self._tensor(prompt)
-        counter = _Counter()
+        room = self.context_length - len(prompt)
+        chosen = _Chosen()
         arguments: dict[str, Any] = {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "max_new_tokens": sampling.max_tokens,
-            "do_sample": sampling.temperature > 0,
-            "streamer": streamer,
-            "stopping_criteria": [counter],
-            "pad_token_id": self.tokenizer.pad_token_id or 0,
+            "max_new_tokens": min(sampling.max_tokens, room),
+            "do_sample": not sampling.is_greedy,
+            "streamer": chosen,
+            "stopping_criteria": [chosen.is_stopped],
         }
-        if sampling.temperature > 0:
-            arguments |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        if sampling.seed is not None:
-            torch.manual_seed(sampling.seed)
-        told = 0
+        if not sampling.is_greedy:  # top_k 0: all tokens; unsaid, transformers takes the best 50
+            arguments |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed_32)
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(self.model.generate, **arguments)
-            work.add_done_callback(lambda _: streamer.end())  # else the reader may wait for ever
+            work.add_done_callback(lambda _: chosen.end())  # else the reader may wait for ever
             try:
-                for text in filter(None, streamer):
-                    tokens = counter.tokens
-                    yield Piece(text, tokens - told)
-                    told = tokens
+                yield from iter(chosen.queue.get, None)
             finally:
-                counter.stopped = True
+                chosen.stopped = True
             work.result()  # raises what stopped it
-        reason = "length" if counter.tokens >= sampling.max_tokens else "stop"
-        yield Piece("", counter.tokens - told, reason)
 
     def close(self) -> None:
         """Drop the model."""
         del self.model
 
 
-class _Counter:
-    """Counts generated tokens, and ends generation when its reader went away."""
+class _Chosen:
+    """What transformers calls a streamer: takes the tokens of an answer one by one."""
 
-    tokens = 0
-    stopped = False
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[int | None] = SimpleQueue()
+        self.stopped = False
+        self._has_prompt = False
 
-    def __call__(self, ids: "torch.Tensor", scores: Any, **_: Any) -> bool:
-        self.tokens += 1
+    def put(self, ids: "torch.Tensor") -> None:
+        """Take the prompt, which comes first, or a token."""
+        if self._has_prompt:
+            self.queue.put(int(ids))
+        self._has_prompt = True
+
+    def end(self) -> None:
+        """Tell the reader that no more come."""
+        self.queue.put(None)
+
+    def is_stopped(self, ids: "torch.Tensor", scores: Any, **_: Any) -> bool:
+        """Whether the reader went away."""
         return self.stopped
+
+
+def _log_probs(logits: "torch.Tensor") -> LogProbs:
+    import torch
+
+    with torch.inference_mode():
+        expected: LogProbs = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+    return expected
 
 
 def _score(continuation: tuple[int, ...], logits: "torch.Tensor") -> Score:
@@ -186,3 +260,21 @@ def _score(continuation: tuple[int, ...], logits: "torch.Tensor") -> Score:
     chosen = torch.log_softmax(kept, dim=-1).gather(1, targets[:, None])
     greedy = bool((kept.argmax(dim=-1) == targets).all())
     return Score(float(chosen.double().sum()), len(targets), greedy)
+
+
+def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """What ends an answer: the model's generation settings and its tokenizer say so."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ends = named if isinstance(named, list) else [named]
+    return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
+
+
+def _base_of(model: Any) -> Any:
+    """The model below an adapter, which writes the answers; without one the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _made_for(model: "PreTrainedModel") -> int | None:
+    """The tokens of context that a model was made for; None where its configuration names none."""
+    config = model.config.get_text_config()
+    return next((found for name in CONTEXT_KEYS if (found := getattr(config, name, None))), None)

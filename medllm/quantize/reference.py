@@ -85,8 +85,8 @@ class Reference:
         if self._kept:
             yield self._kept
             return
-        with closing(open_model(self.model, n_ctx=DEFAULT_N_CTX, dtype=self.dtype)) as engine:
-            parent = self._read(engine, engine, engine.context_length)
+        with closing(open_model(self.model, dtype=self.dtype)) as engine:
+            parent = self._read(engine, engine, min(engine.context_length, DEFAULT_N_CTX))
             is_kept = self._formats > 1 and bool(parent.documents) and self._keep(parent)
             if not is_kept:
                 yield parent

@@ -1,13 +1,18 @@
-"""The transformers engine on the tiny model: what is shared between requests changes no score."""
+"""The transformers engine: what requests share changes no score, and answers end well."""
 
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from medllm.data.example import Message
-from medllm.engines.base import Engine, Sampling, ScoreRequest
+from medllm.engines.base import Engine, Piece, Sampling, ScoreRequest
+from medllm.engines.growing_text import GrowingText
 from medllm.engines.open import open_model
-from medllm.errors import DataError
+from medllm.engines.transformers import TransformersEngine
+from medllm.errors import ConfigError, DataError
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.load import load_tokenizer, resolve_model
 
@@ -62,3 +67,284 @@ def test_messages_that_a_template_refuses_are_the_users_error(tiny_model: Path) 
 
     with pytest.raises(DataError, match="refuses the messages: System role not supported"):
         TokenizerTemplate(tokenizer).render([Message("system", "Be brief.")])
+
+
+# Answers, token by token
+
+
+def saying(tiny_model: Path, text: str) -> tuple[TransformersEngine, list[int]]:
+    """An engine that answers a prompt of one token with this text, whatever it is, and its tokens.
+
+    Its position embeddings are the answer; there is nothing else in it.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    size = len(ids) + len(ids) % 2
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=size, n_layer=1, n_head=1, n_positions=size + 2,
+        tie_word_embeddings=False, bos_token_id=1, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.transformer.ln_f.weight.fill_(1)
+        model.transformer.wpe.weight[: len(ids)] = torch.eye(size)[: len(ids)]
+        for position, token in enumerate(ids):
+            model.lm_head.weight[token, position] = 10
+    return TransformersEngine(model, tokenizer), ids
+
+
+WITHOUT_BLANKS = [
+    "ยาลดไข้พาราเซตามอล",
+    "ちりょうは手術です",
+    "______________",
+    "🩺👩‍⚕️💊🤒",
+    "Ödeme,größer.",
+    "......-----",
+]
+
+
+@pytest.mark.parametrize("text", WITHOUT_BLANKS)
+def test_text_without_blanks_comes_token_by_token(tiny_model: Path, text: str) -> None:
+    engine, ids = saying(tiny_model, text)
+
+    pieces = list(engine.generate([9], Sampling(max_tokens=len(ids))))
+
+    assert "".join(piece.text for piece in pieces) == text
+    assert pieces[-1] == Piece("", 0, "stop")
+    assert len(pieces) == len(ids)
+    longest_wait = max(
+        len(run) for run in "".join("x" if p.text else "." for p in pieces).split("x")
+    )
+    assert longest_wait <= 4  # the bytes of a character
+
+
+@pytest.mark.parametrize("text", WITHOUT_BLANKS[:5])
+def test_a_stop_string_ends_the_work_where_it_is_written(tiny_model: Path, text: str) -> None:
+    engine, _ = saying(tiny_model, text)
+    stop = text[-3]
+    passes: list[int] = []
+    engine.model.register_forward_hook(lambda *_: passes.append(1))
+
+    pieces = list(engine.generate([9], Sampling(max_tokens=100, stop=(stop,))))
+
+    end = text.index(stop)
+    assert "".join(piece.text for piece in pieces) == text[:end]
+    assert pieces[-1].finish_reason == "stop"
+    needed = len(engine.encode(text[: end + 1], add_special_tokens=False))
+    assert sum(piece.tokens for piece in pieces) == pytest.approx(needed, abs=1)
+    assert len(passes) <= needed + 2
+
+
+def test_a_reader_that_goes_away_ends_the_work(tiny_model: Path) -> None:
+    engine, _ = saying(tiny_model, "_" * 200)
+    passes: list[int] = []
+    engine.model.register_forward_hook(lambda *_: passes.append(1))
+
+    answer = engine.generate([9], Sampling(max_tokens=200))
+    first = list(islice(answer, 3))
+    answer.close()  # type: ignore[attr-defined]
+
+    assert len(first) == 3
+    assert len(passes) < 20
+    assert "".join(p.text for p in engine.generate([9], Sampling(max_tokens=2))) == "__"
+
+
+def test_the_end_as_the_last_allowed_token_is_a_stop(tiny_model: Path) -> None:
+    engine, ids = saying(tiny_model, "Paracetamol.")
+
+    def ending(tokens: int) -> tuple[int, str | None]:
+        pieces = list(engine.generate([9], Sampling(max_tokens=tokens)))
+        return sum(piece.tokens for piece in pieces), pieces[-1].finish_reason
+
+    assert ending(len(ids)) == (len(ids) - 1, "stop")
+    assert ending(len(ids) - 1) == (len(ids) - 1, "length")
+    assert ending(len(ids) + 50) == (len(ids) - 1, "stop")
+
+
+BYTES = "Ödem: ยาลดไข้ 😀👩‍⚕️ ___ 治療. <eot> end"
+
+
+def test_bytes_of_characters_become_text_when_they_are_whole() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {character: number for number, character in enumerate(alphabet)}
+    merges = [("à", "¸"), ("Ģ", "à")]  # the second holds an end of a character and a beginning
+    words |= {"".join(pair): len(words) + n for n, pair in enumerate(merges)}
+    inner = Tokenizer(models.BPE(words, merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eot>")
+    text = GrowingText(tokenizer)
+    ids = tokenizer(BYTES)["input_ids"]
+
+    shown = ""
+    for token in ids:
+        shown += text.add(token)
+        assert BYTES.replace("<eot>", "").startswith(shown)
+
+    assert shown == BYTES.replace("<eot>", "")
+    assert len(ids) > len(BYTES)
+
+
+def test_bytes_that_are_no_character_hold_up_nothing(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    broken = tokenizer.convert_tokens_to_ids(["<0xE0>", "<0xE0>", "<0xE0>", "<0xE0>", "<0xE0>"])
+    word = tokenizer("fever", add_special_tokens=False)["input_ids"]
+    text = GrowingText(tokenizer)
+
+    shown = "".join(text.add(token) for token in [*broken, *word])
+
+    assert shown.endswith("fever")
+    assert set(shown.removesuffix("fever").strip()) == {"\N{REPLACEMENT CHARACTER}"}
+
+
+# What decides an answer
+
+
+def test_generation_settings_of_the_model_decide_nothing(tiny_model: Path) -> None:
+    from transformers import GenerationConfig
+
+    from medllm.models.load import load_causal_lm
+
+    model = load_causal_lm(str(tiny_model))
+    model.generation_config = GenerationConfig(
+        eos_token_id=[2], do_sample=True, temperature=0.1, top_k=1, repetition_penalty=5.0,
+        no_repeat_ngram_size=1, max_length=3,
+    )  # fmt: skip
+    engine = TransformersEngine(model, load_tokenizer(str(tiny_model)))
+    plain = open_model(resolve_model(str(tiny_model)))
+    prompt = engine.encode("The chest is", add_special_tokens=True)
+
+    def answers(which: Engine) -> list[str]:
+        asked = [Sampling(12), Sampling(12, 1.0, seed=1), Sampling(12, 0.7, 0.9, seed=2)]
+        return ["".join(p.text for p in which.generate(prompt, each)) for each in asked]
+
+    assert answers(engine) == answers(plain)
+    assert engine.unused_settings == {
+        "do_sample": True, "temperature": 0.1, "top_k": 1, "repetition_penalty": 5.0,
+        "no_repeat_ngram_size": 1,
+    }  # fmt: skip
+    assert plain.unused_settings == {}
+
+
+def test_sampling_draws_of_all_tokens_not_of_the_likeliest_50(engine: Any) -> None:
+    prompt = engine.encode("The chest is", add_special_tokens=True)
+    (expected,) = engine.log_probs(prompt)
+    likeliest = set(np.argsort(expected[-1])[-50:].tolist())
+
+    drawn = {
+        next(engine._tokens(prompt, Sampling(1, temperature=2.0, seed=seed))) for seed in range(20)
+    }
+
+    assert drawn - likeliest
+
+
+def test_without_a_seed_answers_differ_and_with_one_they_are_the_same(engine: Engine) -> None:
+    prompt = engine.encode("The chest is", add_special_tokens=True)
+
+    def answer(seed: int | None) -> str:
+        sampling = Sampling(12, temperature=2.0, seed=seed)
+        return "".join(piece.text for piece in engine.generate(prompt, sampling))
+
+    assert answer(3) == answer(3) == answer(3 + 2**32 - 1)
+    assert answer(-1) == answer(-1)
+    assert len({answer(None) for _ in range(4)}) > 1
+    assert answer(2**70) == answer(2**70)
+
+
+def test_a_temperature_next_to_nothing_is_greedy(engine: Engine) -> None:
+    prompt = engine.encode("The chest is", add_special_tokens=True)
+
+    answers = [list(engine.generate(prompt, Sampling(8, t))) for t in (0.0, 1e-320, 1e-9)]
+
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_more_context_than_the_model_was_made_for_is_refused(
+    tiny_model: Path, engine: Engine
+) -> None:
+    with pytest.raises(ConfigError, match=r"n_ctx 1,000,000 is more than the [\d,]+ tokens"):
+        open_model(resolve_model(str(tiny_model)), n_ctx=1_000_000)
+    with pytest.raises(DataError, match="the prompt has 64 tokens, the context holds 64"):
+        engine.generate([5] * 64, Sampling())
+    with pytest.raises(DataError, match="the prompt is empty"):
+        engine.generate([], Sampling())
+    whole, _ = saying(tiny_model, "_" * 20)
+    small = TransformersEngine(whole.model, whole.tokenizer, n_ctx=10)
+    pieces = list(small.generate([9] * 6, Sampling(max_tokens=99)))
+    assert (sum(piece.tokens for piece in pieces), pieces[-1].finish_reason) == (4, "length")
+
+
+# Windows and states
+
+
+def build(kind: str, tokens: int) -> Any:
+    """A small random model whose window of 32 tokens, or whose state, matters."""
+    import torch
+    import transformers as hub
+
+    size = {
+        "vocab_size": tokens, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+    }  # fmt: skip
+    window = {"sliding_window": 32}
+    state = {"state_size": 8, "vocab_size": tokens, "hidden_size": 32, "num_hidden_layers": 2}
+    linear = dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 16)
+    linear |= dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2)
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    experts |= {"shared_expert_intermediate_size": 16, "head_dim": 16}
+    layers = {"layer_types": ["linear_attention", "full_attention"]}
+    mixed = {"layer_types": ["sliding_attention", "full_attention"], "head_dim": 16}
+    torch.manual_seed(0)
+    made = {
+        "mistral": lambda: hub.MistralForCausalLM(hub.MistralConfig(**size, **window)),
+        "qwen2": lambda: hub.Qwen2ForCausalLM(
+            hub.Qwen2Config(**size, **window, use_sliding_window=True, max_window_layers=1)
+        ),
+        "gemma3": lambda: hub.Gemma3ForCausalLM(hub.Gemma3TextConfig(**size, **window, **mixed)),
+        "mamba": lambda: hub.MambaForCausalLM(hub.MambaConfig(**state)),
+        "qwen3-next": lambda: hub.Qwen3NextForCausalLM(
+            hub.Qwen3NextConfig(**size, **linear, **experts, **layers)
+        ),
+    }
+    return made[kind]().eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*implicitly cleaned up:ResourceWarning")
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "gemma3", "mamba", "qwen3-next"])
+def test_models_with_windows_and_states_score_as_in_one_pass(kind: str, tiny_model: Path) -> None:
+    import torch
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    model = build(kind, len(tokenizer))
+    engine = TransformersEngine(model, tokenizer)
+    ids = torch.randint(10, len(tokenizer), (300,)).tolist()
+
+    def plain(row: list[int]) -> Any:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([row]), use_cache=False).logits[0]
+        return torch.log_softmax(logits.float(), dim=-1).numpy()
+
+    choices = [tuple(ids[-3:]), (7, 8, 9, 10), (5,)]
+    for length in (20, 290):  # within the window, and beyond it
+        context = tuple(ids[:length])
+        scores = engine.score([ScoreRequest(context, choice) for choice in choices])
+        for choice, score in zip(choices, scores, strict=True):
+            expected = plain([*context, *choice])[length - 1 : -1]
+            logprob = sum(expected[n, token] for n, token in enumerate(choice))
+            assert score.logprob == pytest.approx(logprob, abs=1e-3)
+    np.testing.assert_allclose(np.concatenate(list(engine.log_probs(ids))), plain(ids), atol=1e-3)
+
+    answer = list(engine._tokens(ids[:50], Sampling(max_tokens=4)))
+    row = ids[:50]
+    for _ in answer:
+        row.append(int(plain(row)[-1].argmax()))
+    assert answer == row[50:]

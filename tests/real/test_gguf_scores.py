@@ -158,9 +158,8 @@ def test_an_answer_ends_where_the_model_ends_it(
 
     pieces = list(engine.generate(finished[0], Sampling(max_tokens=20)))
 
-    assert [(piece.text, piece.tokens, piece.finish_reason) for piece in pieces] == [
-        ("", 0, "stop")
-    ]
+    assert not any(piece.text or piece.tokens for piece in pieces)
+    assert [piece.finish_reason for piece in pieces if piece.finish_reason] == ["stop"]
 
 
 def test_sampled_answers_end_without_writing_special_tokens(engine: LlamaCppEngine) -> None:
