@@ -21,7 +21,8 @@ def serving_lines(manifest: Manifest, folder: str = ".") -> list[str]:
 
 def _lines_of_gguf(manifest: Manifest, folder: str) -> list[str]:
     names = [file.path for file in manifest.files if file.path.startswith("model-")]
-    lines = [f"llama-server -m {folder}/{name} -c {CONTEXT_TOKENS}" for name in names[:1]]
+    context = manifest.results.get("context_tokens", CONTEXT_TOKENS)
+    lines = [f"llama-server -m {folder}/{name} -c {context}" for name in names[:1]]
     if any(file.path == MODELFILE for file in manifest.files):
         lines.append(f"ollama create my-model -f {folder}/{MODELFILE}")
     return lines

@@ -19,6 +19,12 @@ GREEDY_BELOW = 1e-5
 UNKNOWN_CONTEXT = 2048
 """Tokens of context of a model whose configuration names no limit."""
 
+
+def encodable(text: str) -> str:
+    """The text with `?` for each half of a surrogate pair, which UTF-8 cannot hold."""
+    return text if text.isascii() else text.encode("utf-8", errors="replace").decode()
+
+
 LogProbs = npt.NDArray[np.floating[Any]]
 """Log-probabilities of every token of the vocabulary, in nats: (positions, vocabulary)."""
 

@@ -25,6 +25,7 @@ from medllm.engines.base import (
     ScoreRequest,
     check_room,
     choose_context,
+    encodable,
     until_stop,
 )
 from medllm.engines.llama_native import (
@@ -55,13 +56,15 @@ class LlamaCppEngine:
 
     name = "llama_cpp"
 
-    def __init__(self, path: Path, *, n_ctx: int | None = None) -> None:
+    def __init__(self, path: Path, *, n_ctx: int | None = None, window: int | None = None) -> None:
         """Load the model.
 
         Args:
             path: A .gguf file.
             n_ctx: The most tokens of prompt and answer together; by default what the model was
-                trained with, but not more than 4096.
+                trained with, but not more than 4096, nor than `window`.
+            window: The tokens of a sliding window that the model was trained with and llama.cpp
+                does not know of: beyond it llama.cpp computes another model, which is said.
 
         Raises:
             ArtifactError: the file is missing, or is no GGUF that llama.cpp can load.
@@ -73,7 +76,14 @@ class LlamaCppEngine:
         self._path = path
         self._llama, self._log = load_llama_cpp()
         self._model = self._load_model()
-        self.context_length = choose_context(n_ctx, self._model.n_ctx_train(), DEFAULT_N_CTX)
+        self.context_length = choose_context(
+            n_ctx, self._model.n_ctx_train(), min(window or DEFAULT_N_CTX, DEFAULT_N_CTX)
+        )
+        if window and self.context_length > window:
+            console.notice(
+                f"llama.cpp has no sliding window for {path.name}: beyond {window:,} tokens it "
+                "computes another model"
+            )
         self.unused_settings: Mapping[str, Any] = read_settings(self._llama, self._model.model)
         self._context = self._create_context()
         self._batch = self._llama._internals.LlamaBatch(
@@ -115,7 +125,9 @@ class LlamaCppEngine:
 
         With `add_special_tokens`, BOS comes first where the model wants it, and never twice.
         """
-        tokens: list[int] = self._model.tokenize(text.encode(), add_bos=False, special=True)
+        tokens: list[int] = self._model.tokenize(
+            encodable(text).encode(), add_bos=False, special=True
+        )
         bos = self._model.token_bos()
         wants_bos = add_special_tokens and self._model.add_bos_token()
         return [bos, *tokens] if wants_bos and tokens[:1] != [bos] else tokens

@@ -5,13 +5,16 @@
 """
 
 import ctypes
+import os
 from collections import deque
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from medllm import console
 from medllm.engines.base import Sampling
+from medllm.errors import ArtifactError
 from medllm.models.llama_cpp_setup import require_llama_cpp
 
 ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h; llama-cpp-python's own table is off by one
@@ -95,3 +98,21 @@ def read_settings(llama: ModuleType, model: Any) -> dict[str, float]:
             if value != neutral:
                 found[name] = value
     return found
+
+
+def read_window(path: Path) -> int:
+    """The sliding window that llama.cpp computes with for a GGUF file, in tokens; 0 for none.
+
+    Raises:
+        ArtifactError: it is no GGUF file that llama.cpp can load.
+    """
+    llama, log = load_llama_cpp()
+    log.clear()
+    with console.quiet():  # the weights are mapped; `no_alloc`, which would spare that, aborts
+        model = llama.llama_model_load_from_file(os.fsencode(path), model_parameters(llama))
+    if not model:
+        raise ArtifactError(f"{path} cannot be loaded by llama.cpp: {log.reason}", "make it again")
+    try:
+        return int(llama.llama_model_n_swa(model))
+    finally:
+        llama.llama_model_free(model)

@@ -33,7 +33,7 @@ def open_model(
     if model.is_gguf:
         from medllm.engines.llama_cpp import LlamaCppEngine
 
-        return LlamaCppEngine(model.path, n_ctx=n_ctx)
+        return LlamaCppEngine(model.path, n_ctx=n_ctx, window=_lost_window(model))
     from medllm.engines.transformers import TransformersEngine
 
     tokenizer = load_tokenizer(model.location)
@@ -43,3 +43,9 @@ def open_model(
 
 def _load(model: ModelRef, *, dtype: Dtype) -> "PreTrainedModel":
     return load_causal_lm(model.location, dtype=dtype)
+
+
+def _lost_window(model: ModelRef) -> int | None:
+    """The sliding window that quantizing found llama.cpp to do without, in tokens."""
+    found: int | None = model.manifest.results.get("lost_window") if model.manifest else None
+    return found

@@ -16,6 +16,7 @@ from medllm.engines.base import (
     ScoreRequest,
     check_room,
     choose_context,
+    encodable,
     until_stop,
 )
 from medllm.engines.cache import can_go_back, is_attention_alone
@@ -66,6 +67,10 @@ class TransformersEngine(TokenizerTemplate):
         self.unused_settings: Mapping[str, Any] = unused_settings(model.generation_config)
         _base_of(model).generation_config = neutral_settings(self._ends, tokenizer.pad_token_id)
 
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text; half of a surrogate pair in it is replaced."""
+        return super().encode(encodable(text), add_special_tokens=add_special_tokens)
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation.
 
@@ -104,7 +109,7 @@ class TransformersEngine(TokenizerTemplate):
         import torch
 
         longest = max(len(request.continuation) for request in requests)
-        kept = context[-max(self.context_length - longest, 1) :]
+        kept = context[-max(self.context_length - longest + 1, 1) :]
         scores: dict[ScoreRequest, Score] = {}
         with torch.inference_mode():
             read = self.model(input_ids=self._tensor(kept), use_cache=True, logits_to_keep=1)

@@ -24,7 +24,7 @@ def summarize_choices(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def summarize_answers(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Loss in nats per token and perplexity, with a 95 % bootstrap interval over the items."""
+    """Loss in nats per token and perplexity, with a 95 % bootstrap interval over several items."""
     loss = estimate_ratio(
         [-record["logprob"] for record in records], [record["tokens"] for record in records]
     )
@@ -33,8 +33,8 @@ def summarize_answers(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "tokens": sum(record["tokens"] for record in records),
         "loss": loss.value,
         "perplexity": math.exp(loss.value),
-        "perplexity_low": math.exp(loss.low),
-        "perplexity_high": math.exp(loss.high),
+        "perplexity_low": None if loss.low is None else math.exp(loss.low),
+        "perplexity_high": None if loss.high is None else math.exp(loss.high),
     }
 
 
@@ -50,7 +50,11 @@ def table_of(scores: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str
     rows = []
     for model, cells in by_model.items():
         size = next(iter(cells.values()))["bytes"]
-        line = [model, f"{size / 1e6:.1f}" if size else "?"]
+        plainly = any(row.get("template_missing") for row in cells.values())
+        line = [
+            f"{model}, asked plainly" if plainly else model,
+            f"{size / 1e6:.1f}" if size else "?",
+        ]
         rows.append([*line, *(cell for name in tasks for _, cell, _ in _cells(cells[name]))])
     flat = [column for columns in tasks.values() for column in columns]
     if any(row["kind"] == "choices" for row in scores):
@@ -68,5 +72,7 @@ def _cells(row: dict[str, Any]) -> list[tuple[str, str, str]]:
             (f"{name} accuracy\n{count}", cell, f"{row['majority']:.1%}"),
             ("F1", f"{row['macro_f1']:.2f}", ""),
         ]
-    interval = f"{row['perplexity_low']:.2f}–{row['perplexity_high']:.2f}"
+    interval = "no interval"  # one item says nothing of others
+    if row["perplexity_low"] is not None:
+        interval = f"{row['perplexity_low']:.2f}–{row['perplexity_high']:.2f}"
     return [(f"{name} perplexity\n{count}", f"{row['perplexity']:.2f}\n{interval}", "")]

@@ -1,20 +1,22 @@
 """The generate verb."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_file
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
-from medllm.data.example import Message, write_row
+from medllm.data.example import Message, read_jsonl, write_row
 from medllm.data.readers import read_rows
 from medllm.data.shapes import read_prompt
-from medllm.data.shapes.values import LeftOut, text_of
-from medllm.engines.base import Engine, Piece, Sampling
+from medllm.data.shapes.values import LeftOut, clean, text_of
+from medllm.engines.base import Engine, Piece, Sampling, check_room
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
@@ -22,17 +24,23 @@ from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
 
+NAMED = 5
+"""Rows that a notice names."""
+
 
 @within_memory("generate", "lower generate.n_ctx and max_tokens, or choose a quantized model")
 def generate(config: GenerateConfig) -> Manifest | None:
     """Answers to a file of prompts: `generations.jsonl` with rows {id, answer, finish_reason}.
+
+    A prompt that cannot be answered, as it is too long, has no answer but an `error`, and the
+    others go on. Where an id stands twice, each of its rows has its number in the file as `row`.
 
     An interrupted run goes on where it stopped. A `prompt` is answered on the screen instead, and
     leaves no manifest.
 
     Raises:
         ConfigError: no input is named.
-        DataError: the file is missing or damaged, or holds no prompt.
+        DataError: the file is missing or damaged, or holds no prompt that can be answered.
         ArtifactError: the model is missing, altered or unfinished.
     """
     if config.prompt is not None:
@@ -61,8 +69,9 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
     engine = open_model(resolve_model(config.model), n_ctx=config.n_ctx, dtype=config.dtype)
+    _announce(engine)
     try:
-        for piece in _answer(engine, (Message("user", config.prompt),), config):
+        for piece in _answer(engine, (Message("user", clean(config.prompt)),), config):
             yield piece.text
     finally:
         engine.close()
@@ -77,34 +86,109 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
     path = folder / "generations.jsonl"
     done = _done(path)
     engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
+    _announce(engine)
     progress = console.progress("generate", len(asked))
     with path.open("a", encoding="utf-8") as file, progress as advance:
         path.chmod(0o600)
         advance(done)
-        for identity, prompt in asked[done:]:
-            pieces = list(_answer(engine, prompt, config))
-            answer = "".join(piece.text for piece in pieces)
-            ending = pieces[-1].finish_reason
-            write_row(file, {"id": identity, "answer": answer, "finish_reason": ending})
+        for prompt in asked[done:]:
+            write_row(file, _row_of(engine, prompt, config))
             file.flush()
             advance(1)
+    results = {**_decided_by(engine, config), **_count_ids(asked)}
     engine.close()
-    results = {"computed_in": computed_in(model, config.dtype)}
-    return Outcome(Counts(examples=len(asked), rejected=dict(rejected)), results, pick_device())
+    results["computed_in"] = computed_in(model, config.dtype)
+    if failed := _count_failed(source, asked, path):
+        rejected["cannot be answered"] = failed
+    counts = Counts(examples=len(asked) - failed, rejected=dict(rejected))
+    return Outcome(counts, results, pick_device())
 
 
-def _read_prompts(
-    source: Path, rejected: Counter[str]
-) -> Iterator[tuple[str, tuple[Message, ...]]]:
-    """The id and the prompt of each row that has one; the others are counted by reason."""
+def _count_failed(source: Path, asked: Sequence["_Prompt"], answers: Path) -> int:
+    """How many prompts have no answer; says which. Where none has one, that is an error."""
+    rows = zip(asked, read_jsonl(answers), strict=True)
+    failed = {prompt.number: row["error"] for prompt, row in rows if "error" in row}
+    if failed:
+        first = next(iter(failed.values()))
+        told = f"{_named([*failed])} of {source.name} cannot be answered: {first}"
+        if len(failed) == len(asked):
+            raise DataError(told, "shorten the prompts, or raise n_ctx")
+        console.notice(f"generate: {told}; the others are")
+    return len(failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    number: int
+    """Of the row in the file, from 1."""
+    id: str
+    messages: tuple[Message, ...]
+    is_twice: bool = False
+    """Whether another row has this id."""
+
+
+def _read_prompts(source: Path, rejected: Counter[str]) -> Iterator[_Prompt]:
+    """The rows that have a prompt; the others are counted by reason, and named."""
+    prompts, left_out = [], []
     for number, row in enumerate(read_rows(source), 1):
         try:
-            prompt = read_prompt(row)
-            if not prompt:
+            messages = read_prompt(row)
+            if not messages:
                 raise LeftOut("no prompt")
-            yield text_of(row.get("id")) or str(number), prompt
+            prompts.append(_Prompt(number, text_of(row.get("id")) or str(number), messages))
         except LeftOut as problem:
             rejected[str(problem)] += 1
+            left_out.append(number)
+    if left_out and prompts:
+        console.notice(f"generate: no prompt in {_named(left_out)} of {source.name}")
+    ids = Counter(prompt.id for prompt in prompts)
+    return (replace(prompt, is_twice=ids[prompt.id] > 1) for prompt in prompts)
+
+
+def _count_ids(prompts: Sequence[_Prompt]) -> dict[str, int]:
+    """How many rows share an id with another; says so."""
+    twice = [prompt.number for prompt in prompts if prompt.is_twice]
+    if twice:
+        console.notice(f"generate: {_named(twice)} share an id: `row` tells them apart")
+    return {"rows_that_share_an_id": len(twice)}
+
+
+def _named(rows: Sequence[int]) -> str:
+    """The numbers of some rows, the first of them."""
+    more = f" and {len(rows) - NAMED} others" if len(rows) > NAMED else ""
+    return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:NAMED]))}{more}"
+
+
+def _row_of(engine: Engine, prompt: _Prompt, config: GenerateConfig) -> dict[str, Any]:
+    """A row of the result: the answer, or why there is none."""
+    row: dict[str, Any] = {"id": prompt.id} | ({"row": prompt.number} if prompt.is_twice else {})
+    try:
+        pieces = list(_answer(engine, prompt.messages, config))
+    except DataError as problem:
+        return {**row, "answer": None, "finish_reason": "error", "error": problem.message}
+    answer = "".join(piece.text for piece in pieces)
+    return {**row, "answer": answer, "finish_reason": pieces[-1].finish_reason}
+
+
+def _announce(engine: Engine) -> None:
+    """Say what the answers do not depend on, though the model's files might make one think so."""
+    if not engine.has_chat_template:
+        console.notice("generate: the model has no chat template: prompts are given as they are")
+    if unused := engine.unused_settings:
+        told = ", ".join(f"{name} {value}" for name, value in unused.items())
+        console.notice(f"generate: not used, though the model's generation settings say so: {told}")
+
+
+def _decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:
+    """What decided the answers."""
+    sampling = {"temperature": config.temperature, "top_p": config.top_p, "seed": config.seed}
+    return {
+        "engine": engine.name,
+        "n_ctx": engine.context_length,
+        "chat_template": engine.has_chat_template,
+        "sampling": {"max_tokens": config.max_tokens, **sampling, "stop": list(config.stop)},
+        "unused_settings": dict(engine.unused_settings),
+    }
 
 
 def _done(path: Path) -> int:
@@ -124,10 +208,7 @@ def _answer(
     else:
         text = "\n".join(message.content for message in messages)
         ids = engine.encode(text, add_special_tokens=True)
-    room = engine.context_length - len(ids)
-    if room < 1:
-        message = f"a prompt has {len(ids)} tokens, the context {engine.context_length}"
-        raise DataError(message, "shorten it, or raise n_ctx")
-    limit = min(config.max_tokens, room)
+    check_room(ids, engine.context_length)
+    limit = min(config.max_tokens, engine.context_length - len(ids))
     sampling = Sampling(limit, config.temperature, config.top_p, config.seed, config.stop)
     yield from engine.generate(ids, sampling)

@@ -120,6 +120,11 @@ def summarize_divergence(compared: Sequence[Compared]) -> Divergence:
 
 
 def _exponential(nats: Estimate) -> Estimate:
+    return Estimate(
+        _exp(nats.value), *(None if end is None else _exp(end) for end in (nats.low, nats.high))
+    )
+
+
+def _exp(nats: float) -> float:
     # what no float can hold comes from a broken model alone
-    ends = (nats.value, nats.low, nats.high)
-    return Estimate(*(math.exp(end) if end < LARGEST_EXPONENT else math.inf for end in ends))
+    return math.exp(nats) if nats < LARGEST_EXPONENT else math.inf

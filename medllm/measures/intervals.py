@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+DRAWS = 2000
+DRAWN_AT_ONCE = 2**20
+"""Documents of the draws that are in memory at a time: 8 MiB of numbers an array."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval; without ends where one document says nothing of others."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def estimate_proportion(successes: int, total: int) -> Estimate:
@@ -25,14 +28,25 @@ def estimate_proportion(successes: int, total: int) -> Estimate:
 
 
 def estimate_ratio(numerators: Sequence[float], denominators: Sequence[int]) -> Estimate:
-    """Sum over sum (as nats per token), with a percentile bootstrap interval over the documents."""
+    """Sum over sum (as nats per token), with a percentile bootstrap interval over the documents.
+
+    A single document has no interval. Memory does not grow with the number of draws.
+    """
     import numpy
 
     top, bottom = numpy.asarray(numerators, dtype=float), numpy.asarray(denominators, dtype=float)
-    draws = numpy.random.default_rng(0).integers(0, len(top), size=(2000, len(top)))
-    ratios = top[draws].sum(axis=1) / bottom[draws].sum(axis=1)
-    low, high = numpy.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(float(top.sum() / bottom.sum()), float(low), float(high))
+    value = float(top.sum() / bottom.sum())
+    if len(top) < 2:
+        return Estimate(value, None, None)
+    generator, ratios = numpy.random.default_rng(0), []
+    rows = max(DRAWN_AT_ONCE // len(top), 1)
+    for begin in range(0, DRAWS, rows):
+        size = (min(rows, DRAWS - begin), len(top))
+        draws = generator.integers(0, len(top), size=size)
+        ratios.append(top[draws].sum(axis=1) / bottom[draws].sum(axis=1))
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = numpy.quantile(numpy.concatenate(ratios), ends)
+    return Estimate(value, float(low), float(high))
 
 
 def macro_f1(targets: Sequence[str], answers: Sequence[str]) -> float:

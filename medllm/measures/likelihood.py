@@ -1,14 +1,19 @@
 """The likelihood of choices, of whole answers and of whole texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from medllm import console
 from medllm.data.example import Example
 from medllm.engines.base import Engine, Score, ScoreRequest
+from medllm.errors import DataError
 from medllm.models.chat import encode_rendered, render_example
+
+T = TypeVar("T")
 
 CHUNK = 32
 """Examples scored between two progress lines."""
@@ -25,6 +30,8 @@ class ChoiceResult:
     target: str
     answer: str
     logprobs: tuple[float, ...]
+    cut: int = 0
+    """Tokens that the prompt lost at its beginning to fit into the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,77 +41,133 @@ class AnswerResult:
     id: str
     logprob: float
     tokens: int
+    cut: int = 0
+    """Tokens of prompt and answer that were lost at the beginning to fit into the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """An item that could not be put to the model."""
+
+    id: str
+    not_asked: str
+    """Why; without text of the item."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    example: Example
+    requests: list[ScoreRequest]
+    cut: int
 
 
 def score_choices(
     engine: Engine, examples: Sequence[Example], *, chat: bool, what: str
-) -> list[ChoiceResult]:
+) -> list[ChoiceResult | NotAsked]:
     """The likeliest choice of each example after its prompt.
 
     A choice is scored as " " + choice, as lm-evaluation-harness does it. `chat` puts the prompt
-    through the chat template; then the choice follows without the space.
+    through the chat template, which the engine must have; then the choice follows without the
+    space.
     """
-    results: list[ChoiceResult] = []
-    with console.progress(what, len(examples)) as advance:
-        for chunk in _chunks(examples):
-            requests = [
-                request for example in chunk for request in _choice_requests(engine, example, chat)
-            ]
-            scores = iter(engine.score(requests))
-            results += [
-                _choose(example, [next(scores) for _ in example.choices]) for example in chunk
-            ]
-            advance(len(chunk))
-    return results
+    return _score(engine, examples, partial(_choice_requests, engine, chat), _choose, what)
 
 
-def _choice_requests(engine: Engine, example: Example, chat: bool) -> Iterator[ScoreRequest]:
-    if chat and engine.has_chat_template:
-        context = tuple(engine.encode(engine.render(example.prompt), add_special_tokens=False))
-        for choice in example.choices:
-            yield ScoreRequest(context, tuple(engine.encode(choice, add_special_tokens=False)))
-        return
-    prompt = "\n".join(message.content for message in example.prompt)
-    context = tuple(engine.encode(prompt, add_special_tokens=True))
-    for choice in example.choices:
-        whole = tuple(engine.encode(f"{prompt} {choice}", add_special_tokens=True))
-        yield ScoreRequest(whole[: len(context)], whole[len(context) :])
-
-
-def _choose(example: Example, scores: Sequence[Score]) -> ChoiceResult:
-    logprobs = tuple(score.logprob for score in scores)
-    answer = example.choices[logprobs.index(max(logprobs))]
-    return ChoiceResult(example.id, example.target or "", answer, logprobs)
-
-
-def score_answers(engine: Engine, examples: Sequence[Example], *, what: str) -> list[AnswerResult]:
+def score_answers(
+    engine: Engine, examples: Sequence[Example], *, what: str
+) -> list[AnswerResult | NotAsked]:
     """The likelihood of each example's completion after its prompt, rendered as in training."""
-    results: list[AnswerResult] = []
+    return _score(engine, examples, partial(_answer_request, engine), _weigh, what)
+
+
+def _score(
+    engine: Engine,
+    examples: Sequence[Example],
+    build: Callable[[Example], _Asked],
+    read: Callable[[_Asked, list[Score]], T],
+    what: str,
+) -> list[T | NotAsked]:
+    results: list[T | NotAsked] = []
     with console.progress(what, len(examples)) as advance:
         for chunk in _chunks(examples):
-            scores = engine.score([_answer_request(engine, example) for example in chunk])
-            pairs = zip(chunk, scores, strict=True)
+            tried = [_try(build, example) for example in chunk]
+            asked = [each for each in tried if isinstance(each, _Asked)]
+            scores = iter(engine.score([each for one in asked for each in one.requests]))
             results += [
-                AnswerResult(example.id, score.logprob, score.tokens) for example, score in pairs
+                read(each, [next(scores) for _ in each.requests])
+                if isinstance(each, _Asked)
+                else each
+                for each in tried
             ]
             advance(len(chunk))
     return results
 
 
-def _answer_request(engine: Engine, example: Example) -> ScoreRequest:
+def _try(build: Callable[[Example], _Asked], example: Example) -> _Asked | NotAsked:
+    try:
+        asked = build(example)
+    except DataError as problem:  # the chat template refuses the messages
+        return NotAsked(example.id, problem.message)
+    if not all(request.continuation for request in asked.requests):
+        return NotAsked(example.id, "an answer or a choice is empty")
+    if all(len(each.context) + len(each.continuation) < 2 for each in asked.requests):
+        return NotAsked(example.id, "nothing precedes the answer")
+    return asked
+
+
+def _choice_requests(engine: Engine, chat: bool, example: Example) -> _Asked:
+    if chat:
+        context = tuple(engine.encode(engine.render(example.prompt), add_special_tokens=False))
+        endings = (engine.encode(choice, add_special_tokens=False) for choice in example.choices)
+        return _fit(engine, example, [(context, tuple(ending)) for ending in endings])
+    prompt = "\n".join(message.content for message in example.prompt)
+    size = len(engine.encode(prompt, add_special_tokens=True))
+    wholes = (
+        tuple(engine.encode(f"{prompt} {choice}", add_special_tokens=True))
+        for choice in example.choices
+    )
+    return _fit(engine, example, [(whole[:size], whole[size:]) for whole in wholes])
+
+
+def _answer_request(engine: Engine, example: Example) -> _Asked:
     prompt, completion = encode_rendered(engine, render_example(engine, example))
-    room = max(engine.context_length - len(completion), 1)
-    return ScoreRequest(tuple(prompt[-room:]), tuple(completion))
+    return _fit(engine, example, [(tuple(prompt), tuple(completion))])
 
 
-def score_texts(engine: Engine, examples: Sequence[Example], *, what: str) -> list[AnswerResult]:
+def _fit(
+    engine: Engine, example: Example, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+) -> _Asked:
+    """The requests, all contexts cut alike so that the longest fits; its last token is not read."""
+    over = max(len(context) + len(ending) - 1 for context, ending in pairs) - engine.context_length
+    cut = max(over, 0)
+    return _Asked(example, [ScoreRequest(context[cut:], ending) for context, ending in pairs], cut)
+
+
+def _choose(asked: _Asked, scores: Sequence[Score]) -> ChoiceResult:
+    example, logprobs = asked.example, tuple(score.logprob for score in scores)
+    answer = example.choices[logprobs.index(max(logprobs))]
+    return ChoiceResult(example.id, example.target or "", answer, logprobs, asked.cut)
+
+
+def _weigh(asked: _Asked, scores: Sequence[Score]) -> AnswerResult:
+    (score,) = scores
+    return AnswerResult(asked.example.id, score.logprob, score.tokens, asked.cut)
+
+
+def score_texts(
+    engine: Engine, examples: Sequence[Example], *, what: str
+) -> list[AnswerResult | NotAsked]:
     """The likelihood of whole texts, in pieces of `WINDOW` tokens that do not see each other."""
-    results: list[AnswerResult] = []
+    results: list[AnswerResult | NotAsked] = []
     with console.progress(what, len(examples)) as advance:
         for example in examples:
             pieces = list(_pieces(engine, example.text))
-            logprob = sum(_read(engine, piece) for piece in pieces)
-            results.append(AnswerResult(example.id, logprob, sum(len(each) - 1 for each in pieces)))
+            tokens = sum(len(each) - 1 for each in pieces)
+            if tokens > 0:
+                logprob = sum(_read(engine, piece) for piece in pieces)
+                results.append(AnswerResult(example.id, logprob, tokens))
+            else:
+                results.append(NotAsked(example.id, "the text is empty"))
             advance(1)
     return results
 

@@ -30,7 +30,8 @@ def advise(quality: Quality, choice: Format, texts: int) -> list[str]:
     every = quality["texts"].get("all")
     if every is None:
         return []
-    if every["nats_lost"]["low"] <= 0:
+    low = every["nats_lost"]["low"]
+    if low is None or low <= 0:
         return ["nothing: the loss on these texts cannot be told from 0"]
     rules = [*_by_text(quality), *_by_layer(quality["layers"], choice)]
     settings = choice.model_dump()
@@ -55,19 +56,27 @@ def _by_text(quality: Quality) -> Iterator[str]:
     """What the kinds of text say about the calibration set."""
     texts, rare = quality["texts"], quality["terms"].get("rare")
     medical, general = texts.get("medical"), texts.get("general")
-    if rare and medical and rare["nats_lost"]["low"] > medical["nats_lost"]["high"]:
+    if _loses_more(rare, medical):
         yield (
             "calibrate on text with more rare terms (boost_terms, a mix nearer to the use, more "
             "samples): rare terms lose more than the average token of the same texts, and what "
             "calibration never drives is rounded as if it did not matter"
         )
-    if medical and general and general["nats_lost"]["low"] > medical["nats_lost"]["high"]:
+    if _loses_more(general, medical):
         yield (
             "raise calibrate.general_share, if the model is to read general text: that loses "
             "more than medical text"
         )
-    if medical and general and medical["nats_lost"]["low"] > general["nats_lost"]["high"]:
+    if _loses_more(medical, general):
         yield "raise the share of medical calibration text: that loses more than general text"
+
+
+def _loses_more(one: Quality | None, other: Quality | None) -> bool:
+    """Whether the interval of one loss lies above that of another."""
+    if not one or not other:
+        return False
+    low, high = one["nats_lost"]["low"], other["nats_lost"]["high"]
+    return low is not None and high is not None and bool(low > high)
 
 
 def _by_layer(layers: Sequence[Mapping[str, Any]], choice: Format) -> Iterator[str]:

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from medllm.artifacts.serving import CONTEXT_TOKENS, MODELFILE
+from medllm.artifacts.serving import MODELFILE
 from medllm.models.load import GENERATION, ModelRef, load_tokenizer
 
 HEAD = """# ollama create my-model -f Modelfile
@@ -13,10 +13,10 @@ HEAD = """# ollama create my-model -f Modelfile
 """
 
 
-def write_companions(model: ModelRef, weights: Path) -> None:
+def write_companions(model: ModelRef, weights: Path, context_tokens: int) -> None:
     """Write the Modelfile, the chat template and the generation settings beside a GGUF file."""
     tokenizer, folder = load_tokenizer(model.location), weights.parent
-    lines = [f"FROM ./{weights.name}", f"PARAMETER num_ctx {CONTEXT_TOKENS}"]
+    lines = [f"FROM ./{weights.name}", f"PARAMETER num_ctx {context_tokens}"]
     if (model.path / GENERATION).is_file():
         shutil.copyfile(model.path / GENERATION, folder / GENERATION)
     ends = tokenizer.convert_ids_to_tokens(_end_ids(model.path / GENERATION))

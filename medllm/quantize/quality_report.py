@@ -160,4 +160,6 @@ def _cell(measure: float | Mapping[str, float]) -> str:
 
 
 def _interval(estimate: Mapping[str, float]) -> str:
+    if estimate["low"] is None:
+        return "none from one text"
     return f"{estimate['low']:.3g} – {estimate['high']:.3g}"

@@ -140,7 +140,7 @@ def compare(arm: Sequence[Draw], reference: Sequence[Draw], name: str) -> Differ
 
 
 def _verdict(estimate: Estimate, left: Sequence[float], right: Sequence[float]) -> str:
-    if min(len(left), len(right)) < 2:
+    if min(len(left), len(right)) < 2 or estimate.low is None or estimate.high is None:
         return NOT_TOLD
     if estimate.high < 0 and max(left) < min(right):
         return "better"
@@ -167,6 +167,7 @@ def find_knee(arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, float]:
     largest = arms[sizes[-1]]
     several = len(largest["draws"]["kl all"]) > 1
     limit = largest["high"]["kl all"] if several else largest["kl_interval"]["high"]
+    limit = largest["mean"]["kl all"] if limit is None else limit  # of one document no interval
     knee = sizes[-1]
     for size in reversed(sizes):
         if arms[size]["mean"]["kl all"] > limit:

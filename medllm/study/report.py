@@ -64,7 +64,9 @@ def differences_of(outcome: Outcome, name: str) -> Table:
     for arm, losses in outcome["formats"][name]["differences"].items():
         for loss, found in losses.items():
             estimate = found["estimate"]
-            interval = f"{estimate['low']:+.3g} – {estimate['high']:+.3g}"
+            interval = "none from one text"
+            if estimate["low"] is not None:
+                interval = f"{estimate['low']:+.3g} – {estimate['high']:+.3g}"
             each = ", ".join(f"{value:+.3g}" for value in found["draws"])
             rows.append([arm, loss, f"{estimate['value']:+.4g}", interval, each, found["verdict"]])
     title = f"less {outcome['reference']}"

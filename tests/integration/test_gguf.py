@@ -14,10 +14,13 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
+from medllm.artifacts.serving import serving_lines
 from medllm.data import synthetic_radiology
 from medllm.data.example import Message
 from medllm.engines.base import Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.llama_native import read_window
+from medllm.engines.open import open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ArtifactError, DataError, SetupError
 from medllm.models.chat import TokenizerTemplate, encode_text
@@ -28,6 +31,7 @@ from medllm.quantize.config import GgufFormat, QuantizeConfig
 from medllm.quantize.gguf_architectures import check_architecture
 from medllm.quantize.gguf_types import QUANTIZATION_TYPES
 from medllm.quantize.verb import quantize
+from medllm.quantize.window import note_context, read_model_window
 
 try:
     require_llama_cpp()
@@ -472,3 +476,64 @@ def test_a_template_that_refuses_is_reported(tiny_model: Path, tmp_path: Path) -
 
     with pytest.raises(DataError, match="Only one turn, please"):
         LlamaCppEngine(tmp_path / "strict.gguf").render(QUESTION)
+
+
+# Sliding windows
+
+
+def windowed(model: Path, tiny_model: Path) -> Path:
+    """A Mistral model whose window is smaller than its context."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from medllm.models.load import read_config, save_tokenizer
+
+    tokens = read_config(tiny_model)["vocab_size"]
+    config = MistralConfig(
+        vocab_size=tokens, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+        sliding_window=96,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    MistralForCausalLM(config).save_pretrained(model)
+    save_tokenizer(resolve_model(str(tiny_model)), model)
+    return model
+
+
+def test_a_window_that_llama_cpp_does_not_know_bounds_the_context(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = windowed(tmp_path / "mistral", tiny_model)
+    config = QuantizeConfig(
+        model=str(model), formats=(GgufFormat(type="F16"),), output=tmp_path / "out"
+    )
+
+    (manifest,) = quantize(config)
+
+    said = capsys.readouterr().err
+    assert "llama.cpp has no sliding window for MistralForCausalLM: beyond 96 tokens" in said
+    assert manifest.results["lost_window"] == manifest.results["context_tokens"] == 96
+    folder = tmp_path / "out/gguf-f16"
+    assert "PARAMETER num_ctx 96\n" in (folder / "Modelfile").read_text()
+    assert serving_lines(manifest)[0].endswith(" -c 96")
+    with closing(open_model(resolve_model(str(folder)))) as engine:
+        assert engine.context_length == 96
+    with closing(open_model(resolve_model(str(folder)), n_ctx=200)) as engine:
+        assert engine.context_length == 200
+    assert "beyond 96 tokens it computes another model" in capsys.readouterr().err
+
+
+def test_a_window_that_llama_cpp_knows_bounds_nothing(
+    gemma: Path, f16: Path, tmp_path: Path
+) -> None:
+    assert read_window(f16) == 0
+    folder = copy_with(gemma, tmp_path / "gemma", "config.json")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"sliding_window": 96, "max_position_embeddings": 512}
+    (folder / "config.json").write_text(json.dumps(config))
+    target = tmp_path / "gemma.gguf"
+    gguf.convert_to_f16(folder, target)
+
+    assert read_model_window(folder) == 96
+    assert read_window(target) == 96
+    assert note_context(folder, target) == {"context_tokens": 4096}

@@ -1,10 +1,18 @@
 """Numbers with their uncertainty, against values known from elsewhere."""
 
 import random
+import tracemalloc
 
+import numpy as np
 import pytest
 
-from medllm.measures.intervals import estimate_proportion, estimate_ratio, macro_f1, majority_share
+from medllm.measures.intervals import (
+    Estimate,
+    estimate_proportion,
+    estimate_ratio,
+    macro_f1,
+    majority_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +65,7 @@ def test_a_ratios_interval_is_stable_and_holds_the_value() -> None:
     one, same = (estimate_ratio(losses, [20] * 40) for _ in range(2))
 
     assert one == same
+    assert one.low is not None and one.high is not None
     assert one.low < one.value < one.high
 
 
@@ -77,3 +86,30 @@ def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
         hits += estimate.low <= 2.0 <= estimate.high
 
     assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_one_document_has_no_interval() -> None:
+    assert estimate_ratio([10.0], [5]) == Estimate(2.0, None, None)
+
+
+def test_drawing_in_parts_gives_what_drawing_at_once_gives() -> None:
+    generator = np.random.default_rng(3)
+    top, bottom = generator.normal(50, 10, 900), generator.integers(5, 50, 900)
+    draws = np.random.default_rng(0).integers(0, 900, size=(2000, 900))
+    low, high = np.quantile(top[draws].sum(axis=1) / bottom[draws].sum(axis=1), [0.025, 0.975])
+
+    estimate = estimate_ratio(top.tolist(), bottom.tolist())
+
+    assert estimate.low == pytest.approx(low, rel=1e-12)
+    assert estimate.high == pytest.approx(high, rel=1e-12)
+
+
+def test_the_memory_of_the_bootstrap_is_bounded() -> None:
+    values = [float(n % 7) for n in range(20_000)]
+    tracemalloc.start()
+
+    estimate_ratio(values, [1] * len(values))
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20  # at once it would be 600 MiB

@@ -1,12 +1,21 @@
-"""The likelihood of texts that are longer than what is read at once."""
+"""The likelihood of texts and answers that are longer than what is read at once, or nothing."""
 
 import math
 
 import pytest
 
-from medllm.data.example import Example
+from medllm.data.example import Example, Message
+from medllm.engines.base import ScoreRequest
 from medllm.engines.fake import VOCABULARY, FakeEngine
-from medllm.measures.likelihood import WINDOW, score_texts
+from medllm.measures.likelihood import (
+    WINDOW,
+    AnswerResult,
+    ChoiceResult,
+    NotAsked,
+    score_answers,
+    score_choices,
+    score_texts,
+)
 
 AGAIN = math.log(0.5)
 OTHER = math.log(0.5 / (VOCABULARY - 1))
@@ -22,6 +31,58 @@ def test_each_token_of_a_text_counts_once(context_length: int, pieces: int) -> N
 
     (score,) = score_texts(FakeEngine(context_length=context_length), [text], what="test")
 
+    assert isinstance(score, AnswerResult)
     assert score.tokens == tokens
     expected = pieces * OTHER + (tokens - pieces) * AGAIN  # a piece begins after <bos>
     assert score.logprob == pytest.approx(expected, rel=1e-6)
+
+
+class Listening(FakeEngine):
+    """Remembers what it was asked."""
+
+    def score(self, requests):  # type: ignore[no-untyped-def]
+        self.asked = list(requests)
+        return super().score(requests)
+
+
+def item(prompt: str, choices: tuple[str, ...] = ("yes", "no", "perhaps")) -> Example:
+    said = (Message("user", prompt),)
+    return Example(id="a", dataset="d", group="g", prompt=said, completion="ok", choices=choices)
+
+
+def test_contexts_are_cut_alike_for_all_choices_and_counted() -> None:
+    engine = Listening(context_length=40)
+
+    short, long = score_choices(engine, [item("short"), item("x" * 60)], chat=False, what="test")
+
+    assert isinstance(short, ChoiceResult) and isinstance(long, ChoiceResult)
+    assert (short.cut, long.cut) == (0, 1 + 60 + len(" perhaps") - 1 - 40)
+    lengths = {len(request.context) for request in engine.asked[3:]}
+    assert lengths == {40 - len(" perhaps") + 1}
+
+
+def test_an_answer_longer_than_the_context_is_counted_as_cut() -> None:
+    engine = Listening(context_length=40)
+
+    (score,) = score_answers(engine, [item("x" * 100)], what="test")
+
+    assert isinstance(score, AnswerResult)
+    (request,) = engine.asked
+    assert len(request.context) + len(request.continuation) - 1 == 40
+    assert score.cut > 60
+    assert isinstance(request, ScoreRequest)
+
+
+def test_what_cannot_be_asked_is_named_and_the_others_go_on() -> None:
+    engine = FakeEngine()
+    empty = Example(id="b", dataset="d", group="g", prompt=(), completion="")
+
+    choices = score_choices(engine, [item("?", ("yes", "")), item("?")], chat=False, what="test")
+    texts = score_texts(engine, [empty, item("?")], what="test")
+
+    assert choices[0] != NotAsked("a", "an answer or a choice is empty")  # " " is a choice
+    assert isinstance(choices[1], ChoiceResult)
+    assert texts[0] == NotAsked("b", "the text is empty")
+    assert isinstance(texts[1], AnswerResult)
+    (chat,) = score_choices(engine, [item("?", ("yes", ""))], chat=True, what="test")
+    assert chat == NotAsked("a", "an answer or a choice is empty")

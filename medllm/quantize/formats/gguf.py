@@ -14,6 +14,7 @@ from medllm.quantize.gguf_architectures import has_projector
 from medllm.quantize.gguf_types import WITHOUT_IMPORTANCE
 from medllm.quantize.imatrix import check_is_enough, name_tensors, write_imatrix
 from medllm.quantize.modelfile import write_companions
+from medllm.quantize.window import note_context
 from medllm.quantize.work import Made, Work
 
 
@@ -34,8 +35,9 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     target = folder / f"model-{choice.type}.gguf"
     _check_tokenizer(choice, work)
     whole = work.whole  # before the matrix: it fails sooner
-    write_companions(work.model, target)
     results: dict[str, Any] = {"type": choice.type, "importance_matrix": "none"}
+    results |= note_context(work.model.path, whole)
+    write_companions(work.model, target, results["context_tokens"])
     results |= _carry_projector(work, target)
     if choice.type == "F16":
         shutil.copyfile(whole, target)

@@ -1,0 +1,48 @@
+"""Sliding windows of a model that llama.cpp does not know of."""
+
+from pathlib import Path
+
+from medllm import console
+from medllm.artifacts.serving import CONTEXT_TOKENS
+from medllm.engines.llama_native import read_window
+from medllm.errors import ArtifactError
+from medllm.models.load import read_config
+
+
+def find_lost_window(model_dir: Path, gguf: Path) -> int | None:
+    """The window that a GGUF file of a model does without, in tokens; None where nothing is lost.
+
+    Beyond it llama.cpp computes another model: its converter drops the window of some architectures
+    (Mistral, Qwen2), and llama.cpp itself that of others (Phi-3).
+    """
+    window = read_model_window(model_dir)
+    return window if window and read_window(gguf) != window else None
+
+
+def read_model_window(model_dir: Path) -> int | None:
+    """The sliding window of a model folder, in tokens; None where it reaches over the context."""
+    from transformers import AutoConfig, DynamicCache
+
+    try:
+        config = AutoConfig.from_pretrained(model_dir).get_text_config(decoder=True)
+        layers = DynamicCache(config=config).layers
+    except (OSError, ValueError, KeyError, AttributeError) as problem:
+        message = f"{model_dir}: its sliding window cannot be read: {problem!s:.160}"
+        raise ArtifactError(message, "check config.json") from problem
+    windows = [layer.sliding_window for layer in layers if layer.is_sliding]
+    context = getattr(config, "max_position_embeddings", None)
+    window = min(windows, default=None)
+    return window if window and (context is None or window < context) else None
+
+
+def note_context(model_dir: Path, gguf: Path) -> dict[str, int]:
+    """For the results: the context to serve with, and the window that was lost, which is said."""
+    lost = find_lost_window(model_dir, gguf)
+    if lost is None:
+        return {"context_tokens": CONTEXT_TOKENS}
+    names = ", ".join(read_config(model_dir).get("architectures") or ["this model"])
+    console.notice(
+        f"quantize: llama.cpp has no sliding window for {names}: beyond {lost:,} tokens it "
+        f"computes another model, so {min(lost, CONTEXT_TOKENS):,} are what it is served with"
+    )
+    return {"context_tokens": min(lost, CONTEXT_TOKENS), "lost_window": lost}

@@ -1,0 +1,127 @@
+"""Generate and evaluate: what cannot be asked, what is cut and what decides answers is said."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medllm.artifacts.manifest import Manifest
+from medllm.data.example import read_jsonl
+from medllm.errors import DataError
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.verb import evaluate
+from medllm.generate.config import GenerateConfig
+from medllm.generate.verb import generate, stream_answer
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model without a chat template, with settings that it wants to be sampled by."""
+    folder = tmp_path_factory.mktemp("models") / "plain"
+    shutil.copytree(tiny_model, folder, copy_function=shutil.copyfile)
+    for file in folder.glob("chat_template*"):
+        file.unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    named = {"eos_token_id": [2], "do_sample": True, "top_k": 20, "repetition_penalty": 1.1}
+    (folder / "generation_config.json").write_text(json.dumps(named))
+    return folder
+
+
+def answer_rows(
+    model: Path, tmp_path: Path, rows: list[object]
+) -> tuple[Manifest, list[dict[str, object]]]:
+    source = tmp_path / "prompts.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "out"
+    config = GenerateConfig(model=str(model), input=source, output=output, max_tokens=3, n_ctx=128)
+    manifest = generate(config)
+    assert manifest
+    return manifest, list(read_jsonl(output / "generations.jsonl"))
+
+
+def test_a_prompt_that_is_too_long_stops_no_other(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"id": "a", "question": "What is sepsis?"},
+        {"id": "long", "question": "pain " * 500},
+        {"id": "empty", "question": " "},
+        {"id": "a", "question": "And what is fever?"},
+        {"id": "half", "question": "Is this ok? \ud83d"},
+    ]
+
+    manifest, made = answer_rows(tiny_model, tmp_path, rows)
+
+    assert [row["id"] for row in made] == ["a", "long", "a", "half"]
+    assert [row.get("row") for row in made] == [1, None, 4, None]
+    assert made[1]["answer"] is None
+    assert made[1]["finish_reason"] == "error"
+    assert "tokens, the context holds 128" in str(made[1]["error"])
+    assert {row["finish_reason"] for row in made} <= {"stop", "length", "error"}
+    assert manifest.counts.examples == 3
+    assert manifest.counts.rejected == {"no prompt": 1, "cannot be answered": 1}
+    assert manifest.results["rows_that_share_an_id"] == 2
+    said = capsys.readouterr().err
+    assert "row 2 of prompts.jsonl cannot be answered: the prompt has" in said
+    assert "no prompt in row 3 of prompts.jsonl" in said
+    assert "rows 1, 4 share an id" in said
+
+
+def test_where_no_prompt_can_be_answered_the_run_fails(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 1 of prompts.jsonl cannot be answered"):
+        answer_rows(tiny_model, tmp_path, [{"id": "long", "question": "pain " * 500}])
+
+
+def test_what_decided_the_answers_is_recorded_and_what_did_not_is_said(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, _ = answer_rows(plain, tmp_path, [{"question": "What is sepsis?"}])
+
+    results = manifest.results
+    assert results["chat_template"] is False
+    assert results["n_ctx"] == 128
+    assert results["sampling"] == {
+        "max_tokens": 3, "temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": [],
+    }  # fmt: skip
+    unused = {"do_sample": True, "top_k": 20, "repetition_penalty": 1.1}
+    assert results["unused_settings"] == unused
+    said = capsys.readouterr().err
+    assert "the model has no chat template: prompts are given as they are" in said
+    assert "do_sample True, top_k 20, repetition_penalty 1.1" in said
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_no_crash(tiny_model: Path) -> None:
+    config = GenerateConfig(model=str(tiny_model), prompt="Is this ok? \ud83d", max_tokens=3)
+
+    assert list(stream_answer(config))
+
+
+def test_a_template_that_was_asked_for_and_is_missing_is_said(
+    tiny_model: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = evaluate(
+        EvaluateConfig(
+            models=(str(tiny_model), str(plain)),
+            tasks=("radiology",),
+            limit=4,
+            n_ctx=64,
+            apply_chat_template=True,
+            output=tmp_path / "out",
+        )  # fmt: skip
+    )
+
+    with_template, without = manifest.results["scores"]
+    assert (with_template["chat_template"], without["chat_template"]) == (True, False)
+    assert without["template_missing"]
+    assert with_template["n_ctx"] == without["n_ctx"] == 64
+    assert 0 < with_template["cut"] <= 4
+    assert with_template["not_asked"] == {}
+    records = list(read_jsonl(next((tmp_path / "out").glob("plain/radiology.jsonl"))))
+    assert sum(record["cut"] > 0 for record in records) == without["cut"]
+    said = capsys.readouterr().err
+    assert "plain, radiology: the model has no chat template, so it is asked plainly" in said
+    assert f"of 4 items {with_template['cut']} lost their beginning to fit n_ctx 64" in said
+    assert "asked through a chat template and plainly; do not compare them" in said
