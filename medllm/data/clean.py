@@ -65,7 +65,21 @@ class CleanConfig(Strict):
     """Languages to keep (en, de, fr, es, it, pt); empty: all. An uncertain guess is kept."""
 
 
-UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff]+")
+WINDOWS_1252 = {
+    code: bytes([code]).decode("cp1252")
+    for code in range(0x80, 0xA0)
+    if code not in {0x81, 0x85, 0x8D, 0x8F, 0x90, 0x9D}
+}
+"""Characters of Windows-1252 that were taken for Latin-1's controls, as the HTML standard reads
+them: a blank for them would make `5\\x9610 mg` (5–10 mg) 5 10 mg. NEL (0x85) ends a line."""
+UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+")
+WIDTHLESS = re.compile(
+    r"(?<![\d.,\u200b\u2060\ufeff])[\u200b\u2060\ufeff]+"
+    r"|[\u200b\u2060\ufeff]+(?![\d.,\u200b\u2060\ufeff])"
+)
+"""Characters without width. Within a number they stay: whether it is one number or two, nobody can
+see."""
+YEAR = re.compile(r"\d{4}")
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 BLANKS = re.compile(r"[^\S\n]")
 WIDE_GAP = re.compile(r"(?<=\S)   +")
@@ -89,7 +103,8 @@ def _control(text: str, _: CleanConfig) -> str:
     """A blank, not nothing: else `1<NUL>2 mg` would become 12 mg."""
     if text.replace("\n", " ").isprintable():
         return text
-    return UNREADABLE.sub(" ", LINE_ENDS.sub("\n", text))
+    text = LINE_ENDS.sub("\n", text).translate(WINDOWS_1252)
+    return WIDTHLESS.sub(" ", UNREADABLE.sub(" ", text))
 
 
 def _whitespace(text: str, _: CleanConfig) -> str:
@@ -206,13 +221,16 @@ def guess_language(words: list[str]) -> str:
 
 
 def type_timestamps(metadata: dict[str, Any], counts: Counter[str]) -> dict[str, Any]:
-    """The metadata with times in ISO 8601; what cannot be read as a time stays, and is counted."""
+    """The metadata with times in ISO 8601; what cannot be read as a time stays, and is counted.
+
+    Four digits stay, too: they are a year already, or 14:30 o'clock, or seconds.
+    """
     typed = dict(metadata)
     for name, value in metadata.items():
         if _is_time(name):
             time = parse_time(value)
             counts["timestamps" if time else "unreadable timestamps"] += 1
-            if time:
+            if time and not YEAR.fullmatch(str(value).strip()):
                 typed[name] = time.isoformat()
     return typed
 
@@ -228,7 +246,7 @@ def parse_time(value: Any) -> datetime | date | None:
         return value
     text = str(value).strip().replace("/", "-")
     try:
-        if re.fullmatch(r"\d{4}", text):
+        if YEAR.fullmatch(text):
             return date(int(text), 1, 1)
         return date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
     except ValueError:
