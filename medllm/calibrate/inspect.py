@@ -9,8 +9,9 @@ from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
-from medllm.data.example import Rejected
-from medllm.data.registry import open_dataset
+from medllm.data.access import may_show
+from medllm.data.example import Example, Rejected
+from medllm.data.registry import Dataset, open_dataset
 from medllm.errors import ConfigError, DataError
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.models.tokens import TokenCounter
@@ -27,7 +28,8 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
     """
     if output and any((output / name).exists() for name in ("report.html", "statistics.json")):
         raise ConfigError(f"{output} holds a report already", "name another --output")
-    rows = _read(path, config)
+    dataset = open_dataset(str(path), data_dir=config.data_dir, accepted=config.data_use)
+    rows = _read(dataset)
     if not rows:
         raise DataError(f"{path}: holds no texts", "a text file, or rows with a `text` column")
     counter = TokenCounter(
@@ -39,16 +41,19 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
     show_statistics(found)
     if output:
         output.mkdir(parents=True, exist_ok=True)
-        page = render_statistics(path.name, found, [row["tokens"] for row in rows])
+        lengths = [row["tokens"] for row in rows]
+        is_open = may_show([dataset.term])
+        page = render_statistics(path.name, found, lengths, names_rows=is_open)
         write_atomically(output / "report.html", page)
         write_atomically(output / "statistics.json", json.dumps(found, indent=1) + "\n")
     return found
 
 
-def _read(path: Path, config: CalibrateConfig) -> list[Row]:
-    dataset = open_dataset(str(path), data_dir=config.data_dir, accepted=config.data_use)
+def _read(dataset: Dataset) -> list[Row]:
     rows = (row for row in dataset.examples() if not isinstance(row, Rejected))
-    return [
-        {"id": row.id, "text": row.text, "source": row.metadata.get("source", row.dataset)}
-        for row in rows
-    ]
+    return [{"id": row.id, "text": row.text, "source": _source_of(row)} for row in rows]
+
+
+def _source_of(row: Example) -> str:
+    said = row.metadata.get("source")
+    return said if isinstance(said, str) else row.dataset

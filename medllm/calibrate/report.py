@@ -33,8 +33,13 @@ def show_statistics(statistics: Mapping[str, Any]) -> None:
             console.say(f"        {check['reason']}")
 
 
-def render_statistics(title: str, statistics: Mapping[str, Any], lengths: Sequence[int]) -> str:
-    """The same and the distribution of lengths as an HTML page; it holds no text of the data."""
+def render_statistics(
+    title: str, statistics: Mapping[str, Any], lengths: Sequence[int], *, names_rows: bool
+) -> str:
+    """The same and the distribution of lengths as an HTML page; it holds no text of the data.
+
+    Ids of rows may be text, too: they stand there only where it `names_rows`.
+    """
     page = Page(title)
     page.table(("", ""), _totals(statistics))
     page.heading("Checks")
@@ -48,7 +53,7 @@ def render_statistics(title: str, statistics: Mapping[str, Any], lengths: Sequen
     for name, ids in statistics["overlaps"].items():
         if ids:
             page.heading(f"Shared with the evaluation set of {name}")
-            page.pre("\n".join(ids))
+            page.pre("\n".join(ids) if names_rows else f"{len(ids):,} texts")
     return page.render()
 
 

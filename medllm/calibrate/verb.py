@@ -16,6 +16,7 @@ from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
 from medllm.clinical.specialties import specialty_terms, term_finder
+from medllm.data.access import may_show
 from medllm.data.draw import Drawing
 from medllm.data.example import Example, prompt_turns, write_jsonl
 from medllm.data.fit import Fit, Sample
@@ -110,7 +111,9 @@ def _build(
     )
     found |= {f"holdout_{kind}_samples": len(holdout) for kind, holdout in holdouts.items()}
     write_atomically(folder / "statistics.json", json.dumps(found, indent=1) + "\n")
-    page = render_statistics("Calibration set", found, [row["tokens"] for row in rows])
+    is_open = may_show(dataset.term for dataset in datasets.values())
+    lengths = [row["tokens"] for row in rows]
+    page = render_statistics("Calibration set", found, lengths, names_rows=is_open)
     write_atomically(folder / "report.html", page)
     results = {**found, "tokenizer": digest_tokenizer(loaded)}
     return Outcome(Counts(examples=len(rows), rejected=rejected), results)
