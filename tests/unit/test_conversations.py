@@ -55,6 +55,11 @@ def part(text: str) -> dict[str, str]:
         {"prompt": [ASK], "completion": "Hold it."},
         {"prompt": "May I give it?", "completion": [HOLD]},
         {"prompt": json.dumps([ASK]), "completion": json.dumps([HOLD])},
+        {"prompt": str([ASK]), "completion": str([HOLD])},
+        {"prompt": [ASK], "completion": HOLD},
+        {"question": str([part("May I give it?")]), "answer": json.dumps([part("Hold it.")])},
+        {"question": "May I give it?", "answers": {"text": ["Hold it."], "answer_start": [0]}},
+        {"messages": {"role": ["user", "assistant"], "content": ["May I give it?", "Hold it."]}},
         {"prompt": [part("May I give it?")], "completion": [part("Hold it.")]},
         {"question": ["May I give it?"], "answer": {"text": ["Hold it."], "answer_start": [0]}},
         {"messages": None, "question": "May I give it?", "answer": "Hold it."},
@@ -64,6 +69,30 @@ def part(text: str) -> dict[str, str]:
 def test_every_form_is_the_same_conversation(row: dict[str, Any]) -> None:
     assert turns(row) == [("user", "May I give it?"), ("answer", "Hold it.")]
     assert local(row).metadata == {}
+
+
+def test_messages_in_a_cell_that_cannot_be_read_are_not_text() -> None:
+    row = {"prompt": "[{'role': 'user', 'content': 'May I'}\n {'role'", "completion": "Hold it."}
+
+    assert read_local("notes", 1, row, Columns()) == Rejected("notes/1", "not text")
+
+
+def test_a_backslash_in_a_cell_of_messages_stays() -> None:
+    row = {"prompt": "[{'role': 'user', 'content': 'a\\d'}]", "completion": "b"}
+
+    assert turns(row)[0] == ("user", "a\\d")
+
+
+@pytest.mark.parametrize("answer", ["[]", '[{"drug": "x", "from": "2020"}]', '{"a": 1}', "[[1"])
+def test_an_answer_may_be_json(answer: str) -> None:
+    assert turns({"question": "Q", "answer": answer})[-1] == ("answer", answer)
+
+
+def test_two_columns_of_one_name_are_both_kept() -> None:
+    example = local({"Question": "Q", "question": "again", "answer": "A"})
+
+    assert example.prompt[0].content == "Q"
+    assert example.metadata == {"question (again)": "again"}
 
 
 def test_earlier_answers_stay_turns_of_their_own() -> None:

@@ -4,11 +4,14 @@ OpenAI's and TRL's {role, content}, ShareGPT's {from, value}, and contents in pa
 template could say again (tool calls, images after the first question) leaves the row out.
 """
 
+import ast
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from medllm.data.example import Message, Role
 from medllm.data.shapes.values import LeftOut, NotText, is_missing, text_of
@@ -29,8 +32,12 @@ ROLES: dict[str, Role] = {
 TOOLS = {"tool", "tool_call", "tool_response", "function", "function_call", "observation"}
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "weight"}
 IMAGES = {"image", "image_url", "input_image"}
-LONGEST_JSON = 1 << 20
-"""Characters of a cell that is looked into for JSON."""
+LONGEST_CELL = 1 << 20
+"""Characters of a cell that is looked into for a list."""
+LIST = re.compile(r"\s*\[\s*[\[{\]]")
+MESSAGES = re.compile(r"\s*\[\s*\{\s*['\"](?:role|from|content|value)['\"]\s*:")
+PARTS = re.compile(r"\s*\[\s*\{\s*['\"]t(?:ype['\"]\s*:\s*['\"]text|ext)['\"]")
+"""How cells of text begin that hold lists, messages, content parts."""
 
 
 @dataclass
@@ -95,21 +102,60 @@ class Conversation:
 
 
 def messages_of(value: Any) -> list[Mapping[str, Any]] | None:
-    """The messages of a list that holds some, or of such a list as JSON in a cell of text."""
+    """The messages of a list that holds some, of one alone, or of such a list in a cell of text.
+
+    Raises:
+        NotText: a cell begins as messages do, and cannot be read.
+    """
     keys = ("role", "from")
     if isinstance(value, str):
         value, keys = listed(value) or None, ("content", "value")  # any JSON may be an answer
+    if isinstance(value, Mapping) and "content" in value and "role" in value:
+        value = _of_columns(value)
     if not isinstance(value, list | tuple):
         return None
     are = all(isinstance(one, Mapping) and any(key in one for key in keys) for one in value)
     return list(value) if are else None
 
 
+def _of_columns(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Messages whose roles and contents are lists, as `datasets` may keep them; or one message."""
+    roles, contents = value["role"], value["content"]
+    if not (isinstance(roles, list) and isinstance(contents, list) and len(roles) == len(contents)):
+        return [value]
+    return [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
+
+
 def listed(value: Any) -> Any:
-    """A list that stands as JSON in a cell of text; other values as they are."""
-    if isinstance(value, str) and value.lstrip()[:2] in ("[{", "[[", "[]"):
-        with suppress(ValueError, RecursionError):
-            return json.loads(value) if len(value) <= LONGEST_JSON else value
+    """A list that stands in a cell of text, as JSON or as Python writes it; others as they are.
+
+    Raises:
+        NotText: it begins as messages do, and cannot be read.
+    """
+    if not isinstance(value, str) or not LIST.match(value) or len(value) > LONGEST_CELL:
+        return value
+    with suppress(ValueError, RecursionError):
+        return json.loads(value)
+    if MESSAGES.match(value) or PARTS.match(value):
+        return _as_python_writes(value)
+    return value
+
+
+def _as_python_writes(value: str) -> Any:
+    with catch_warnings():
+        simplefilter("ignore")  # of a backslash in the text
+        try:
+            return ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            raise NotText from None
+
+
+def parts_of(value: Any) -> Any:
+    """Content parts of type text that stand in a cell of text; other values as they are."""
+    if isinstance(value, str) and PARTS.match(value):
+        parts = listed(value)
+        if all(isinstance(part, Mapping) and part.keys() == {"type", "text"} for part in parts):
+            return parts
     return value
 
 

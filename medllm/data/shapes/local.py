@@ -7,7 +7,13 @@ from medllm.data.csv_form import plain_cells
 from medllm.data.example import FIELDS, Example, Message, Rejected
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.columns import Columns
-from medllm.data.shapes.conversation import Conversation, earlier_turns, listed, messages_of
+from medllm.data.shapes.conversation import (
+    Conversation,
+    earlier_turns,
+    listed,
+    messages_of,
+    parts_of,
+)
 from medllm.data.shapes.values import (
     LeftOut,
     first_of,
@@ -23,6 +29,7 @@ PAIRS = (
     ("instruction", "output"),
     ("instruction", "response"),
     ("question", "answer"),
+    ("question", "answers"),
     ("input", "target"),
     ("note", "summary"),
     ("findings", "impression"),
@@ -49,7 +56,7 @@ class Fields:
         self.values: dict[str, Any] = {}
         for name, value in plain_cells(row).items():
             lower = str(name).strip().lower()
-            self.values.setdefault(str(name) if lower in self.values else lower, value)
+            self.values[f"{name} (again)" if lower in self.values else lower] = value
         nested = self.values.get("metadata")
         self._nested = nested if isinstance(nested, Mapping) else {}
         self.used: set[str] = {"metadata"} if self._nested else set()
@@ -64,7 +71,7 @@ class Fields:
     def value(self, name: str) -> Any:
         """The value of a column, which is used by that."""
         self.used.add(name)
-        return self.values.get(name)
+        return parts_of(self.values.get(name))
 
     def text(self, name: str) -> str:
         """The text of a column, which is used by that."""

@@ -141,7 +141,7 @@ def image_choices(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[st
     columns = [row[name] for name in names if name in row]
     listed = [value if isinstance(value, list | tuple) else [value] for value in columns]
     found = [tuple(filter(None, map(_path_of, images))) for images in listed]
-    if not any(found) and any(_is_bytes(image) for images in listed for image in images):
+    if not any(found) and any(_is_no_file(image) for images in listed for image in images):
         raise LeftOut("an image that is no file")
     return [paths for paths in found if paths]
 
@@ -156,8 +156,8 @@ def _path_of(image: Any) -> str:
     return text_of(image.get("path") if isinstance(image, Mapping) else image)
 
 
-def _is_bytes(image: Any) -> bool:
-    return isinstance(image, Mapping) and bool(image.get("bytes"))
+def _is_no_file(image: Any) -> bool:
+    return isinstance(image, Mapping) and any(image.values()) and not image.get("path")
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
