@@ -12,7 +12,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest, write_atomically
 from medllm.artifacts.places import short_path
-from medllm.config.base import VerbConfig
+from medllm.config.base import Strict, VerbConfig
 from medllm.data.access import may_show
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
@@ -46,9 +46,7 @@ def run_recipe(
     began = time.monotonic()
     recipe, verbs = choose_verbs(recipe, start, only)
     for verb in verbs:
-        config = wire(recipe, verb)
-        if check_ahead := getattr(_module(verb), "check_ahead", None):
-            check_ahead(config)
+        _check_ahead(verb, wire(recipe, verb))
     for verb in verbs:
         console.say(f"\n{verb}")
         step_began = time.monotonic()
@@ -105,7 +103,8 @@ def run_verb(recipe: Recipe, verb: str) -> None:
         for needed in MADE_UNASKED & {*recipe.verbs} & {*providers}:
             (folder,) = outputs_of(recipe, needed)
             if getattr(config, field) == folder and not (folder / NAME).is_file():
-                resolve_model(config.model)  # what is cheap to know comes before what takes time
+                _check_ahead(verb, config)  # what is cheap to know comes before what takes time
+                resolve_model(config.model)
                 console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
                 walk_verb(recipe, needed)
     _announce_sources(recipe, verb)
@@ -147,6 +146,12 @@ def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:
         _show_result(manifest, folder)
     if manifests and verb == "quantize":
         show_serving(manifests, outputs_of(recipe, verb))
+
+
+def _check_ahead(verb: str, config: Strict) -> None:
+    """Raise what a verb can know before its inputs are there."""
+    if check_ahead := getattr(_module(verb), "check_ahead", None):
+        check_ahead(config)
 
 
 def _module(verb: str) -> ModuleType:

@@ -100,14 +100,14 @@ def resolve_model(
     with readable(path, role):
         if not path.exists():
             return _hub_model(ref, role)
-        found = open_input(_gguf_in(path), kinds, role)
+        found = open_input(gguf_in(path), kinds, role)
         _check_is_model(found.path, role)
     recorded = found.manifest.base_model if found.manifest else None
     base = recorded or BaseModelRef(id=str(path))
     return ModelRef(ref, found.path, found.manifest, found.parent, base)
 
 
-def _gguf_in(path: Path) -> Path:
+def gguf_in(path: Path) -> Path:
     """The .gguf file of a folder that holds just one model; else the path as it is."""
     found = [] if (path / "config.json").is_file() else path.glob("*.gguf")
     files = [file for file in found if file.name not in (IMATRIX, PROJECTOR)]

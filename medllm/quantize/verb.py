@@ -11,7 +11,14 @@ from medllm.artifacts.job import Job, Outcome, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.foreign import check_files_finite, check_fits
-from medllm.models.load import ModelRef, auto_class, computed_in, is_quantized, resolve_model
+from medllm.models.load import (
+    ModelRef,
+    auto_class,
+    computed_in,
+    gguf_in,
+    is_quantized,
+    resolve_model,
+)
 from medllm.models.memory import within_memory
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
@@ -51,9 +58,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     """
     check_ahead(config)
     model = resolve_model(config.model, kinds=("model", "quantized"))
-    if model.is_gguf or is_quantized(model.location):
-        fix = "name the model it was made from"
-        raise ArtifactError(f"{model.location} is quantized already", fix)
+    _check_unquantized(model.path)
     if config.output is None:
         raise ConfigError("quantize: no output is named", "--output DIR")
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
@@ -85,7 +90,14 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
 
 
 def check_ahead(config: QuantizeConfig) -> None:
-    """Raise what can be known before the inputs are there: a recipe asks this before it starts."""
+    """Raise what can be known before the inputs are there: a recipe asks this before it starts.
+
+    Raises:
+        ConfigError: a format that calibrates without a calibration set, or a gate without texts.
+        ArtifactError: the model is here, and is quantized already.
+    """
+    if config.model and Path(config.model).exists():
+        _check_unquantized(gguf_in(Path(config.model)))
     for choice in config.formats:
         FORMATS[choice.format].check_ahead(choice)
         if choice.needs_calibration and config.calibration is None:
@@ -95,6 +107,11 @@ def check_ahead(config: QuantizeConfig) -> None:
     if config.gate and config.calibration is None and config.holdouts is None:
         fix = "--calibration DIR, with its holdouts, or quantize.holdouts"
         raise ConfigError("quantize.gate: there is no held-out text to judge by", fix)
+
+
+def _check_unquantized(model: Path) -> None:
+    if model.suffix == ".gguf" or is_quantized(str(model)):
+        raise ArtifactError(f"{model} is quantized already", "name the model it was made from")
 
 
 def _job(

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from medllm.cli.main import run_command
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError
 from medllm.models.load import load_causal_lm, resolve_model
@@ -200,3 +201,15 @@ def test_a_path_that_is_mistyped_is_not_asked_of_the_hub(
         resolve_model(f"{foreign.parent.name}/modle")
 
     assert caught.value.fix.startswith("did you mean 'model'? ")
+
+
+def test_a_quantized_model_is_refused_before_it_is_calibrated_for(
+    foreign: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (foreign / "config.json").unlink()
+    (foreign / "model-Q8_0.gguf").write_bytes(b"GGUF")
+
+    arguments = ["--model", str(foreign), "--format", "gguf", "--type", "Q4_K_M", "--output", "out"]
+    assert run_command(["quantize", *arguments]) == 4
+
+    assert "model-Q8_0.gguf is quantized already" in capfd.readouterr().err
