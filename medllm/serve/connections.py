@@ -90,23 +90,28 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, and close."""
-        self._send_and_close(ApiError(400, msg))
+        self._close(ApiError(400, msg))
+
+    def _should_upgrade(self) -> bool:
+        return False  # uvicorn would log advice to install WebSockets for every request
 
     def _give_up(self) -> None:
         has_begun = bool(self.conn.trailing_data[0]) or self.conn.their_state is h11.SEND_BODY
-        if has_begun and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            message = f"the request was not whole after {REQUEST_SECONDS:.0f} s"
-            self._send_and_close(ApiError(408, message))
-        else:
-            self.transport.close()
+        message = f"the request was not whole after {REQUEST_SECONDS:.0f} s"
+        self._close(ApiError(408, message) if has_begun else None)
 
-    def _send_and_close(self, error: ApiError) -> None:
+    def _close(self, error: ApiError | None) -> None:
+        """Close, with an error for a client that waits for an answer and has got nothing of it."""
+        if error and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._send(error)
+        self.transport.close()
+
+    def _send(self, error: ApiError) -> None:
         response = error_response(error)
         headers = [*response.raw_headers, (b"connection", b"close")]
         head = h11.Response(status_code=error.status, headers=headers)
         for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
 
 def max_connections() -> int:

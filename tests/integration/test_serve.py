@@ -358,6 +358,15 @@ def test_choose_key() -> None:
     assert "mine" not in repr(ServeConfig(api_key="mine"))
 
 
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "localhost:3000", "http://a/", "http://*.a.org", ""]
+)
+def test_pages_are_named_one_by_one(origin: str) -> None:
+    assert ServeConfig(allow_origins=("http://localhost:3000", "https://chat.example.org"))
+    with pytest.raises(ValueError, match="allow_origins"):
+        ServeConfig(allow_origins=(origin,))
+
+
 def test_is_loopback() -> None:
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "::", "10.0.0.1", "localhost.evil.example"]))

@@ -130,6 +130,27 @@ def test_what_is_not_http_is_refused(sent: bytes, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == "server: Invalid HTTP request received.\n"
 
 
+def test_odd_bytes_while_an_answer_is_written_are_no_bug(capfd: pytest.CaptureFixture[str]) -> None:
+    last = POST + b"Connection: close\r\n" + request(CHAT | {"stream": True}).removeprefix(POST)
+    with serving(FakeEngine(seconds_per_piece=0.02)) as url:
+        for late in (b"\0\0garbage\r\n\r\n", b"GET / HTTP/1.1\r\n"):
+            for sent in (last, request(CHAT | {"stream": True})):
+                with connect(url) as sock:
+                    sock.sendall(sent)
+                    assert b"200 OK" in sock.recv(65536)
+                    sock.sendall(late)
+                    time.sleep(0.1)
+        assert ask(url, None, "Hi", 20) == "You said: Hi"
+    assert set(capfd.readouterr().err.splitlines()) <= {"server: Invalid HTTP request received."}
+
+
+def test_websockets_are_not_offered(capfd: pytest.CaptureFixture[str]) -> None:
+    upgrade = {"Connection": "upgrade", "Upgrade": "websocket"}
+    with serving() as url:
+        assert httpx.get(f"{url}/health", headers=upgrade, trust_env=False).status_code == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
     with serving() as url:
