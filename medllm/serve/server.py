@@ -189,12 +189,17 @@ def ask(base_url: str, api_key: str | None, question: str, max_tokens: int) -> s
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # else it logs every request
     # trust_env=False: a proxy of the environment must not get to see the question.
-    with httpx.Client(
-        base_url=f"{base_url}/v1/",
-        headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-        timeout=httpx.Timeout(CONNECT_SECONDS, read=None),  # a large model on a CPU takes its time
-        trust_env=False,
-    ) as client:
+    with (
+        _answering(),
+        httpx.Client(
+            base_url=f"{base_url}/v1/",
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(
+                CONNECT_SECONDS, read=None
+            ),  # a large model on a CPU takes its time
+            trust_env=False,
+        ) as client,
+    ):
         model = checked(client.get("models"))["data"][0]["id"]
         body = {"model": model, "max_tokens": max_tokens}
         messages = [{"role": "user", "content": question}]
@@ -203,3 +208,14 @@ def ask(base_url: str, api_key: str | None, question: str, max_tokens: int) -> s
             response = client.post("completions", json=body | {"prompt": question})
         choice = checked(response)["choices"][0]
         return str(choice["message"]["content"] if "message" in choice else choice["text"])
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    from httpx import HTTPError
+
+    try:
+        yield
+    except HTTPError as problem:  # its message may name the address, but no text
+        message = f"the server did not answer: {problem or type(problem).__name__}"
+        raise SetupError(message, "see the lines above for the reason; is it running?") from problem

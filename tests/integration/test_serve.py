@@ -326,6 +326,13 @@ def test_a_taken_port_is_named() -> None:
         pass
 
 
+def test_a_server_that_is_not_there_is_told_in_two_lines() -> None:
+    with bound_socket("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+    with pytest.raises(SetupError, match="did not answer"):
+        ask(f"http://127.0.0.1:{port}", KEY, SECRET, max_tokens=9)
+
+
 @pytest.mark.parametrize("host", ["..", "a" * 300, "a\0b", "::1%nothing", "127.0.0.1:80", "\ud83d"])
 def test_what_is_no_host_is_refused_in_two_lines(host: str) -> None:
     with pytest.raises(SetupError) as caught, bound_socket(host, 0):
