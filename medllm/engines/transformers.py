@@ -1,9 +1,9 @@
 """The transformers engine: model directories, adapters on their base, GPTQ directories."""
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 4096
 """Tokens of one scoring batch, padding included: logits stay in cache, and memory stays flat."""
 
+
+QUICK_TOKENS = 64  # a prompt up to here is read so soon that nobody needs to stop it
+NO_TOKEN = -1  # a layer begins to read a longer prompt
 
 CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "seq_length", "context_length")
 """What configurations call it: most models, MPT, BLOOM, RWKV."""
@@ -187,6 +190,9 @@ class TransformersEngine(TokenizerTemplate):
         text = GrowingText(self.tokenizer)
         with closing(self._tokens(prompt, sampling)) as tokens:
             for token in tokens:
+                if token == NO_TOKEN:
+                    yield Piece("", 0)
+                    continue
                 if token in self._ends:
                     yield Piece("", 0, "stop")
                     return
@@ -194,12 +200,15 @@ class TransformersEngine(TokenizerTemplate):
         yield Piece("", 0, "length")
 
     def _tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int]:
-        """The tokens of an answer as they are chosen; closing it ends the work after one more."""
+        """The tokens of an answer as they are chosen; NO_TOKEN as layers read the prompt.
+
+        Closing it ends the work with the layer that it is at.
+        """
         import torch
 
         ids = self._tensor(prompt)
         room = self.context_length - len(prompt)
-        chosen = _Chosen()
+        chosen = _Chosen(tells_layers=len(prompt) > QUICK_TOKENS)
         arguments: dict[str, Any] = {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
@@ -211,7 +220,7 @@ class TransformersEngine(TokenizerTemplate):
         if not sampling.is_greedy:  # top_k 0: all tokens; unsaid, transformers takes the best 50
             arguments |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
             torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed_32)
-        with ThreadPoolExecutor(1) as pool:
+        with _asked(self.model, chosen.go_on), ThreadPoolExecutor(1) as pool:
             work = pool.submit(self.model.generate, **arguments)
             work.add_done_callback(lambda _: chosen.end())  # else the reader may wait for ever
             try:
@@ -225,19 +234,45 @@ class TransformersEngine(TokenizerTemplate):
         del self.model
 
 
+class _ReaderLeft(Exception):
+    """Ends the pass of a model whose answer nobody reads any more."""
+
+
+@contextmanager
+def _asked(model: Any, ask: Callable[..., None]) -> Iterator[None]:
+    """Meanwhile each layer of the model calls `ask` before its work."""
+    layers = getattr(_base_of(model), "_no_split_modules", None) or ()
+    found = [module for module in model.modules() if type(module).__name__ in layers]
+    hooks = [layer.register_forward_pre_hook(ask) for layer in found]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 class _Chosen:
     """What transformers calls a streamer: takes the tokens of an answer one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells_layers: bool) -> None:
         self.queue: SimpleQueue[int | None] = SimpleQueue()
         self.stopped = False
+        self._tells_layers = tells_layers  # until the first token
         self._has_prompt = False
 
     def put(self, ids: "torch.Tensor") -> None:
         """Take the prompt, which comes first, or a token."""
         if self._has_prompt:
+            self._tells_layers = False
             self.queue.put(int(ids))
         self._has_prompt = True
+
+    def go_on(self, *_: Any) -> None:
+        """What a layer asks before its work: a long prompt must not be read for nobody."""
+        if self.stopped:
+            raise _ReaderLeft
+        if self._tells_layers:
+            self.queue.put(NO_TOKEN)
 
     def end(self) -> None:
         """Tell the reader that no more come."""

@@ -1,5 +1,6 @@
 """The transformers engine: what requests share changes no score, and answers end well."""
 
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,25 @@ def test_answers_end_at_stop_strings_and_limits(engine: Engine) -> None:
     assert (whole[-1].finish_reason, sum(piece.tokens for piece in whole)) == ("length", 12)
     assert "".join(piece.text for piece in stopped) == text[: text.find(stop)]
     assert stopped[-1].finish_reason == "stop"
+
+
+def test_an_answer_can_be_ended_while_its_prompt_is_read(tiny_model: Path) -> None:
+    engine = open_model(resolve_model(str(tiny_model)))
+    assert isinstance(engine, TransformersEngine)
+    first, *_, last = engine.model.model.layers
+    passes: list[int] = []
+    slow = first.register_forward_hook(lambda *_: time.sleep(0.3))
+    last.register_forward_hook(lambda *_: passes.append(1))
+
+    pieces = engine.generate(list(range(20, 120)), Sampling(max_tokens=4))
+    assert next(pieces) == Piece("", 0)
+    pieces.close()  # type: ignore[attr-defined]
+    assert passes == []
+
+    slow.remove()
+    whole = list(engine.generate(list(range(20, 120)), Sampling(max_tokens=4)))
+    assert whole[0] == Piece("", 0) and sum(piece.tokens for piece in whole) > 0
+    assert whole[-1].finish_reason and passes
 
 
 def test_what_fails_while_writing_is_raised_where_it_is_read(engine: Engine) -> None:
