@@ -17,6 +17,8 @@ def serve(
 ) -> None:
     """Serve a model behind an OpenAI-compatible address; a key is asked for unless --no-auth.
 
+    A request that names no temperature gets the likeliest tokens, whatever the model's files say.
+
     Example: medllm serve --model runs/lora/quantize/gguf-q4_k_m --port 8080
     """
     run_verb("serve", **locals())
