@@ -9,18 +9,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl import SFTTrainer
 
-LOSSES = {"loss": "aux_loss", "eval_loss": "eval_aux_loss"}
-"""The losses of TRL's log, and the balance loss in each, which is weighted before it is added."""
-
 
 def of_answers(trainer: "SFTTrainer", log: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of the trainer's log with the losses of the answers alone, in nats a token."""
-    alone = {
-        loss: float(log[loss]) - trainer.router_aux_loss_coef * log[balance]
-        for loss, balance in LOSSES.items()
-        if loss in log and balance in log
-    }
-    return {**log, **alone}
+    """An entry of the trainer's log with the training loss of the answers alone, in nats a token.
+
+    The validation loss is theirs alone already (`validation.TokenMeans`).
+    """
+    if not {"loss", "aux_loss"} <= log.keys():
+        return dict(log)
+    weighted = trainer.router_aux_loss_coef * log["aux_loss"]
+    return {**log, "loss": float(log["loss"]) - weighted}
 
 
 def restore_router(trained: "PreTrainedModel", base: ModelRef) -> None:

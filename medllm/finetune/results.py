@@ -26,7 +26,7 @@ def loss_before(trainer: "SFTTrainer") -> float | None:
     """The loss on validation rows before the first step, whichever run of the training made it."""
     history = trainer.state.log_history
     found = (log for log in history if log["step"] == 0 and "eval_loss" in log)
-    return next((of_answers(trainer, log)["eval_loss"] for log in found), None)
+    return next((float(log["eval_loss"]) for log in found), None)
 
 
 def evaluate(trainer: "SFTTrainer", config: FinetuneConfig) -> dict[str, float]:
@@ -37,7 +37,7 @@ def evaluate(trainer: "SFTTrainer", config: FinetuneConfig) -> dict[str, float]:
     kept_best = config.training.early_stopping_patience is not None
     if last["step"] < trainer.state.global_step or kept_best:
         last = trainer.evaluate()
-    return of_answers(trainer, last)
+    return dict(last)
 
 
 def learnt(trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]) -> dict[str, Any]:

@@ -42,6 +42,14 @@ class RowCounts:
     images_too_long: int = 0
     """Examples that do not fit with their images, which cannot be cut."""
 
+    def announce(self, what: str, max_length: int) -> None:
+        """Say what was cut or left out of the examples in `what`."""
+        if self.truncated:
+            cut = f"{self.truncated} prompts of {what} were cut in their middle"
+            console.notice(f"finetune: {cut} to fit {max_length} tokens")
+        for reason, count in self.rejected.items():
+            console.notice(f"finetune: {count} examples of {what} are left out: {reason}")
+
     @property
     def rejected(self) -> dict[str, int]:
         """How many examples were left out, by reason."""
@@ -131,6 +139,8 @@ class Splits:
     validation: "Dataset | None"
     counts: RowCounts
     """Of the training examples."""
+    validation_counts: RowCounts | None = None
+    """Of the validation examples."""
     collate: "Callable[[Sequence[dict[str, Any]]], dict[str, Tensor]] | None" = None
     """What makes a batch of rows with images."""
     is_packed: bool = False
@@ -176,14 +186,15 @@ def load_splits(
     if counts.examples < FEWEST:
         message = f"{data}: {counts.examples} training examples, and no training can do with one"
         raise DataError(message, "prepare more rows, or hold fewer of them out (`split:`)")
-    if counts.truncated:
-        cut = f"{counts.truncated} prompts were cut in their middle"
-        console.notice(f"finetune: {cut} to fit {limit.max_length} tokens")
+    counts.announce("the training file", limit.max_length)
     path = data / "validation.jsonl"
-    validation, _ = load(path, limit) if path.is_file() else (None, None)
+    validation, held_out = load(path, limit) if path.is_file() else (None, None)
+    if held_out:
+        held_out.announce("the validation file", limit.max_length)
     if not validation:
         console.notice("finetune: no validation rows, so over-fitting will not show")
-    return Splits(train, validation or None, counts, images.collate if images else None)
+    collate = images.collate if images else None
+    return Splits(train, validation or None, counts, held_out, collate)
 
 
 def _load_rows(template: Template, path: Path, limit: Limit) -> "tuple[Dataset, RowCounts]":

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 STUDY = "search.sqlite3"
 TRIALS = "trials"
 """The folder in which trials are made, and in which only the best one's folder stays."""
-BATCH = "per_device_train_batch_size"
 
 Train = Callable[[FinetuneConfig, Path, "Sequence[TrainerCallback]"], Outcome]
 
@@ -235,12 +234,8 @@ class Search:
         return any(each.params == trial.params for each in same)
 
     def _trial_config(self, parameters: Mapping[str, Any]) -> FinetuneConfig:
-        """The section with a trial's values; evaluations have batches of the same size in all."""
-        extra = self.config.training.extra
-        fixed = {"per_device_eval_batch_size": self.config.training.per_device_train_batch_size}
-        is_fixed = f"training.{BATCH}" in parameters and not fixed.keys() & extra.keys()
-        one = with_values(self.config, {"training.extra": extra | fixed} if is_fixed else {})
-        return with_values(one, parameters)
+        """The section with a trial's values."""
+        return with_values(self.config, parameters)
 
     def _distributions(self) -> "dict[str, BaseDistribution]":
         return {name: self._distribution(name) for name in self.settings.parameters}

@@ -17,6 +17,7 @@ from medllm.finetune.material import Material
 from medllm.finetune.rows import Splits, lengths_of
 from medllm.finetune.targets import announce_experts, build_adapter, why_refused
 from medllm.finetune.together import share
+from medllm.finetune.validation import TokenMeans
 from medllm.models.hardware import pick_dtype
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def _build_trainer(
             raise refused from problem
         raise
     make_lean(base, sees_images=splits.collate is not None)
+    TokenMeans(trainer)
     announce_experts(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it prints every log as a dictionary
     if (patience := config.training.early_stopping_patience) and splits.validation:

@@ -101,7 +101,7 @@ def _train(
     losses, watch = run(trainer, config, folder)
     after = evaluate(trainer, config)
     save(trainer, material, folder)
-    counts = material.splits.counts
+    counts, held_out = material.splits.counts, material.splits.validation_counts
     results = {
         **learnt(trainer, losses, after),
         "validation_label_accuracy": labels.measure() if labels else None,
@@ -110,6 +110,7 @@ def _train(
         "peak_memory_gib": peak_memory_gib(device),
         "dtype": config.quantization or weights_dtype(config, device),
         "rows": asdict(counts),
+        "validation_rows": asdict(held_out) if held_out else None,
         "replay": material.replay.results if material.replay else None,
     }
     history = [of_answers(trainer, log) for log in trainer.state.log_history]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from peft import LoraConfig, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from trainings import SHORT, write_examples
+from trainings import SHORT, losses_of, write_examples
 from trl import SFTTrainer
 
 from medllm.artifacts.manifest import Manifest
-from medllm.data.example import read_examples
+from medllm.data.example import Message, read_examples, to_json, write_jsonl
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 from medllm.finetune.base import check_attention, load_base
@@ -374,3 +375,36 @@ def answer_losses(model: Path, rows: Path) -> float:
     engine = open_model(resolve_model(str(model)))
     results = score_answers(engine, list(read_examples(rows)), what="answers")
     return -sum(each.logprob for each in results) / sum(each.tokens for each in results)
+
+
+def test_the_validation_loss_is_the_mean_over_trained_tokens(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    data = write_examples(tmp_path / "data", 16, 7)  # answers of unlike length, the last batch odd
+    base = open_model(resolve_model(str(tiny_model)))
+    scored = score_answers(base, list(read_examples(data / "validation.jsonl")), what="answers")
+    wanted = -sum(each.logprob for each in scored) / sum(each.tokens for each in scored)
+
+    for name, own in {"8": {}, "1": {"gradient_accumulation_steps": 8}, "3": {}}.items():
+        size = {"per_device_train_batch_size": int(name), "max_steps": 1, **own}
+        manifest = finetune(config(tiny_model, data, tmp_path / name, **size))
+        assert manifest.results["validation_loss_before"] == pytest.approx(wanted, rel=1e-5)
+        assert dict(losses_of(tmp_path / name, "validation"))[0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_validation_rows_that_are_cut_or_left_out_are_counted(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = write_examples(tmp_path / "data", 16, 6)
+    whole = list(read_examples(data / "validation.jsonl"))
+    whole[0] = replace(whole[0], completion="no " * 100)
+    whole[1] = replace(whole[1], prompt=(Message("user", "Is it? " * 50),))
+    write_jsonl(data / "validation.jsonl", map(to_json, whole))
+
+    manifest = finetune(config(tiny_model, data, tmp_path / "out", max_steps=1))
+
+    counted = manifest.results["validation_rows"]
+    assert (counted["examples"], counted["truncated"], counted["too_long"]) == (5, 1, 1)
+    said = capfd.readouterr().err
+    assert "1 prompts of the validation file were cut in their middle" in said
+    assert "1 examples of the validation file are left out: answer longer than max_length" in said

@@ -36,7 +36,6 @@ finetune:
     save_steps: 5
     extra:
       train_sampling_strategy: random   # lengths are grouped within a device's batches
-      per_device_eval_batch_size: 4     # the trainer's validation loss is a mean of such means
 """
 
 
