@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm.errors import ArtifactError
-from medllm.models.adapter import PREFIX, WEIGHTS
+from medllm.models.adapter_tensors import PREFIX, WEIGHTS
 from medllm.models.weights import Stored, read_header
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from medllm.merge.check import Merged, check_merge, tokenizer_of
 from medllm.merge.config import MergeConfig
 from medllm.merge.fold import Fold, misfit, open_base
 from medllm.merge.nf4 import nf4_rounding
-from medllm.models.adapter import WEIGHTS, adapter_config, base_of, load_adapter
+from medllm.models.adapter import adapter_config, base_of, check_weights, load_adapter
+from medllm.models.adapter_tensors import check_tensors, describe_on_paper
 from medllm.models.foreign import check_files_finite
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
@@ -40,9 +41,7 @@ def merge(config: MergeConfig) -> Manifest:
     if is_quantized(base.location):
         fix = "name the model that it was made from with --model, and add --set merge.onto=nf4"
         raise ArtifactError(f"{base.location} is quantized; nothing can be folded into it", fix)
-    if not (adapter.path / WEIGHTS).is_file():
-        message = f"{adapter.location} has no {WEIGHTS}"
-        raise ArtifactError(message, "save it as safetensors; pickled weights are not read")
+    check_weights(adapter)
     check_files_finite(base.path)
     job = Job.of(config, "model", "merge", "safetensors", base, adapter)
     return produce(job, partial(_merge, config, base, adapter))
@@ -72,6 +71,8 @@ def _fold(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path) 
         opened = open_base(base, changes)
         missing = misfit(opened, changes)
         if missing is None:
+            described = describe_on_paper(base.location, adapter.path, settings)
+            check_tensors(adapter.path, described)
             rounding = nf4_rounding(base.path) if config.onto == "nf4" else {}
             Fold(opened, changes, config.dtype, rounding).write(folder)
             dtype = opened.dtype if config.dtype == "auto" else config.dtype

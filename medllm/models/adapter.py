@@ -1,20 +1,17 @@
 """Adapters: PEFT weights and the base they belong to."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ArtifactError
+from medllm.models.adapter_tensors import FIX, WEIGHTS, check_tensors, fit_vocabulary
 from medllm.models.foreign import first_line
 from medllm.models.hardware import Dtype
 from medllm.models.load import GENERATION, ModelRef, load_causal_lm, resolve_model
 from medllm.models.memory import is_out_of_memory
-from medllm.models.weights import read_header
-
-WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
-"""What PEFT puts before the names of the base's modules."""
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,15 +21,32 @@ def adapter_config(adapter: ModelRef) -> dict[str, Any]:
     """The content of `adapter_config.json`.
 
     Raises:
-        ArtifactError: the folder is no adapter.
+        ArtifactError: the folder is no adapter, or the file is broken.
     """
     path = adapter.path / "adapter_config.json"
     if not path.is_file():
         raise ArtifactError(
             f"{adapter.location} is not an adapter", "name a folder that `medllm finetune` wrote"
         )
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as problem:
+        raise ArtifactError(f"{path} is broken: {first_line(problem)}", FIX) from None
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise ArtifactError(f"{path} is broken: it describes no adapter (no peft_type)", FIX)
     return config
+
+
+def _refuse_constant(name: str) -> None:
+    """JSON as Python reads it has NaN and Infinity, which no setting can be."""
+    raise ValueError(f"it holds {name}")
+
+
+def check_weights(adapter: ModelRef) -> None:
+    """Raise ArtifactError unless there are safetensors: a pickle can run code, so none is read."""
+    if not (adapter.path / WEIGHTS).is_file():
+        message = f"{adapter.location} has no {WEIGHTS}"
+        raise ArtifactError(message, "save it as safetensors; pickled weights are not read")
 
 
 def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
@@ -45,9 +59,9 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
     """
     parents = adapter.manifest.parents if adapter.manifest else ()
     if not parents:
-        return resolve_model(model or _recorded_base(adapter), role="base model")
+        return _resolve_base(model or _recorded_base(adapter))
     trained_on = parents[0]
-    base = resolve_model(model or trained_on.path, role="base model")
+    base = _resolve_base(model or trained_on.path)
     if base.parent.identity != trained_on.identity:
         raise ArtifactError(
             f"{base.location} is not the base that {adapter.location} was trained on "
@@ -57,7 +71,7 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
     return base
 
 
-def _recorded_base(adapter: ModelRef) -> str | None:
+def _recorded_base(adapter: ModelRef) -> str:
     """The base that an adapter's configuration names, at the revision that it names."""
     config = adapter_config(adapter)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
@@ -67,15 +81,12 @@ def _recorded_base(adapter: ModelRef) -> str | None:
     return name if not revision or Path(name).exists() else f"{name}@{revision}"
 
 
-def _fit_vocabulary(model: "PreTrainedModel", adapter: ModelRef) -> None:
-    """Give the base as many tokens as an adapter that added some, which brings their weights."""
-    weights, embedding = adapter.path / WEIGHTS, model.get_input_embeddings()
-    if not weights.is_file():
-        return
-    name = next(name for name, module in model.named_modules() if module is embedding)
-    learnt = read_header(weights).get(f"{PREFIX}{name}.weight")
-    if learnt and learnt.rows != embedding.weight.shape[0]:
-        model.resize_token_embeddings(learnt.rows, mean_resizing=False)
+def _resolve_base(ref: str) -> ModelRef:
+    base = resolve_model(ref, role="base model")
+    if base.is_adapter:
+        message = f"{base.location} is an adapter, and an adapter needs a base that is a model"
+        raise ArtifactError(message, "merge that adapter first, and name the merged model")
+    return base
 
 
 def load_adapter(
@@ -98,21 +109,29 @@ def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel
     """The adapter on top of its loaded base, which it changes; in evaluation mode.
 
     Raises:
-        ArtifactError: the weights do not fit the base.
+        ArtifactError: the weights do not fit the base or are not those that the adapter's
+            configuration describes, or they are no safetensors.
     """
-    _fit_vocabulary(model, adapter)
+    check_weights(adapter)
+    fit_vocabulary(model, adapter.path, adapter_config(adapter))
     try:
-        with console.quiet():  # peft imports gptqmodel where it is installed, which prints a banner
+        # peft imports gptqmodel where it is installed, which prints a banner
+        with console.quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is missing or of another size is named below
             from peft import PeftModel
             from transformers import GenerationConfig
 
             if (adapter.path / GENERATION).is_file():
                 model.generation_config = GenerationConfig.from_pretrained(adapter.location)
-            return PeftModel.from_pretrained(model, adapter.location).eval()
-    except (RuntimeError, ValueError, KeyError, OSError) as problem:
+            tuned = PeftModel.from_pretrained(
+                model, adapter.location, ignore_mismatched_sizes=True
+            ).eval()
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as problem:
         if is_out_of_memory(problem):
             raise
         raise ArtifactError(
             f"{adapter.location}: does not fit its base: {first_line(problem):.200}",
             "name the base it was trained on with --model",
         ) from problem
+    check_tensors(adapter.path, tuned)
+    return tuned

@@ -1,6 +1,7 @@
 """Merging, for every kind of adapter, beside PEFT's own base + adapter."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from transformers import (
 from medllm.errors import ArtifactError
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
+from medllm.models.adapter import base_of, load_adapter
+from medllm.models.load import resolve_model
 from medllm.models.weights import read_weights
 
 SHAPE = {
@@ -40,6 +43,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 ATTENTION = ["q_proj", "v_proj"]
 IDS = torch.arange(3, 43)[None]
+PICKLE = "cos\nsystem\n(S'touch {}'\ntR."
+"""Whoever loads it runs a command."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,17 @@ CASES = {
     "rows of tokens": Case(
         {"target_modules": ATTENTION, "trainable_token_indices": [5, 6]},
         says="it uses trainable_token_indices",
+    ),
+    "rows of added tokens": Case(
+        {"target_modules": ATTENTION, "trainable_token_indices": [4097, 4099]},
+        says="it uses trainable_token_indices",
+        grown=4,
+    ),
+    "rows of added tokens, tied": Case(
+        {"target_modules": ATTENTION, "trainable_token_indices": {"embed_tokens": [4097, 4099]}},
+        says="it uses trainable_token_indices",
+        grown=4,
+        tied=True,
     ),
 }
 
@@ -164,7 +180,7 @@ def test_the_merged_model_computes_what_base_and_adapter_do(
     said = capfd.readouterr().err
     assert case.says in said
     assert ("through PEFT" in said) == (
-        "through PEFT" in case.says or name in {"pissa", "rows of tokens"}
+        "through PEFT" in case.says or name == "pissa" or "rows of" in name
     )
     merged, loading = AutoModelForCausalLM.from_pretrained(
         out, dtype=torch.float32, output_loading_info=True
@@ -340,6 +356,98 @@ def test_a_lost_matrix_is_named(tiny_model: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ArtifactError, match=r"lora_B.weight is missing"):
         merge(config)
+
+
+def alter(adapter: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, Any]]) -> None:
+    path = adapter / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def without(part: str) -> Callable[[dict[str, torch.Tensor]], dict[str, Any]]:
+    return lambda tensors: {name: each for name, each in tensors.items() if part not in name}
+
+
+LAYER = "base_model.model.model.layers.0.self_attn"
+NOT_WHOLE = {
+    "a layer": (without("layers.1."), "lacks 4 of the 8 tensors .*layers.1.self_attn.q_proj"),
+    "half of a pair": (without("1.self_attn.q_proj.lora_B"), "lora_B.weight is missing|lacks 1"),
+    "everything": (lambda tensors: {}, "lacks 8 of the 8 tensors"),
+    "emptied": (
+        lambda tensors: {n: torch.zeros(0) if "rs.1" in n else t for n, t in tensors.items()},
+        "layers.1.self_attn.q_proj.lora_A.weight of size 0, where 4 × 64 is described",
+    ),
+    "foreign prefix": (
+        lambda tensors: {n.replace("model.model.", "model._orig_mod.model."): t
+                         for n, t in tensors.items()},
+        "lacks 8 of the 8",
+    ),
+    "name of the adapter": (
+        lambda tensors: {n.replace(".weight", ".default.weight"): t for n, t in tensors.items()},
+        "lacks 8 of the 8",
+    ),
+    "more than described": (
+        lambda tensors: {**tensors, f"{LAYER}.k_proj.lora_A.weight": torch.ones(4, 64)},
+        "(k_proj.lora_B.weight is missing|holds 1 tensors .*k_proj)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NOT_WHOLE)
+def test_an_adapter_that_is_not_the_described_one_is_used_by_nothing(
+    what: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    change, message = NOT_WHOLE[what]
+    config = made(tmp_path, tiny_model)
+    alter(tmp_path / "a", change)
+
+    with pytest.raises(ArtifactError, match=message):
+        merge(config.model_copy(update={"verify": False}))
+    adapter, base = resolve_model(str(tmp_path / "a")), resolve_model(str(tmp_path / "b"))
+    with pytest.raises(ArtifactError, match=r"lacks|holds|of size") as caught:
+        load_adapter(adapter, base)
+    assert "download the adapter again" in caught.value.fix
+
+
+def test_another_rank_than_described_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    config = made(tmp_path, tiny_model)
+    path = tmp_path / "a/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 3}))
+
+    with pytest.raises(ArtifactError, match="of size 4 × 64, where 3 × 64 is described"):
+        merge(config)
+
+
+def test_a_pickle_is_read_by_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    config = made(tmp_path, tiny_model)
+    (tmp_path / "a/adapter_model.safetensors").unlink()
+    (tmp_path / "a/adapter_model.bin").write_bytes(PICKLE.format(tmp_path / "ran").encode())
+
+    for use in (lambda: merge(config), lambda: load_adapter(resolve_model(str(tmp_path / "a")))):
+        with pytest.raises(ArtifactError, match=r"has no adapter_model.safetensors"):
+            use()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is broken"),
+        ("[]", "describes no adapter"),
+        ("{}", "describes no adapter"),
+        ('{"peft_type": "LORA"}', "names no base model"),
+        ('{"peft_type": "LORA", "base_model_name_or_path": 7}', "names no base model"),
+        ('{"peft_type": "LORA", "base_model_name_or_path": "."}', "an adapter needs a base"),
+        ('{"peft_type": "LORA", "lora_alpha": NaN}', "it holds NaN"),
+    ],
+)
+def test_a_broken_configuration_of_an_adapter_is_an_error(
+    content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ArtifactError, match=message):
+        base_of(resolve_model(str(tmp_path)))
 
 
 def test_a_tokenizer_that_the_model_cannot_follow_is_refused_and_an_unused_token_is_none(
