@@ -24,11 +24,12 @@ from medllm.errors import ArtifactError
 NAME = "medllm.json"
 SCHEMA = 1
 VOLATILE = frozenset(
-    {"run.log", "README.md", "report.html", "quality.html", "loss.png", "logs", "search.json",
-     "search.sqlite3", "best.yaml", NAME}
+    {"run.log", "README.md", "report.html", "quality.html", "loss.png", "course.json", "logs",
+     "search.json", "search.sqlite3", "best.yaml", NAME}
 )  # fmt: skip
-"""Not digested: logs and a search hold times, its best recipe places; `verify` renders the card
-from the manifest again, and a report's plots look different with another version of matplotlib."""
+"""Not digested: logs and a search hold times, its best recipe places; a loss curve has other points
+where a training was interrupted, though the weights are the same; `verify` renders the card from
+the manifest again, and a report's plots look different with another version of matplotlib."""
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python", "bitsandbytes",
             "llmcompressor", "compressed-tensors")  # fmt: skip

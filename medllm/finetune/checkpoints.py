@@ -8,23 +8,29 @@ from typing import Any
 
 from medllm import console
 from medllm.errors import ArtifactError
+from medllm.models.adapter_tensors import WEIGHTS as ADAPTER
+from medllm.models.adapter_tensors import find_difference
 from medllm.models.weights import read_header
 from medllm.ranks import count_processes
 
 STATE = "trainer_state.json"
 """What the trainer writes last into a checkpoint."""
 WEIGHTS = ("*.safetensors", "pytorch_model_fsdp*", "global_step*")
+PICKLES = ("adapter_model.bin", "pytorch_model.bin")
 OPTIMIZERS = ("optimizer*", "global_step*")
 """What the trainer, FSDP and DeepSpeed call them."""
 
 
-def newest_checkpoint(folder: Path, resume: bool) -> str | None:
-    """The newest whole checkpoint; None where there is none or a fresh start is asked for."""
+def newest_checkpoint(folder: Path, resume: bool, tuned: Any = None) -> str | None:
+    """The newest whole checkpoint; None where there is none or a fresh start is asked for.
+
+    Those of an adapter must hold the tensors of `tuned`, the model with the adapter.
+    """
     home = folder / "checkpoints"
     if not resume:
         shutil.rmtree(home, ignore_errors=True)
     checkpoints = sorted(home.glob("checkpoint-*"), key=_step)
-    whole = [checkpoint for checkpoint in checkpoints if not _drop_damaged(checkpoint)]
+    whole = [checkpoint for checkpoint in checkpoints if not _drop_damaged(checkpoint, tuned)]
     if not whole:
         if checkpoints:
             console.notice("finetune: no whole checkpoint is left: starting from the beginning")
@@ -39,16 +45,16 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _drop_damaged(checkpoint: Path) -> bool:
+def _drop_damaged(checkpoint: Path, tuned: Any) -> bool:
     """Whether it was damaged, and is no longer there: nothing can be made of it."""
-    problem = find_damage(checkpoint)
+    problem = find_damage(checkpoint, tuned)
     if problem:
         console.notice(f"finetune: {checkpoint.name} is not whole, so it is removed: {problem}")
         shutil.rmtree(checkpoint)
     return problem is not None
 
 
-def find_damage(checkpoint: Path) -> str | None:
+def find_damage(checkpoint: Path, tuned: Any = None) -> str | None:
     """What is missing, cut off or broken in a checkpoint.
 
     Pickles (`optimizer.pt`, `rng_state.pth` …) are only looked at as the archives that they are;
@@ -66,7 +72,14 @@ def find_damage(checkpoint: Path) -> str | None:
     for what, patterns in (("weights", WEIGHTS), ("state of the optimizer", OPTIMIZERS)):
         if not any(any(checkpoint.glob(pattern)) for pattern in patterns):
             return f"it holds no {what}"
-    return None
+    if pickle := next((name for name in PICKLES if (checkpoint / name).exists()), None):
+        return f"{pickle} is a pickle, which could run code"
+    if not hasattr(tuned, "peft_config"):
+        return None
+    if not (checkpoint / ADAPTER).is_file():
+        return f"it holds no {ADAPTER}"
+    difference = find_difference(checkpoint, tuned)
+    return difference and f"{ADAPTER} {difference}"
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:

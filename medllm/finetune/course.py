@@ -3,6 +3,7 @@
 import math
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback
@@ -15,10 +16,26 @@ SECONDS_BETWEEN_LINES = 10.0
 DIVERGED = 2.0
 """How many times the first loss of a training its loss may be, a few logs long, before it ends."""
 PATIENCE_LOGS = 3
+LOWER = "lower training.learning_rate; with float16, use bfloat16 or float32 (dtype)"
 
 
 class Diverged(ArtifactError):
     """The loss broke."""
+
+
+def check_finite(losses: Mapping[str, float | None], model: Any) -> None:
+    """Raise Diverged where a loss or a trained weight is no number: such a model is not kept.
+
+    There is no `model` where each process holds a part of it alone.
+    """
+    import torch
+
+    for name, loss in losses.items():
+        if loss is not None and not math.isfinite(loss):
+            raise Diverged(f"the {name.replace('_', ' ')} is {loss}", LOWER)
+    for name, weight in model.named_parameters() if model else ():
+        if weight.requires_grad and not bool(torch.isfinite(weight.detach()).all()):
+            raise Diverged(f"the trained weights hold values that are no numbers: {name}", LOWER)
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -69,10 +86,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             return
         loss, step = float(logs["loss"]), state.global_step
         if not math.isfinite(loss):
-            raise Diverged(
-                f"the loss is {loss} at step {step}",
-                "lower training.learning_rate; with float16, use bfloat16 or float32 (dtype)",
-            )
+            raise Diverged(f"the loss is {loss} at step {step}", LOWER)
         self._check_course(loss, step)
         self._say(loss, step, state.max_steps)
 

@@ -16,7 +16,7 @@ from medllm.finetune.linear import widen
 from medllm.finetune.material import Material
 from medllm.finetune.rows import Splits, lengths_of
 from medllm.finetune.targets import announce_experts, build_adapter, why_refused
-from medllm.finetune.together import share
+from medllm.finetune.together import is_sharded, share
 from medllm.finetune.validation import TokenMeans
 from medllm.models.hardware import pick_dtype
 
@@ -34,7 +34,7 @@ class OutOfMemory(SetupError):
 
 AT_A_TIME = 1200
 """Tokens that a CPU computes at once: the activations of few stay in its cache."""
-OURS = {"extra", "early_stopping_patience", "packing", "over_length"}
+OURS = {"extra", "early_stopping_patience", "packing", "over_length", "train_on_turns"}
 """Of the training's options, those that are not handed to the trainer as they are."""
 
 
@@ -182,7 +182,8 @@ def run(trainer: "SFTTrainer", config: FinetuneConfig, folder: Path) -> "tuple[T
     watch = Watch()
     trainer.add_callback(SameOrder())
     trainer.add_callback(watch)
-    checkpoint = share(lambda: newest_checkpoint(folder, config.resume))
+    tuned = None if is_sharded(trainer) else trainer.model
+    checkpoint = share(lambda: newest_checkpoint(folder, config.resume, tuned))
     trainer.args.eval_on_start = checkpoint is None and trainer.eval_dataset is not None
     try:
         losses = trainer.train(resume_from_checkpoint=checkpoint)

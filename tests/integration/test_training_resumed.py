@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from trainings import losses_of, small, write_examples
 from transformers import TrainerState
@@ -80,6 +80,22 @@ def test_a_killed_training_goes_on_exactly(
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
 
     assert "finetune: going on from checkpoint-16\n" in capsys.readouterr().err
+    assert_same(tmp_path / "out", manifest, config, whole)
+    assert manifest.identity == whole.identity
+
+
+def test_a_checkpoint_of_half_an_adapter_gives_way_to_the_one_before(
+    config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
+) -> None:
+    shutil.copytree(killed, tmp_path / "out.unfinished")
+    path = tmp_path / "out.unfinished/checkpoints/checkpoint-16/adapter_model.safetensors"
+    kept = {name: each for name, each in load_file(path).items() if "layers.0." in name}
+    save_file(kept, path, metadata={"format": "pt"})
+
+    manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
+
+    said = capsys.readouterr().err
+    assert "checkpoint-16 is not whole, so it is removed: adapter_model.safetensors lacks" in said
     assert_same(tmp_path / "out", manifest, config, whole)
 
 
