@@ -20,6 +20,7 @@ from medllm.engines.base import (
     ScoreRequest,
     until_stop,
 )
+from medllm.models.special_tokens import SpecialTokens
 
 BOS = 256
 END = 257
@@ -37,6 +38,7 @@ class FakeEngine:
 
     name = "fake"
     eos_token = "<end>"
+    special_tokens = SpecialTokens(SPECIAL_TOKENS)
 
     def __init__(
         self,
@@ -54,14 +56,17 @@ class FakeEngine:
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The messages as `role: content<end>`, one a line, then `assistant: `."""
-        turns = "".join(f"{message.role}: {message.content}<end>\n" for message in messages)
+        mark = self.special_tokens.mark
+        turns = "".join(f"{turn.role}: {mark(turn.content)}<end>\n" for turn in messages)
         return f"<bos>{turns}" + ("assistant: " if add_generation_prompt else "")
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """The bytes of a text; `<bos>` and `<end>` are one token each."""
+        """The bytes of a text; `<bos>` and `<end>` are one token each unless they are marked."""
         ids = [BOS] if add_special_tokens else []
-        for part in re.split("(<bos>|<end>)", text):
-            ids += [SPECIAL_TOKENS[part]] if part in SPECIAL_TOKENS else part.encode()
+        for stretch, is_text in self.special_tokens.stretches(text):
+            for part in [stretch] if is_text else re.split("(<bos>|<end>)", stretch):
+                is_token = part in SPECIAL_TOKENS and not is_text
+                ids += [SPECIAL_TOKENS[part]] if is_token else part.encode()
         return ids
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:

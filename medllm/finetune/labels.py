@@ -55,8 +55,8 @@ def find_labels(path: Path, template: TokenizerTemplate) -> frozenset[Tokens]:
 def _label_tokens(
     example: Example, template: TokenizerTemplate, ends: Callable[[str], list[int]]
 ) -> Tokens:
-    text = render_example(template, example).completion
-    label_ends = text.index(example.completion) + len(label_of(example))
+    mark, text = template.special_tokens.mark, render_example(template, example).completion
+    label_ends = text.index(mark(example.completion)) + len(mark(label_of(example)))
     inside = sum(end < label_ends for end in ends(text)) + 1
     return tuple(template.encode(text, add_special_tokens=False)[: inside + 1])
 

@@ -20,6 +20,7 @@ from medllm.engines.base import Engine, Piece, Sampling, check_room
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
+from medllm.models.chat import encode_prompt
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
@@ -203,11 +204,7 @@ def _done(path: Path) -> int:
 def _answer(
     engine: Engine, messages: tuple[Message, ...], config: GenerateConfig
 ) -> Iterator[Piece]:
-    if engine.has_chat_template:
-        ids = engine.encode(engine.render(messages), add_special_tokens=False)
-    else:
-        text = "\n".join(message.content for message in messages)
-        ids = engine.encode(text, add_special_tokens=True)
+    ids = encode_prompt(engine, messages)
     check_room(ids, engine.context_length)
     limit = min(config.max_tokens, engine.context_length - len(ids))
     sampling = Sampling(limit, config.temperature, config.top_p, config.seed, config.stop)

@@ -11,7 +11,7 @@ from medllm import console
 from medllm.data.example import Example
 from medllm.engines.base import Engine, Score, ScoreRequest
 from medllm.errors import DataError
-from medllm.models.chat import encode_rendered, render_example
+from medllm.models.chat import encode_rendered, join_plain, render_example
 
 T = TypeVar("T")
 
@@ -116,15 +116,15 @@ def _try(build: Callable[[Example], _Asked], example: Example) -> _Asked | NotAs
 
 
 def _choice_requests(engine: Engine, chat: bool, example: Example) -> _Asked:
+    choices = map(engine.special_tokens.mark, example.choices)
     if chat:
         context = tuple(engine.encode(engine.render(example.prompt), add_special_tokens=False))
-        endings = (engine.encode(choice, add_special_tokens=False) for choice in example.choices)
+        endings = (engine.encode(choice, add_special_tokens=False) for choice in choices)
         return _fit(engine, example, [(context, tuple(ending)) for ending in endings])
-    prompt = "\n".join(message.content for message in example.prompt)
+    prompt = join_plain(engine, example.prompt)
     size = len(engine.encode(prompt, add_special_tokens=True))
     wholes = (
-        tuple(engine.encode(f"{prompt} {choice}", add_special_tokens=True))
-        for choice in example.choices
+        tuple(engine.encode(f"{prompt} {choice}", add_special_tokens=True)) for choice in choices
     )
     return _fit(engine, example, [(whole[:size], whole[size:]) for whole in wholes])
 
@@ -175,7 +175,7 @@ def score_texts(
 def _pieces(engine: Engine, text: str) -> Iterator[list[int]]:
     """The token ids of a text, each piece after the tokens that a text begins with."""
     begin = engine.encode("", add_special_tokens=True)
-    ids = engine.encode(text, add_special_tokens=False)
+    ids = engine.encode(engine.special_tokens.mark(text), add_special_tokens=False)
     room = min(WINDOW, engine.context_length) - len(begin)
     for start in range(0, len(ids), room):
         yield begin + ids[start : start + room]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from medllm.data.example import Example, Message
 from medllm.errors import ArtifactError
+from medllm.models.apart import ApartEncoder, special_tokens_of
 from medllm.models.rendering import bounded_rendering
+from medllm.models.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,15 +24,18 @@ class Template(Protocol):
     """Whether `render` can be used."""
     eos_token: str
     """The text of the end-of-text token."""
+    special_tokens: SpecialTokens
+    """The tokens that mean something in a rendered text, and nothing in a message."""
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The messages as the model expects them, as text with BOS.
 
-        By default it ends where the model's answer begins.
+        By default it ends where the model's answer begins. Special tokens that a message spells are
+        marked, so that `encode` reads them as text.
         """
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text, special tokens in it recognised.
+        """Token ids of a text, special tokens in it recognised unless they are marked.
 
         `add_special_tokens` puts BOS first where the model has one.
         """
@@ -43,6 +48,8 @@ class TokenizerTemplate:
         self.tokenizer = tokenizer
         self.has_chat_template = bool(tokenizer.chat_template)
         self.eos_token = str(tokenizer.eos_token or "")
+        self.special_tokens = special_tokens_of(tokenizer)
+        self._apart = ApartEncoder(tokenizer, self.special_tokens)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The messages through the tokenizer's own chat template.
@@ -59,10 +66,13 @@ class TokenizerTemplate:
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """The messages as chat templates take them."""
-        return [{"role": message.role, "content": message.content} for message in messages]
+        mark = self.special_tokens.mark
+        return [{"role": message.role, "content": mark(message.content)} for message in messages]
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text."""
+        if self.special_tokens.is_marked(text):
+            return self._apart.encode(text, add_special_tokens=add_special_tokens)
         return list(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
 
@@ -71,11 +81,19 @@ class Rendered:
     """An example as text: what the model is given, and what it should answer, its end included.
 
     `add_special_tokens` says whether BOS must still be added: a chat template writes it itself.
+    Special tokens that its messages spell are marked (`special_tokens`).
     """
 
     prompt: str
     completion: str
     add_special_tokens: bool
+    tail: str = ""
+    """What the chat template writes after an answer."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no chat template rendered it."""
+        return self.add_special_tokens
 
     @property
     def text(self) -> str:
@@ -85,6 +103,7 @@ class Rendered:
 
 def render_example(template: Template, example: Example) -> Rendered:
     """The example through the chat template if there is one, else plain with the end-of-text."""
+    answer = template.special_tokens.mark(example.completion)
     if template.has_chat_template and example.prompt:
         prompt = template.render(example.prompt)
         turns = (*example.prompt, Message("assistant", example.completion))
@@ -95,12 +114,31 @@ def render_example(template: Template, example: Example) -> Rendered:
                 "the answer is there, so prompt and answer cannot be told apart",
                 "use a template whose conversation begins with its own generation prompt",
             )
-        answer = whole.removeprefix(prompt)
-        return Rendered(prompt, _with_end(answer, example.completion, template.eos_token), False)
-    prompt = "\n".join(message.content for message in example.prompt)
-    return Rendered(
-        prompt, f"{' ' if prompt else ''}{example.completion}{template.eos_token}", True
-    )
+        rendered = whole.removeprefix(prompt)
+        tail = _after(rendered, answer)
+        return Rendered(prompt, _with_end(template, rendered, tail), False, tail)
+    prompt = join_plain(template, example.prompt)
+    return Rendered(prompt, f"{' ' if prompt else ''}{answer}{template.eos_token}", True)
+
+
+def join_plain(template: Template, messages: Sequence[Message]) -> str:
+    """The messages for a model without a chat template: their texts, a line for each."""
+    return "\n".join(template.special_tokens.mark(message.content) for message in messages)
+
+
+def encode_prompt(template: Template, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation, up to where the model's answer begins, as in training."""
+    if template.has_chat_template:
+        return template.encode(template.render(messages), add_special_tokens=False)
+    return template.encode(join_plain(template, messages), add_special_tokens=True)
+
+
+def as_given(template: Template, text: str) -> str:
+    """A raw prompt, to be encoded: whoever gives one may write the turns of a chat template.
+
+    Where there is no chat template there are no turns, and special tokens are text, as in training.
+    """
+    return text if template.has_chat_template else template.special_tokens.mark(text)
 
 
 def encode_rendered(template: Template, rendered: Rendered) -> tuple[list[int], list[int]]:
@@ -116,7 +154,21 @@ def encode_text(template: Template, text: str) -> list[int]:
     return plain if len(plain) < len(whole) and plain[:1] == whole[:1] else whole
 
 
-def _with_end(rendered: str, answer: str, eos_token: str) -> str:
-    """The answer with an end that can be learnt: the template's own, else the end-of-text token."""
-    tail = rendered.rpartition(answer)[2].strip()
-    return rendered if tail else rendered.rstrip() + eos_token
+def end_of(template: Template, tail: str) -> str | None:
+    """The special token in what a chat template writes after an answer, at which engines stop."""
+    return template.special_tokens.first(tail)
+
+
+def _after(rendered: str, answer: str) -> str:
+    """What stands after an answer, from which a template may have stripped white space."""
+    return rendered.rpartition(answer.strip())[2]
+
+
+def _with_end(template: Template, rendered: str, tail: str) -> str:
+    """The answer with an end that can be learnt: the template's own, else the end-of-text token.
+
+    An end that is no special token is left out: nothing that answers would stop at it.
+    """
+    if end_of(template, tail):
+        return rendered
+    return rendered.removesuffix(tail).rstrip() + template.eos_token

@@ -192,7 +192,11 @@ def _show_samples(
     page.heading("As the model will meet them" if template else "Samples")
     for example in (from_json(json.loads(line)) for line in lines):
         page.text(example.id)
-        page.pre(render_example(template, example).text if template else _as_turns(example))
+        page.pre(_as_met(template, example) if template else _as_turns(example))
+
+
+def _as_met(template: TokenizerTemplate, example: Example) -> str:
+    return template.special_tokens.unmark(render_example(template, example).text)
 
 
 def _as_turns(example: Example) -> str:

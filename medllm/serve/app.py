@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from medllm.engines.base import Engine, Piece
 from medllm.errors import MedllmError
+from medllm.models.chat import as_given
 from medllm.serve.access import Gate, Origins
 from medllm.serve.body import read_body
 from medllm.serve.prompts import BYTES_PER_TOKEN, check_bytes, encode_prompt
@@ -112,7 +113,8 @@ class Desk:
         """What follows a text."""
         body = await read_body(request, CompletionRequest, self._body_bytes)
         check_bytes(self.engine, "prompt", [body.prompt])
-        read = partial(encode_prompt, self.engine, "prompt", body.prompt, add_special_tokens=True)
+        text = as_given(self.engine, body.prompt)
+        read = partial(encode_prompt, self.engine, "prompt", text, add_special_tokens=True)
         return await self._answer(body, read, DEFAULT_COMPLETION_TOKENS, request)
 
     async def _answer(
