@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from medllm.config.base import NOT_IDENTITY, DataConfig, Place, Ref, Strict
 from medllm.data.split import SplitConfig
 from medllm.finetune.search_config import ReplayConfig, SearchConfig, check_search
+from medllm.finetune.secrets import find_push, find_secret
 from medllm.models.hardware import Dtype
 from medllm.models.prompt_template import PromptTemplate
 
@@ -14,6 +15,7 @@ Attention = Literal[
     "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
 ]
 OverLength = Literal["truncate", "drop"]
+Turns = Literal["all", "last"]
 
 
 class LoraSettings(Strict):
@@ -64,6 +66,8 @@ class TrainingSettings(Strict):
     """Tokens of an example; longer ones are dealt with as `over_length` says."""
     over_length: OverLength = "truncate"
     """Take the middle out of a prompt that is too long, or leave its example out."""
+    train_on_turns: Turns = "all"
+    """Which answers of a conversation are trained on: `all`, or the `last` alone."""
     logging_steps: int = Field(default=10, ge=1)
     """Optimizer steps between two log lines."""
     eval_steps: float = Field(default=0.25, gt=0)
@@ -77,7 +81,21 @@ class TrainingSettings(Strict):
     report_to: tuple[str, ...] = ("tensorboard",)
     """Trackers; nothing leaves this machine by default."""
     extra: dict[str, Any] = {}
-    """Any other field of trl's SFTConfig, by its own name."""
+    """Any other field of trl's SFTConfig, by its own name; no secrets, and nothing that pushes."""
+
+    @model_validator(mode="after")
+    def _check_extra(self) -> Self:
+        if place := find_secret(self.extra):
+            raise ValueError(
+                f"extra.{place} holds a secret, and a recipe is kept beside what it makes: "
+                "leave it out, and set it in the environment (HF_TOKEN, WANDB_API_KEY)"
+            )
+        if name := find_push(self.extra):
+            raise ValueError(
+                f"extra.{name}: what is trained is not sent to the hub from here: upload the "
+                "finished folder yourself, as far as its card allows"
+            )
+        return self
 
 
 class FinetuneConfig(DataConfig):

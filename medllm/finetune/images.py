@@ -10,9 +10,10 @@ from medllm.data.example import Example, Message, read_examples
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.pictures import read_image
-from medllm.finetune.rows import IGNORED, Limit, RowCounts, collect
-from medllm.models.chat import Rendered, TokenizerTemplate, encode_rendered, render_example
+from medllm.finetune.rows import IGNORED, Limit, Prompt, RowCounts, collect
+from medllm.models.chat import Rendered, TokenizerTemplate, render_example
 from medllm.models.load import ModelRef, load_processor, read_config
+from medllm.models.turns import Answers, encode_parts, find_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,17 +26,25 @@ in both directions (Gemma 3), one with the second numbers their places by row an
 
 
 class ImageTemplate(TokenizerTemplate):
-    """A tokenizer's chat template, with so many images before the first user's words."""
+    """A tokenizer's chat template, with so many images before the first user's words.
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", images: int) -> None:
+    `token` stands for an image where the template knows none.
+    """
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", images: int, token: str | None = None
+    ) -> None:
         super().__init__(tokenizer)
         self.images = images
+        self.token = token
 
     def turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """The messages as chat templates take them; that with images in parts."""
         turns = super().turns(messages)
-        if self.images:
-            asked = next(turn for turn in turns if turn["role"] == "user")
+        asked = next((turn for turn in turns if turn["role"] == "user"), None)
+        if self.images and asked and self.token:
+            asked["content"] = self.token * self.images + asked["content"]
+        elif self.images and asked:
             words = [{"type": "text", "text": asked["content"]}] if asked["content"] else []
             asked["content"] = [{"type": "image"}] * self.images + words
         return turns
@@ -100,58 +109,60 @@ class Vision:
         with console.progress("finetune: reading images") as advance:
             for example in read_examples(path):
                 paths = [path.parent / image for image in example.images]
-                prompt, completion, marks = self._encode(example, paths)
+                row = self._build_row(example, paths, limit, counts)
                 advance(len(paths))
-                fitting = limit.fit(prompt, completion, counts, images=len(paths))
-                if fitting is None:
-                    continue
-                zeros = [0] * len(completion)
-                yield {
-                    "input_ids": fitting + completion,
-                    "labels": [IGNORED] * len(fitting) + completion,
-                    **{name: marks[name] + zeros if name in marks else [] for name in TOKEN_TYPES},
-                    "id": example.id,
-                    "image_paths": list(map(str, paths)),
-                }
+                if row:
+                    yield {**row, "id": example.id, "image_paths": list(map(str, paths))}
 
-    def _encode(
-        self, example: Example, paths: Sequence[Path]
-    ) -> tuple[list[int], list[int], dict[str, list[int]]]:
-        """Token ids of prompt and answer, and the marks of the prompt's image tokens."""
-        template = ImageTemplate(self.tokenizer, len(paths) if self.knows_images else 0)
-        asked = replace(example, prompt=self._asked(example)) if paths else example
+    def _build_row(
+        self, example: Example, paths: Sequence[Path], limit: Limit, counts: RowCounts
+    ) -> dict[str, Any] | None:
+        """Token ids, labels and marks of image tokens, if the example fits."""
+        token = None if self.knows_images else self.processor.image_token
+        template = ImageTemplate(self.tokenizer, len(paths), token)
+        asked = replace(example, prompt=_with_user(example)) if paths else example
         rendered = render_example(template, asked)
+        if rendered.is_plain:
+            tokens = self.processor.image_token * len(paths)
+            rendered = replace(rendered, prompt=tokens + rendered.prompt)
         self._check_tokens(rendered, example)
-        prompt, completion = encode_rendered(template, rendered)
+        if paths and template.special_tokens.is_marked(rendered.prompt):
+            counts.images_spelled += 1
+            return None
+        answers = find_answers(template, asked, rendered) if limit.turns == "all" else Answers()
+        parts = list(encode_parts(template, rendered, answers))
         marks: dict[str, list[int]] = {}
-        if paths:
-            images = [read_image(path, example.id) for path in paths]
-            special = rendered.add_special_tokens
-            batch = self.processor(
-                text=[rendered.prompt], images=[images], add_special_tokens=special
-            )
-            prompt = list(batch["input_ids"][0])
-            marks = {name: list(batch[name][0]) for name in TOKEN_TYPES if name in batch}
-        return prompt, completion, marks
+        if paths:  # they stand before the first answer
+            first, marks = self._read_images(example, paths, rendered, answers)
+            parts[0] = first, 0
+        completion = template.encode(rendered.completion, add_special_tokens=False)
+        row = limit.fit(Prompt.of(parts, answers.hidden), completion, counts, images=len(paths))
+        if row is None:
+            return None
+        zeros = {name: [0] * (len(row.input_ids) - len(given)) for name, given in marks.items()}
+        named = {name: marks[name] + zeros[name] if name in marks else [] for name in TOKEN_TYPES}
+        return {**vars(row), **named}
+
+    def _read_images(
+        self, example: Example, paths: Sequence[Path], rendered: Rendered, answers: Answers
+    ) -> tuple[list[int], dict[str, list[int]]]:
+        """Token ids of the prompt up to its first answer, and the marks of its image tokens."""
+        end = answers.spans[0][0] if answers.spans else None
+        batch = self.processor(
+            text=[rendered.prompt[:end]],
+            images=[[read_image(path, example.id) for path in paths]],
+            add_special_tokens=rendered.is_plain,
+        )
+        marks = {name: list(batch[name][0]) for name in TOKEN_TYPES if name in batch}
+        return list(batch["input_ids"][0]), marks
 
     def _check_tokens(self, rendered: Rendered, example: Example) -> None:
-        """Raise DataError where a text holds what stands for an image."""
+        """Raise DataError where a text holds what stands for an image, unmarked."""
         outer = self.processor.image_token
         found = rendered.prompt.count(outer) - len(example.images)
         if found or outer in rendered.completion or self.inner in rendered.text.replace(outer, ""):
             message = f"{example.id}: its text holds a token that stands for an image"
             raise DataError(message, f"take {outer} and {self.inner} out of the text")
-
-    def _asked(self, example: Example) -> tuple[Message, ...]:
-        """The prompt with a user's turn, which begins with the images unless the template does."""
-        turns = list(example.prompt)
-        if not any(turn.role == "user" for turn in turns):
-            turns.append(Message("user", ""))
-        if not self.knows_images:
-            at = next(i for i, turn in enumerate(turns) if turn.role == "user")
-            tokens = self.processor.image_token * len(example.images)
-            turns[at] = Message("user", tokens + turns[at].content)
-        return tuple(turns)
 
     def collate(self, rows: Sequence[dict[str, Any]]) -> "dict[str, Tensor]":
         """A batch, padded on the right; padding and image tokens are never learnt.
@@ -185,6 +196,12 @@ class Vision:
         batch = self.processor(text=text, images=images, padding=True, return_tensors="pt")
         tokens = ("input_ids", "attention_mask", *TOKEN_TYPES)
         return {name: value for name, value in batch.items() if name not in tokens}
+
+
+def _with_user(example: Example) -> tuple[Message, ...]:
+    """The prompt with a user's turn, which images can stand in."""
+    asked = any(turn.role == "user" for turn in example.prompt)
+    return example.prompt if asked else (*example.prompt, Message("user", ""))
 
 
 def _places_images(tokenizer: "PreTrainedTokenizerBase", token: str) -> bool:

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.data.access import may_show
-from medllm.data.example import read_examples
-from medllm.finetune.config import FinetuneConfig
+from medllm.data.example import Example, read_examples
+from medllm.finetune.config import FinetuneConfig, Turns
 from medllm.finetune.material import Inputs, Material
 from medllm.finetune.rows import RowCounts, Splits, lengths_of
 from medllm.finetune.together import own_device
 from medllm.finetune.trainer import open_trainer
-from medllm.models.chat import render_example
+from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.hardware import count_parameters, peak_memory_gib
 from medllm.models.load import ModelRef, auto_class, read_config, save_tokenizer, text_config_of
+from medllm.models.turns import Answers, find_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,8 +78,8 @@ class Forecast:
         duration = f"{hours:.1f} h" if hours > 1 else f"{minutes:.1f} min"
         return [
             f"{counts.examples:,} examples of {each:,.0f} tokens on average, {learnt:,.0f} of them "
-            f"learnt; {counts.truncated:,} cut, {left_out:,} left out as too long; "
-            f"{self.steps:,} steps",
+            f"in {counts.answers:,} answers that are trained on; {counts.truncated:,} cut, "
+            f"{left_out:,} left out as too long; {self.steps:,} steps",
             f"{costs.trainable / 1e6:,.2f} of {costs.parameters / 1e6:,.1f} million parameters are "
             "trained",
             f"about {duration} with evaluations, and {costs.memory_gib:.1f} GiB of {self.device} "
@@ -99,9 +100,20 @@ def render_forecast(config: FinetuneConfig, inputs: Inputs) -> list[str]:
     if not may_show(inputs.data.data_terms):
         return [*lines, "the first example is not shown: its data are not open"]
     first = next(read_examples(inputs.data.path / "train.jsonl"))
-    rendered = render_example(material.template, first)
-    marked = f"{rendered.prompt}⟦{rendered.completion}⟧"
-    return [*lines, "the first example; learnt is what stands in ⟦⟧:", *marked.splitlines()]
+    shown = show_trained(material.template, first, config.training.train_on_turns)
+    return [*lines, "the first example; trained on is what stands in ⟦⟧:", *shown.splitlines()]
+
+
+def show_trained(template: TokenizerTemplate, example: Example, turns: Turns) -> str:
+    """The example as it is rendered, what is trained on in ⟦⟧."""
+    rendered = render_example(template, example)
+    found = find_answers(template, example, rendered) if turns == "all" else Answers()
+    parts, at = [], 0
+    for begin, end in found.spans:
+        parts += [rendered.prompt[at:begin], f"⟦{rendered.prompt[begin:end]}⟧"]
+        at = end
+    parts += [rendered.prompt[at:], f"⟦{rendered.completion}⟧"]
+    return "".join(map(template.special_tokens.unmark, parts))
 
 
 def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecast:

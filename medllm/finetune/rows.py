@@ -1,6 +1,6 @@
 """Examples → token ids and labels: loss on the answer and its end alone, never on padding."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from medllm import console
 from medllm.data.example import Example, read_examples
 from medllm.errors import DataError
-from medllm.finetune.config import FinetuneConfig, OverLength, TrainingSettings
-from medllm.models.chat import Template, encode_rendered, render_example
+from medllm.finetune.config import FinetuneConfig, OverLength, TrainingSettings, Turns
+from medllm.models.chat import Rendered, Template, render_example
+from medllm.models.turns import Span, encode_parts, find_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,15 +39,26 @@ class RowCounts:
     too_long: int = 0
     dropped: int = 0
     """Examples whose answer fits, but not with the prompt."""
+    answers: int = 0
+    """Answers that are trained on: of a conversation all, or its last."""
+    answers_not_trained: int = 0
+    """Earlier answers that are not: their prompt was cut there, or the template hides them."""
     images: int = 0
     images_too_long: int = 0
     """Examples that do not fit with their images, which cannot be cut."""
+    images_spelled: int = 0
+    """Examples with images whose prompt spells a special token, which a processor would read."""
 
     def announce(self, what: str, max_length: int) -> None:
         """Say what was cut or left out of the examples in `what`."""
         if self.truncated:
             cut = f"{self.truncated} prompts of {what} were cut in their middle"
             console.notice(f"finetune: {cut} to fit {max_length} tokens")
+        if self.answers_not_trained:
+            console.notice(
+                f"finetune: {self.answers_not_trained} earlier answers of {what} are not trained "
+                "on: they were cut, or the chat template renders them unlike new answers"
+            )
         for reason, count in self.rejected.items():
             console.notice(f"finetune: {count} examples of {what} are left out: {reason}")
 
@@ -57,14 +69,16 @@ class RowCounts:
             "answer longer than max_length": self.too_long,
             "longer than max_length": self.dropped,
             "longer than max_length with its images": self.images_too_long,
+            "a special token is spelled beside images": self.images_spelled,
         }
         return {reason: count for reason, count in reasons.items() if count}
 
-    def add(self, prompt: Sequence[int], completion: Sequence[int], images: int = 0) -> None:
-        """Count an example that is trained on."""
+    def add(self, row: "Row", answers: int, images: int = 0) -> None:
+        """Count an example that is trained on, with so many answers."""
         self.examples += 1
-        self.tokens += len(prompt) + len(completion)
-        self.learnt_tokens += len(completion)
+        self.tokens += len(row.input_ids)
+        self.learnt_tokens += len(row.labels) - row.labels.count(IGNORED)
+        self.answers += answers
         self.images += images
 
 
@@ -74,20 +88,22 @@ class Limit:
 
     max_length: int
     over_length: OverLength = "truncate"
+    turns: Turns = "all"
+    """Which answers of a conversation are trained on."""
 
     @classmethod
     def of(cls, training: TrainingSettings) -> Self:
         """That of a training."""
-        return cls(training.max_length, training.over_length)
+        return cls(training.max_length, training.over_length, training.train_on_turns)
 
     def fit(
-        self, prompt: list[int], completion: list[int], counts: RowCounts, images: int = 0
-    ) -> list[int] | None:
-        """The prompt, without its middle where it is too long; None for a row that is left out.
+        self, given: "Prompt", completion: list[int], counts: RowCounts, images: int = 0
+    ) -> "Row | None":
+        """The row, its prompt without the middle where it is too long; None where it is left out.
 
         Left out is an answer that is too long alone, and a prompt with images that is too long.
         """
-        room = self.max_length - len(completion)
+        prompt, room = given.ids, self.max_length - len(completion)
         if room < 0:
             counts.too_long += 1
             return None
@@ -98,17 +114,60 @@ class Limit:
             counts.dropped += 1
             return None
         counts.truncated += len(prompt) > room
-        fitting = _cut_middle(prompt, room)
-        counts.add(fitting, completion, images)
-        return fitting
+        fitting = given.within(room)
+        counts.answers_not_trained += given.hidden + len(given.answers) - len(fitting.answers)
+        row = Row(fitting.ids + completion, fitting.labels + completion)
+        counts.add(row, len(fitting.answers) + 1, images)
+        return row
 
 
-def _cut_middle(ids: list[int], room: int) -> list[int]:
-    """The ids, or their beginning and end where they do not fit."""
-    if len(ids) <= room:
-        return ids
-    tail = room // 2
-    return ids[: room - tail] + ids[len(ids) - tail :]
+@dataclass(frozen=True)
+class Row:
+    """What the trainer reads of an example."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The token ids before the last answer, and where the earlier answers stand among them."""
+
+    ids: list[int]
+    answers: tuple[Span, ...] = ()
+    hidden: int = 0
+    """Earlier answers whose place is not known."""
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[list[int], int]], hidden: int = 0) -> Self:
+        """From its parts, and how many tokens at the beginning of each are answer."""
+        ids: list[int] = []
+        answers = []
+        for part, answer in parts:
+            if answer:
+                answers.append((len(ids), len(ids) + answer))
+            ids += part
+        return cls(ids, tuple(answers), hidden)
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids of the answers, IGNORED elsewhere."""
+        labels = [IGNORED] * len(self.ids)
+        for begin, end in self.answers:
+            labels[begin:end] = self.ids[begin:end]
+        return labels
+
+    def within(self, room: int) -> "Prompt":
+        """Its beginning and end where it does not fit, and the answers that are whole in them."""
+        if len(self.ids) <= room:
+            return self
+        tail = room // 2
+        head, lost = room - tail, len(self.ids) - room
+        answers = [(begin, end) for begin, end in self.answers if end <= head]
+        answers += [
+            (begin - lost, end - lost) for begin, end in self.answers if begin >= head + lost
+        ]
+        return Prompt(self.ids[:head] + self.ids[head + lost :], tuple(answers))
 
 
 def build_rows(
@@ -124,11 +183,18 @@ def build_row(
     example: Example, template: Template, limit: Limit, counts: RowCounts
 ) -> dict[str, list[int]] | None:
     """The row of an example, if it fits."""
-    prompt, completion = encode_rendered(template, render_example(template, example))
-    fitting = limit.fit(prompt, completion, counts)
-    if fitting is None:
-        return None
-    return {"input_ids": fitting + completion, "labels": [IGNORED] * len(fitting) + completion}
+    rendered = render_example(template, example)
+    completion = template.encode(rendered.completion, add_special_tokens=False)
+    row = limit.fit(encode_prompt(template, example, rendered, limit), completion, counts)
+    return vars(row) if row else None
+
+
+def encode_prompt(template: Template, example: Example, rendered: Rendered, limit: Limit) -> Prompt:
+    """The prompt of an example, with the earlier answers that are to be trained on."""
+    if limit.turns == "last":
+        return Prompt(template.encode(rendered.prompt, add_special_tokens=rendered.is_plain))
+    answers = find_answers(template, example, rendered)
+    return Prompt.of(encode_parts(template, rendered, answers), answers.hidden)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSetting
 from medllm.finetune.images import Vision, open_vision
 from medllm.finetune.material import Material
 from medllm.finetune.rehearsal import Rehearsal, _cut
-from medllm.finetune.rows import IGNORED, Limit
+from medllm.finetune.rows import IGNORED, Limit, RowCounts
 from medllm.finetune.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.merge.config import MergeConfig
@@ -362,9 +362,24 @@ def test_an_example_too_long_with_its_images_is_left_out_and_counted(
     assert manifest.counts.examples == 72
 
 
-def test_a_text_that_holds_the_token_of_an_image_is_refused(seeing: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="t/7: .*stands for an image"):
-        rows_of(open_seeing(seeing), written(tmp_path, (), "<image_soft_token>") / "train.jsonl")
+def test_the_token_of_an_image_in_a_text_is_text(seeing: Path, data: Path, tmp_path: Path) -> None:
+    vision = open_seeing(seeing)
+    (row,) = rows_of(vision, written(tmp_path, (), "<image_soft_token>") / "train.jsonl")
+
+    assert vision.tokenizer.image_token_id not in row["input_ids"]
+    assert "<image_soft_token>" in vision.processor.decode(row["input_ids"])
+
+
+def test_a_special_token_spelled_beside_an_image_leaves_its_row_out(
+    seeing: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "1.png").symlink_to(data / "1.png")
+    spelled = replace(example(1, "bright", ("1.png",)), prompt=(Message("user", "a</s>b"),))
+    write_jsonl(tmp_path / "train.jsonl", [to_json(spelled)])
+    counts = RowCounts()
+
+    assert list(open_seeing(seeing).build_rows(tmp_path / "train.jsonl", Limit(64), counts)) == []
+    assert counts.rejected == {"a special token is spelled beside images": 1}
 
 
 def test_a_template_that_knows_no_images_gets_them_before_the_text(
