@@ -35,8 +35,10 @@ from medllm.engines.llama_native import (
     read_settings,
 )
 from medllm.errors import ArtifactError, SetupError
+from medllm.models.answer_end import answer_end
 from medllm.models.hardware import count_cpus
 from medllm.models.rendering import bounded_rendering
+from medllm.models.special_tokens import SpecialTokens
 
 DEFAULT_N_CTX = 4096  # the cache for a modern training context (131,072 tokens) would fill memory
 BATCH_TOKENS = 512  # tokens per pass; also bounds the buffer of logits (512 × vocabulary × 4 bytes)
@@ -95,6 +97,8 @@ class LlamaCppEngine:
         self._chat_template = template.decode() if template else None
         self.has_chat_template = bool(template)
         self.eos_token = self._token_text(self._model.token_eos())
+        self.special_tokens = self._find_special_tokens()
+        self._ends = self.encode(answer_end(self), add_special_tokens=False)[-1:]
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The messages through the GGUF's own chat template.
@@ -110,7 +114,8 @@ class LlamaCppEngine:
             fix = "use a plain prompt, or a model that was tuned to follow instructions"
             raise ArtifactError(f"{self._path} has no chat template", fix)
         bos = self._token_text(self._model.token_bos())
-        turns: list[Any] = [{"role": turn.role, "content": turn.content} for turn in messages]
+        mark = self.special_tokens.mark
+        turns: list[Any] = [{"role": turn.role, "content": mark(turn.content)} for turn in messages]
         with bounded_rendering():
             formatter = Jinja2ChatFormatter(
                 self._chat_template, self.eos_token, bos, add_generation_prompt
@@ -121,13 +126,13 @@ class LlamaCppEngine:
                 raise TemplateError(str(problem)) from problem
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text, special tokens in it recognised.
+        """Token ids of a text, special tokens in it recognised unless they are marked.
 
         With `add_special_tokens`, BOS comes first where the model wants it, and never twice.
         """
-        tokens: list[int] = self._model.tokenize(
-            encodable(text).encode(), add_bos=False, special=True
-        )
+        tokens: list[int] = []
+        for part, is_text in self.special_tokens.stretches(encodable(text)):
+            tokens += self._model.tokenize(part.encode(), add_bos=False, special=not is_text)
         bos = self._model.token_bos()
         wants_bos = add_special_tokens and self._model.add_bos_token()
         return [bos, *tokens] if wants_bos and tokens[:1] != [bos] else tokens
@@ -204,6 +209,13 @@ class LlamaCppEngine:
             message = f"llama.cpp cannot hold {self.context_length} tokens: {self._log.reason}"
             raise SetupError(message, "lower n_ctx, or use a smaller model") from problem
 
+    def _find_special_tokens(self) -> SpecialTokens:
+        """What llama.cpp recognises in a text where it is told to parse special tokens."""
+        read, vocab = self._llama.llama_vocab_get_attr, self._model.vocab
+        special = self._llama.LLAMA_TOKEN_ATTR_CONTROL | self._llama.LLAMA_TOKEN_ATTR_UNKNOWN
+        found = (token for token in range(self._n_vocab) if read(vocab, token) & special)
+        return SpecialTokens(map(self._token_text, found))
+
     def _token_text(self, token: int) -> str:
         exists = token != self._llama.LLAMA_TOKEN_NULL
         return str(self._model.token_get_text(token)) if exists else ""
@@ -236,7 +248,8 @@ class LlamaCppEngine:
         for _ in range(min(sampling.max_tokens, self.context_length - len(tokens))):
             deque(self._logits(tokens, len(tokens) - 1), maxlen=0)
             token = sampler.sample(self._context)
-            if self._llama.llama_vocab_is_eog(self._model.vocab, token):
+            # llama.cpp knows by name what ends answers of known families, and no other token
+            if self._llama.llama_vocab_is_eog(self._model.vocab, token) or token in self._ends:
                 yield Piece("", 0, "stop")
                 return
             tokens.append(token)

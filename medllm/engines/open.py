@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from medllm import console
 from medllm.engines.base import Engine
 from medllm.errors import ConfigError
 from medllm.models.adapter import load_adapter
+from medllm.models.answer_end import answer_end
+from medllm.models.chat import TokenizerTemplate
 from medllm.models.hardware import Dtype
-from medllm.models.load import ModelRef, load_causal_lm, load_tokenizer
+from medllm.models.load import GENERATION, ModelRef, load_causal_lm, load_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EngineName = Literal["auto", "transformers", "llama_cpp"]
 
@@ -38,7 +41,9 @@ def open_model(
 
     tokenizer = load_tokenizer(model.location)
     load = load_adapter if model.is_adapter else _load
-    return TransformersEngine(load(model, dtype=dtype), tokenizer, n_ctx)
+    loaded = load(model, dtype=dtype)
+    stop_at_end(loaded, tokenizer)
+    return TransformersEngine(loaded, tokenizer, n_ctx)
 
 
 def _load(model: ModelRef, *, dtype: Dtype) -> "PreTrainedModel":
@@ -49,3 +54,16 @@ def _lost_window(model: ModelRef) -> int | None:
     """The sliding window that quantizing found llama.cpp to do without, in tokens."""
     found: int | None = model.manifest.results.get("lost_window") if model.manifest else None
     return found
+
+
+def stop_at_end(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let generation stop where the chat template ends an answer, whatever the settings name."""
+    end = answer_end(TokenizerTemplate(tokenizer))
+    if not end:
+        console.notice("this model has no token that ends an answer: answers end at max_tokens")
+        return
+    known, token = model.generation_config.eos_token_id, tokenizer.convert_tokens_to_ids(end)
+    ids = known if isinstance(known, list) else [] if known is None else [known]
+    if token not in ids:
+        console.notice(f"an answer ends with {end}, which {GENERATION} does not name")
+        model.generation_config.eos_token_id = sorted({*ids, token})

@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,14 @@ def learnt(trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]
         "validation_perplexity": perplexity_of(after.get("eval_loss")),
         "validation_token_accuracy": after.get("eval_mean_token_accuracy"),
     }
+
+
+def check_ended_well(trainer: "SFTTrainer", known: Mapping[str, Any]) -> None:
+    """Raise Diverged unless the losses and the trained weights are numbers."""
+    from medllm.finetune.course import check_finite
+
+    losses = {name: known[name] for name in ("train_loss", "validation_loss")}
+    check_finite(losses, None if is_sharded(trainer) else trainer.model)
 
 
 def _mean_loss(trainer: "SFTTrainer", reported: float) -> float:
@@ -105,7 +114,7 @@ def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
     # PEFT's own card; medllm writes one with the data terms
     (folder / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    material.tokenizer.save(trained, folder)
+    material.tokenizer.save(folder)
 
 
 def _sort_names(settings: "LoraConfig") -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.finetune.config import FinetuneConfig
+from medllm.models.answer_end import reserve_end, tail_of, write_end
+from medllm.models.chat import TokenizerTemplate, end_of
 from medllm.models.load import GENERATION, ModelRef, load_tokenizer, save_companions, save_tokenizer
 from medllm.models.prompt_template import reserve_padding, set_template
 
@@ -22,8 +24,6 @@ class Tokenizer:
     is_changed: bool
     rows: int
     """How many tokens it had; some tokenizers have one more than their model, for images."""
-    end: int | None
-    """A token other than EOS that ends an answer."""
 
     @classmethod
     def open(cls, config: FinetuneConfig, model: ModelRef) -> "Tokenizer":
@@ -34,10 +34,13 @@ class Tokenizer:
         """
         tokenizer = load_tokenizer(model.location)
         rows = len(tokenizer)
+        has_end = not reserve_end(tokenizer, model.path)
         is_padded = reserve_padding(tokenizer)
         name = config.prompt_template
-        end = set_template(tokenizer, name) if name else None
-        return cls(model, tokenizer, is_padded or name is not None, rows, end)
+        if name:
+            set_template(tokenizer, name)
+        _announce_end(TokenizerTemplate(tokenizer))
+        return cls(model, tokenizer, is_padded or not has_end or name is not None, rows)
 
     def fit(self, model: "PreTrainedModel") -> None:
         """Give the model rows for a padding token that was added and that it has no room for."""
@@ -46,7 +49,7 @@ class Tokenizer:
             console.notice("finetune: the vocabulary grows, so the adapter will hold embeddings")
             model.resize_token_embeddings(len(self.own), mean_resizing=False)
 
-    def save(self, model: "PreTrainedModel", folder: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write it beside what was trained, and which tokens end an answer."""
         if (folder / GENERATION).is_file():  # a whole model has one
             save_companions(self.model, folder)
@@ -54,8 +57,14 @@ class Tokenizer:
             save_tokenizer(self.model, folder)
         if self.is_changed:
             self.own.save_pretrained(folder)
-        if self.end is not None:
-            known = model.generation_config.eos_token_id
-            ends = known if isinstance(known, list) else [] if known is None else [known]
-            model.generation_config.eos_token_id = sorted({*ends, self.end})
-            model.generation_config.save_pretrained(folder)
+        write_end(self.own, self.model.path, folder)
+
+
+def _announce_end(template: TokenizerTemplate) -> None:
+    """Say where the chat template ends an answer with nothing that engines stop at."""
+    tail = tail_of(template)
+    if tail.strip() and not end_of(template, tail):
+        console.notice(
+            "finetune: the chat template ends an answer with text, and no special token; answers "
+            f"are trained to end with {template.eos_token} in its place"
+        )

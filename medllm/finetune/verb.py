@@ -19,10 +19,11 @@ from medllm.finetune.material import Inputs, Material
 from medllm.finetune.pictures import digest_images, named_images
 from medllm.finetune.replay import open_replay
 from medllm.finetune.report import Course, write_report
-from medllm.finetune.results import cost, evaluate, learnt, loss_before, save
+from medllm.finetune.results import check_ended_well, cost, evaluate, learnt, loss_before, save
 from medllm.finetune.search import check_can_search, search
 from medllm.finetune.together import check_sharding, own_device, produce_together
 from medllm.finetune.trainer import open_trainer, run
+from medllm.models.answer_end import answer_end
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.load import resolve_model
 from medllm.models.memory import within_memory
@@ -100,15 +101,18 @@ def _train(
         trainer.add_callback(callback)
     losses, watch = run(trainer, config, folder)
     after = evaluate(trainer, config)
+    known = learnt(trainer, losses, after)
+    check_ended_well(trainer, known)
     save(trainer, material, folder)
     counts, held_out = material.splits.counts, material.splits.validation_counts
     results = {
-        **learnt(trainer, losses, after),
+        **known,
         "validation_label_accuracy": labels.measure() if labels else None,
         **cost(trainer, losses, watch, material.tokens),
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": peak_memory_gib(device),
         "dtype": config.quantization or weights_dtype(config, device),
+        "answer_end": answer_end(material.template),
         "rows": asdict(counts),
         "validation_rows": asdict(held_out) if held_out else None,
         "replay": material.replay.results if material.replay else None,

@@ -17,6 +17,7 @@ from medllm.merge.fold import Fold, misfit, open_base
 from medllm.merge.nf4 import nf4_rounding
 from medllm.models.adapter import adapter_config, base_of, check_weights, load_adapter
 from medllm.models.adapter_tensors import check_tensors, describe_on_paper
+from medllm.models.answer_end import ensure_end
 from medllm.models.foreign import check_files_finite
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
@@ -53,7 +54,8 @@ def _merge(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path)
     save_tokenizer(tokenizer_of(adapter, base), folder)
     if (adapter.path / GENERATION).is_file():
         shutil.copyfile(adapter.path / GENERATION, folder / GENERATION)
-    results: dict[str, Any] = {"dtype": merged.dtype, "onto": config.onto}
+    end = ensure_end(folder)
+    results: dict[str, Any] = {"dtype": merged.dtype, "onto": config.onto, "answer_end": end}
     results |= {"verified": config.verify, "fold_seconds": round(time.monotonic() - began, 2)}
     if not config.verify:
         console.notice("merge: the merged model is not verified, as asked")

@@ -26,8 +26,8 @@ MARKER = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 """Round what an assistant says, for trainers that mask the rest; transformers' own addition."""
 
 
-def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> int | None:
-    """Make a template the tokenizer's own; returns the token that ends an answer, if it is not EOS.
+def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> None:
+    """Make a template the tokenizer's own.
 
     Raises:
         ArtifactError: the tokenizer has no token for the end of an answer.
@@ -39,7 +39,6 @@ def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> 
     if tokenizer.chat_template:
         console.notice(f"prompt_template {name} takes the place of the model's own chat template")
     tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
-    return int(tokenizer.convert_tokens_to_ids(end)) if name in TURN_ENDS else None
 
 
 def reserve_padding(tokenizer: "PreTrainedTokenizerBase") -> bool:

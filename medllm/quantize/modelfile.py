@@ -5,12 +5,27 @@ import shutil
 from pathlib import Path
 
 from medllm.artifacts.serving import MODELFILE
+from medllm.models.answer_end import answer_end, end_ids
+from medllm.models.chat import TokenizerTemplate
 from medllm.models.load import GENERATION, ModelRef, load_tokenizer
 
 HEAD = """# ollama create my-model -f Modelfile
 # There is no TEMPLATE: Ollama takes the chat template in the GGUF file where it knows it, and else
 # sends the prompt as it is; compare with chat_template.jinja, and write one where it differs.
 """
+KNOWN_TO_LLAMA_CPP = frozenset(
+    {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"}
+)
+"""Tokens whose names alone tell llama.cpp that they end an answer (llama-vocab.cpp)."""
+
+
+def end_note(model: ModelRef) -> dict[str, str | int]:
+    """Metadata that names the token which ends an answer, where llama.cpp would not know it."""
+    tokenizer = load_tokenizer(model.location)
+    end = answer_end(TokenizerTemplate(tokenizer))
+    if not end or end in KNOWN_TO_LLAMA_CPP or end == tokenizer.eos_token:
+        return {}
+    return {"tokenizer.ggml.eot_token_id": int(tokenizer.convert_tokens_to_ids(end))}
 
 
 def write_companions(model: ModelRef, weights: Path, context_tokens: int) -> None:
@@ -19,18 +34,13 @@ def write_companions(model: ModelRef, weights: Path, context_tokens: int) -> Non
     lines = [f"FROM ./{weights.name}", f"PARAMETER num_ctx {context_tokens}"]
     if (model.path / GENERATION).is_file():
         shutil.copyfile(model.path / GENERATION, folder / GENERATION)
-    ends = tokenizer.convert_ids_to_tokens(_end_ids(model.path / GENERATION))
-    ends += [tokenizer.eos_token] if tokenizer.eos_token else []
-    lines += [f"PARAMETER stop {json.dumps(end)}" for end in dict.fromkeys(ends)]
+    ends = [
+        answer_end(TokenizerTemplate(tokenizer)),
+        *tokenizer.convert_ids_to_tokens(end_ids(model.path)),
+        tokenizer.eos_token,
+    ]
+    lines += [f"PARAMETER stop {json.dumps(end)}" for end in dict.fromkeys(filter(None, ends))]
     (folder / MODELFILE).write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
     if isinstance(tokenizer.chat_template, str):
         template = folder / "chat_template.jinja"
         template.write_text(tokenizer.chat_template, encoding="utf-8")
-
-
-def _end_ids(settings: Path) -> list[int]:
-    """The tokens that end an answer."""
-    if not settings.is_file():
-        return []
-    ids = json.loads(settings.read_text(encoding="utf-8")).get("eos_token_id")
-    return ids if isinstance(ids, list) else [] if ids is None else [ids]

@@ -15,6 +15,7 @@ from medllm.finetune.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
+from medllm.models.answer_end import answer_end
 from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model, save_tokenizer
@@ -70,10 +71,10 @@ def test_gemma_needs_its_own_tokens(tiny_model: Path) -> None:
     tokenizer.add_special_tokens(
         {"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]}
     )
-    end = set_template(tokenizer, "gemma")
+    set_template(tokenizer, "gemma")
 
     rendered = render_example(TokenizerTemplate(tokenizer), EXAMPLE)
-    assert end == tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    assert answer_end(TokenizerTemplate(tokenizer)) == "<end_of_turn>"
     assert rendered.text == (
         "<s><start_of_turn>user\nYou read reports.\n\nIs there an effusion?<end_of_turn>\n"
         "<start_of_turn>model\nNo.<end_of_turn>\n"

@@ -408,3 +408,19 @@ def test_validation_rows_that_are_cut_or_left_out_are_counted(
     said = capfd.readouterr().err
     assert "1 prompts of the validation file were cut in their middle" in said
     assert "1 examples of the validation file are left out: answer longer than max_length" in said
+
+
+def test_a_training_that_ends_in_no_number_is_not_kept(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """The last log is long before the last step."""
+    wild = config(
+        tiny_model, data, tmp_path / "out", learning_rate=1e30, warmup_steps=0, logging_steps=100,
+        max_steps=3, extra={"max_grad_norm": 0.0},
+    )  # fmt: skip
+
+    with pytest.raises(ArtifactError, match=r"is (nan|inf)|no numbers") as caught:
+        finetune(wild)
+
+    assert "lower training.learning_rate" in caught.value.fix
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from medllm.quantize.config import GgufFormat
 from medllm.quantize.gguf_architectures import has_projector
 from medllm.quantize.gguf_types import WITHOUT_IMPORTANCE
 from medllm.quantize.imatrix import check_is_enough, name_tensors, write_imatrix
-from medllm.quantize.modelfile import write_companions
+from medllm.quantize.modelfile import end_note, write_companions
 from medllm.quantize.window import note_context
 from medllm.quantize.work import Made, Work
 
@@ -39,8 +39,12 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     results |= note_context(work.model.path, whole)
     write_companions(work.model, target, results["context_tokens"])
     results |= _carry_projector(work, target)
+    notes = end_note(work.model)
     if choice.type == "F16":
-        shutil.copyfile(whole, target)
+        if notes:
+            gguf.quantize_file(whole, target, choice.type, notes=notes)
+        else:
+            shutil.copyfile(whole, target)
         return Made(target, results)
     matrix = None
     if choice.uses_calibration and work.calibration:
@@ -51,7 +55,9 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     gains = choice.type not in WITHOUT_IMPORTANCE
     how = ", without an importance matrix" if gains and not matrix else ""
     console.notice(f"quantize: GGUF {choice.type}{how}")
-    gguf.quantize_file(whole, target, choice.type, **matrix.parameters if matrix else {})
+    given = matrix.parameters if matrix else {}
+    given["notes"] = {**given.get("notes", {}), **notes}
+    gguf.quantize_file(whole, target, choice.type, **given)
     results["fallback_tensors"] = _find_fallbacks(choice, target)
     if not matrix:
         return Made(target, results)
