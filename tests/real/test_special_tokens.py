@@ -3,7 +3,7 @@
 import gzip
 import json
 import shutil
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from medllm.data.example import Message
 from medllm.models.apart import ApartEncoder, special_tokens_of
 from medllm.models.chat import TokenizerTemplate
+from medllm.models.tokens import TokenCounter
 
 SPELLED = (
     "{}", "It was {}5 mg{}, changed to 10 mg.", " {} ", "a{}b", "\n{}\n\n{}", "<{}>", "{}{}",
@@ -94,6 +95,21 @@ def test_what_is_spelled_is_the_text_that_upstream_reads_when_told_so(tokenizer:
                 == tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             )
             assert tokenizer.eos_token_id not in ids
+
+
+def test_the_ends_of_tokens_are_places_in_the_marked_text(tokenizer: Any) -> None:
+    special = special_tokens_of(tokenizer)
+    apart, count = ApartEncoder(tokenizer, special), TokenCounter(tokenizer)
+    for pattern in SPELLED:
+        text = special.mark(pattern.replace("{}", tokenizer.eos_token)) + " 5 mg"
+        ends = apart.ends(text)
+        assert count.count([text]) == [len(apart.encode(text, add_special_tokens=False))]
+        assert len(ends) == count.count([text])[0]
+        assert ends == sorted(ends)
+        assert ends[-1] == len(text)
+        pieces = [text[begin:end] for begin, end in pairwise([0, *ends])]
+        assert special.unmark("".join(pieces)) == special.unmark(text)
+        assert all(special.is_marked(piece) or "\ufdd0" not in piece for piece in pieces)
 
 
 def test_a_message_opens_no_turn(tokenizer: Any) -> None:
