@@ -6,7 +6,7 @@ from itertools import pairwise
 from os.path import commonprefix
 
 from medllm.data.example import Example, Message
-from medllm.errors import DataError
+from medllm.errors import MedllmError
 from medllm.models.chat import Rendered, Template, end_of, join_plain
 
 Span = tuple[int, int]
@@ -53,7 +53,7 @@ def _find(
     answer, prompt = template.special_tokens.mark(turns[-1].content).strip(), rendered.prompt
     try:
         before = template.render(turns[:-1])
-    except DataError:  # it begins with an answer
+    except MedllmError:  # it begins with an answer, and some templates look at a first message
         return None
     begin = len(before)
     text = begin + len(prompt[begin:]) - len(prompt[begin:].lstrip())
