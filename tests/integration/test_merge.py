@@ -432,7 +432,7 @@ def test_a_pickle_is_read_by_nothing(tiny_model: Path, tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "is broken"),
-        ("[]", "describes no adapter"),
+        ("[]", "holds no mapping"),
         ("{}", "describes no adapter"),
         ('{"peft_type": "LORA"}', "names no base model"),
         ('{"peft_type": "LORA", "base_model_name_or_path": 7}', "names no base model"),

@@ -4,7 +4,7 @@ import pytest
 
 from medllm.data.example import Example, Message
 from medllm.engines.fake import BOS, END, FakeEngine
-from medllm.models.chat import encode_prompt, encode_raw, encode_rendered, render_example
+from medllm.models.chat import as_given, encode_prompt, encode_rendered, render_example
 from medllm.models.special_tokens import MARK, SpecialTokens
 
 SPECIAL = SpecialTokens(["<s>", "</s>", "<|end|>", "<|endoftext|>", "[INST]", "$"])
@@ -64,5 +64,7 @@ def test_messages_and_answers_hold_no_special_token(has_chat_template: bool) -> 
 
 
 def test_a_raw_prompt_may_write_turns_only_where_there_are_some() -> None:
-    assert END in encode_raw(FakeEngine(), "user: a<end>")
-    assert END not in encode_raw(FakeEngine(has_chat_template=False), "5 mg<end>")
+    engine, plain = FakeEngine(), FakeEngine(has_chat_template=False)
+    given = as_given(engine, "user: a<end>")
+    assert END in engine.encode(given, add_special_tokens=False)
+    assert END not in plain.encode(as_given(plain, "5 mg<end>"), add_special_tokens=False)
