@@ -108,7 +108,11 @@ def messages_of(value: Any) -> list[Mapping[str, Any]] | None:
         NotText: a cell begins as messages do, and cannot be read.
     """
     keys = ("role", "from")
+    if value is None:
+        return None
     if isinstance(value, str):
+        if not LIST.match(value):
+            return None
         value, keys = listed(value) or None, ("content", "value")  # any JSON may be an answer
     if isinstance(value, Mapping) and "content" in value and "role" in value:
         value = _of_columns(value)

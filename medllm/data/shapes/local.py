@@ -63,7 +63,8 @@ class Fields:
 
     def has(self, name: str) -> bool:
         """Whether a column holds something."""
-        value = self.values.get(name)
+        if (value := self.values.get(name)) is None:
+            return False
         if isinstance(value, str):
             return bool(value) and not value.isspace()
         return not is_missing(value) and value not in ([], (), {})
@@ -193,7 +194,7 @@ def _conversation(fields: Fields) -> Conversation:
     """A row as who said what; plain text is an answer to nothing."""
     if name := _conversation_column(fields):
         return _told(fields, name)
-    named = [pair for pair in PAIRS if fields.values.keys() >= set(pair)]
+    named = [pair for pair in PAIRS if pair[0] in fields.values and pair[1] in fields.values]
     whole = [pair for pair in named if fields.has(pair[1]) and _is_asked(fields, pair[0])]
     if not whole and "text" in fields.values and (fields.has("text") or not named):
         return Conversation([Message("assistant", fields.text("text"))])
@@ -233,7 +234,8 @@ def _answered(fields: Fields, question: str, answer: str) -> Conversation:
 def _asked(fields: Fields, question: str) -> Conversation:
     """What a column asks, after the system's words, earlier turns, and what it is about."""
     talk = Conversation()
-    talk.add([{"role": "system", "content": fields.first(SYSTEMS)}])
+    if system := fields.first(SYSTEMS):
+        talk.add([{"role": "system", "content": system}])
     history = listed(fields.values.get("history"))
     if isinstance(history, list | tuple):
         fields.used.add("history")

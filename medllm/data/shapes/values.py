@@ -45,6 +45,8 @@ def clean(value: Any) -> str:
     Raises:
         NotText: it is anything else.
     """
+    if value is None:
+        return ""
     text = value if isinstance(value, str) else _spelt(value)
     if "\x00" in text:
         text = NUL.sub(lambda nul: "" if nul["beside"] is not None else " ", text)
@@ -57,11 +59,11 @@ def text_of(value: Any) -> str:
 
 
 def _spelt(value: Any) -> str:
+    if isinstance(value, int | float):  # the commonest, first
+        return _scalar(value)
     if isinstance(value, list | tuple):
         return _text_of_list(value)
-    if isinstance(value, Mapping):
-        return _text_of_mapping(value)
-    return _scalar(value)
+    return _text_of_mapping(value) if isinstance(value, Mapping) else _scalar(value)
 
 
 def _scalar(value: Any) -> str:
@@ -138,7 +140,9 @@ def image_choices(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[st
     Raises:
         LeftOut: there are images that are no files.
     """
-    columns = [row[name] for name in names if name in row]
+    columns = [row[name] for name in names if row.get(name) is not None]
+    if not columns:
+        return []
     listed = [value if isinstance(value, list | tuple) else [value] for value in columns]
     found = [tuple(filter(None, map(_path_of, images))) for images in listed]
     if not any(found) and any(_is_no_file(image) for images in listed for image in images):
