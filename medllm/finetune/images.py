@@ -209,7 +209,7 @@ def _places_images(tokenizer: "PreTrainedTokenizerBase", token: str) -> bool:
     template = ImageTemplate(tokenizer, 1)
     try:
         return template.has_chat_template and token in template.render([Message("user", "?")])
-    except (DataError, TypeError):  # it puts a text and a list together
+    except (DataError, ArtifactError):  # it puts a text and a list together
         return False
 
 
