@@ -21,7 +21,7 @@ from medllm.data.draw import Drawing
 from medllm.data.example import Example, prompt_turns, write_jsonl
 from medllm.data.fit import Fit, Sample
 from medllm.data.mix import Mix, find_mix
-from medllm.data.registry import Dataset, find_files, known_specs, open_dataset
+from medllm.data.registry import Dataset, find_files, known_specs, open_dataset, share_test_groups
 from medllm.data.sample import largest_remainder
 from medllm.data.split import rank
 from medllm.errors import DataError
@@ -50,10 +50,11 @@ def calibrate(config: CalibrateConfig) -> Manifest:
     if "general" not in config.model_fields_set:
         mixes[GENERAL] = _what_is_here(mixes[GENERAL], config)
     names = [name for mix in mixes.values() for name in mix.shares]
-    datasets = {
-        name: open_dataset(name, data_dir=config.data_dir, accepted=config.data_use)
+    opened = [
+        open_dataset(name, data_dir=config.data_dir, accepted=config.data_use)
         for name in dict.fromkeys(names)
-    }
+    ]
+    datasets = dict(zip(dict.fromkeys(names), share_test_groups(opened), strict=True))
     model = resolve_model(config.tokenizer, role="tokenizer")
     tokenizer = replace(model, manifest=None)  # the terms of a model do not follow its tokenizer
     job = Job.of(config, "calibration", "calibrate", "jsonl", tokenizer, *datasets.values())

@@ -9,13 +9,16 @@ from medllm.errors import DataError
 def check_agreement(
     dataset: str, access: Access, agreement: str | None, accepted: Collection[str]
 ) -> None:
-    """Raise DataError unless a credentialed dataset's agreement was named by the user."""
-    agreement = agreement or dataset
-    if access == "credentialed" and agreement not in accepted:
+    """Raise DataError unless the agreement that a dataset needs was named by the user.
+
+    Whoever calls credentialed data private needs their agreement all the same.
+    """
+    needed = agreement or (dataset if access == "credentialed" else None)
+    if needed and needed not in accepted:
         raise DataError(
-            f"{dataset} may be read only under the data use agreement '{agreement}'",
-            f"if you have signed it: --accept-terms {agreement}, "
-            f"or data_use: [{agreement}] in the recipe",
+            f"{dataset} may be read only under the data use agreement '{needed}'",
+            f"if you have signed it: --accept-terms {needed}, "
+            f"or data_use: [{needed}] in the recipe",
         )
 
 

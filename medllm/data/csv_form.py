@@ -8,7 +8,17 @@ from typing import Any
 from medllm.data.example import ENCODER, Example, prompt_turns
 
 LISTS = ("choices", "images", "metadata")
-CSV_COLUMNS = ("id", "dataset", "group", "system", "prompt", "completion", "target", *LISTS)
+CSV_COLUMNS = (
+    "id",
+    "dataset",
+    "group",
+    "group_kind",
+    "system",
+    "prompt",
+    "completion",
+    "target",
+    *LISTS,
+)
 FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
 """How a cell begins that a spreadsheet takes for a formula (OWASP, "CSV Injection"), or one that
 was made harmless."""
@@ -27,6 +37,7 @@ def to_cells(example: Example) -> dict[str, str]:
         "id": example.id,
         "dataset": example.dataset,
         "group": example.group,
+        "group_kind": example.group_kind,
         "system": "\n\n".join(system),
         "prompt": text if is_plain else ENCODER.encode(turns),
         "completion": example.completion,

@@ -91,11 +91,10 @@ class Drawing:
     def _new_groups(self, examples: Sequence[Example]) -> Iterator[Example]:
         """The first example of each group: one note with ten questions is one text, not ten."""
         for example in examples:
-            group = f"{example.dataset}/{example.group}"
-            if group in self._groups:
+            if example.group_key in self._groups:
                 self._left_out["another row of its group"] += 1
             else:
-                self._groups.add(group)
+                self._groups.add(example.group_key)
                 yield example
 
     def _is_new(self, sample: Sample) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from medllm.data.files import Source, open_text
+from medllm.data.groups import Group
 from medllm.errors import DataError
 
 Role = Literal["system", "user", "assistant"]
@@ -25,8 +26,10 @@ class Message:
 class Example:
     """One training, calibration or evaluation item, whatever it came from.
 
-    `id` is "<dataset>/<source id>"; `group` (patient, PMID, note family) is never cut by a split;
-    `target` is the letter or the label where there are `choices`; `images` are paths.
+    `id` is "<dataset>/<source id>"; `group` (patient, PMID, note family) is never cut by a split,
+    nor is one that rows of several datasets share: `group_kind` says what it is an id of, and is
+    empty where the row stands alone. `target` is the letter or the label where there are `choices`;
+    `images` are paths.
     """
 
     id: str
@@ -38,6 +41,14 @@ class Example:
     target: str | None = None
     images: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    group_kind: str = ""
+
+    @property
+    def group_key(self) -> str:
+        """What rows that must be in one split have in common, whichever dataset they are of."""
+        if self.group_kind:
+            return Group(self.group, self.group_kind).key
+        return f"{self.dataset}/{self.group}"
 
     @property
     def text(self) -> str:
@@ -71,6 +82,7 @@ def from_json(row: dict[str, Any]) -> Example:
         target=row.get("target"),
         images=tuple(row.get("images", ())),
         metadata=row.get("metadata", {}),
+        group_kind=row.get("group_kind", ""),
     )
 
 

@@ -27,6 +27,10 @@ SPLIT = "__split__"
 """The key under which the name of the split is kept that a row comes from."""
 FILE = "__file__"
 """The key under which the path of the file is kept that a row comes from."""
+PART = "__part__"
+"""The key under which the name of a file is kept, by which ids of different files differ."""
+NUMBER = "__number__"
+"""The key under which the number of a row within its file is kept."""
 
 LONGEST_FIELD = 1 << 24
 """Characters of a CSV field. A quote that is never closed would else swallow the rest of a file."""
@@ -190,8 +194,8 @@ def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
             for name in sorted(archive.namelist()):
                 member = Member(archive, name)
                 if kind_of(member) in READERS and kind_of(member) != ".zip" and member.is_file():
-                    for row in read_rows(member, layout):
-                        yield {FILE: name, **row}
+                    for number, row in enumerate(read_rows(member, layout), 1):
+                        yield {FILE: name, PART: name, NUMBER: number, **row}
     except (BadZipFile, NotImplementedError, RuntimeError, OSError) as problem:
         raise DataError(
             f"{path}: the zip archive is damaged or locked: {problem}", "fetch or copy it again"

@@ -2,97 +2,46 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatch
-from functools import cache, cached_property
-from itertools import groupby, product
-from pathlib import Path, PurePath
-from typing import Literal
-
-from pydantic import field_validator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
 
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files, digest_text
-from medllm.artifacts.manifest import Access, DataTerm, Parent
+from medllm.artifacts.manifest import DataTerm, Parent
 from medllm.artifacts.places import data_dir as default_data_dir
-from medllm.config.base import Place, Strict
-from medllm.config.loader import read_yaml, validate
 from medllm.data.access import check_agreement
 from medllm.data.documents import join_lines
 from medllm.data.example import Example, Rejected
 from medllm.data.files import kind_of
-from medllm.data.hub import HubSource, is_offline, read_hub
-from medllm.data.readers import FILE, KEY, READERS, SPLIT, Layout, Row, read_rows
-from medllm.data.shapes import Columns, find_shape, list_shapes
-from medllm.data.shapes.columns import Pattern
+from medllm.data.hub import is_offline, read_hub
+from medllm.data.readers import FILE, KEY, NUMBER, PART, READERS, SPLIT, Layout, Row, read_rows
+from medllm.data.release import alternatives, find_files, left_out, split_of_file
+from medllm.data.shapes import find_shape
 from medllm.data.shapes.multiple_choice import settle_answers
+from medllm.data.specs import (
+    CATALOG,
+    SPEC_FILE,
+    DatasetSpec,
+    find_spec,
+    known_specs,
+    official_test_keys,
+    open_spec,
+    read_spec,
+    read_test_ids,
+)
 from medllm.data.split import Split, SplitConfig, split_of
 from medllm.data.synthetic_radiology import VOCABULARY
 from medllm.errors import ConfigError, DataError, did_you_mean
 
-CATALOG = Path(__file__).parent / "catalog"
-SPEC_FILE = "dataset.yaml"
+__all__ = ["CATALOG", "SPEC_FILE", "Dataset", "DatasetSpec", "alternatives", "build_dataset",
+           "find_files", "keep_examples", "known_specs", "open_dataset", "read_spec",
+           "share_test_groups"]  # fmt: skip
 
-
-class DatasetSpec(Strict):
-    """What is known of a dataset, from its YAML."""
-
-    title: str
-    """Name for people."""
-    description: str = ""
-    """What it is, in a line."""
-    shape: str
-    """How its rows become Examples: `columns`, `local`, one of medllm's or of a package's own."""
-    columns: Columns = Columns()
-    """Which columns hold what."""
-    task: Literal["qa", "mcq", "summarize", "text", "reasoning"] | None = None
-    """What its rows are for, unless a recipe says otherwise."""
-    hub: HubSource | None = None
-    """Where it lies on the Hugging Face hub."""
-    files: tuple[str, ...] = ("**/*",)
-    """Patterns of its raw release files, also gzipped; the first that any file matches counts."""
-    header: tuple[str, ...] = ()
-    """Columns of CSV files that come without a header line."""
-    document_start: Pattern | None = None
-    """Regular expression: the lines of a text file at which a new document begins."""
-    splits: dict[Split, tuple[str, ...]] = {}
-    """Official splits: patterns of the names of their files."""
-    test_ids: Place | None = None
-    """File beside the YAML that lists the official test groups."""
-    licence: str = "undeclared"
-    """Licence of the data."""
-    access: Access = "private"
-    """Who may have it; a user's own data is private unless declared otherwise."""
-    agreement: str | None = None
-    """Name of the data use agreement that reading it needs."""
-    access_steps: tuple[str, ...] = ()
-    """What to do to get it, step by step."""
-    notice: str = ""
-    """What must be said whenever it is read."""
-    homepage: str | None = None
-    """Where to read about it and get it."""
-    expected_rows: int | None = None
-    """Rows of the full release; another number is a warning."""
-    synthetic: bool = False
-    """Whether a program or a model wrote it."""
-    placeholders: tuple[str, ...] = ()
-    """Marks left where something was removed, as `___`; `…` in one stands for any text."""
-
-    @field_validator("shape")
-    @classmethod
-    def check_shape(cls, name: str) -> str:
-        """Raise ValueError for a shape that nobody knows."""
-        known = list_shapes()
-        if name not in known:
-            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
-            raise ValueError(f"unknown shape '{name}'; {hint.rstrip()}")
-        return name
-
-    @property
-    def is_generated(self) -> bool:
-        """Whether its rows come from no file at all."""
-        return self.shape == "synthetic_radiology"
+SHOWN = 8
+"""Names of files in a notice."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +52,13 @@ class Dataset:
     spec: DatasetSpec
     files: tuple[Path, ...] = ()
     test_ids: frozenset[str] = frozenset()
+    """Its official test groups: they are its whole test set."""
+    test_keys: frozenset[str] = frozenset()
+    """The official test groups of all datasets, by `Example.group_key`."""
+    root: Path | None = None
+    """The user's own file or folder: ids begin with the place of their file below it."""
+    left_out: tuple[str, ...] = ()
+    """The files of its folder that are not read."""
 
     @property
     def term(self) -> DataTerm:
@@ -119,7 +75,7 @@ class Dataset:
 
     @property
     def parent(self) -> Parent:
-        """It as the parent of an artifact: by its name and terms, and its files or its revision."""
+        """It as the parent of an artifact: by its name, terms, mapping, and files or revision."""
         if self.files:
             path, content = str(self.folder), digest_files(self.folder, self.files)
         elif self.spec.hub:
@@ -127,7 +83,9 @@ class Dataset:
         else:
             path = f"generated: {self.name}"
             content = f"{self.spec.expected_rows} rows, {digest_file(VOCABULARY)}"
-        identity = digest_text(f"{self.term.model_dump_json()}\n{content}")
+        decides = f"{self.term.model_dump_json()}\n{content}\n{self.spec.mapping}"
+        held_out = "\n".join(sorted({*self.test_ids, *self.test_keys}))
+        identity = digest_text(f"{decides}\n{digest_text(held_out)}")
         return Parent(kind="source", path=path, identity=identity)
 
     @property
@@ -152,7 +110,7 @@ class Dataset:
         """The rows of one file, marked with where they come from."""
         spec = self.spec
         stem = re.sub(r"(\.\w+)(\.gz)?$", "", name)
-        split, place = _split_of_file(name, spec), str(path)
+        split, place = split_of_file(name, spec), str(path)
         is_document = kind_of(path) == ".txt" and spec.document_start is None
         rows = read_rows(path, Layout(spec.header, spec.document_start))
         if spec.document_start and kind_of(path) == ".parquet":
@@ -163,13 +121,25 @@ class Dataset:
                 row.setdefault(SPLIT, split)
             if is_document:
                 row.setdefault(KEY, stem)
+            elif self.root:
+                self._mark(row, path, number)
             elif spec.splits:  # so that a row keeps its id whichever other files are there
                 row.setdefault(KEY, f"{stem}-{number}")
             yield row
 
+    def _mark(self, row: Row, path: Path, number: int) -> None:
+        """Note the file of a row of the user's, by which its id is told from those of others."""
+        assert self.root
+        below = path.relative_to(self.root).as_posix() if path != self.root else ""
+        row[PART] = "/".join(filter(None, (below, row.get(PART))))
+        row.setdefault(NUMBER, number)
+
     def read(self, number: int, row: Row) -> Example | Rejected:
         """Its raw row `number` (from 1) as an Example, or why it is none; needs nothing else."""
-        read = find_shape(self.spec.shape)(self.name, number, row, self.spec.columns)
+        shape = find_shape(self.spec.shape)
+        read = shape(self.name, row.get(NUMBER, number), row, self.spec.columns)
+        if self.root and (part := row.get(PART)):
+            read = _in_file(read, self.name, part)
         if isinstance(read, Example) and (split := row.get(SPLIT)):
             read.metadata["split"] = split
         return read
@@ -180,11 +150,16 @@ class Dataset:
         A source that has official splits but none for validation (MedQA of the hub) gives a share
         of its training rows for that.
         """
-        return split_of(example, config, self.test_ids, carve_validation=self._lacks_validation)
+        carve = self._lacks_validation
+        return split_of(example, config, self.test_ids, self.test_keys, carve_validation=carve)
+
+    def is_official_test(self, example: Example) -> bool:
+        """Whether the test set of some dataset names the group of an example."""
+        return example.group in self.test_ids or example.group_key in self.test_keys
 
     @cached_property
     def _lacks_validation(self) -> bool:
-        splits = {_split_of_file(path.name, self.spec) for path in self.files}
+        splits = {split_of_file(path.name, self.spec) for path in self.files}
         if not self.files and self.spec.hub:
             splits = {*self.spec.hub.splits.values()}
         return "train" in splits and "validation" not in splits
@@ -209,7 +184,7 @@ def open_dataset(
         DataError: it is neither here nor reachable, or its agreement was not named.
     """
     folder = data_dir or default_data_dir()
-    spec = known_specs(folder).get(ref)
+    spec = find_spec(ref, folder)
     if spec is None:
         if Path(ref).exists():
             return _open_path(Path(ref), folder, accepted)
@@ -220,11 +195,19 @@ def open_dataset(
     files = find_files(folder / ref, spec)
     if not files and not spec.is_generated:
         _check_reachable(ref, spec, folder / ref)
-    return build_dataset(ref, spec, files)
+    return build_dataset(ref, spec, files, folder / ref, folder)
 
 
-def build_dataset(name: str, spec: DatasetSpec, files: tuple[Path, ...]) -> Dataset:
-    """A dataset of files that are here, looked through for how they name right answers.
+def build_dataset(
+    name: str,
+    spec: DatasetSpec,
+    files: tuple[Path, ...],
+    place: Path | None = None,
+    data_dir: Path | None = None,
+) -> Dataset:
+    """A dataset of files that are here, at `place`.
+
+    They are looked through for how they name right answers.
 
     Raises:
         DataError: that cannot be told, or its list of test ids is missing.
@@ -234,43 +217,35 @@ def build_dataset(name: str, spec: DatasetSpec, files: tuple[Path, ...]) -> Data
         rows = (row for path in files for row in read_rows(path, layout))
         columns = settle_answers(rows, spec.columns)
         spec = spec.model_copy(update={"columns": columns})
-    return Dataset(name, spec, files, _read_test_ids(spec))
+    keys = official_test_keys(data_dir)
+    dataset = Dataset(name, spec, files, read_test_ids(spec), keys | spec.test_keys)
+    if place is None or (CATALOG / f"{name}.yaml").is_file():
+        return dataset
+    others = left_out(place, files) if place.is_dir() else ()
+    if others:
+        console.notice(f"{name}: not read, for they are no data: {_some(others)}")
+    return replace(dataset, root=place, left_out=others)
 
 
-def known_specs(folder: Path | None = None) -> dict[str, DatasetSpec]:
-    """All datasets by name: the catalog's, and the user's (`<data dir>/<name>/dataset.yaml`)."""
-    theirs = {
-        path.parent.name: read_spec(path)
-        for path in sorted((folder or default_data_dir()).glob(f"*/{SPEC_FILE}"))
-    }
-    return {**_catalog(), **theirs}
+def _some(names: Sequence[str]) -> str:
+    """How many names, and the first of them."""
+    return f"{len(names)} ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
 
 
-def find_files(folder: Path, spec: DatasetSpec) -> tuple[Path, ...]:
-    """The raw files of a dataset in its folder; the first pattern that matches counts."""
-    for pattern in spec.files:
-        found = sorted(
-            {
-                path
-                for one in alternatives(pattern)
-                for path in folder.glob(one)
-                if kind_of(path) in READERS
-                and path.is_file()
-                and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-            }
-        )
-        # beside tables, text files say how to use them: LICENSE.txt, SHA256SUMS.txt
-        if found:
-            return tuple(path for path in found if kind_of(path) != ".txt") or tuple(found)
-    return ()
+def share_test_groups(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """The datasets of one command: what is an official test group of one is one of all."""
+    keys = frozenset().union(*(dataset.test_keys for dataset in datasets))
+    return [replace(dataset, test_keys=keys) for dataset in datasets]
 
 
-def alternatives(pattern: str) -> list[str]:
-    """A pattern with the alternatives of its braces spelt out, each also gzipped."""
-    parts = re.split(r"\{([^{}]*)\}", pattern)
-    choices = [part.split(",") if n % 2 else [part] for n, part in enumerate(parts)]
-    plain = ["".join(chosen) for chosen in product(*choices)]
-    return [*plain, *(f"{one}.gz" for one in plain if not one.endswith("*"))]
+def _in_file(read: Example | Rejected, dataset: str, part: str) -> Example | Rejected:
+    """What was read, with an id that no row of another file has."""
+    source_id = read.id.removeprefix(f"{dataset}/")
+    identity = f"{dataset}/{part}/{source_id}"
+    if isinstance(read, Rejected):
+        return replace(read, id=identity)
+    is_alone = not read.group_kind and read.group == source_id
+    return replace(read, id=identity, group=f"{part}/{source_id}" if is_alone else read.group)
 
 
 def _join_rows(rows: Iterator[Row], start: str) -> Iterator[Row]:
@@ -278,32 +253,6 @@ def _join_rows(rows: Iterator[Row], start: str) -> Iterator[Row]:
     for split, lines in groupby(rows, key=lambda row: row.get(SPLIT)):
         for number, row in enumerate(join_lines((line["text"] for line in lines), start), 1):
             yield {SPLIT: split, KEY: f"{split}-{number}", **row}
-
-
-def _split_of_file(name: str, spec: DatasetSpec) -> Split | None:
-    """The official split that a file holds, told by its name."""
-    for split, patterns in spec.splits.items():
-        if any(fnmatch(PurePath(name).name, pattern) for pattern in patterns):
-            return split
-    return None
-
-
-@cache
-def _catalog() -> dict[str, DatasetSpec]:
-    return {path.stem: read_spec(path) for path in sorted(CATALOG.glob("*.yaml"))}
-
-
-def read_spec(path: Path) -> DatasetSpec:
-    """The description of a dataset in a YAML file."""
-    return validate(DatasetSpec, read_yaml(path))
-
-
-def _read_test_ids(spec: DatasetSpec) -> frozenset[str]:
-    if spec.test_ids is None:
-        return frozenset()
-    if not spec.test_ids.is_file():
-        raise DataError(f"no such file of test ids: {spec.test_ids}", "check the dataset's YAML")
-    return frozenset(spec.test_ids.read_text(encoding="utf-8").split())
 
 
 def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset:
@@ -314,15 +263,17 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
     place, data_dir = path.parent.resolve() / path.name, data_dir.resolve()
     if place != data_dir and place.is_relative_to(data_dir):
         name = place.relative_to(data_dir).parts[0]
-        if name in (specs := known_specs(data_dir)):
-            check_agreement(name, specs[name].access, specs[name].agreement, accepted)
-            files = (place,) if place.is_file() else find_files(data_dir / name, specs[name])
-            return build_dataset(name, specs[name], files)
+        if spec := find_spec(name, data_dir):
+            check_agreement(name, spec.access, spec.agreement, accepted)
+            files = (place,) if place.is_file() else find_files(data_dir / name, spec)
+            return build_dataset(name, spec, files, data_dir / name, data_dir)
     declared = (path if path.is_dir() else path.parent) / SPEC_FILE
-    spec = (
-        read_spec(declared) if declared.is_file() else DatasetSpec(title=path.stem, shape="local")
-    )
     name = path.name.split(".")[0] or path.name
+    spec = (
+        open_spec(name, declared)
+        if declared.is_file()
+        else DatasetSpec(title=path.stem, shape="local")
+    )
     check_agreement(name, spec.access, spec.agreement, accepted)
     files = find_files(path, spec) if path.is_dir() else (path,)
     if not files:
@@ -330,7 +281,7 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
             f"{path}: holds no data files",
             f"put {', '.join(sorted(READERS))} files there, also .gz",
         )
-    return build_dataset(name, spec, files)
+    return build_dataset(name, spec, files, path, data_dir)
 
 
 def _check_reachable(name: str, spec: DatasetSpec, folder: Path) -> None:

@@ -63,32 +63,36 @@ def split_of(
     example: Example,
     config: SplitConfig,
     test_ids: Collection[str] = (),
+    test_keys: Collection[str] = (),
     *,
     carve_validation: bool = False,
 ) -> Split:
     """Where an example belongs; a dataset's official test ids, if any, are its whole test set.
 
-    With `carve_validation` a share of the official training rows is for validation.
+    `test_keys` are the official test groups of others, by `Example.group_key`. What is held out for
+    validation does not hang on a dataset's having a test set, so that all agree on it. With
+    `carve_validation` a share of the official training rows is for validation.
 
     Raises:
         ConfigError: the split is by time, which no single row can tell.
     """
-    place = rank(f"{example.dataset}/{example.group}", config.seed)
+    place = rank(example.group_key, config.seed)
+    is_held_out = config.test <= place < config.test + config.validation
+    if example.group in test_ids or example.group_key in test_keys:
+        return "test"
     if test_ids:
-        if example.group in test_ids:
-            return "test"
-        return "validation" if place < config.validation else "train"
+        return "validation" if is_held_out else "train"
     if config.by == "time":
         raise ConfigError(
             "a split by time is known to `medllm prepare` alone, which sees all rows",
             "use what it wrote, or another dataset, or `split: {by: ratio}`",
         )
     if config.by != "ratio" and (official := official_split(example)):
-        is_carved = official == "train" and carve_validation and place < config.validation
+        is_carved = official == "train" and carve_validation and is_held_out
         return "validation" if is_carved else official
     if place < config.test:
         return "test"
-    return "validation" if place < config.test + config.validation else "train"
+    return "validation" if is_held_out else "train"
 
 
 def split_by_time(

@@ -30,7 +30,7 @@ class Replayed:
     too_long: int = 0
     """Rows left out, because their answer does not fit."""
     held_out: int = 0
-    """Rows left out, because they hold text of the validation or test file."""
+    """Rows left out, because the validation or test file holds text of them, or their group."""
 
 
 def open_replay(config: FinetuneConfig) -> Dataset | None:
@@ -80,14 +80,14 @@ class Replay:
         return replace(splits, train=concatenate_datasets([splits.train, mixed]))
 
     def _take(self, wanted: float, data: Path) -> Iterator[dict[str, list[int]]]:
-        held_out = _read_held_out(data)
+        held_out, groups = _read_held_out(data)
         half_full = self._config.training.max_length / 2
         for pool in self._pools(int(wanted / half_full) + 1):
             copied = _overlapping(pool, held_out)
             for number, example in enumerate(pool):
                 if self.done.tokens >= wanted:
                     return
-                if number in copied:
+                if number in copied or example.group_key in groups:
                     self.done.held_out += 1
                 elif row := self._row(example):
                     self.done.rows += 1
@@ -142,12 +142,15 @@ def _as_trained(row: dict[str, list[int]], features: Mapping[str, Any]) -> dict[
     return {name: unmarked if is_mark[name] else None for name in features} | row
 
 
-def _read_held_out(data: Path) -> OverlapIndex | None:
-    """What the held-out files of a prepared folder say, to be found again."""
+def _read_held_out(data: Path) -> tuple[OverlapIndex | None, frozenset[str]]:
+    """What the held-out files of a prepared folder say, to be found again, and their groups."""
     paths = (data / f"{split}.jsonl" for split in ("validation", "test"))
     found = (path for path in paths if path.is_file())
-    texts = [encode_words(example.text) for path in found for example in read_examples(path)]
-    return OverlapIndex(*fingerprint(texts)) if texts else None
+    texts, groups = [], set()
+    for example in (example for path in found for example in read_examples(path)):
+        texts.append(encode_words(example.text))
+        groups.add(example.group_key)
+    return OverlapIndex(*fingerprint(texts)) if texts else None, frozenset(groups)
 
 
 def _overlapping(pool: list[Example], held_out: OverlapIndex | None) -> set[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from medllm.data.csv_form import CSV_COLUMNS
 from medllm.data.example import open_private, write_jsonl, write_row
 from medllm.data.split import SPLITS
-from medllm.prepare.shard import STEP_COLUMNS, Meta, Plan
+from medllm.prepare.shard import IMAGES, STEP_COLUMNS, Meta, Plan
 from medllm.prepare.verdicts import REASONS, Verdicts
 
 
@@ -82,6 +82,16 @@ def write_steps(plan: Plan, folder: Path, verdicts: Verdicts) -> None:
         for number in range(len(verdicts.starts) - 1):
             with plan.path(number, "steps").open("rb") as steps:
                 shutil.copyfileobj(steps, file)
+
+
+def link_images(plan: Plan, folder: Path, images: Sequence[int]) -> None:
+    """Put a link to the folder of each dataset with images where its rows name them."""
+    for dataset, rows in zip(plan.datasets, images, strict=True):
+        if rows:
+            (folder / IMAGES).mkdir(exist_ok=True)
+            link = folder / IMAGES / dataset.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(dataset.folder.absolute(), target_is_directory=True)
 
 
 def metas(plan: Plan, verdicts: Verdicts) -> Iterator[Meta]:

@@ -31,6 +31,8 @@ from medllm.prepare.tasks import TaskSpec, name_of_task, put_as
 
 Block = Sequence[tuple[int, int, Row]]
 """(number of the dataset, number of the row, raw row)."""
+IMAGES = "images"
+"""Folder in a prepared folder that holds a link to the folder of each dataset with images."""
 TIMES = ("charttime", "storetime", "date", "year")
 LONGEST_LABEL = 40
 BLANK: tuple[Any, ...] = ("", [], {})
@@ -49,11 +51,12 @@ COLUMNS: dict[str, Any] = {
     "label": np.uint16,
     "task": np.uint16,
     "dataset": np.uint16,
+    "kind": np.uint16,
     "split": np.uint8,
 }
 """What is known of each row: digests of id, group and words, its place in the draw, its time, where
-its bytes end, how many fingerprints it has, lengths, and its label, task, dataset and split by
-number."""
+its bytes end, how many fingerprints it has, lengths, and its label, task, dataset, kind of group
+and split by number."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Meta:
     rows: int = 0
     ids: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=lambda: [""])
+    kinds: list[str] = field(default_factory=lambda: [""])
+    """What groups are ids of; the first is that of rows that stand alone."""
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
     """(dataset, id, reason)."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -92,6 +97,17 @@ class Meta:
     """For each dataset its columns, with how many rows hold nothing there."""
     unused: list[Counter[str]] = field(default_factory=list)
     """For each dataset the columns that no model will see, with how many rows hold something."""
+    columns: list[Counter[str]] = field(default_factory=list)
+    """For each dataset its columns, with how many of the rows that stand alone have them."""
+    images: list[int] = field(default_factory=list)
+    """For each dataset its rows with images."""
+
+    @classmethod
+    def empty(cls, datasets: int) -> "Meta":
+        """That of a shard without rows, of so many datasets."""
+        each = range(datasets)
+        missing, unused, columns = ([Counter[str]() for _ in each] for _ in range(3))
+        return cls(missing=missing, unused=unused, columns=columns, images=[0 for _ in each])
 
     @classmethod
     def read(cls, path: Path) -> "Meta":
@@ -109,8 +125,7 @@ class ShardWriter:
             cleaning.model_copy(update={"marks": (*cleaning.marks, *dataset.spec.placeholders)})
             for dataset in plan.datasets
         ]
-        empty = [[Counter[str]() for _ in plan.datasets] for _ in range(2)]
-        self._meta = Meta(missing=empty[0], unused=empty[1])
+        self._meta = Meta.empty(len(plan.datasets))
         self._unread: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._columns: dict[str, Any] = {name: [] for name in COLUMNS}
         self._codes: list[NDArray[np.uint64]] = []
@@ -127,6 +142,8 @@ class ShardWriter:
         result = self._prepare(which, example, row) if isinstance(example, Example) else example
         if isinstance(result, Rejected):
             self._meta.rejected.append((which, result.id, result.reason))
+        elif isinstance(example, Example) and not example.group_kind:
+            self._meta.columns[which].update(map(str, row))
 
     def _prepare(self, which: int, example: Example, row: Row) -> Rejected | None:
         config, dataset = self._plan.config, self._plan.datasets[which]
@@ -152,6 +169,7 @@ class ShardWriter:
         if isinstance(put, Rejected):
             return put
         self._render(put)
+        self._meta.images[which] += bool(put.images)
         self._codes.append(encode(words))
         target_words = len(split_words(answer)) if example.prompt else len(words)
         known = {
@@ -193,7 +211,8 @@ class ShardWriter:
         split = self._plan.config.split
         row = {
             "id": digest(example.id),
-            "group": digest(f"{example.dataset}/{example.group}"),
+            "group": digest(example.group_key),
+            "kind": number_of(example.group_kind, self._meta.kinds),
             "order": rank(example.id, self._plan.config.seed),
             "time": time_of(example, split.time) if split.by == "time" else UNDATED,
             "end": self._bytes,
@@ -208,11 +227,9 @@ class ShardWriter:
         labels = self._meta.labels
         if not target or len(target) > LONGEST_LABEL:
             return 0
-        if target not in labels:
-            if len(labels) > 1000:  # not labels, then, but answers
-                return 0
-            labels.append(target)
-        return labels.index(target)
+        if target not in labels and len(labels) > 1000:  # not labels, then, but answers
+            return 0
+        return number_of(target, labels)
 
     def write(self, number: int) -> None:
         """Write the files of the shard."""
@@ -234,6 +251,13 @@ def write_shard(plan: Plan, number: int, block: Block) -> None:
     writer.write(number)
 
 
+def number_of(name: str, names: list[str]) -> int:
+    """The place of a name among names; a new one is added."""
+    if name not in names:
+        names.append(name)
+    return names.index(name)
+
+
 def write_bytes(path: Path, parts: Sequence[bytes]) -> None:
     """Write a file that only its owner can read."""
     with open_private(path) as file:
@@ -253,16 +277,30 @@ def find_images(example: Example, dataset: Dataset, row: Row) -> Example | None:
         places = [[folder / image for folder in folders] for image in images]
         found = [next(filter(Path.is_file, paths), None) for paths in places]
         if all(found):
-            return replace(example, images=tuple(str(path.absolute()) for path in found if path))
+            return replace(
+                example, images=tuple(place_of_image(path, dataset) for path in found if path)
+            )
     return None
+
+
+def place_of_image(path: Path, dataset: Dataset) -> str:
+    """Its place below the prepared folder, where a link stands for the dataset's own folder.
+
+    So the rows are the same wherever the data lie. A place outside that folder is as the row has
+    it.
+    """
+    if not path.is_relative_to(dataset.folder):
+        return str(path.absolute())
+    return str(Path(IMAGES, dataset.name, path.relative_to(dataset.folder)))
 
 
 def place(example: Example, dataset: Dataset, config: PrepareConfig) -> int | None:
     """The number of its split; by time it is settled later, None where there should be one."""
-    split, test_ids = config.split, dataset.test_ids
-    if split.by == "time" and not test_ids:
+    split = config.split
+    is_settled = dataset.test_ids or dataset.is_official_test(example)
+    if split.by == "time" and not is_settled:
         return len(SPLITS)
-    if split.by == "official" and not test_ids and not official_split(example):
+    if split.by == "official" and not is_settled and not official_split(example):
         return None
     return SPLITS.index(dataset.split_of(example, split))
 

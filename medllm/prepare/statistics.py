@@ -160,6 +160,14 @@ def render_report(
         page.table((part, *SPLITS), [(n, *row.values()) for n, row in numbers[part].items()])
         if len(numbers[part]) > 1:  # one bar says no more than the table
             page.bars(f"Rows by {part}", {n: sum(c.values()) for n, c in numbers[part].items()})
+    page.table(
+        ("dataset", "rows are kept together by", "rows", "groups"),
+        [
+            (name, kind, *counts.values())
+            for name, found in numbers["groups"].items()
+            for kind, counts in found.items()
+        ],
+    )
     for part in ("input", "target"):
         words = verdicts.columns[f"{part}_words"][verdicts.reason == 0]
         page.histogram(f"Length of the {part}", _thin(words), "words")

@@ -11,11 +11,18 @@ from pathlib import Path
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically
 from medllm.config.loader import list_named
-from medllm.data.registry import Dataset, open_dataset
+from medllm.data.registry import Dataset, open_dataset, share_test_groups
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat import TokenizerTemplate
 from medllm.prepare.config import PrepareConfig
-from medllm.prepare.output import write_overlaps, write_rejected, write_splits, write_steps
+from medllm.prepare.groups import announce_groups, count_groups
+from medllm.prepare.output import (
+    link_images,
+    write_overlaps,
+    write_rejected,
+    write_splits,
+    write_steps,
+)
 from medllm.prepare.pipeline import write_shards
 from medllm.prepare.shard import ROWS_CUT, Plan
 from medllm.prepare.statistics import describe, load_template, render_report
@@ -44,10 +51,12 @@ def prepare(config: PrepareConfig) -> Manifest:
         )
     asked = [config.task] if config.task else list(config.tasks)
     tasks = {name: find_task(name, config.task_dir) for name in asked}
-    datasets = [
-        open_dataset(ref, data_dir=config.data_dir, accepted=config.data_use)
-        for ref in config.datasets
-    ]
+    datasets = share_test_groups(
+        [
+            open_dataset(ref, data_dir=config.data_dir, accepted=config.data_use)
+            for ref in config.datasets
+        ]
+    )
     _check_names(datasets)
     job = Job.of(config, "dataset", "prepare", config.format, *datasets)
     words = {name: task.model_dump(mode="json") for name, task in tasks.items()}
@@ -83,7 +92,8 @@ def _build(plan: Plan, folder: Path) -> Outcome:
 def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | None) -> Outcome:
     verdicts = judge(plan, count)
     rejected = write_rejected(plan, folder, verdicts)
-    numbers = describe(plan, verdicts, rejected)
+    known = count_groups(plan, verdicts)
+    numbers = {**describe(plan, verdicts, rejected), "groups": known.groups}
     if not numbers["examples"]["train"]:
         detail = (
             f": most rows were left out as '{rejected.most_common(1)[0][0]}'" if rejected else ""
@@ -94,12 +104,19 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     unused = {name: columns for name, columns in numbers["unused_columns"].items() if columns}
     cut = numbers["cleaning"].get(ROWS_CUT, 0)
     announce(unused, cut)
+    announce_groups(plan, known)
     write_splits(plan, folder, verdicts)
+    link_images(plan, folder, known.images)
     write_steps(plan, folder, verdicts)
     write_overlaps(plan, folder, verdicts)
     write_atomically(folder / "statistics.json", json.dumps(numbers, indent=1) + "\n")
     write_atomically(folder / "report.html", render_report(plan, verdicts, numbers, template))
     examples = numbers["examples"]
-    lost = {"unused_columns": unused, "conversations_cut": cut}
-    results = {**examples, **{name: value for name, value in lost.items() if value}}
-    return Outcome(Counts(examples=sum(examples.values()), rejected=dict(rejected)), results)
+    lost = {
+        "unused_columns": unused,
+        "conversations_cut": cut,
+        "files_not_read": {one.name: list(one.left_out) for one in plan.datasets if one.left_out},
+    }
+    noted = {name: value for name, value in lost.items() if value}
+    counts = Counts(examples=sum(examples.values()), rejected=dict(rejected))
+    return Outcome(counts, {**examples, **noted, "groups": known.groups})

@@ -1,7 +1,7 @@
 """All shards together: what is the same, what overlaps, what is over a cap.
 
 Works on columns of numbers; no text is held. Held-out rows are never touched, except where an id
-comes twice, or a cap is set.
+comes twice, its group is tested on, or a cap is set.
 """
 
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ REASONS = (
     "",
     "duplicate id",
     "its group is held out",
+    "its group is in the test set",
     "held out elsewhere",
     "duplicate",
     "overlaps held-out data",
@@ -67,6 +68,7 @@ def judge(plan: Plan, count: int) -> Verdicts:
     columns = verdicts.columns
     _settle_time(plan, columns)
     verdicts.leave_out(~_is_first(columns["id"]), "duplicate id")
+    _settle_tests(verdicts)
     train, held_out = verdicts.in_split("train"), columns["split"] > 0
     held_out &= verdicts.reason == 0
     for column, reason in (("group", "its group is held out"), ("digest", "held out elsewhere")):
@@ -107,6 +109,13 @@ def _settle_time(plan: Plan, columns: Columns) -> None:
             "name the column: `split: {by: time, time: COLUMN}`; times are in ISO 8601",
         )
     columns["split"][waiting] = split_by_time(columns["group"][waiting], times, plan.config.split)
+
+
+def _settle_tests(verdicts: Verdicts) -> None:
+    """A group of the test set is nowhere else, whatever another source's official split says."""
+    tested = np.unique(verdicts.columns["group"][verdicts.in_split("test")])
+    also = verdicts.in_split("validation") & np.isin(verdicts.columns["group"], tested)
+    verdicts.leave_out(also, "its group is in the test set")
 
 
 def _is_first(values: NDArray[Any]) -> Rows:

@@ -152,7 +152,7 @@ def test_mimic_cxr_reports_have_findings_and_an_impression(as_zip: bool) -> None
     whole, *others = rows_of("mimic_cxr")
 
     assert isinstance(whole, Example)
-    assert (whole.id, whole.group) == ("mimic_cxr/s50414267", "p10000032")
+    assert (whole.id, whole.group) == ("mimic_cxr/s50414267", "10000032")
     assert prompt_of(whole).startswith("Findings: The lungs are clear.")
     assert prompt_of(whole).endswith("effusion.\nImpression:")
     assert whole.completion == "No acute process."

@@ -137,9 +137,9 @@ def test_a_yaml_file_is_all_that_a_dataset_needs(tmp_path: Path) -> None:
 
     assert isinstance(first, Example)
     assert isinstance(last, Example)
-    assert (first.id, first.metadata) == ("ward/1", {"split": "train"})
-    assert rejected == Rejected("ward/2", "no summary")
-    assert (last.id, last.metadata) == ("ward/b-1", {"split": "test"})
+    assert (first.id, first.metadata) == ("ward/a.csv/1", {"split": "train"})
+    assert rejected == Rejected("ward/a.csv/2", "no summary")
+    assert (last.id, last.metadata) == ("ward/b.csv/1", {"split": "test"})
     workers = pickle.loads(pickle.dumps(dataset))
     assert [workers.read(n, row) for n, row in enumerate(workers.rows(), 1)] == [
         first, rejected, last,

@@ -153,6 +153,69 @@ def test_a_group_that_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert not {r["group"] for r in kept["test"]} & {r["group"] for r in kept["train"]}
 
 
+def visits(year: int, count: int) -> list[dict[str, Any]]:
+    return [{"note": f"Round {n * n} of {year}.", "summary": f"Stable {n}."} for n in range(count)]
+
+
+def test_a_patient_of_two_datasets_is_in_one_split(tmp_path: Path) -> None:
+    old = [{**row, "patient_id": 7000 + n} for n, row in enumerate(visits(2023, 120))]
+    new = [{**row, "Patient ID": f"{7060 + n}.0 "} for n, row in enumerate(visits(2024, 120))]
+    files = (write_rows(tmp_path / "old.jsonl", old), write_rows(tmp_path / "new.jsonl", new))
+
+    manifest = prepare(PrepareConfig(datasets=files, output=tmp_path / "out"))
+
+    kept = read(tmp_path / "out")
+    places: dict[str, set[str]] = {}
+    for split, rows in kept.items():
+        for row in rows:
+            places.setdefault(row["group"], set()).add(split)
+    assert sum(map(len, kept.values())) == 240
+    assert len(places) == 180
+    assert all(len(splits) == 1 for splits in places.values())
+    assert manifest.results["groups"]["new"] == {"patient": {"rows": 120, "groups": 120}}
+
+
+def test_a_group_of_the_test_set_is_in_no_other_split(tmp_path: Path) -> None:
+    rows = official(40, test=10, validation=10)
+    for row in rows:
+        row["mrn"] = row["id"] % 10 if row["id"] < 25 else row["id"]
+
+    manifest = run(tmp_path, rows)
+
+    kept = read(tmp_path / "out")
+    groups = [{row["group"] for row in kept[split]} for split in SPLITS]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert manifest.counts.rejected == {
+        "its group is in the test set": 10, "its group is held out": 5,
+    }  # fmt: skip
+
+
+def test_rows_that_may_belong_together_unseen_are_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, questions(40, KisNr="7"))
+    assert "40 rows name no patient, article or note" in (said := capsys.readouterr().err)
+    assert "KisNr may be one" in said
+    files = tuple(
+        write_rows(tmp_path / f"{name}.jsonl", [{**row, name: n} for n, row in enumerate(rows)])
+        for name, rows in {"subject_id": visits(2023, 30), "hadm_id": visits(2024, 30)}.items()
+    )
+
+    prepare(PrepareConfig(datasets=files, output=tmp_path / "both"))
+
+    assert "subject_id by patient; hadm_id by encounter" in capsys.readouterr().err
+
+
+def test_a_null_is_no_patient(tmp_path: Path) -> None:
+    rows = questions(60)
+    for row in rows:
+        row["patient_id"] = [None, "NaN", "None", float("nan")][row["id"] % 4]
+
+    manifest = run(tmp_path, rows)
+
+    assert manifest.results["groups"] == {"notes": {"each row alone": {"rows": 60, "groups": 60}}}
+
+
 def test_by_time_nothing_to_train_on_is_newer_than_what_is_held_out(tmp_path: Path) -> None:
     rows = questions(200)
     for row in rows:
@@ -285,7 +348,7 @@ def test_a_cap_draws_the_same_rows_in_any_order(tmp_path: Path) -> None:
     run(tmp_path, questions(300)[::-1], "two", max_examples=20)
 
     one, two = read(tmp_path / "one"), read(tmp_path / "two")
-    assert first.results == dict.fromkeys(SPLITS, 20)
+    assert {split: first.results[split] for split in SPLITS} == dict.fromkeys(SPLITS, 20)
     for split in SPLITS:
         assert {row["id"] for row in one[split]} == {row["id"] for row in two[split]}
 
@@ -556,8 +619,8 @@ def test_images_are_found_beside_the_data_and_a_missing_one_is_a_reason(
     assert reasons(tmp_path / "out") == {"19": "missing image"}
     kept = {row["id"]: row for found in read(tmp_path / "out").values() for row in found}
     assert len(kept) == 19
-    assert kept["rows/0"]["images"] == [str(data / "images" / f"{n}.png") for n in (1, 2)]
-    assert kept["rows/7"]["images"] == [str(data / "images/7.png")]
+    assert kept["rows/0"]["images"] == [f"images/rows/images/{n}.png" for n in (1, 2)]
+    assert (tmp_path / "out" / kept["rows/7"]["images"][0]).samefile(data / "images/7.png")
     assert "has an error" in kept["rows/7"]["prompt"][-1]["content"]
 
 
@@ -568,7 +631,18 @@ def test_each_column_of_images_is_tried(tmp_path: Path) -> None:
     run(tmp_path, rows)
 
     images = {tuple(row["images"]) for found in read(tmp_path / "out").values() for row in found}
-    assert images == {(str(tmp_path / "b.png"),)}
+    assert images == {("images/notes/b.png",)}
+
+
+def test_where_images_lie_is_no_part_of_the_identity(tmp_path: Path) -> None:
+    made = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "scan.png").write_bytes(b"")
+        rows = [{**row, "image": "scan.png"} for row in questions(20)]
+        made.append(run(tmp_path / place, rows))
+
+    assert made[0].identity == made[1].identity
 
 
 def test_unknown_and_contradicting_tasks_are_refused() -> None:

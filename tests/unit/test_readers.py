@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medllm.data.example import read_jsonl, write_jsonl
-from medllm.data.readers import FILE, KEY, SPLIT, Layout, read_rows
+from medllm.data.readers import FILE, KEY, NUMBER, PART, SPLIT, Layout, read_rows
 from medllm.errors import DataError
 
 ROWS = [{"id": "1", "text": "Müller"}, {"id": "2", "text": "a, b"}]
@@ -322,7 +322,9 @@ def test_a_zip_archive_gives_the_rows_of_its_files() -> None:
 
     rows = list(read_rows(Path("a.zip")))
 
-    assert [row.pop(FILE) for row in rows] == ["notes/a.csv.gz"] * 2 + ["notes/b.jsonl"] * 2
+    names = ["notes/a.csv.gz"] * 2 + ["notes/b.jsonl"] * 2
+    assert [row.pop(FILE) for row in rows] == [row.pop(PART) for row in rows] == names
+    assert [row.pop(NUMBER) for row in rows] == [1, 2, 1, 2]
     assert rows == ROWS + ROWS
 
 

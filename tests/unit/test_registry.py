@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from medllm.data.inventory import (
     fetch_dataset,
     sample_texts,
 )
-from medllm.data.registry import Dataset, alternatives, open_dataset
+from medllm.data.registry import Dataset, alternatives, known_specs, open_dataset
+from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.recipe import load_recipe
 
@@ -132,7 +134,7 @@ def test_all_data_files_of_a_folder_are_read_in_order() -> None:
 
     dataset = open_dataset("ward")
 
-    assert ids(dataset) == ["ward/a", "ward/b"]
+    assert ids(dataset) == ["ward/a.csv/a", "ward/b.jsonl/b"]
 
 
 def test_a_folder_without_data_is_refused() -> None:
@@ -200,6 +202,53 @@ def test_a_path_into_the_data_folder_is_its_dataset(data: Path) -> None:
         dataset = open_dataset(str(ref), accepted=("mimic-iv-note",))
         assert ids(dataset) == ["mimic_iv_note_discharge/1-DS-1"]
         assert dataset.term.access == "credentialed"
+
+
+@pytest.mark.parametrize("access", ["open", "non-commercial", "private"])
+def test_no_spec_of_a_users_loosens_terms(data: Path, access: str) -> None:
+    declared = f"title: T\nshape: local\nlicence: MIT\naccess: {access}\n"
+    put(data / "mimic_iv_note_discharge/dataset.yaml", declared)
+    put(data / "mimic_iv_note_discharge/discharge.csv", "text\nA note.\n")
+    put(Path("mimic-iv-note-discharge/dataset.yaml"), declared)
+    put(Path("mimic-iv-note-discharge/discharge.csv"), "text\nA note.\n")
+
+    for ref in ("mimic_iv_note_discharge", "./mimic-iv-note-discharge"):
+        with pytest.raises(DataError, match="data use agreement 'mimic-iv-note'"):
+            open_dataset(ref)
+        term = open_dataset(ref, accepted=["mimic-iv-note"]).term
+        assert term.access == ("private" if access == "private" else "credentialed")
+
+
+def test_a_spec_of_a_users_may_tighten_terms(data: Path) -> None:
+    put(data / "pubmedqa/dataset.yaml", "title: T\nshape: pubmedqa\naccess: private\n")
+    put(data / "pubmedqa/a.json", RELEASE)
+
+    assert open_dataset("pubmedqa").term.access == "private"
+
+
+def test_a_broken_declaration_stops_its_own_dataset_alone(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(data / "pubmedqa/ori_pqal.json", RELEASE)
+    put(data / "medqa/dataset.yaml", "title: [\n")
+    put(data / "ward/dataset.yaml", "title: T\nshape: nonsense\n")
+
+    assert len(ids(open_dataset("pubmedqa"))) == 2
+    assert {"medqa", "ward"}.isdisjoint(known_specs(data))
+    assert "this dataset is left out" in capsys.readouterr().err
+    for name in ("medqa", "ward"):
+        with pytest.raises(ConfigError, match=name):
+            open_dataset(name)
+
+
+def test_an_official_test_group_is_one_of_every_dataset_that_names_its_kind(data: Path) -> None:
+    put(Path("abstracts.csv"), "pmid,text\n21645374,One.\n21645374.0,Two.\n7,Three.\n")
+    dataset = open_dataset("abstracts.csv")
+
+    places = [dataset.split_of(row, SplitConfig()) for row in dataset.examples()]  # type: ignore[arg-type]
+
+    assert places[:2] == ["test", "test"]
+    assert not [row for row in dataset.in_split("train", SplitConfig()) if row.group != "7"]
 
 
 def test_an_agreement_without_a_name_goes_by_the_datasets(data: Path) -> None:
@@ -434,11 +483,45 @@ def test_a_folder_of_text_is_read_with_its_folders(data: Path) -> None:
     ]  # fmt: skip
 
 
-def test_text_files_beside_tables_are_no_data() -> None:
+def test_text_files_beside_tables_are_read_unless_they_are_about_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     put(Path("release/note/notes.csv"), "id,text\n1,Text.\n")
-    put(Path("release/LICENSE.txt"), "Terms.")
+    put(Path("release/history_and_physical.txt"), "A letter.")
+    about = ["LICENSE.txt", "README.first.txt", "SHA256SUMS.txt", "notes.docx"]
+    for name in [*about, "note/scan.png"]:
+        put(Path("release") / name, "Terms.")
 
-    assert ids(open_dataset("release")) == ["release/1"]
+    dataset = open_dataset("release")
+
+    assert ids(dataset) == ["release/history_and_physical", "release/note/notes.csv/1"]
+    assert dataset.left_out == tuple(about)
+    said = "release: not read, for they are no data: 4 (LICENSE.txt, README.first.txt, "
+    assert said in capsys.readouterr().err
+
+
+def test_files_of_one_folder_with_the_same_ids_keep_their_rows() -> None:
+    for year in (2023, 2024):
+        rows = "".join(f"{n},note {n} of {year}\n" for n in range(3))
+        put(Path(f"ward/{year}.csv"), f"id,text\n{rows}")
+    both = ids(open_dataset("ward"))
+    with zipfile.ZipFile("ward.zip", "w") as archive:
+        for year in (2023, 2024):
+            archive.write(f"ward/{year}.csv", f"{year}.csv")
+    zipped = ids(open_dataset("ward.zip"))
+    Path("ward/2023.csv").unlink()
+
+    assert len(set(both)) == 6
+    assert zipped == both
+    assert ids(open_dataset("ward")) == both[3:]
+
+
+def test_a_row_without_an_id_keeps_its_own_whichever_other_files_are_there() -> None:
+    put(Path("ward/b.csv"), "text\none\n")
+    alone = ids(open_dataset("ward"))
+    put(Path("ward/a.csv"), "text\none\ntwo\n")
+
+    assert ids(open_dataset("ward"))[2:] == alone == ["ward/b.csv/1"]
 
 
 def test_a_folder_with_its_declaration_is_added_as_declared(data: Path) -> None:

@@ -256,4 +256,5 @@ def test_an_example_survives_its_file() -> None:
     assert [from_json(row) for row in read_jsonl(Path("a.jsonl"))] == [whole]
     assert set(json.loads(Path("a.jsonl").read_text())) == {
         "id", "dataset", "group", "prompt", "completion", "choices", "target", "metadata",
+        "group_kind",
     }  # fmt: skip

@@ -1,11 +1,13 @@
 """One split for all: a group's place depends on its id alone."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from medllm.data.example import Example
+from medllm.data.groups import build_group
 from medllm.data.split import SPLITS, UNDATED, SplitConfig, rank, split_by_time, split_of
 from medllm.errors import ConfigError
 
@@ -69,7 +71,26 @@ def test_official_test_ids_are_the_test_set_and_nothing_else_is() -> None:
         assert held == pytest.approx(50, abs=25)
 
 
-def test_the_same_group_of_two_datasets_is_two_groups() -> None:
+def test_a_patient_of_two_datasets_is_one_patient() -> None:
+    def visit(patient: int, dataset: str) -> Example:
+        return Example(f"{dataset}/1", dataset, str(patient), (), "text", group_kind="patient")
+
+    pairs = [(visit(n, "a"), visit(n, "b")) for n in range(300)]
+
+    assert all(split_of(a, SplitConfig()) == split_of(b, SplitConfig()) for a, b in pairs)
+
+
+def test_an_official_test_group_is_one_for_every_dataset() -> None:
+    row = Example("b/1", "b", "PMID 021645374", (), "text", group_kind="article")
+    keys = {build_group("21645374", "article").key}
+    by_time = SplitConfig(by="time")
+
+    assert row.group_key not in keys  # the prefix goes where a row is read, not here
+    row = replace(row, group=build_group(row.group, "article").id)
+    assert split_of(row, SplitConfig(), (), keys) == split_of(row, by_time, (), keys) == "test"
+
+
+def test_the_row_numbers_of_two_datasets_are_two_groups() -> None:
     pairs = [(note(n, n, "a"), note(n, n, "b")) for n in range(300)]
 
     assert any(split_of(a, SplitConfig()) != split_of(b, SplitConfig()) for a, b in pairs)

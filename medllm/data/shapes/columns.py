@@ -1,6 +1,5 @@
 """The shape that a dataset's YAML declares: which column is what, without any Python."""
 
-import hashlib
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,12 +10,10 @@ from pydantic import AfterValidator
 
 from medllm.config.base import Strict
 from medllm.data.example import Example, Message, Rejected
+from medllm.data.groups import Group, build_group, kind_of_column, read_id
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.answers import Kind
 from medllm.data.shapes.values import LeftOut, clean, columns_of, images_of, known, text_of
-
-LONGEST_GROUP = 64
-"""Characters. A longer one is a text (rows on the same note are one group): its digest is kept."""
 
 
 def check_template(template: str) -> str:
@@ -58,6 +55,9 @@ class Columns(Strict):
     """What identifies a row; its number where that is missing."""
     group: Template | None = None
     """What a split must not cut through: a patient, an article; each row alone where not named."""
+    group_kind: str | None = None
+    """What `group` is an id of, as `patient`: rows of any datasets with the same kind and id are in
+    one split. Default: what the name of the column tells."""
     group_pattern: Pattern | None = None
     """Regular expression; its first group, or all that it matches, of `group` counts."""
     prompt: Template = ""
@@ -100,17 +100,18 @@ def read_columns(dataset: str, number: int, row: Row, columns: Columns) -> Examp
 
 
 def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
-    prompt = fill(columns.prompt, row)
+    prompt, group = fill(columns.prompt, row), group_of(source_id, row, columns)
     example = Example(
         id=f"{dataset}/{source_id}",
         dataset=dataset,
-        group=group_of(source_id, row, columns),
+        group=group.id,
         prompt=(Message("user", prompt),) if prompt else (),
         completion=fill(columns.completion, row),
         choices=columns.choices,
         target=_target(row, columns),
         images=_images(row, columns),
         metadata=metadata_of(row, columns),
+        group_kind=group.kind,
     )
     if example.choices and example.target not in example.choices:
         raise LeftOut("unknown answer")
@@ -203,22 +204,33 @@ def _search(pattern: str, text: str) -> str:
 def source_id_of(number: int, row: Row, columns: Columns) -> str:
     """What identifies a row within its dataset; its number is the last resort."""
     try:
-        named = fill(columns.id, row) if columns.id else ""
+        named = fill(columns.id, row, read_id) if columns.id else ""
     except MissingColumn:
         named = ""
-    return named or text_of(row.get(KEY)) or str(number)
+    return named or read_id(row.get(KEY)) or str(number)
 
 
-def group_of(source_id: str, row: Row, columns: Columns) -> str:
-    """What a split must not cut through."""
+def group_of(source_id: str, row: Row, columns: Columns) -> Group:
+    """What a split must not cut through.
+
+    Raises:
+        MissingColumn: the row does not say what its YAML names.
+    """
     if columns.group is None:
-        return source_id
-    group = fill(columns.group, row) or source_id
+        return Group(source_id, "")
+    group = fill(columns.group, row, read_id)
     if columns.group_pattern and not (group := _search(columns.group_pattern, group)):
         raise MissingColumn("group")
-    if len(group) > LONGEST_GROUP:
-        return hashlib.blake2b(group.encode(), digest_size=16).hexdigest()
-    return group
+    return build_group(group, columns.group_kind or _kind_of(columns.group, row))
+
+
+def _kind_of(template: str, row: Row) -> str:
+    """What the columns that fill a template are ids of."""
+    taken = (
+        next((name for name in names if read_id(row[name])), "")
+        for _, names, _ in _plan(template, tuple(row))
+    )
+    return "+".join(kind_of_column(str(name)) for name in taken if name) or "group"
 
 
 def metadata_of(row: Row, columns: Columns) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from medllm.data.csv_form import plain_cells
 from medllm.data.example import FIELDS, Example, Message, Rejected
+from medllm.data.groups import Group, find_group, group_column, read_id
 from medllm.data.readers import KEY, Row
-from medllm.data.shapes.columns import Columns
+from medllm.data.shapes.columns import Columns, group_of, source_id_of
 from medllm.data.shapes.conversation import (
     Conversation,
     earlier_turns,
@@ -40,7 +41,6 @@ CONVERSATIONS = ("messages", "conversations", "conversation")
 SYSTEMS = ("system", "system_prompt")
 CONTEXTS = ("history", "context", "contexts", "passage", "passages", "note", "abstract", "document")
 """Columns that a question is about; a history may be earlier turns, too."""
-GROUPS = ("group", "patient_id", "subject_id", "pmid", "note_id")
 IDS = ("id", "note_id", KEY, "idx")
 IMAGES = ("images", "image", "image_path", "image_file")
 CUT = "turns_cut_off"
@@ -78,14 +78,21 @@ class Fields:
         """The text of a column, which is used by that."""
         return text_of(self.value(name))
 
+    def identity(self, names: tuple[str, ...]) -> str:
+        """The id in the first of the columns that holds one; all of them are used by that."""
+        self.used.update(names)
+        return next(filter(None, (read_id(self.values.get(name)) for name in names)), "")
+
     def first(self, names: tuple[str, ...]) -> str:
         """The text of the first of the columns that holds some; all of them are used by that."""
         self.used.update(names)
         return first_of(self.values, names)
 
-    def group(self) -> str:
+    def group(self) -> Group | None:
         """What a split must not cut through, also where nested metadata tell it."""
-        return self.first(GROUPS) or first_of(self._nested, GROUPS)
+        if column := group_column(self.values):
+            self.used.add(column)
+        return find_group(self.values) or find_group(self._nested)
 
     def rest(self) -> dict[str, Any]:
         """What was not used, nested metadata among it."""
@@ -100,17 +107,19 @@ def read_local(dataset: str, number: int, row: Row, columns: Columns) -> Example
     fields = Fields(row)
     identity = f"{dataset}/{number}"
     try:
-        source_id = fields.first(IDS) or str(number)
+        source_id = fields.identity(IDS) or str(number)
+        if columns.id:
+            source_id = source_id_of(number, fields.values, columns)
         identity = f"{dataset}/{source_id}"
         if _is_prepared(fields):
             return _prepared(fields)
-        return _build(dataset, source_id, fields)
+        group = group_of(source_id, fields.values, columns) if columns.group else fields.group()
+        return _build(dataset, source_id, group or Group(source_id, ""), fields)
     except LeftOut as problem:
         return Rejected(identity, str(problem))
 
 
-def _build(dataset: str, source_id: str, fields: Fields) -> Example:
-    group = fields.group() or source_id
+def _build(dataset: str, source_id: str, group: Group, fields: Fields) -> Example:
     talk = _conversation(fields)
     cut = talk.cut_to_answer()
     completion = talk.turns.pop().content
@@ -123,11 +132,12 @@ def _build(dataset: str, source_id: str, fields: Fields) -> Example:
     return Example(
         id=f"{dataset}/{source_id}",
         dataset=dataset,
-        group=group,
+        group=group.id,
         prompt=tuple(talk.turns),
         completion=completion,
         images=images,
         metadata={**fields.rest(), **rest, **({CUT: cut} if cut else {})},
+        group_kind=group.kind,
     )
 
 
@@ -149,13 +159,14 @@ def _prepared(fields: Fields) -> Example:
     return Example(
         id=f"{dataset}/{text_of(row['id']).removeprefix(f'{dataset}/')}",
         dataset=dataset,
-        group=text_of(row["group"]),
+        group=read_id(row["group"]),
         prompt=tuple(talk.turns),
         completion=completion,
         choices=tuple(paragraphs_of(row.get("choices"))),
         target=text_of(row.get("target")) or None,
         images=images_of(row, ("images",)),
         metadata=fields.rest(),
+        group_kind=read_id(row.get("group_kind")),
     )
 
 

@@ -59,16 +59,18 @@ def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
     _check_options(question, options)
     right = _right_answer(row, options, columns)
     letters = tuple(LETTERS[: len(options)])
+    group = group_of(source_id, row, columns)
     explanation = PRINTED_ANSWER.sub("", text_of(row.get("exp"))).strip()
     return Example(
         id=f"{dataset}/{source_id}",
         dataset=dataset,
-        group=group_of(source_id, row, columns),
+        group=group.id,
         prompt=(Message("user", _prompt(row, question, options, columns)),),
         completion=f"{letters[right]}. {options[right].strip()}",
         choices=letters,
         target=letters[right],
         metadata=known({**metadata_of(row, columns), "explanation": explanation}),
+        group_kind=group.kind,
     )
 
 

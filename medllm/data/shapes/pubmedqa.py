@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
+from medllm.data.groups import Group, read_id
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.columns import Columns
-from medllm.data.shapes.values import LeftOut, first_of, known, text_of
+from medllm.data.shapes.values import LeftOut, known, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 IDS = (KEY, "pubid", "document_id", "id")
@@ -25,14 +26,14 @@ def read_pubmedqa(dataset: str, number: int, row: Row, columns: Columns) -> Exam
     """
     identity = f"{dataset}/{number}"
     try:
-        source_id = first_of(row, IDS) or str(number)
-        identity = f"{dataset}/{source_id}"
-        return _build(dataset, source_id, row)
+        pmid = next(filter(None, (read_id(row.get(name)) for name in IDS)), "")
+        identity = f"{dataset}/{pmid or number}"
+        return _build(dataset, Group(pmid or str(number), "article" if pmid else ""), row)
     except LeftOut as problem:
         return Rejected(identity, str(problem))
 
 
-def _build(dataset: str, source_id: str, row: Row) -> Example:
+def _build(dataset: str, group: Group, row: Row) -> Example:
     raw = "QUESTION" in row
     question = text_of(row.get("QUESTION" if raw else "question"))
     contexts = _contexts(row.get("CONTEXTS") if raw else row.get("context"))
@@ -46,14 +47,15 @@ def _build(dataset: str, source_id: str, row: Row) -> Example:
         raise LeftOut("no answer")
     abstract = "\n".join(contexts)
     return Example(
-        id=f"{dataset}/{source_id}",
+        id=f"{dataset}/{group.id}",
         dataset=dataset,
-        group=source_id,
+        group=group.id,
         prompt=(Message("user", f"Abstract: {abstract}\nQuestion: {question}\nAnswer:"),),
         completion=f"{decision}. {answer}".strip() if decision else answer,
         choices=DECISIONS if decision else (),
         target=decision or None,
         metadata=known({"year": row.get("YEAR")}),
+        group_kind=group.kind,
     )
 
 

@@ -1,0 +1,71 @@
+"""Which files of a folder are those of a dataset."""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from itertools import product
+from pathlib import Path, PurePath
+
+from medllm.data.files import kind_of
+from medllm.data.readers import READERS
+from medllm.data.specs import SPEC_FILE, DatasetSpec
+from medllm.data.split import Split
+
+ABOUT = re.compile(
+    r"(?i)(?:(?:licen[cs]e|copying|copyright|read[ _-]?me|(?:sha|md)[-_]?\d+(?:[-_]?sums?)?|"
+    r"checksums?|data[ _-]?use[ _-]?agreement)(?:[ ._-]|$)|"
+    r"(?:notice|authors|contributors|contributing|citation|changelog|version|manifest|"
+    r"requirements)(?:\.|$))"
+)
+"""Names of files that say how to use data, and are none."""
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".dcm"})
+"""Rows name them."""
+TEXT = frozenset({".txt", ".tokens", ".raw"})
+
+
+def find_files(folder: Path, spec: DatasetSpec) -> tuple[Path, ...]:
+    """The raw files of a dataset in its folder; the first pattern that matches counts."""
+    for pattern in spec.files:
+        found = {path for one in alternatives(pattern) for path in folder.glob(one)}
+        if kept := tuple(path for path in sorted(found) if _is_data(path, folder)):
+            return kept
+    return ()
+
+
+def left_out(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """The files of a folder that are not among those that are read, hidden ones apart."""
+    names = (
+        path.relative_to(folder)
+        for path in sorted({*folder.rglob("*")} - {*files})
+        if path.is_file() and path.name != SPEC_FILE
+    )
+    return tuple(
+        str(name) for name in names if not _is_hidden(name) and kind_of(name) not in IMAGES
+    )
+
+
+def _is_data(path: Path, folder: Path) -> bool:
+    kind = kind_of(path)
+    if kind not in READERS or (kind in TEXT and ABOUT.match(path.name)):
+        return False
+    return path.is_file() and not _is_hidden(path.relative_to(folder))
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
+def alternatives(pattern: str) -> list[str]:
+    """A pattern with the alternatives of its braces spelt out, each also gzipped."""
+    parts = re.split(r"\{([^{}]*)\}", pattern)
+    choices = [part.split(",") if n % 2 else [part] for n, part in enumerate(parts)]
+    plain = ["".join(chosen) for chosen in product(*choices)]
+    return [*plain, *(f"{one}.gz" for one in plain if not one.endswith("*"))]
+
+
+def split_of_file(name: str, spec: DatasetSpec) -> Split | None:
+    """The official split that a file holds, told by its name."""
+    for split, patterns in spec.splits.items():
+        if any(fnmatch(PurePath(name).name, pattern) for pattern in patterns):
+            return split
+    return None

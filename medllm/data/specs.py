@@ -1,0 +1,203 @@
+"""What is known of each dataset: the catalog's YAML and the user's own."""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import field_validator
+
+from medllm import console
+from medllm.artifacts.manifest import STRICTNESS, Access
+from medllm.artifacts.places import data_dir as default_data_dir
+from medllm.config.base import Place, Strict
+from medllm.config.loader import read_yaml, validate
+from medllm.data.files import open_text
+from medllm.data.groups import Group, read_id, squeeze
+from medllm.data.hub import HubSource
+from medllm.data.shapes import Columns, list_shapes
+from medllm.data.shapes.columns import Pattern
+from medllm.data.split import Split
+from medllm.errors import ConfigError, DataError, did_you_mean
+
+CATALOG = Path(__file__).parent / "catalog"
+SPEC_FILE = "dataset.yaml"
+
+
+class DatasetSpec(Strict):
+    """What is known of a dataset, from its YAML."""
+
+    title: str
+    """Name for people."""
+    description: str = ""
+    """What it is, in a line."""
+    shape: str
+    """How its rows become Examples: `columns`, `local`, one of medllm's or of a package's own."""
+    columns: Columns = Columns()
+    """Which columns hold what."""
+    task: Literal["qa", "mcq", "summarize", "text", "reasoning"] | None = None
+    """What its rows are for, unless a recipe says otherwise."""
+    hub: HubSource | None = None
+    """Where it lies on the Hugging Face hub."""
+    files: tuple[str, ...] = ("**/*",)
+    """Patterns of its raw release files, also gzipped; the first that any file matches counts."""
+    header: tuple[str, ...] = ()
+    """Columns of CSV files that come without a header line."""
+    document_start: Pattern | None = None
+    """Regular expression: the lines of a text file at which a new document begins."""
+    splits: dict[Split, tuple[str, ...]] = {}
+    """Official splits: patterns of the names of their files."""
+    test_ids: Place | None = None
+    """File beside the YAML that lists the official test groups."""
+    licence: str = "undeclared"
+    """Licence of the data."""
+    access: Access = "private"
+    """Who may have it; a user's own data is private unless declared otherwise."""
+    agreement: str | None = None
+    """Name of the data use agreement that reading it needs."""
+    access_steps: tuple[str, ...] = ()
+    """What to do to get it, step by step."""
+    notice: str = ""
+    """What must be said whenever it is read."""
+    homepage: str | None = None
+    """Where to read about it and get it."""
+    expected_rows: int | None = None
+    """Rows of the full release; another number is a warning."""
+    synthetic: bool = False
+    """Whether a program or a model wrote it."""
+    placeholders: tuple[str, ...] = ()
+    """Marks left where something was removed, as `___`; `…` in one stands for any text."""
+
+    @field_validator("shape")
+    @classmethod
+    def check_shape(cls, name: str) -> str:
+        """Raise ValueError for a shape that nobody knows."""
+        known = list_shapes()
+        if name not in known:
+            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
+            raise ValueError(f"unknown shape '{name}'; {hint.rstrip()}")
+        return name
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether its rows come from no file at all."""
+        return self.shape == "synthetic_radiology"
+
+    @property
+    def mapping(self) -> str:
+        """What decides its rows and splits, as text that is the same for the same rows."""
+        return self.model_dump_json(exclude=ABOUT)
+
+    @property
+    def test_keys(self) -> frozenset[str]:
+        """Its official test groups as every dataset of the same kind of groups names them."""
+        kind = self.columns.group_kind
+        ids = read_test_ids(self) if kind else frozenset[str]()
+        return frozenset(Group(one, kind).key for one in ids if kind)
+
+
+ABOUT = {"title", "description", "hub", "files", "test_ids", "licence", "access", "agreement",
+         "access_steps", "notice", "homepage", "expected_rows"}  # fmt: skip
+"""What is said of a dataset, or found again in its files, its terms or its revision."""
+
+
+def known_specs(folder: Path | None = None) -> dict[str, DatasetSpec]:
+    """All datasets by name: the catalog's, and the user's (`<data dir>/<name>/dataset.yaml`).
+
+    One that cannot be read is left out, and said; `find_spec` raises for it.
+    """
+    theirs: dict[str, DatasetSpec] = {}
+    for name, path in _declared(folder).items():
+        try:
+            theirs[name] = open_spec(name, path)
+        except ConfigError as problem:
+            _announce_broken(problem.message)
+    broken = _declared(folder).keys() - theirs.keys()
+    shipped = {name: spec for name, spec in _catalog().items() if name not in broken}
+    return {**shipped, **theirs}
+
+
+def find_spec(name: str, folder: Path | None = None) -> DatasetSpec | None:
+    """What is known of a dataset, if anything is.
+
+    Raises:
+        ConfigError: its YAML is wrong.
+    """
+    if declared := _declared(folder).get(name):
+        return open_spec(name, declared)
+    return _catalog().get(name)
+
+
+def open_spec(name: str, path: Path) -> DatasetSpec:
+    """What a user says of a dataset; its terms may be stricter than the catalog's, never looser.
+
+    Raises:
+        ConfigError: the YAML is wrong.
+    """
+    spec, squeezed = read_spec(path), squeeze(name)
+    shipped = next((one for key, one in _catalog().items() if squeeze(key) == squeezed), None)
+    if shipped is None:
+        return spec
+    agreement = spec.agreement or shipped.agreement
+    if STRICTNESS.index(spec.access) >= STRICTNESS.index(shipped.access):
+        return spec.model_copy(update={"agreement": agreement})
+    console.notice(f"{path}: {name} is {shipped.access}: what it says of access is too loose")
+    terms = {"access": shipped.access, "licence": shipped.licence, "agreement": agreement}
+    return spec.model_copy(update=terms)
+
+
+def broken_specs(folder: Path | None = None) -> list[ConfigError]:
+    """What is wrong with the YAML files of the user's datasets."""
+    problems = []
+    for name, path in _declared(folder).items():
+        try:
+            open_spec(name, path)
+        except ConfigError as problem:
+            problems.append(problem)
+    return problems
+
+
+def official_test_keys(folder: Path | None = None) -> frozenset[str]:
+    """The official test groups of all datasets: whoever has rows of them must not train on these.
+
+    Those of a kind that datasets share, as the PMIDs of PubMedQA.
+    """
+    return frozenset().union(*(spec.test_keys for spec in known_specs(folder).values()))
+
+
+def _declared(folder: Path | None) -> dict[str, Path]:
+    """The user's YAML files by the names of their datasets."""
+    found = sorted((folder or default_data_dir()).glob(f"*/{SPEC_FILE}"))
+    return {path.parent.name: path for path in found}
+
+
+@cache
+def _announce_broken(message: str) -> None:
+    console.notice(f"{message}; this dataset is left out")
+
+
+@cache
+def _catalog() -> dict[str, DatasetSpec]:
+    return {path.stem: read_spec(path) for path in sorted(CATALOG.glob("*.yaml"))}
+
+
+def read_spec(path: Path) -> DatasetSpec:
+    """The description of a dataset in a YAML file."""
+    return validate(DatasetSpec, read_yaml(path))
+
+
+def read_test_ids(spec: DatasetSpec) -> frozenset[str]:
+    """The official test groups that the file beside its YAML lists.
+
+    Raises:
+        DataError: it is not there, or is no text.
+    """
+    if spec.test_ids is None:
+        return frozenset()
+    return _read_ids(spec.test_ids)
+
+
+def _read_ids(path: Path) -> frozenset[str]:
+    if not path.is_file():
+        raise DataError(f"no such file of test ids: {path}", "check the dataset's YAML")
+    with open_text(path, newline=None) as lines:
+        return frozenset(filter(None, (read_id(one) for line in lines for one in line.split())))
