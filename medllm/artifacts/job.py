@@ -12,13 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from safetensors import SafetensorError
 
-from medllm import console
+from medllm import __version__, console
 from medllm.artifacts.card import CARD_KINDS, render_card
 from medllm.artifacts.digest import digest_file
 from medllm.artifacts.manifest import (
@@ -87,6 +87,10 @@ class Job:
             overwrite=config.overwrite,
         )
 
+    def deciding(self, **more: Any) -> Self:
+        """The job with more that decides its result: what names in the configuration stand for."""
+        return replace(self, settings=self.settings | without_credentials(more))
+
     @property
     def unfinished(self) -> Path:
         """The folder that the work happens in."""
@@ -140,11 +144,16 @@ def finished_manifest(job: Job) -> Manifest | None:
     return manifest
 
 
-def _request(made: Job | Manifest) -> bytes:
+def _request(made: Job | Manifest, **more: str) -> bytes:
     """What makes two jobs the same."""
     parents = [parent.identity for parent in made.parents]
     content = {"kind": made.kind, "settings": made.settings, "parents": parents}
-    return json.dumps(content, sort_keys=True).encode()
+    return json.dumps(content | more, sort_keys=True).encode()
+
+
+def _resume_key(job: Job) -> bytes:
+    """What must be the same for the work to go on: one release of medllm makes all of a result."""
+    return _request(job, medllm=__version__)
 
 
 def check_output(job: Job) -> None:
@@ -180,9 +189,9 @@ def _locked(job: Job) -> Iterator[Path]:
             message = f"{folder} is being written by another medllm"
             raise ArtifactError(message, "wait for it, or choose another --output") from None
         request = folder / REQUEST
-        if not request.is_file() or request.read_bytes() != _request(job):
+        if not request.is_file() or request.read_bytes() != _resume_key(job):
             _empty(folder)
-            write_atomically(request, _request(job).decode())
+            write_atomically(request, _resume_key(job).decode())
         else:
             console.notice(f"{job.command}: going on with {folder}")
         try:

@@ -21,7 +21,14 @@ from medllm.data.draw import Drawing
 from medllm.data.example import Example, prompt_turns, write_jsonl
 from medllm.data.fit import Fit, Sample
 from medllm.data.mix import Mix, find_mix
-from medllm.data.registry import Dataset, find_files, known_specs, open_dataset, share_test_groups
+from medllm.data.registry import (
+    Dataset,
+    find_files,
+    known_specs,
+    open_dataset,
+    share_test_groups,
+    specs_of,
+)
 from medllm.data.sample import largest_remainder
 from medllm.data.split import rank
 from medllm.errors import DataError
@@ -58,6 +65,11 @@ def calibrate(config: CalibrateConfig) -> Manifest:
     model = resolve_model(config.tokenizer, role="tokenizer")
     tokenizer = replace(model, manifest=None)  # the terms of a model do not follow its tokenizer
     job = Job.of(config, "calibration", "calibrate", "jsonl", tokenizer, *datasets.values())
+    job = job.deciding(
+        mixes={kind: mix.model_dump(mode="json") for kind, mix in mixes.items()},
+        boost_terms=sorted(specialty_terms(config.boost_terms)) if config.boost_terms else None,
+        datasets=specs_of(datasets.values()),
+    )
     manifest = produce(job, partial(_build, config, mixes, datasets, model.location))
     show_statistics(manifest.results)
     return manifest

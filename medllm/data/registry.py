@@ -1,12 +1,14 @@
 """The dataset registry: what is known of each dataset, its files, and its rows as Examples."""
 
+import json
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files, digest_text
@@ -38,7 +40,7 @@ from medllm.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["CATALOG", "SPEC_FILE", "Dataset", "DatasetSpec", "alternatives", "build_dataset",
            "find_files", "keep_examples", "known_specs", "open_dataset", "read_spec",
-           "share_test_groups"]  # fmt: skip
+           "share_test_groups", "specs_of"]  # fmt: skip
 
 SHOWN = 8
 """Names of files in a notice."""
@@ -221,7 +223,7 @@ def build_dataset(
     dataset = Dataset(name, spec, files, read_test_ids(spec), keys | spec.test_keys)
     if place is None or (CATALOG / f"{name}.yaml").is_file():
         return dataset
-    others = left_out(place, files) if place.is_dir() else ()
+    others = left_out(place, spec, files) if place.is_dir() else ()
     if others:
         console.notice(f"{name}: not read, for they are no data: {_some(others)}")
     return replace(dataset, root=place, left_out=others)
@@ -236,6 +238,11 @@ def share_test_groups(datasets: Sequence[Dataset]) -> list[Dataset]:
     """The datasets of one command: what is an official test group of one is one of all."""
     keys = frozenset().union(*(dataset.test_keys for dataset in datasets))
     return [replace(dataset, test_keys=keys) for dataset in datasets]
+
+
+def specs_of(datasets: Iterable[Dataset]) -> dict[str, Any]:
+    """What decides the rows and splits of each dataset, as plain data."""
+    return {dataset.name: json.loads(dataset.spec.mapping) for dataset in datasets}
 
 
 def _in_file(read: Example | Rejected, dataset: str, part: str) -> Example | Rejected:

@@ -27,25 +27,28 @@ def find_files(folder: Path, spec: DatasetSpec) -> tuple[Path, ...]:
     """The raw files of a dataset in its folder; the first pattern that matches counts."""
     for pattern in spec.files:
         found = {path for one in alternatives(pattern) for path in folder.glob(one)}
-        if kept := tuple(path for path in sorted(found) if _is_data(path, folder)):
-            return kept
+        kept = (path for path in sorted(found) if _is_data(path, folder, spec))
+        if files := tuple(kept):
+            return files
     return ()
 
 
-def left_out(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
+def left_out(folder: Path, spec: DatasetSpec, files: Sequence[Path]) -> tuple[str, ...]:
     """The files of a folder that are not among those that are read, hidden ones apart."""
     names = (
         path.relative_to(folder)
         for path in sorted({*folder.rglob("*")} - {*files})
-        if path.is_file() and path.name != SPEC_FILE
+        if path.is_file() and path.name != SPEC_FILE and path.absolute() != spec.test_ids
     )
     return tuple(
         str(name) for name in names if not _is_hidden(name) and kind_of(name) not in IMAGES
     )
 
 
-def _is_data(path: Path, folder: Path) -> bool:
+def _is_data(path: Path, folder: Path, spec: DatasetSpec) -> bool:
     kind = kind_of(path)
+    if path.absolute() == spec.test_ids:
+        return False
     if kind not in READERS or (kind in TEXT and ABOUT.match(path.name)):
         return False
     return path.is_file() and not _is_hidden(path.relative_to(folder))

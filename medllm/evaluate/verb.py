@@ -12,6 +12,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically
 from medllm.data.example import Example, read_jsonl, write_jsonl
+from medllm.data.registry import Dataset, specs_of
 from medllm.engines.base import Engine
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError, DataError
@@ -52,6 +53,10 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     models = [resolve_model(ref) for ref in config.models]
     sources = [task.source for task in tasks]
     job = Job.of(config, "evaluation", "evaluate", "jsonl", *models, *sources)
+    job = job.deciding(
+        specs_of_tasks={task.name: task.spec.model_dump(mode="json") for task in tasks},
+        datasets=specs_of(source for source in sources if isinstance(source, Dataset)),
+    )
     return produce(job, partial(_evaluate, config, models, tasks))
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome
 from medllm.artifacts.lineage import open_output
 from medllm.artifacts.manifest import Counts, Manifest, Source
+from medllm.data.registry import specs_of
 from medllm.errors import ConfigError
 from medllm.finetune.balance import of_answers
 from medllm.finetune.base import weights_dtype
@@ -53,9 +54,9 @@ def finetune(config: FinetuneConfig) -> Manifest:
     sources: list[Source] = [inputs.model, inputs.data, *filter(None, [inputs.replayed])]
     job = Job.of(config, config.makes, "finetune", form, *sources)
     if inputs.replayed:  # nothing else depends on the split
-        job = replace(job, settings=job.settings | {"split": config.split.model_dump()})
+        job = job.deciding(split=config.split.model_dump(), datasets=specs_of([inputs.replayed]))
     if inputs.images:  # the rows hold their names alone
-        job = replace(job, settings=job.settings | {"images": digest_images(inputs.images)})
+        job = job.deciding(images=digest_images(inputs.images))
     train = partial(_train, inputs)
     make = partial(search, config, train) if config.search else partial(train, config)
     return produce_together(job, make)

@@ -4,14 +4,13 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically
 from medllm.config.loader import list_named
-from medllm.data.registry import Dataset, open_dataset, share_test_groups
+from medllm.data.registry import Dataset, open_dataset, share_test_groups, specs_of
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat import TokenizerTemplate
 from medllm.prepare.config import PrepareConfig
@@ -60,8 +59,8 @@ def prepare(config: PrepareConfig) -> Manifest:
     _check_names(datasets)
     job = Job.of(config, "dataset", "prepare", config.format, *datasets)
     words = {name: task.model_dump(mode="json") for name, task in tasks.items()}
-    job = replace(job, settings={**job.settings, "words_of_tasks": words})
     names = tuple(sorted(list_named(SHIPPED, config.task_dir)))
+    job = job.deciding(words_of_tasks=words, tasks_known=names, datasets=specs_of(datasets))
     plan = partial(Plan, config, tuple(datasets), tasks, names)
     return produce(job, lambda folder: _build(plan(folder / "shards"), folder))
 

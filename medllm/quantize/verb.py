@@ -7,8 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 from medllm import console
+from medllm.artifacts.digest import digest_file
 from medllm.artifacts.job import Job, Outcome, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
+from medllm.clinical.look_alikes import LOOK_ALIKES
+from medllm.clinical.terms import TERMS
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.foreign import check_files_finite, check_fits
 from medllm.models.load import (
@@ -127,7 +130,9 @@ def _job(
     sets = [calibration.source] if calibration and choice.uses_calibration else []
     if holdouts and holdouts.source not in sets:
         sets.append(holdouts.source)
-    return Job.of(one, "quantized", "quantize", choice.format, model, *sets)
+    job = Job.of(one, "quantized", "quantize", choice.format, model, *sets)
+    # the quality report is made with these lists
+    return job.deciding(lists=[digest_file(LOOK_ALIKES), digest_file(TERMS)]) if holdouts else job
 
 
 def _make(choice: Format, work: Work | None, reference: Reference | None, folder: Path) -> Outcome:

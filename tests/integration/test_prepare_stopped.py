@@ -59,6 +59,23 @@ def test_what_was_killed_goes_on_with_its_finished_shards(tmp_path: Path) -> Non
     assert file_problems(folder, Manifest.read(folder), anew=True) == []
 
 
+def test_after_an_edit_of_its_description_nothing_of_before_is_kept(tmp_path: Path) -> None:
+    path = write_questions(tmp_path / "notes.jsonl", 30_000)
+    described = "title: T\nshape: columns\ncolumns: {prompt: question, completion: '%s{answer}'}\n"
+    (tmp_path / "dataset.yaml").write_text(described % "Before: ")
+
+    with start(tmp_path, path) as process:
+        wait_for(process, tmp_path / "out.unfinished" / "shards" / "000000.json")
+        process.kill()
+    (tmp_path / "dataset.yaml").write_text(described % "After: ")
+    with start(tmp_path, path) as process:
+        assert process.wait() == 0
+
+    kept = list(read_jsonl(tmp_path / "out" / "train.jsonl"))
+    assert len(kept) > 20_000
+    assert all(row["completion"].startswith("After: ") for row in kept)
+
+
 def test_ctrl_c_ends_all_processes_without_a_traceback(tmp_path: Path) -> None:
     path = write_questions(tmp_path / "notes.jsonl", 30_000)
 
