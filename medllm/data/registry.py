@@ -140,7 +140,8 @@ class Dataset:
         """Its raw row `number` (from 1) as an Example, or why it is none; needs nothing else."""
         shape = find_shape(self.spec.shape)
         read = shape(self.name, row.get(NUMBER, number), row, self.spec.columns)
-        if self.root and (part := row.get(PART)):
+        part = row.get(PART) if self.root else None
+        if part and read.id.startswith(f"{self.name}/"):  # rows that medllm wrote keep their ids
             read = _in_file(read, self.name, part)
         if isinstance(read, Example) and (split := row.get(SPLIT)):
             read.metadata["split"] = split
