@@ -13,6 +13,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from medllm.data.left_out import NotText
+
 KINDS: dict[str, tuple[str, ...]] = {
     "group": ("group", "group_id", "split_group"),
     "article": ("pmid", "pubmed_id", "pmc_id", "pmcid", "article_id", "doi"),
@@ -70,10 +72,15 @@ def read_id(value: Any) -> str:
     """A value as an id: `7003`, `7003.0`, 7003 and `"7003 "` are one; empty where there is none.
 
     The leading zeros of a text stay: `007` is what the file says.
+
+    Raises:
+        NotText: it is a list or a mapping.
     """
     if isinstance(value, list | tuple) and len(value) == 1:
         return read_id(value[0])
-    if value is None or isinstance(value, bool | list | tuple | dict | set):
+    if isinstance(value, list | tuple | dict | set) and value:
+        raise NotText
+    if not value and value != 0 or isinstance(value, bool):
         return ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")

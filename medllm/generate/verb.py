@@ -13,9 +13,10 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
 from medllm.data.example import Message, read_jsonl, write_row
+from medllm.data.left_out import LeftOut
 from medllm.data.readers import read_rows
 from medllm.data.shapes import read_prompt
-from medllm.data.shapes.values import LeftOut, clean, text_of
+from medllm.data.shapes.values import clean, text_of
 from medllm.engines.base import Engine, Piece, Sampling, check_room
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError, DataError

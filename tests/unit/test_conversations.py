@@ -9,9 +9,9 @@ import pytest
 
 from medllm.data.csv_form import CSV_COLUMNS, harmless, restored, to_cells
 from medllm.data.example import Example, Message, Rejected, to_json
+from medllm.data.left_out import LeftOut
 from medllm.data.shapes import Columns, read_prompt
 from medllm.data.shapes.local import CUT, read_local
-from medllm.data.shapes.values import LeftOut
 
 ASK = {"role": "user", "content": "May I give it?"}
 HOLD = {"role": "assistant", "content": "Hold it."}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from medllm.data.groups import Group, build_group, find_group, fold, likely_identifiers, read_id
+from medllm.data.left_out import NotText
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,18 @@ def test_a_number_is_one_id_however_it_is_written(value: Any) -> None:
         "<NA>",
         r"\N",
         True,
-        [7, 8],
-        {"a": 1},
+        [],
         Decimal("nan"),
     ],
 )
 def test_what_is_no_id_is_none(value: Any) -> None:
     assert read_id(value) == ""
+
+
+@pytest.mark.parametrize("value", [[7, 8], {"$oid": "5f"}])
+def test_what_is_not_text_is_no_id_either(value: Any) -> None:
+    with pytest.raises(NotText):
+        read_id(value)
 
 
 @pytest.mark.parametrize(

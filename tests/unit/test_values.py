@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from medllm.data.example import Example, Rejected
+from medllm.data.left_out import NotText
 from medllm.data.shapes import Columns, Shape
 from medllm.data.shapes.columns import read_columns
 from medllm.data.shapes.local import read_local
 from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.data.shapes.pubmedqa import read_pubmedqa
-from medllm.data.shapes.values import NotText, text_of
+from medllm.data.shapes.values import text_of
 
 NAN = float("nan")
 

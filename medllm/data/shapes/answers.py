@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from medllm.data.shapes.values import LeftOut
+from medllm.data.left_out import LeftOut
 from medllm.errors import DataError
 
 Kind = Literal["letter", "number", "text"]

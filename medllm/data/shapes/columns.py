@@ -11,9 +11,10 @@ from pydantic import AfterValidator
 from medllm.config.base import Strict
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.groups import Group, build_group, kind_of_column, read_id
+from medllm.data.left_out import LeftOut
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.answers import Kind
-from medllm.data.shapes.values import LeftOut, clean, columns_of, images_of, known, text_of
+from medllm.data.shapes.values import clean, columns_of, images_of, known, text_of
 
 
 def check_template(template: str) -> str:

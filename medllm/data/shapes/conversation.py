@@ -14,7 +14,8 @@ from typing import Any
 from warnings import catch_warnings, simplefilter
 
 from medllm.data.example import Message, Role
-from medllm.data.shapes.values import LeftOut, NotText, is_missing, text_of
+from medllm.data.left_out import LeftOut, NotText
+from medllm.data.shapes.values import is_missing, text_of
 
 ROLES: dict[str, Role] = {
     "system": "system",

@@ -6,6 +6,7 @@ from typing import Any
 from medllm.data.csv_form import plain_cells
 from medllm.data.example import FIELDS, Example, Message, Rejected
 from medllm.data.groups import Group, find_group, group_column, read_id
+from medllm.data.left_out import LeftOut
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.columns import Columns, group_of, source_id_of
 from medllm.data.shapes.conversation import (
@@ -15,15 +16,7 @@ from medllm.data.shapes.conversation import (
     messages_of,
     parts_of,
 )
-from medllm.data.shapes.values import (
-    LeftOut,
-    first_of,
-    images_of,
-    is_missing,
-    known,
-    paragraphs_of,
-    text_of,
-)
+from medllm.data.shapes.values import first_of, images_of, is_missing, known, paragraphs_of, text_of
 
 PAIRS = (
     ("prompt", "completion"),

@@ -12,10 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
+from medllm.data.left_out import LeftOut
 from medllm.data.readers import Row
 from medllm.data.shapes.answers import LETTERS, Evidence, Kind, Readings, find_place, readings_of
 from medllm.data.shapes.columns import Columns, fill, group_of, metadata_of, source_id_of, with_cuts
-from medllm.data.shapes.values import LeftOut, clean, known, text_of
+from medllm.data.shapes.values import clean, known, text_of
 
 OPTION_COLUMNS = (
     ("opa", "opb", "opc", "opd", "ope"),

@@ -5,9 +5,10 @@ from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.groups import Group, read_id
+from medllm.data.left_out import LeftOut
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.columns import Columns
-from medllm.data.shapes.values import LeftOut, known, text_of
+from medllm.data.shapes.values import known, text_of
 
 DECISIONS = ("yes", "no", "maybe")
 IDS = (KEY, "pubid", "document_id", "id")

@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from medllm.data.left_out import LeftOut, NotText
+
 NUL = re.compile(r"(?P<beside>(?<=\s)\x00+|\x00+(?=\s))|\x00+")
 PART = {"text", "type", "annotations", "cache_control"}
 """The keys of OpenAI's content part of type text."""
@@ -17,17 +19,6 @@ SPAN = {"text", "answer_start", "answer_end"}
 
 DEEPEST = 20
 """Levels of lists and mappings in metadata."""
-
-
-class LeftOut(Exception):
-    """Why a row is no example, in a few words that hold none of its text."""
-
-
-class NotText(LeftOut):
-    """A value is neither text nor of a form that is known to hold one."""
-
-    def __init__(self) -> None:
-        super().__init__("not text")
 
 
 def is_missing(value: Any) -> bool:
