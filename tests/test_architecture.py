@@ -167,7 +167,7 @@ def test_nothing_has_a_name_that_says_nothing() -> None:
 
 def test_the_package_is_small() -> None:
     lines = sum(code_lines(path) for path in FILES)
-    assert lines <= 17_000, f"{lines} lines of code"
+    assert lines <= 18_500, f"{lines} lines of code"
 
 
 def code_lines(path: Path) -> int:
