@@ -11,7 +11,7 @@ from typing import Any
 from medllm.artifacts.manifest import NAME
 from medllm.artifacts.places import short_path
 from medllm.calibrate.config import CalibrateConfig
-from medllm.config.base import Place, Ref, Strict, models_in
+from medllm.config.base import FolderName, Place, Ref, Seed, Strict, models_in
 from medllm.config.loader import Document, assign, merge, parse_assignments, read_yaml, validate
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, did_you_mean
@@ -49,13 +49,13 @@ SHARED = ("seed", "data_dir", "data_use", "split", "dtype")
 class Recipe(Strict):
     """A whole walk, or any part of it."""
 
-    name: str = "default"
+    name: FolderName = "default"
     """Names the folder of the results."""
     description: str = ""
     """What it is for, in a line."""
     model: Ref | None = None
     """The base model: a hub id, a folder, or `medllm/tiny`."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
     output_dir: Place | None = None
     """Folder of the results; default `runs/<name>` in the working folder."""
@@ -130,7 +130,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         ConfigError: there is neither.
     """
-    path, shipped = Path(name).expanduser(), list_recipes()
+    path, shipped = _expanded(name), list_recipes()
     if path.is_file():
         return path
     if found := shipped.get(name.removesuffix(".yaml")):
@@ -140,6 +140,21 @@ def find_recipe(name: str) -> Path:
     hint = did_you_mean(path.stem, shipped)
     fix = f"{hint}`medllm recipes list` shows those that ship with medllm"
     raise ConfigError(f"no such recipe: {name}", fix)
+
+
+def _expanded(name: str) -> Path:
+    """The path that a user typed.
+
+    Raises:
+        ConfigError: there can be none.
+    """
+    try:
+        path = Path(name).expanduser()
+        path.is_file()
+    except (OSError, ValueError, RuntimeError) as problem:
+        message = f"no such recipe: {name:.80}: {getattr(problem, 'strerror', None) or problem}"
+        raise ConfigError(message, "check the path, or see `medllm recipes list`") from None
+    return path
 
 
 def wire(recipe: Recipe, verb: str) -> Any:

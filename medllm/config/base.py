@@ -1,11 +1,18 @@
 """What every configuration class shares: strictness, and the marks for values that name a place."""
 
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
+
+LARGEST = 2**32 - 1
+"""No setting is larger; it is what a number is in the C libraries below."""
+MOST_NAME_BYTES = 200
+"""Of a folder's name; file systems take 255, and endings are put behind it."""
 
 
 class Location:
@@ -28,7 +35,7 @@ Ref = Annotated[str, Location(may_be_name=True)]
 DatasetRef = Annotated[str, Location(may_be_name=True, bare_is_name=True)]
 
 
-class Strict(BaseModel):
+class Record(BaseModel):
     """A frozen model that refuses unknown keys and wrong types."""
 
     model_config = ConfigDict(
@@ -39,6 +46,47 @@ class Strict(BaseModel):
         protected_namespaces=(),
         validate_default=True,
     )
+
+
+class Strict(Record):
+    """A record that people write: it also refuses numbers that no setting can have."""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _check_numbers(cls, value: Any) -> Any:
+        check_finite(value)
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, int | float) and abs(number) > LARGEST:
+                raise ValueError(f"must be a number between -{LARGEST:,} and {LARGEST:,}")
+        return value
+
+
+def check_finite(value: Any) -> None:
+    """Raise ValueError for NaN or infinity, also inside of plain data."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be a finite number, not {value}")
+    if isinstance(value, Mapping):
+        value = value.values()
+    if isinstance(value, list | tuple | ValuesView):
+        for item in value:
+            check_finite(item)
+
+
+def _check_folder_name(name: str) -> str:
+    is_plain = name.isprintable() and name.strip() and not set(name) & set("/\\")
+    if not is_plain or name in {".", ".."} or len(os.fsencode(name)) > MOST_NAME_BYTES:
+        raise ValueError(
+            f"names a folder: at most {MOST_NAME_BYTES} bytes, no slash, no control character"
+        )
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_check_folder_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy's generators take, and so transformers."""
+ContextLength = Annotated[int, Field(ge=64, le=2**24)]
+"""Tokens; no model was made for more than 10 million."""
 
 
 def location_of(field: FieldInfo) -> Location | None:
@@ -77,6 +125,29 @@ def settings_of(config: BaseModel) -> dict[str, Any]:
     return kept
 
 
+def inputs_of(config: BaseModel) -> Iterator[Path]:
+    """The files and folders on this machine that a configuration names to be read.
+
+    Folders of definitions and of raw files (`…_dir`) are not among them: only what has a name in
+    them is read.
+    """
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        for one in values:
+            if isinstance(one, BaseModel):
+                yield from inputs_of(one)
+            elif one and location_of(field) and name != "output" and not name.endswith("_dir"):
+                yield from filter(_is_there, [Path(str(one))])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
 class VerbConfig(Strict):
     """What every verb that writes an artifact takes."""
 
@@ -84,7 +155,7 @@ class VerbConfig(Strict):
     """Folder of the result; under a recipe `<output_dir>/<verb>`."""
     overwrite: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Whether another artifact of medllm's in the output may be replaced."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
 
 

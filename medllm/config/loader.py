@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -14,10 +15,17 @@ from pydantic import BaseModel, ValidationError
 
 from medllm.artifacts.places import short_path
 from medllm.config.base import Location, location_of, models_in
+from medllm.config.dialect import MOST_DEPTH, parse_yaml, read_text
 from medllm.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 Key = tuple[str | int, ...]
+MOST_PARENTS = 20
+"""Files that one may extend, one after the other."""
+MOST_ERRORS = 20
+"""Those that are shown."""
+SECRET = re.compile(r"api_key|token$|password|secret")
+"""Keys whose values are not repeated in an error."""
 
 
 @dataclass(frozen=True)
@@ -43,34 +51,6 @@ class Document:
         return Origin("configuration", Path.cwd())
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `1e-4` is a number; only true and false are booleans (`yes` is text)."""
-
-
-REPLACED = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp")}
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in REPLACED]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-SCALARS = (  # `010` is ten, and `12:30` is text, not 750
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?[0-9]+$|^0o[0-7]+$|^0x[0-9a-fA-F]+$", "-+0123456789"),
-    (
-        "float",
-        r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
-        r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
-        "-+.0123456789",
-    ),
-)
-for kind, pattern, beginnings in SCALARS:
-    tag = f"tag:yaml.org,2002:{kind}"
-    _Loader.add_implicit_resolver(tag, re.compile(pattern), list(beginnings))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int",
-    lambda _, node: int(node.value, 0 if node.value[:2] in {"0o", "0x"} else 10),
-)
-
-
 def read_yaml(path: Path, children: tuple[Path, ...] = ()) -> Document:
     """The document at `path`, with its `extends:` parent merged below it.
 
@@ -80,43 +60,34 @@ def read_yaml(path: Path, children: tuple[Path, ...] = ()) -> Document:
     if path in children:
         fix = "remove one `extends:` of the circle"
         raise ConfigError(f"{short_path(path)}: extends itself", fix)
+    if len(children) > MOST_PARENTS:
+        message = f"{short_path(children[0])}: extends a chain of more than {MOST_PARENTS} files"
+        raise ConfigError(message, "write the files of the chain into fewer")
     document = _parse(path)
     name = document.data.pop("extends", None)
     if name is None:
         return document
     place = f"{document.origin(('extends',)).label}: extends"
+    parent = _find_parent(path.parent, name, place)
+    return merge(read_yaml(parent, (*children, path)), document)
+
+
+def _find_parent(folder: Path, name: Any, place: str) -> Path:
+    """The file that `extends:` names."""
     if not isinstance(name, str):
         raise ConfigError(f"{place}: must name one file", "give one path")
-    parent = path.parent / name
-    if not parent.is_file():
-        raise ConfigError(f"{place}: no such file: {name}", "check the path")
-    return merge(read_yaml(parent, (*children, path)), document)
+    with suppress(OSError, ValueError):  # a name too long, or with a NUL
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"{place}: no such file: {name:.200}", "check the path")
 
 
 def _parse(path: Path) -> Document:
     name = short_path(path)
-    try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        document = Document(origins={(): Origin(name, path.parent)})
-        _locate(node, (), path, document.origins)
-        document.data = loader.construct_document(node) if node else {}
-    except FileNotFoundError:
-        fix = "check the path, or see `medllm recipes list`"
-        raise ConfigError(f"no such file: {name}", fix) from None
-    except IsADirectoryError:
-        fix = "name the file in it"
-        raise ConfigError(f"{name} is a folder, not a YAML file", fix) from None
-    except UnicodeDecodeError as problem:
-        message = f"{name}: not UTF-8 text ({problem.reason})"
-        raise ConfigError(message, "save the file as UTF-8") from None
-    except yaml.MarkedYAMLError as problem:
-        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
-        message = f"{name}:{line}: not valid YAML: {problem.problem}"
-        raise ConfigError(message, "mend the line") from None
-    except yaml.YAMLError as problem:  # a character that YAML does not allow
-        message = f"{name}: not valid YAML: {str(problem).splitlines()[0]}"
-        raise ConfigError(message, "remove the character") from None
+    node, data = parse_yaml(read_text(path), name)
+    document = Document(origins={(): Origin(name, path.parent)})
+    _locate(node, (), path, document.origins)
+    document.data = data if node else {}
     if not isinstance(document.data, dict):
         message = f"{name}: must be a mapping of keys to values"
         raise ConfigError(message, "start with `name: …`")
@@ -161,13 +132,14 @@ def parse_assignments(assignments: Iterable[str]) -> Document:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
             fix = "for example --set finetune.training.learning_rate=1e-4"
-            raise ConfigError(f"--set {assignment}: not of the form KEY=VALUE", fix)
-        try:
-            value = yaml.load(text, Loader=_Loader)  # _Loader is a SafeLoader
-        except yaml.YAMLError as problem:
-            message = f"--set {assignment}: the value is not valid YAML"
-            raise ConfigError(message, "quote it") from problem
-        document = merge(document, assign(name.strip(), value, label=f"--set {name.strip()}"))
+            raise ConfigError(f"--set {assignment:.80}: not of the form KEY=VALUE", fix)
+        if name.count(".") > MOST_DEPTH:
+            message = f"--set {name:.80}…: a key of more than {MOST_DEPTH} parts"
+            raise ConfigError(message, "see the keys of a recipe: `medllm recipes show NAME`")
+        label = f"--set {name.strip():.80}"
+        node, value = parse_yaml(text, label)
+        _locate(node, (), Path(label), {})  # raises for a key that is written twice
+        document = merge(document, assign(name.strip(), value, label=label))
     return document
 
 
@@ -200,7 +172,10 @@ def validate(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate_json(json.dumps(placed))
     except ValidationError as problem:
-        lines = dict.fromkeys(_describe(model, document, found) for found in problem.errors())
+        found = problem.errors()
+        lines = list(dict.fromkeys(_describe(model, document, one) for one in found[:MOST_ERRORS]))
+        if len(found) > MOST_ERRORS:
+            lines.append(f"and {len(found) - MOST_ERRORS:,} more")
         fix = "mend the line(s) above; `medllm recipes show NAME` shows good ones"
         raise ConfigError("\n".join(lines), fix) from None
 
@@ -268,8 +243,14 @@ def _absolute(text: str, mark: Location, origin: Origin) -> str:
             message = f"{origin.label}: the environment variable {name} is not set"
             raise ConfigError(message, f"export {name}=… or use --set")
     expanded = os.path.expandvars(text)
+    if "\0" in expanded:
+        raise ConfigError(f"{origin.label}: a path holds no NUL", "remove the character")
     if expanded.startswith("~"):
-        expanded = str(Path(expanded).expanduser())
+        try:
+            expanded = str(Path(expanded).expanduser())
+        except RuntimeError:
+            message = f"{origin.label}: no home folder is known for {expanded.split('/')[0]}"
+            raise ConfigError(message, "write the whole path") from None
     if mark.bare_is_name and re.fullmatch(r"[\w-]+", expanded):
         return expanded
     joined = origin.folder / expanded
@@ -288,7 +269,8 @@ def _describe(model: type[BaseModel], document: Document, details: Any) -> str:
     if details["type"] == "missing":
         return f"{place}: is required"
     message = details["msg"].removeprefix("Value error, ")
-    got = "" if details["type"] == "value_error" else f", got {details['input']!r:.60}"
+    is_secret = SECRET.search(place)
+    got = "" if is_secret or details["type"] == "value_error" else f", got {details['input']!r:.60}"
     return f"{place}: {message[:1].lower()}{message[1:]}{got}"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from medllm.config.base import Strict
+from medllm.config.base import LARGEST, Strict
 from medllm.config.loader import read_named
 
 SHIPPED = Path(__file__).parent / "mixes"
@@ -16,7 +16,7 @@ class Mix(Strict):
 
     description: str = ""
     """What it is for."""
-    shares: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    shares: dict[str, Annotated[float, Field(gt=0, le=LARGEST)]] = Field(min_length=1)
     """Share of each dataset; they need not sum to 100."""
     pack: tuple[str, ...] = ()
     """Datasets whose rows are short: several are joined to one sample, which counts as one."""

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from medllm import console
 from medllm.artifacts.manifest import STRICTNESS, Access
@@ -60,7 +60,7 @@ class DatasetSpec(Strict):
     """What must be said whenever it is read."""
     homepage: str | None = None
     """Where to read about it and get it."""
-    expected_rows: int | None = None
+    expected_rows: int | None = Field(default=None, ge=0)
     """Rows of the full release; another number is a warning."""
     synthetic: bool = False
     """Whether a program or a model wrote it."""

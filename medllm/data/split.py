@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from medllm.config.base import Strict
+from pydantic import Field, model_validator
+
+from medllm.config.base import Seed, Strict
 from medllm.data.example import Example
 from medllm.errors import ConfigError
 
@@ -38,14 +40,20 @@ class SplitConfig(Strict):
     """`ratio`: shares of groups; `official`: the source's own splits, and only rows that have one;
     `time`: the newest groups are held out. Default: official where a row has it, else ratio.
     Official test ids always win."""
-    validation: float = 0.1
+    validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of groups kept for validation, and for the calibration's holdout."""
-    test: float = 0.1
+    test: float = Field(default=0.1, ge=0, lt=1)
     """Share of groups kept for testing, where a dataset has no official test set."""
     time: str | None = None
     """The column that `by: time` reads; default the first of charttime, storetime, date, year."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the hash; apart from the run's `seed`, so that another draw never moves a group."""
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave nothing to train on")
+        return self
 
 
 def rank(text: str, seed: int) -> float:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from medllm.config.base import DataConfig, Place, Ref
+from medllm.config.base import ContextLength, DataConfig, Place, Ref
 from medllm.data.split import SplitConfig
 from medllm.models.hardware import Dtype
 
@@ -25,7 +25,7 @@ class EvaluateConfig(DataConfig):
     """At most so many items of each task, drawn by seed."""
     apply_chat_template: bool = False
     """Ask for choices through the chat template; lm-evaluation-harness does not by default."""
-    n_ctx: int | None = Field(default=None, ge=64)
+    n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16

@@ -48,9 +48,9 @@ class TrainingSettings(Strict):
 
     num_train_epochs: float = Field(default=3, gt=0)
     """Passes over the training file."""
-    max_steps: int = -1
+    max_steps: int = Field(default=-1, ge=-1)
     """Stop after so many optimizer steps; -1 for none."""
-    learning_rate: float = Field(default=2e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0, le=100)
     """Highest learning rate."""
     lr_scheduler_type: str = "cosine"
     """Course of the learning rate."""

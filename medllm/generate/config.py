@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from medllm.config.base import Place, Ref, VerbConfig
+from medllm.config.base import ContextLength, Place, Ref, VerbConfig
 from medllm.models.hardware import Dtype
 
 
@@ -23,7 +23,7 @@ class GenerateConfig(VerbConfig):
     """Nucleus sampling."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer."""
-    n_ctx: int | None = Field(default=None, ge=64)
+    n_ctx: ContextLength | None = None
     """Context length."""
     dtype: Dtype = "auto"
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16

@@ -25,7 +25,7 @@ class ServeConfig(Strict):
     engine: Literal["auto", "transformers", "llama_cpp"] = "auto"
     """What runs the model; `auto`: llama.cpp for a .gguf file, transformers for the rest."""
 
-    n_ctx: int | None = Field(default=None, ge=1)
+    n_ctx: int | None = Field(default=None, ge=1, le=2**24)
     """Tokens of context, prompt and answer together; unset: what the model was made for."""
 
     dtype: Dtype = "auto"

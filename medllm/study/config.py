@@ -51,9 +51,9 @@ class StudyConfig(Strict):
 class SetConfig(VerbConfig):
     """A calibration set of a fixed number of tokens."""
 
-    windows: int
+    windows: int = Field(ge=1)
     """Windows in it."""
-    window_tokens: int
+    window_tokens: int = Field(ge=16)
     """Tokens of each."""
     random_tokens: bool
     """Whether the tokens are drawn uniformly from the vocabulary."""

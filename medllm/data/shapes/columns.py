@@ -6,7 +6,7 @@ from functools import lru_cache
 from string import Formatter
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from medllm.config.base import Strict
 from medllm.data.example import Example, Message, Rejected
@@ -75,7 +75,7 @@ class Columns(Strict):
     """Columns to keep as they are."""
     cut: dict[str, Cut] = {}
     """Columns made from others, where a file has none of that name."""
-    first_answer: int | None = None
+    first_answer: int | None = Field(default=None, ge=0)
     """Whether numbered answers begin at 0 or at 1; where not said, the files are looked through."""
     answers: tuple[Kind, ...] = ()
     """How answers of multiple choice name an option: `letter`, `number`, `text`; likewise."""
