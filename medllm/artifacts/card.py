@@ -5,8 +5,6 @@ from typing import Any
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.serving import serving_lines
 
-CARD_KINDS = frozenset({"adapter", "model", "quantized"})
-
 MAY_SHARE = {
     "open": "as far as the data go, yes, under the licences above; check the attribution and "
     "share-alike duties of each",

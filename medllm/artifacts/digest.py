@@ -1,6 +1,12 @@
-"""SHA-256 of files and folders, remembered by path, size, mtime and inode: asking twice is free."""
+"""SHA-256 of files and folders, remembered for as long as a file looks unchanged.
 
+A file looks unchanged while its path, size, mtime, ctime and inode do. The ctime is what no program
+can set back: who alters a file and restores its mtime is noticed by it.
+"""
+
+import atexit
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable
 from functools import cache
@@ -10,17 +16,18 @@ from medllm import console
 from medllm.artifacts.places import cache_dir
 
 TABLE = (
-    "CREATE TABLE IF NOT EXISTS digests"
-    " (path TEXT PRIMARY KEY, size INT, mtime INT, inode INT, sha256 TEXT)"
+    "CREATE TABLE IF NOT EXISTS files"
+    " (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, sha256 TEXT)"
 )
-RECALL = "SELECT sha256 FROM digests WHERE path=? AND size=? AND mtime=? AND inode=?"
-REMEMBER = "INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?)"
+RECALL = "SELECT sha256 FROM files WHERE path=? AND size=? AND mtime=? AND ctime=? AND inode=?"
+REMEMBER = "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)"
 
 
 def digest_file(path: Path, *, anew: bool = False) -> str:
     """The hex digest of a file; `anew` reads it even if it looks unchanged."""
     stat = path.stat()
-    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    times = (stat.st_mtime_ns, stat.st_ctime_ns)
+    key = (os.fsencode(path.resolve()), stat.st_size, *times, stat.st_ino)
     known = None if anew else _ask_memory(RECALL, key)
     if known:
         return known
@@ -43,11 +50,11 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _ask_memory(statement: str, values: tuple[str | int, ...]) -> str | None:
+def _ask_memory(statement: str, values: tuple[str | bytes | int, ...]) -> str | None:
     """The first value of what a statement finds; nothing where the memory cannot be used."""
     folder = cache_dir()
     try:
-        row = _open_memory(folder).execute(statement, values).fetchone()
+        row = _open_memory(folder, os.getpid()).execute(statement, values).fetchone()
     except (sqlite3.Error, OSError) as problem:
         _announce_trouble(folder, str(problem))
         return None
@@ -55,12 +62,16 @@ def _ask_memory(statement: str, values: tuple[str | int, ...]) -> str | None:
 
 
 @cache
-def _open_memory(folder: Path) -> sqlite3.Connection:
+def _open_memory(folder: Path, process: int) -> sqlite3.Connection:
     """One connection for all files of a process: opening one takes longer than a small file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    memory = sqlite3.connect(
-        folder / "digests.sqlite3", timeout=30, isolation_level=None, check_same_thread=False
-    )
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "digests.sqlite3"
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    if path.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{path.name} belongs to somebody else")
+    path.chmod(0o600)  # whoever can write it can say that an altered file is unaltered
+    memory = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    atexit.register(memory.close)
     memory.execute("PRAGMA synchronous=OFF")  # what a crash of the machine loses is digested anew
     memory.execute(TABLE)
     return memory

@@ -6,22 +6,23 @@ goes on with the unfinished one.
 """
 
 import errno
-import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from safetensors import SafetensorError
 
 from medllm import __version__, console
-from medllm.artifacts.card import CARD_KINDS, render_card
+from medllm.artifacts.card import render_card
 from medllm.artifacts.digest import digest_file
 from medllm.artifacts.manifest import (
+    CARD_KINDS,
     NAME,
     BaseModelRef,
     Counts,
@@ -37,15 +38,16 @@ from medllm.artifacts.manifest import (
     list_files,
     unlisted_files,
     without_credentials,
+    without_nan,
     write_atomically,
 )
-from medllm.config.base import VerbConfig, settings_of
+from medllm.artifacts.unfinished import DISK_FULL, LOCK, REQUEST, locked
+from medllm.config.base import VerbConfig, inputs_of, settings_of
 from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 from medllm.ranks import count_processes
 
-REQUEST = "request.json"
-LOCK = "lock"
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+MOST_NAME_BYTES = 255 - len(".replaced-12345678")
+"""The longest name of an output: file systems take 255 bytes, and an ending is put behind it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Job:
     base_model: BaseModelRef | None = None
     seed: int = 0
     overwrite: bool = False
+    sources: tuple[Path, ...] = ()
+    """Files and folders that it reads."""
 
     @classmethod
     def of(cls, config: VerbConfig, kind: Kind, command: str, format: str, *inputs: Source) -> Self:
@@ -77,7 +81,7 @@ class Job:
             kind=kind,
             format=format,
             command=command,
-            output=config.output.resolve() if config.output.is_symlink() else config.output,
+            output=_followed(config.output),
             config=without_credentials(config.model_dump(mode="json", exclude={"overwrite"})),
             settings=without_credentials(settings_of(config)),
             parents=tuple(source.parent for source in inputs),
@@ -85,6 +89,7 @@ class Job:
             base_model=next((source.base for source in inputs if hasattr(source, "base")), None),
             seed=config.seed,
             overwrite=config.overwrite,
+            sources=tuple(inputs_of(config)),
         )
 
     def deciding(self, **more: Any) -> Self:
@@ -126,15 +131,29 @@ def produce_as_main(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
         console.notice(f"{job.command}: {job.output} is up to date")
         return finished
     check_output(job)
-    with _disk_full_is_an_error(job), _locked(job) as folder, console.log_to(folder / "run.log"):
-        outcome = make(folder)
-        manifest = _write_manifest(job, folder, outcome)
+    with _disk_full_is_an_error(job), locked(job.unfinished, _resume_key(job), job.command):
+        check_output(job)  # another process may have finished meanwhile
+        return _make(job, make)
+
+
+def _make(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
+    """Do the work in the unfinished folder, and put it in its place."""
+    folder = job.unfinished
+    try:
+        with console.log_to(folder / "run.log"):
+            outcome = make(folder)
+            manifest = _write_manifest(job, folder, outcome)
+    except MedllmError:
+        if {path.name for path in folder.iterdir()} <= {LOCK, REQUEST, "run.log"}:
+            shutil.rmtree(folder)  # nothing was made, so there is nothing to go on with
+        raise
     _publish(job)
     return manifest
 
 
 def finished_manifest(job: Job) -> Manifest | None:
     """The manifest in the output, if that is what this job would make again."""
+    _resolved(job.output)
     if job.overwrite or not (job.output / NAME).is_file():
         return None
     manifest = Manifest.read(job.output)
@@ -158,7 +177,8 @@ def _resume_key(job: Job) -> bytes:
 
 def check_output(job: Job) -> None:
     """Raise ArtifactError unless the output is free, or may go with no file of the user in it."""
-    if job.output.is_file():
+    _check_place(job)
+    if job.output.exists() and not job.output.is_dir():
         raise ArtifactError(f"{job.output} is a file", "choose another --output")
     if not job.output.is_dir() or not any(job.output.iterdir()):
         return
@@ -173,60 +193,58 @@ def check_output(job: Job) -> None:
         raise ArtifactError(message, "move it away, or choose another --output")
 
 
+def _check_place(job: Job) -> None:
+    """Raise ArtifactError for a place that cannot be written, or that must not be replaced."""
+    output, fix = job.output, "choose another --output"
+    real = _resolved(output)
+    if real == Path.home() or real.is_mount():
+        raise ArtifactError(f"{output} is a home folder or a whole disk", f"--output {output}/NAME")
+    if Path.cwd().is_relative_to(real):
+        raise ArtifactError(f"{output} is or holds the working folder", fix)
+    for source in map(Path.resolve, job.sources):
+        if real.is_relative_to(source):
+            raise ArtifactError(f"{output} lies inside of what it is made from, {source}", fix)
+        if source.is_relative_to(real):
+            raise ArtifactError(f"{output} holds what it is made from, {source}", fix)
+
+
+def _resolved(output: Path) -> Path:
+    """Where an output really is.
+
+    Raises:
+        ArtifactError: it cannot be there.
+    """
+    if len(os.fsencode(output.name)) > MOST_NAME_BYTES:
+        message = f"{output.name:.40}… is longer than {MOST_NAME_BYTES} bytes, too long for a name"
+        raise ArtifactError(message, "choose another --output")
+    try:
+        output.stat()
+    except OSError as problem:
+        if problem.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            message = f"{str(output):.200} cannot be written: {problem.strerror}"
+            raise ArtifactError(message, "choose another --output") from None
+    return output.resolve()
+
+
+def _followed(output: Path) -> Path:
+    """Where a link leads, so that it stays; what leads nowhere is refused later."""
+    try:
+        return output.resolve() if output.is_symlink() else output
+    except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle
+        return output
+
+
 def _users_files(folder: Path) -> Iterator[Path]:
     """The files of a folder that no manifest in it accounts for."""
     return unlisted_files(folder, Manifest.read(folder) if (folder / NAME).is_file() else None)
 
 
-@contextmanager
-def _locked(job: Job) -> Iterator[Path]:
-    """The unfinished folder, for this process alone; emptied unless it belongs to the same job."""
-    folder = job.unfinished
-    with _open_lock(folder) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"{folder} is being written by another medllm"
-            raise ArtifactError(message, "wait for it, or choose another --output") from None
-        request = folder / REQUEST
-        if not request.is_file() or request.read_bytes() != _resume_key(job):
-            _empty(folder)
-            write_atomically(request, _resume_key(job).decode())
-        else:
-            console.notice(f"{job.command}: going on with {folder}")
-        try:
-            yield folder
-        except MedllmError:
-            if {path.name for path in folder.iterdir()} <= {LOCK, REQUEST, "run.log"}:
-                shutil.rmtree(folder)  # nothing was made, so there is nothing to go on with
-            raise
-
-
-def _open_lock(folder: Path) -> TextIO:
-    ours = any((folder / name).is_file() for name in (LOCK, REQUEST, NAME))
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise ArtifactError(f"{folder} was not made by medllm", "choose another --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return (folder / LOCK).open("w")
-    except OSError as problem:
-        if problem.errno in DISK_FULL:
-            raise
-        message = f"{folder} cannot be written: {problem.strerror}"
-        raise ArtifactError(message, "choose another --output") from problem
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
-
-
 def _write_manifest(job: Job, folder: Path, outcome: Outcome) -> Manifest:
     files = tuple(file for file in list_files(folder) if file.path not in {REQUEST, LOCK})
     template = folder / "chat_template.jinja"
+    results, lost = without_nan(outcome.results)
+    if lost:
+        console.notice(f"{job.command}: not a finite number, and so left empty: {', '.join(lost)}")
     shared = Manifest.model_fields.keys() & vars(job).keys()
     manifest = Manifest(
         **{name: getattr(job, name) for name in shared},
@@ -234,15 +252,14 @@ def _write_manifest(job: Job, folder: Path, outcome: Outcome) -> Manifest:
         chat_template_sha256=digest_file(template) if template.is_file() else None,
         files=files,
         counts=outcome.counts,
-        results=outcome.results,
+        results=results,
         environment=describe_environment(job.seed, outcome.device),
     )
-    manifest = manifest.model_copy(update={"seal": manifest.outcome_digest})
+    manifest = manifest.model_copy(update={"seal": manifest.digest})
     if manifest.kind in CARD_KINDS:
         write_atomically(folder / "README.md", render_card(manifest))
     manifest.write(folder)
     (folder / REQUEST).unlink()
-    (folder / LOCK).unlink()  # last: while files are hashed, nobody else may take the folder over
     return manifest
 
 
@@ -254,7 +271,8 @@ def _publish(job: Job) -> None:
         replaced = Path(tempfile.mkdtemp(prefix=name, dir=job.output.parent))
         job.output.rename(replaced)
     job.unfinished.replace(job.output)
-    if replaced and any(_users_files(replaced)):
+    (job.output / LOCK).unlink()  # last: until it is in its place, nobody else may take it over
+    if replaced and (not job.overwrite or any(_users_files(replaced))):
         console.notice(f"{job.command}: {replaced} keeps files that appeared in the output")
     elif replaced:
         shutil.rmtree(replaced)

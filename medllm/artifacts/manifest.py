@@ -5,9 +5,11 @@ Only this module writes that file.
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,11 +20,13 @@ from pydantic import Field
 
 from medllm import __version__
 from medllm.artifacts.digest import digest_file, digest_text
-from medllm.config.base import Strict
+from medllm.config.base import Record
 from medllm.errors import ArtifactError
 
 NAME = "medllm.json"
 SCHEMA = 1
+MOST_BYTES = 256 * 2**20
+"""Larger than any manifest: a dataset of a million images has one of 150 MB."""
 VOLATILE = frozenset(
     {"run.log", "README.md", "report.html", "quality.html", "loss.png", "course.json", "logs",
      "search.json", "search.sqlite3", "best.yaml", NAME}
@@ -31,6 +35,8 @@ VOLATILE = frozenset(
 where a training was interrupted, though the weights are the same; `verify` renders the card from
 the manifest again, and a report's plots look different with another version of matplotlib."""
 
+CARD_KINDS = frozenset({"adapter", "model", "quantized"})
+"""The kinds that have a model card."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python", "bitsandbytes",
             "llmcompressor", "compressed-tensors")  # fmt: skip
 """Those whose versions a manifest names: they decide what an artifact is."""
@@ -42,7 +48,7 @@ Access = Literal["open", "non-commercial", "credentialed", "private"]
 STRICTNESS: tuple[Access, ...] = ("open", "non-commercial", "credentialed", "private")
 
 
-class Parent(Strict):
+class Parent(Record):
     """Something an artifact was made from; `identity` names it, `path` only says where it was."""
 
     kind: str
@@ -50,7 +56,7 @@ class Parent(Strict):
     identity: str
 
 
-class FileEntry(Strict):
+class FileEntry(Record):
     """One file of an artifact."""
 
     path: str
@@ -58,7 +64,7 @@ class FileEntry(Strict):
     sha256: str
 
 
-class DataTerm(Strict):
+class DataTerm(Record):
     """Under which terms a dataset was used."""
 
     dataset: str
@@ -83,21 +89,21 @@ class Source(Protocol):
         """The terms that follow everything made from it."""
 
 
-class BaseModelRef(Strict):
+class BaseModelRef(Record):
     """The foundation model below an artifact."""
 
     id: str
     revision: str | None = None
 
 
-class Counts(Strict):
+class Counts(Record):
     """How many examples are in, and how many were rejected for which reason."""
 
     examples: int | None = None
     rejected: dict[str, int] = {}
 
 
-class Manifest(Strict):
+class Manifest(Record):
     """The content of `medllm.json`."""
 
     schema_: int = Field(SCHEMA, alias="schema")
@@ -127,14 +133,21 @@ class Manifest(Strict):
             ArtifactError: there is none, or it is not a manifest.
         """
         path = folder / NAME
+        fix = "restore the file from its source, or make the artifact again in another folder"
         try:
-            return cls.model_validate_json(path.read_bytes())
+            manifest = cls.model_validate_json(_read_limited(path))
         except FileNotFoundError:
             fix = "name a folder that a finished medllm command wrote"
             raise ArtifactError(f"{folder}: has no {NAME}", fix) from None
+        except OSError as problem:
+            message = f"{path}: cannot be read: {problem.strerror}"
+            raise ArtifactError(message, "check the permissions of the file") from None
         except ValueError:
-            fix = "restore the file from its source, or make the artifact again in another folder"
             raise ArtifactError(f"{path}: not a valid manifest", fix) from None
+        if manifest.schema_ != SCHEMA:
+            message = f"{path}: its schema is {manifest.schema_}, and this medllm reads {SCHEMA}"
+            raise ArtifactError(message, "use the medllm that wrote it, or a newer one")
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Write `medllm.json` atomically; its existence means that the artifact is complete."""
@@ -145,15 +158,31 @@ class Manifest(Strict):
         return Parent(kind=self.kind, path=str(folder), identity=self.identity)
 
     @property
-    def outcome_digest(self) -> str:
-        """What `seal` must be: over results, counts and data terms, which no identity covers."""
-        outcome = json.loads(self.model_dump_json(include={"results", "counts", "data_terms"}))
+    def digest(self) -> str:
+        """What `seal` must be: over all that is recorded but the seal itself."""
+        return digest_text(json.dumps(self._recorded(), sort_keys=True))
+
+    def _recorded(self) -> dict[str, Any]:
+        recorded: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True, exclude={"seal"}))
+        return recorded
+
+    @property
+    def _early_digest(self) -> str:
+        """The seal of medllm 0.1: over results, counts and data terms alone."""
+        recorded = self._recorded()
+        outcome = {name: recorded[name] for name in ("results", "counts", "data_terms")}
         return digest_text(json.dumps(outcome, sort_keys=True))
 
-    def check_seal(self) -> list[str]:
-        """What is wrong where the results, counts or data terms are not those of the maker."""
-        wrong = f"{NAME}: results, counts or data terms do not fit their seal: they were altered"
-        return [] if self.seal == self.outcome_digest else [wrong]
+    def problems(self) -> list[str]:
+        """What is wrong where the record is not as its maker wrote it, one line each."""
+        found = []
+        if identify(self.kind, self.settings, self.parents, self.files) != self.identity:
+            found.append(f"{NAME}: the identity does not fit the content: it was altered")
+        if self.identity in {parent.identity for parent in self.parents}:
+            found.append(f"{NAME}: it names itself as what it was made from")
+        if self.seal not in {self.digest, self._early_digest}:
+            found.append(f"{NAME}: does not fit its seal: it was altered")
+        return found
 
     @property
     def access(self) -> Access | None:
@@ -192,12 +221,21 @@ def unlisted_files(folder: Path, manifest: Manifest | None) -> Iterator[Path]:
     """The files of a folder that its manifest does not account for, relative to it."""
     known = {file.path for file in manifest.files} if manifest else set()
     for name in _names(folder):
-        if not manifest or (name.as_posix() not in known and not is_volatile(name)):
+        if name.as_posix() not in known and not (manifest and _is_written_beside(name, manifest)):
             yield name
 
 
+def _is_written_beside(name: Path, manifest: Manifest) -> bool:
+    """Whether a file that is in no manifest is one of those that medllm writes beside it."""
+    if name == Path("README.md"):
+        return manifest.kind in CARD_KINDS
+    if name.parts[0] == "logs":  # those of TensorBoard
+        return name.name.startswith("events")
+    return is_volatile(name)
+
+
 def _names(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return [path.relative_to(folder) for path in sorted(files)]
 
 
@@ -207,8 +245,8 @@ def is_volatile(path: Path) -> bool:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raise ArtifactError unless the files are those of the manifest, and its results unaltered."""
-    if problems := file_problems(folder, manifest) + manifest.check_seal():
+    """Raise ArtifactError unless the files are those of the manifest, and it is unaltered."""
+    if problems := manifest.problems() + file_problems(folder, manifest):
         fix = "make it again with --overwrite, or restore the file from its source"
         raise ArtifactError(f"{folder}: {problems[0]}", fix)
 
@@ -253,6 +291,41 @@ def without_credentials(value: Any) -> Any:
     if isinstance(value, list):
         return [without_credentials(item) for item in value]
     return re.sub(r"(?<=://)[^/@\s]+@", "", value) if isinstance(value, str) else value
+
+
+def _read_limited(path: Path) -> bytes:
+    """The content of a regular file of at most `MOST_BYTES`.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is something else, or larger.
+    """
+    if not stat.S_ISREG((status := path.stat()).st_mode) or status.st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} is no file of at most {MOST_BYTES} bytes")
+    return path.read_bytes()
+
+
+def without_nan(value: Any, name: str = "results") -> tuple[Any, list[str]]:
+    """Plain data with None for each number that is not finite, and the names of those."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, [name]
+    if isinstance(value, Mapping):
+        found = {key: without_nan(item, f"{name}.{key}") for key, item in value.items()}
+        return {key: item for key, (item, _) in found.items()}, _joined(found.values())
+    if isinstance(value, list | tuple):
+        listed = [without_nan(item, f"{name}.{index}") for index, item in enumerate(value)]
+        return [item for item, _ in listed], _joined(listed)
+    return value, []
+
+
+def _joined(found: Iterable[tuple[Any, list[str]]]) -> list[str]:
+    return [name for _, names in found for name in names]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as JSON, as a whole and for its owner only; NaN and infinity as null."""
+    text = json.dumps(without_nan(value)[0], indent=1, allow_nan=False)
+    write_atomically(path, text + "\n")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from medllm import console
 from medllm.artifacts.manifest import NAME, Manifest, Parent, strictest
 from medllm.artifacts.places import short_path
 from medllm.errors import ArtifactError
@@ -35,21 +37,32 @@ def draw_lineage(target: str, runs: Path) -> list[str]:
     Raises:
         ArtifactError: the folder is no artifact, or nothing saw a dataset of that name.
     """
-    among = [Artifact(p.parent, Manifest.read(p.parent)) for p in sorted(runs.rglob(NAME))]
+    among = list(_find_artifacts(runs))
     folder = Path(target)
     if not folder.is_dir():
         return _draw_dataset(target, among)
     artifact = Artifact(folder, Manifest.read(folder))
-    above = _branches(artifact.manifest.parents, _ancestors)
+    draw = partial(_ancestors, line=_longer(frozenset(), artifact))
+    above = _branches(artifact.manifest.parents, draw)
     below = _draw_descendants(artifact, among)
     made = ["", "made from it:", *below] if len(below) > 1 else []
     return ["made from:", artifact.label, *above, *made]
 
 
+def _find_artifacts(runs: Path) -> Iterator[Artifact]:
+    """The artifacts below a folder; one whose manifest cannot be read is said and left out."""
+    for path in sorted(runs.rglob(NAME)):
+        try:
+            yield Artifact(path.parent, Manifest.read(path.parent))
+        except ArtifactError as problem:
+            console.notice(f"left out: {problem.message}")
+
+
 def _draw_descendants(artifact: Artifact, among: Sequence[Artifact]) -> list[str]:
-    def below(parent: Artifact) -> tuple[str, list[str]]:
+    def below(parent: Artifact, line: frozenset[str] = frozenset()) -> tuple[str, list[str]]:
+        line = _longer(line, parent)
         made = [one for one in among if parent.manifest.identity in _parent_identities(one)]
-        return parent.label, list(_branches(made, below))
+        return parent.label, list(_branches(made, partial(below, line=line)))
 
     label, lines = below(artifact)
     return [label, *lines]
@@ -73,7 +86,20 @@ def _parent_identities(artifact: Artifact) -> set[str]:
     return {parent.identity for parent in artifact.manifest.parents}
 
 
-def _ancestors(parent: Parent) -> tuple[str, list[str]]:
+def _longer(line: frozenset[str], artifact: Artifact) -> frozenset[str]:
+    """The identities of a line of descent with one more.
+
+    Raises:
+        ArtifactError: it is in the line already, which no honest manifest can say.
+    """
+    identity = artifact.manifest.identity
+    if identity in line:
+        message = f"{artifact.folder}: its manifests say that it was made from itself"
+        raise ArtifactError(message, f"see what `medllm verify {artifact.folder}` says")
+    return line | {identity}
+
+
+def _ancestors(parent: Parent, line: frozenset[str]) -> tuple[str, list[str]]:
     folder = Path(parent.path)
     folder = folder if folder.is_dir() else folder.parent
     if not (folder / NAME).is_file():
@@ -84,7 +110,8 @@ def _ancestors(parent: Parent) -> tuple[str, list[str]]:
             f"{parent.path}  {parent.kind} {parent.identity[:12]}: another one lies there now",
             [],
         )
-    return artifact.label, list(_branches(artifact.manifest.parents, _ancestors))
+    draw = partial(_ancestors, line=_longer(line, artifact))
+    return artifact.label, list(_branches(artifact.manifest.parents, draw))
 
 
 def _branches(children: Iterable[T], draw: Callable[[T], tuple[str, list[str]]]) -> Iterator[str]:

@@ -1,10 +1,9 @@
 """The report of a calibration set that somebody else made, or of any file of texts."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from medllm.artifacts.manifest import write_atomically
+from medllm.artifacts.manifest import write_atomically, write_json
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
@@ -45,7 +44,7 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
         is_open = may_show([dataset.term])
         page = render_statistics(path.name, found, lengths, names_rows=is_open)
         write_atomically(output / "report.html", page)
-        write_atomically(output / "statistics.json", json.dumps(found, indent=1) + "\n")
+        write_json(output / "statistics.json", found)
     return found
 
 

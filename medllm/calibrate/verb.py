@@ -1,6 +1,5 @@
 """The calibrate verb."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import Counts, Manifest, write_atomically
+from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
 from medllm.artifacts.places import data_dir
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
@@ -123,7 +122,7 @@ def _build(
         rows, holdouts[MEDICAL], find_overlaps(rows, config.data_dir, config.data_use)
     )
     found |= {f"holdout_{kind}_samples": len(holdout) for kind, holdout in holdouts.items()}
-    write_atomically(folder / "statistics.json", json.dumps(found, indent=1) + "\n")
+    write_json(folder / "statistics.json", found)
     is_open = may_show(dataset.term for dataset in datasets.values())
     lengths = [row["tokens"] for row in rows]
     page = render_statistics("Calibration set", found, lengths, names_rows=is_open)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medllm.artifacts.manifest import write_atomically
+from medllm.artifacts.manifest import write_atomically, write_json
 from medllm.reports.page import Page
 from medllm.reports.plots import save_curves
 
@@ -82,7 +82,7 @@ class Course:
 def write_report(course: Course, results: Mapping[str, Any], folder: Path) -> None:
     """Write `course.json`, `loss.png` and `report.html`."""
     kept = {name: [list(point) for point in points] for name, points in course.series.items()}
-    write_atomically(folder / "course.json", json.dumps(kept, indent=1) + "\n")
+    write_json(folder / "course.json", kept)
     save_curves(folder / "loss.png", course.series, "step", "loss, nats a token")
     write_atomically(folder / "report.html", build_page(course, results).render())
 

@@ -1,13 +1,12 @@
 """What a search found: a table, a plot, and the recipe of the best trial."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from medllm.artifacts.manifest import without_credentials, write_atomically
+from medllm.artifacts.manifest import without_credentials, write_atomically, write_json
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.report import Course, Points, build_page
 
@@ -64,7 +63,7 @@ def write_search(tried: Sequence[Tried], best: Tried, found: FinetuneConfig, fol
     for row in rows:
         del row["outcome"]
     kept = {"objective": "validation_loss", "best_trial": best.number, "trials": rows}
-    write_atomically(folder / "search.json", json.dumps(kept, indent=1) + "\n")
+    write_json(folder / "search.json", kept)
     write_atomically(folder / "best.yaml", render_recipe(found))
     page = build_page(Course.read(folder), best.outcome["results"])
     page.heading("Trials of the search")

@@ -1,6 +1,5 @@
 """The prepare verb."""
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import Counts, Manifest, write_atomically
+from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
 from medllm.config.loader import list_named
 from medllm.data.registry import Dataset, open_dataset, share_test_groups, specs_of
 from medllm.errors import ConfigError, DataError
@@ -108,7 +107,7 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     link_images(plan, folder, known.images)
     write_steps(plan, folder, verdicts)
     write_overlaps(plan, folder, verdicts)
-    write_atomically(folder / "statistics.json", json.dumps(numbers, indent=1) + "\n")
+    write_json(folder / "statistics.json", numbers)
     write_atomically(folder / "report.html", render_report(plan, verdicts, numbers, template))
     examples = numbers["examples"]
     lost = {

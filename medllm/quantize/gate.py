@@ -1,12 +1,11 @@
 """The gate: what a quantized model may lose against its parent."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.artifacts.manifest import Manifest, write_atomically
+from medllm.artifacts.manifest import Manifest, write_json
 from medllm.errors import ConfigError, GateError
 from medllm.quantize.config import QuantizeConfig, QuantizeGate
 from medllm.quantize.holdouts import MEDICAL, Holdouts
@@ -38,7 +37,7 @@ def apply_gate(gate: QuantizeGate, output: Path, manifests: Mapping[str, Manifes
     ]
     failed = [check for check in checks if not check["passed"]]
     outcome = {"gate": gate.model_dump(), "passed": not failed, "checks": checks}
-    write_atomically(output / GATE, json.dumps(outcome, indent=1) + "\n")
+    write_json(output / GATE, outcome)
     if not failed:
         console.say(f"  gate: passed by {len(manifests)} formats")
         return

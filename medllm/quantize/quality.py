@@ -1,6 +1,5 @@
 """The proof beside a quantized model: what it lost against its parent, on text held out."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medllm import console
-from medllm.artifacts.manifest import write_atomically
+from medllm.artifacts.manifest import write_atomically, write_json
 from medllm.clinical.look_alikes import look_alikes
 from medllm.engines.base import Engine
 from medllm.engines.open import open_model
@@ -68,7 +67,7 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
     quality["layers"] = _worst_first(made.layer_errors)
     quality["advice"] = advise(quality, choice, made.texts)
     quality = _rounded(quality)
-    write_atomically(folder / "quality.json", json.dumps(quality, indent=1) + "\n")
+    write_json(folder / "quality.json", quality)
     texts = [document.ids for document in parent.documents]
     course = measure_cost(made.weights, texts, parent.context_length, reference.dtype)
     write_atomically(folder / "quality.html", render_quality(quality, course))

@@ -14,7 +14,7 @@ import numpy as np
 
 from medllm import console
 from medllm.artifacts.digest import digest_text
-from medllm.artifacts.job import LOCK
+from medllm.artifacts.unfinished import LOCK
 from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef

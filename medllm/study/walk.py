@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.artifacts.manifest import Manifest, write_atomically
+from medllm.artifacts.manifest import Manifest, write_atomically, write_json
 from medllm.artifacts.places import short_path
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.verb import calibrate
@@ -102,7 +102,7 @@ def run_study(study: Study) -> dict[str, Any]:
         console.say(f"\n{name}")
         found += _walk(study, arm, number, name, study.plan(name, calibrated, texts))
     outcome = _outcome(study, found)
-    write_atomically(study.folder / "study.json", json.dumps(outcome, indent=1) + "\n")
+    write_json(study.folder / "study.json", outcome)
     write_atomically(study.folder / "study.html", render_study(outcome))
     show_study(outcome)
     console.say(f"  {short_path(study.folder / 'study.html')}")

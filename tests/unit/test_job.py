@@ -2,14 +2,17 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from medllm.artifacts.digest import digest_file
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input, open_input
 from medllm.artifacts.manifest import NAME, Counts, DataTerm, Manifest, Parent
+from medllm.artifacts.places import cache_dir
 from medllm.config.base import Place, VerbConfig
 from medllm.data.example import open_private
 from medllm.errors import ArtifactError, ConfigError, SetupError
@@ -185,7 +189,9 @@ def test_overwrite_makes_even_the_same_job_again(output: Path, finished: Manifes
 # What belongs to the user
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "sub/README.md", "sub/medllm.json"])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "sub/README.md", "sub/medllm.json", "README.md", "logs/notes.txt"]
+)
 def test_overwrite_never_deletes_a_users_file(output: Path, finished: Manifest, name: str) -> None:
     (output / name).parent.mkdir(exist_ok=True)
     (output / name).write_text("mine")
@@ -216,6 +222,108 @@ def test_a_users_folder_that_is_called_unfinished_is_refused(output: Path) -> No
     with pytest.raises(ArtifactError, match="was not made by medllm"):
         produce(job_of(output), Making())
     assert contents(theirs).keys() == {"thesis.tex"}
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"lock": "mine"},
+        {"lock": "", "precious.txt": "keep"},
+        {"lock": "mine", "precious.txt": "keep"},
+        {"request.json": '{"user": "me"}', "precious.txt": "keep"},
+        {"request.json": "", "lock": "", "precious.txt": "keep"},
+        {NAME: "{}", "precious.txt": "keep"},
+        {"lock/inner": "a folder"},
+    ],
+    ids=lambda theirs: "+".join(theirs),
+)
+def test_names_of_ours_do_not_make_a_users_folder_ours(
+    output: Path, theirs: dict[str, str]
+) -> None:
+    folder = output.with_name("prepare.unfinished")
+    for name, text in theirs.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    before = contents(folder)
+
+    with pytest.raises(ArtifactError, match="was not made by medllm"):
+        produce(job_of(output), Making())
+
+    assert contents(folder) == before
+
+
+def test_an_unfinished_folder_that_is_a_link_is_refused(output: Path, interrupted: Path) -> None:
+    elsewhere = interrupted.rename(output.with_name("elsewhere"))
+    interrupted.symlink_to(elsewhere)
+    before = contents(elsewhere)
+
+    with pytest.raises(ArtifactError, match="is a link"):
+        produce(job_of(output, r=9), Making())
+
+    assert contents(elsewhere) == before
+
+
+def test_a_users_file_in_our_unfinished_folder_is_kept(
+    output: Path, interrupted: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (interrupted / "thesis.tex").write_text("mine")
+
+    produce(job_of(output, r=9), Making())
+
+    kept = next(output.parent.glob("prepare.replaced-*/thesis.tex"))
+    assert kept.read_text() == "mine"
+    assert f"{kept.parent} keeps files" in capfd.readouterr().err
+    assert (output / "rows.jsonl").is_file()
+
+
+def test_an_artifact_that_appears_during_the_work_is_kept(
+    output: Path, finished: Manifest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def make(folder: Path) -> Outcome:
+        shutil.copytree(output, output.with_name("other"))
+        return Making("other")(folder)
+
+    produce(job_of(output.with_name("other"), r=9), make)
+
+    assert len(list(output.parent.glob("other.replaced-*/rows.jsonl"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("/", "whole disk"),
+        (".", "working folder"),
+        ("..", "working folder"),
+        ("x" * 238, "too long for a name"),
+        ("é" * 120, "too long for a name"),
+        ("xy/" * 1700, "cannot be written"),
+        ("circle", "cannot be written"),
+        ("source/inside", "lies inside of what it is made from"),
+        ("source", "lies inside of what it is made from"),
+    ],
+)
+def test_a_place_that_must_not_be_replaced_is_refused(place: str, reason: str) -> None:
+    Path("circle").symlink_to("circle")
+    Path("source").mkdir()
+    Path("source/rows.jsonl").write_text("mine")
+
+    with pytest.raises(ArtifactError, match=reason):
+        produce(job_of(Path.cwd() / place, data=Path("source")), Making())
+
+    assert contents(Path("source")).keys() == {"rows.jsonl"}
+
+
+def test_an_output_that_holds_its_input_is_refused(output: Path, finished: Manifest) -> None:
+    with pytest.raises(ArtifactError, match="holds what it is made from"):
+        produce(job_of(output, data=output / "rows.jsonl", overwrite=True), Making())
+
+
+def test_the_home_folder_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    with pytest.raises(ArtifactError, match="home folder"):
+        produce(job_of(tmp_path / "home"), Making())
 
 
 def test_files_that_appear_during_the_work_are_kept(
@@ -380,6 +488,23 @@ def test_the_folder_stays_locked_until_its_manifest_is_written(output: Path) -> 
     assert not (output / "request.json").exists()
 
 
+def test_a_rival_that_waited_for_the_lock_takes_what_is_finished(output: Path) -> None:
+    """Between the lock's release and the next try, the folder is in its place."""
+    rival = Making("rival")
+
+    def make(folder: Path) -> Outcome:
+        outcome = Making()(folder)
+        with pytest.raises(ArtifactError, match="is being written by another"):
+            produce(job_of(output), rival)
+        return outcome
+
+    produce(job_of(output), make)
+    produce(job_of(output), rival)
+
+    assert rival.calls == 0
+    assert (output / "rows.jsonl").read_text() == "hello"
+
+
 # Altered inputs and outputs
 
 
@@ -423,16 +548,28 @@ def test_a_damaged_manifest_is_refused(output: Path, finished: Manifest) -> None
         assert "--overwrite" not in caught.value.fix
 
 
-def test_digests_are_remembered_until_the_file_changes(
-    output: Path, finished: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_are_remembered_until_the_file_changes(output: Path, finished: Manifest) -> None:
     path = output / "rows.jsonl"
     told, before = digest_file(path), path.stat()
-    path.write_text("jello")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # looks as it did
+    with closing(sqlite3.connect(cache_dir() / "digests.sqlite3", isolation_level=None)) as memory:
+        memory.execute("UPDATE files SET sha256='remembered'")
 
-    assert digest_file(path) == told
-    assert digest_file(path, anew=True) != told
+    assert digest_file(path) == "remembered"
+    assert digest_file(path, anew=True) == told
+    path.write_text("jello")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the ctime tells
+    assert digest_file(path) == hashlib.sha256(b"jello").hexdigest()
+
+
+def test_the_memory_of_digests_is_the_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDLLM_CACHE_DIR", str(tmp_path / "kept"))
+    Path("a").write_text("a")
+    digest_file(Path("a"))
+    memory = tmp_path / "kept/digests.sqlite3"
+
+    assert (mode(memory.parent), mode(memory)) == (0o700, 0o600)
 
 
 @pytest.mark.parametrize("state", ["a file in its place", "not a database"])
@@ -531,3 +668,16 @@ def test_a_finished_artifact_is_recognised_in_no_time(output: Path, finished: Ma
         produce(job_of(output), Making())
 
     assert time.monotonic() - started < 2
+
+
+def test_results_that_are_no_numbers_are_left_empty_and_said(
+    output: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def make(folder: Path) -> Outcome:
+        return Outcome(results={"loss": float("nan"), "scores": [{"f1": float("-inf"), "n": 2}]})
+
+    manifest = produce(job_of(output), make)
+
+    assert manifest.results == {"loss": None, "scores": [{"f1": None, "n": 2}]}
+    assert "left empty: results.loss, results.scores.0.f1" in capfd.readouterr().err
+    assert "NaN" not in (output / NAME).read_text()

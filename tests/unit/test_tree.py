@@ -81,3 +81,23 @@ def test_an_unknown_name_says_what_was_seen(runs: Path) -> None:
     with pytest.raises(ArtifactError, match="'mimicry' is no artifact") as problem:
         draw_lineage("mimicry", runs)
     assert "mimic, pubmedqa" in problem.value.fix
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_an_artifact_made_from_itself_is_refused(tmp_path: Path, length: int) -> None:
+    made = [make(tmp_path / f"m{number}", "model") for number in range(length)]
+    for number in range(length):
+        folder, parent = tmp_path / f"m{number}", made[(number + 1) % length]
+        Manifest.read(folder).model_copy(update={"parents": (parent,)}).write(folder)
+
+    with pytest.raises(ArtifactError, match="its manifests say that it was made from itself"):
+        draw_lineage(str(tmp_path / "m0"), tmp_path)
+
+
+def test_a_broken_manifest_is_left_out_and_said(
+    runs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "b/prepare/medllm.json").write_text("{")
+
+    assert "merge" in "".join(draw_lineage(str(runs / "a/prepare"), runs))
+    assert "left out: " in capfd.readouterr().err

@@ -1,14 +1,19 @@
 """What `medllm verify` finds, and what it says it could not check."""
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medllm.artifacts.job import Job, Outcome, produce
+from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import NAME, Counts, DataTerm, Manifest, Parent
 from medllm.artifacts.verify import verify_artifact
 from medllm.errors import ArtifactError
@@ -53,6 +58,12 @@ def problems_of(folder: Path) -> list[str]:
 def edit(folder: Path, **changes: Any) -> None:
     path = folder / NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Edit a manifest as its maker would have written it."""
+    edit(folder, **changes)
+    edit(folder, seal=Manifest.read(folder).digest)
 
 
 def test_a_sound_artifact_passes_and_says_what_was_not_checked(model: Path) -> None:
@@ -104,7 +115,7 @@ def test_an_altered_card_is_found(model: Path) -> None:
 
 def test_the_card_of_another_version_is_not_judged(model: Path) -> None:
     (model / "README.md").write_text("worded otherwise")
-    edit(model, medllm_version="0.0.1")
+    reseal(model, medllm_version="0.0.1")
 
     assert verify_artifact(model).unchecked[0] == "README.md: the card of medllm 0.0.1"
 
@@ -135,7 +146,7 @@ def test_a_file_and_its_digest_altered_together_are_found(model: Path) -> None:
     assert any("identity does not fit" in problem for problem in problems_of(model))
 
 
-SEAL = f"{NAME}: results, counts or data terms do not fit their seal: they were altered"
+SEAL = f"{NAME}: does not fit its seal: it was altered"
 
 
 def test_altered_results_and_terms_fit_neither_the_seal_nor_the_card(model: Path) -> None:
@@ -172,6 +183,77 @@ def test_an_edited_score_count_or_term_is_found(changes: dict[str, Any]) -> None
     edit(folder, **changes)
 
     assert problems_of(folder) == [SEAL]
+
+
+def leaves_of(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of every value in a manifest that holds no others."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in inner:
+        if isinstance(item, dict | list) and item:
+            yield from leaves_of(item, (*place, key))
+        else:
+            yield (*place, key)
+
+
+def altered(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    others = {"model": "quantized", "private": "open", None: "something"}
+    return others.get(value, f"{value}x") if not isinstance(value, dict | list) else [1]
+
+
+def test_every_value_of_a_manifest_is_checked_by_verify_and_by_the_next_verb(model: Path) -> None:
+    record = (model / NAME).read_text()
+    places = list(leaves_of(json.loads(record)))
+    unnoticed = []
+    for *path, last in places:
+        changed = inner = json.loads(record)
+        for key in path:
+            inner = inner[key]
+        inner[last] = altered(inner[last])
+        (model / NAME).write_text(json.dumps(changed))
+        for check in (verify_artifact, partial(open_input, kinds=("model",), role="model")):
+            with suppress(ArtifactError):
+                check(model)
+                unnoticed.append((*path, last))
+    assert len(places) > 30
+    assert unnoticed == []
+
+
+def test_the_seal_of_an_early_artifact_still_holds(model: Path) -> None:
+    record = json.loads((model / NAME).read_text())
+    outcome = {name: record[name] for name in ("results", "counts", "data_terms")}
+    edit(model, seal=hashlib.sha256(json.dumps(outcome, sort_keys=True).encode()).hexdigest())
+
+    assert verify_artifact(model)
+
+
+def test_another_schema_is_said(model: Path) -> None:
+    edit(model, schema=99)
+
+    assert problems_of(model)[0].endswith("its schema is 99, and this medllm reads 1")
+
+
+def test_what_was_made_from_itself_is_refused(model: Path) -> None:
+    own = json.loads((model / NAME).read_text())
+    edit(model, parents=[{"kind": "model", "path": str(model), "identity": own["identity"]}])
+
+    assert f"{NAME}: it names itself as what it was made from" in problems_of(model)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe card", b"", b"\x00"])
+def test_a_card_of_any_bytes_is_compared(model: Path, content: bytes) -> None:
+    (model / "README.md").write_bytes(content)
+
+    assert problems_of(model) == ["README.md: the card does not say what the manifest says"]
+
+
+def test_a_dangling_link_is_a_file_that_is_not_listed(model: Path) -> None:
+    (model / "link").symlink_to("nowhere")
+
+    assert problems_of(model) == ["link is not in the manifest"]
 
 
 def test_a_manifest_that_was_only_laid_out_anew_passes(model: Path) -> None:

@@ -1,0 +1,145 @@
+"""The folder `<output>.unfinished` that a job works in: whose it is, and for one process alone.
+
+What lies in it is thrown away only where medllm wrote it. A folder that medllm did not begin is
+refused; one that holds files of unknown origin beside ours is set aside.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+
+from medllm import console
+from medllm.artifacts.manifest import NAME, write_atomically
+from medllm.errors import ArtifactError
+
+REQUEST = "request.json"
+LOCK = "lock"
+MARK = b"medllm\n"
+"""What our lock file holds; one of a user's holds something else."""
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+WRITTEN = (
+    NAME, REQUEST, LOCK, "run.log", "README.md", "*.partial", "train.jsonl", "validation.jsonl",
+    "test.jsonl", "train.csv", "validation.csv", "test.csv", "steps.jsonl", "steps.csv",
+    "contamination.jsonl", "statistics.json", "shards", "rejected", "images", "calibration.jsonl",
+    "parts.jsonl", "holdout_*.jsonl", "report.html", "loss.png", "course.json", "checkpoints",
+    "trials", "logs", "search.json", "search.sqlite3*", "best.yaml", "adapter_config.json",
+    "adapter_model*.safetensors", "model*.safetensors", "model*.gguf",
+    "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
+    "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "*processor_config.json", "training_args.bin", "Modelfile", "quality.json",
+    "quality.html", "quant*_config.json", "quant_log.csv", "recipe.yaml", "generations.jsonl",
+    "answer.json",
+)  # fmt: skip
+"""What verbs write at the top of their folder; anything else there may be the user's."""
+
+
+@contextmanager
+def locked(folder: Path, request: bytes, command: str) -> Iterator[None]:
+    """Hold the folder for this process alone, until after it was renamed.
+
+    It is empty, unless work on the same request was begun in it: then that goes on.
+
+    Raises:
+        ArtifactError: medllm did not begin it, another process has it, or it cannot be written.
+    """
+    while True:
+        with _open_lock(folder) as lock:
+            _take(lock, folder)
+            if not _is_at(folder / LOCK, lock):
+                continue  # who held it has finished, and the folder is in its place by now
+            if _asks_for(folder, request):
+                console.notice(f"{command}: going on with {folder}")
+            elif not _is_all_ours(folder):
+                _set_aside(folder, command)
+                continue
+            else:
+                _empty(folder)
+                write_atomically(folder / REQUEST, request.decode())
+            yield
+            return
+
+
+def _open_lock(folder: Path) -> BinaryIO:
+    if folder.is_symlink():
+        message = f"{folder} is a link, and what it leads to is not medllm's to write"
+        raise ArtifactError(message, "remove the link, or choose another --output")
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not _was_begun(folder):
+            raise ArtifactError(f"{folder} was not made by medllm", "choose another --output")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(folder / LOCK, flags, 0o600), "r+b", buffering=0)
+    except OSError as problem:
+        if problem.errno in DISK_FULL:
+            raise
+        message = f"{folder} cannot be written: {problem.strerror}"
+        raise ArtifactError(message, "choose another --output") from problem
+
+
+def _was_begun(folder: Path) -> bool:
+    """Whether medllm began it; a lock file alone may be empty, from one that was killed then."""
+    lock = folder / LOCK
+    if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+        return False
+    held = lock.read_bytes() if lock.exists() else None
+    if held:
+        return held == MARK
+    return _asks_for(folder, None) or {path.name for path in folder.iterdir()} == {LOCK}
+
+
+def _asks_for(folder: Path, request: bytes | None) -> bool:
+    """Whether the work begun in it is that of a request; of any, where none is given."""
+    path = folder / REQUEST
+    if path.is_symlink() or not path.is_file():
+        return False
+    written = path.read_bytes()
+    if request is not None:
+        return written == request
+    try:
+        found = json.loads(written)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"kind", "settings", "parents"}
+
+
+def _take(lock: BinaryIO, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = f"{folder} is being written by another medllm"
+        raise ArtifactError(message, "wait for it, or choose another --output") from None
+    if not lock.read():
+        lock.write(MARK)
+
+
+def _is_at(path: Path, lock: BinaryIO) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+
+
+def _is_all_ours(folder: Path) -> bool:
+    return all(
+        any(fnmatchcase(path.name, pattern) for pattern in WRITTEN) for path in folder.iterdir()
+    )
+
+
+def _set_aside(folder: Path, command: str) -> None:
+    kept = Path(tempfile.mkdtemp(prefix=f"{folder.stem}.replaced-", dir=folder.parent))
+    (folder / LOCK).unlink()
+    folder.rename(kept)
+    console.notice(f"{command}: {kept} keeps files that medllm may not have written")
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
