@@ -3,12 +3,15 @@
 Results go to stdout; notices, progress and errors go to stderr. What a verb says is also written to
 its `run.log`, except text from data or models (`show_text`), which never reaches a log. Of several
 processes that run one command the main one speaks, so that everything is said once; an error of
-another one is said too.
+another one is said too. Names of files, columns and labels are other people's: characters that
+would steer a terminal are shown as escapes, on the screen and in logs alike.
 """
 
 import logging
 import os
 import re
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +25,26 @@ from medllm.ranks import is_main, own_rank
 
 PLAIN_PROGRESS_SECONDS = 5.0  # where there is no terminal: at most one progress line in this time
 
+PIPE_CLOSED = 128 + signal.SIGPIPE
+"""The exit code of a command whose reader has gone, as a shell gives it."""
+LEAST_WIDTH = 20
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (terminals obey them), marks that turn the direction of what follows, ends of
+lines that only some programs know, and halves of characters, which no encoding holds."""
+
 _logs: list[TextIO] = []
 _own_stderr: list[TextIO] = []  # where notices go while third-party code is silenced
+
+
+def printable(text: str) -> str:
+    """The text with characters that are not to be printed as escapes; lines and tabs stay."""
+    return STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def say(text: str = "") -> None:
     """Print a line of the result."""
     if is_main():
-        print(text, flush=True)
+        _print(text, sys.stdout)
         _log(text)
 
 
@@ -40,18 +55,28 @@ def notice(text: str) -> None:
 
 
 def _warn(text: str) -> None:
-    print(text, file=_own_stderr[-1] if _own_stderr else sys.stderr, flush=True)
+    _print(text, _own_stderr[-1] if _own_stderr else sys.stderr)
     _log(text)
 
 
 def show_text(text: str, end: str = "\n") -> None:
     """Print text of data or of a model: to the screen, never to a log."""
-    print(text, end=end, flush=True)
+    _print(text, sys.stdout, end)
+
+
+def _print(text: str, file: TextIO, end: str = "\n") -> None:
+    """Print a line; where nobody reads on, as behind `| head`, the command ends without a word."""
+    try:
+        print(printable(text), file=file, end=end, flush=True)
+    except BrokenPipeError:
+        with Path(os.devnull).open("w") as nowhere:  # what is still buffered goes there
+            os.dup2(nowhere.fileno(), file.fileno())
+        raise SystemExit(PIPE_CLOSED) from None
 
 
 def error(problem: MedllmError) -> None:
     """Print an error and its remedy."""
-    message = "\n       ".join(problem.message.splitlines())
+    message = "\n       ".join(printable(problem.message).splitlines())
     where = "" if is_main() else f"process {own_rank()}: "
     _warn(f"error: {where}{message}\n  fix: {problem.fix}")
 
@@ -64,12 +89,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
     filled = [[row[i] for row in rows if row[i] != ""] for i in range(len(columns))]
     numeric = [bool(cells) and all(map(_is_number, cells)) for cells in filled]
-    drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(
+        title=printable(title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for column, right in zip(columns, numeric, strict=True):
-        drawn.add_column(column, justify="right" if right else "left", overflow="fold")
+        drawn.add_column(printable(column), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(str(cell) for cell in row))
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
+        drawn.add_row(*(printable(str(cell)) for cell in row))
+    width = max(shutil.get_terminal_size((120, 0)).columns, LEAST_WIDTH)
     console = Console(width=width, highlight=False, markup=False)
     with console.capture() as captured:
         console.print(drawn)
@@ -111,7 +138,8 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     rate, left = parts.TextColumn("{task.fields[rate]}"), parts.TimeRemainingColumn()
     counted = parts.MofNCompleteColumn()
-    columns = (parts.TextColumn("{task.description}"), parts.BarColumn(), counted, rate, left)
+    name = parts.TextColumn("{task.description}", markup=False)
+    columns = (name, parts.BarColumn(), counted, rate, left)
     began, done = time.monotonic(), 0
 
     def advance(n: int) -> None:
@@ -120,7 +148,7 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         bar.update(task, advance=n, rate=f"{done / (time.monotonic() - began):,.0f}/s")
 
     with parts.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, rate="")
+        task = bar.add_task(printable(what), total=total, rate="")
         yield advance
 
 
@@ -147,7 +175,7 @@ def log_to(path: Path) -> Iterator[None]:
 def _log(text: str) -> None:
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     for log in _logs:
-        log.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
+        log.write("".join(f"{stamp} {line}\n" for line in printable(text).split("\n")))
         log.flush()
 
 
@@ -164,7 +192,7 @@ def quiet() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    real = os.fdopen(os.dup(kept[1]), "w", encoding="utf-8")
+    real = os.fdopen(os.dup(kept[1]), "w", encoding="utf-8", errors="backslashreplace")
     with Path(os.devnull).open("w") as nowhere, real as own:
         _own_stderr.append(_own_stderr[-1] if _own_stderr else own)
         os.dup2(nowhere.fileno(), 1)

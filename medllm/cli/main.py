@@ -1,10 +1,12 @@
 """The entry point: commands, global options, and the exit codes of errors."""
 
+import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -26,8 +28,9 @@ from medllm.cli import (
     serve,
     verify,
 )
+from medllm.cli.last_net import explain, explain_import
 from medllm.errors import ConfigError, MedllmError
-from medllm.ranks import is_main
+from medllm.ranks import VARIABLES, is_main
 
 INTERRUPTED = 130
 SECONDS_OF_SILENCE = 10
@@ -72,14 +75,57 @@ def options(
 
 def main() -> None:
     """Run the command line and exit."""
+    _open_streams()
     _quiet_libraries()
-    sys.exit(run_command(sys.argv[1:]))
+    stdout = sys.stdout
+    try:
+        ended = run_command(sys.argv[1:])
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        ended = console.PIPE_CLOSED  # typer replaces a stream whose reader has gone
+    sys.exit(_flushed(ended))
+
+
+def _open_streams() -> None:
+    """Standard streams that take any character; one that is closed leads nowhere.
+
+    Else a file that is opened later would take its number, and what is printed would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(ended: int) -> int:
+    """The exit code, once all is out; what cannot be written does not fail once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return console.PIPE_CLOSED if isinstance(problem, BrokenPipeError) else ended
+    return ended
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of a command line; errors are printed as one line and its remedy."""
     try:
+        _check_launcher()
         result = app(args=list(arguments), prog_name="medllm", standalone_mode=False)
+    except (OSError, MemoryError, RecursionError) as problem:
+        return _report(explain(problem))
+    except ImportError as problem:
+        if refused := explain_import(problem):
+            return _report(refused)
+        raise
     except MedllmError as problem:
         return _report(problem)
     except TyperException as problem:
@@ -89,6 +135,14 @@ def run_command(arguments: Sequence[str]) -> int:
     if result == INTERRUPTED:
         console.notice("interrupted; the same command goes on where it stopped")
     return result if isinstance(result, int) else 0
+
+
+def _check_launcher() -> None:
+    """Raise ConfigError where a launcher's variable is no number."""
+    for name in VARIABLES if "LOCAL_RANK" in os.environ else ():
+        if not os.environ.get(name, "0").isdecimal():
+            fix = f"`unset {name}`, or start it with a launcher that sets it"
+            raise ConfigError(f"the environment variable {name} is not a number", fix)
 
 
 def _report(problem: MedllmError) -> int:

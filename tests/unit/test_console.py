@@ -182,3 +182,34 @@ def test_quiet_undoes_what_a_library_does_to_the_root_logger() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert (done.stdout, done.stderr) == ("said\n", "")
+
+
+# What other people name
+
+NAMED = "a\x1b[31mred\x9b0m\x07\x00\r\u202e\udcff\u2028 [red]b[/]"
+SHOWN = r"a\x1b[31mred\x9b0m\x07\x00\r\u202e\udcff\u2028 [red]b[/]"
+
+
+def test_what_would_steer_a_terminal_is_shown_as_escapes(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.log_to(Path("run.log")):
+        console.say(NAMED)
+        console.notice(NAMED)
+        console.show_text(NAMED)
+        console.error(DataError(NAMED, NAMED))
+        console.table([NAMED], [[NAMED]], NAMED)
+
+    out, err = capfd.readouterr()
+    log = Path("run.log").read_text()
+    assert out.count(SHOWN) == 5
+    assert err.count(SHOWN) == 3
+    assert log.count(SHOWN) == 7
+    for text in (out, err, log):
+        assert set(text) & set(NAMED) <= set(SHOWN)
+
+
+def test_text_in_any_language_is_printed_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    text = "Müller\t数据 שלום \u200dfamily 👩\u200d⚕️\nline"
+    console.say(text)
+
+    assert capfd.readouterr().out == f"{text}\n"
+    assert console.printable(text) == text

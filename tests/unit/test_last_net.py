@@ -1,0 +1,108 @@
+"""What the machine refuses ends a command as one error with a remedy, and nothing else does."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm.cli.last_net import explain, explain_import
+from medllm.cli.main import app, run_command
+
+START = "from medllm.cli.main import main; main()"
+
+
+def os_error(number: int, *names: str) -> OSError:
+    return OSError(number, os.strerror(number), *names)
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "message", "fix"),
+    [
+        (os_error(errno.ENOSPC), 5, "no space left on device", "free some space"),
+        (os_error(errno.EMFILE, "a"), 5, "a: too many open files", "ulimit -n 4096"),
+        (os_error(errno.EACCES, "b.json"), 5, "b.json: permission denied", "who may read"),
+        (os_error(errno.EROFS, "c"), 5, "c: read-only file system", "can be written"),
+        (os_error(errno.ENOTDIR, "d"), 5, "d: not a directory", "check the path"),
+        (os_error(errno.EBADF), 5, "bad file descriptor", "--debug"),
+        (OSError("the library says\nmuch"), 5, "the library says", "--debug"),
+        (MemoryError(), 5, "out of memory", "free memory"),
+        (RecursionError("maximum"), 3, "an input is nested too deeply", "--debug"),
+    ],
+)
+def test_each_refusal_has_its_remedy(problem: Any, code: int, message: str, fix: str) -> None:
+    found = explain(problem)
+
+    assert (found.exit_code, found.message) == (code, message)
+    assert fix in found.fix
+
+
+def test_a_working_folder_that_is_gone_is_said() -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    try:
+        assert explain(FileNotFoundError(2, "x")).message == "the working folder is gone"
+    finally:
+        os.chdir("/")
+
+
+def test_a_library_that_cannot_be_loaded_for_want_of_files_or_memory_is_no_bug() -> None:
+    few = ImportError("libx.so: cannot open shared object file: Too many open files")
+
+    assert "too many open files" in str(explain_import(few))
+    assert "cannot allocate" in str(explain_import(ImportError("x: failed to map segment from x")))
+    assert explain_import(ImportError("No module named 'x'")) is None
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    app.command("fail")(fail)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            run_command(["fail"])
+    finally:
+        app.registered_commands.pop()
+
+
+def run(shell: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell line in which `$M` is the command."""
+    command = f"{sys.executable} -m medllm"
+    return subprocess.run(
+        ["bash", "-c", shell], text=True, capture_output=True, check=False,
+        env={**os.environ, "M": command, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("$M datasets list > /dev/full", 5, "no space left on device"),
+        ("$M --help > /dev/full", 5, "no space left on device"),
+        ("mkdir g && cd g && rmdir ../g && $M prepare --dataset x", 5, "working folder is gone"),
+        ("set -o pipefail; $M datasets list | true", 141, ""),
+        ("set -o pipefail; $M --help | true", 141, ""),
+        ("$M datasets list >&-", 0, ""),
+        ("$M datasets list <&- >&- 2>&-", 0, ""),
+        ("PYTHONIOENCODING=ascii $M datasets show pubmedqa", 0, ""),
+        ("COLUMNS=wide $M datasets list", 0, ""),
+        ("COLUMNS=-5 $M datasets list", 0, ""),
+        ("LOCAL_RANK=y WORLD_SIZE=many RANK=x $M datasets list", 2, "WORLD_SIZE is not a number"),
+    ],
+)
+def test_a_machine_that_refuses_gets_no_traceback(shell: str, code: int, said: str) -> None:
+    ended = run(shell)
+
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+    assert ended.returncode in {code, 0 if code == 141 else code}, ended.stderr
+    assert said in ended.stderr
+    if code in {2, 5}:
+        assert len(ended.stderr.splitlines()) == 2
+    elif code == 141:
+        assert ended.stderr == ""
