@@ -1,7 +1,6 @@
 """Watching a training: what it says, when it must stop. Imports transformers."""
 
 import math
-import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from transformers import TrainerCallback
 
 from medllm import console
 from medllm.errors import ArtifactError
+from medllm.finetune.sigterm import answer_sigterm
 from medllm.finetune.together import is_true_anywhere
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -56,12 +56,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Start the clock."""
         self._started = self._said = time.monotonic()
         self.first_step = state.global_step
-        self._handler = signal.signal(signal.SIGTERM, self._terminate)
+        self._handler = answer_sigterm(self._terminate)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop the clock, and give SIGTERM back."""
         self.seconds = time.monotonic() - self._started - self.evaluation_seconds
-        signal.signal(signal.SIGTERM, self._handler)
+        answer_sigterm(self._handler)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
         """Leave evaluations out; after the one before the first step the clock starts again."""

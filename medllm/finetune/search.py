@@ -25,6 +25,7 @@ from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.search_config import Range, SearchConfig, with_values
 from medllm.finetune.search_result import Tried, summarize, write_search
+from medllm.finetune.sigterm import answer_sigterm
 from medllm.finetune.trainer import OutOfMemory, trainer_arguments
 from medllm.models.hardware import pick_device
 from medllm.ranks import count_processes
@@ -285,4 +286,4 @@ def _by_itself() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        answer_sigterm(before)

@@ -16,6 +16,7 @@ from typing import Any
 from medllm.artifacts.manifest import BaseModelRef, Parent
 from medllm.engines.open import open_model
 from medllm.errors import SetupError
+from medllm.models.children import following
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef
 
@@ -35,7 +36,7 @@ def measure_cost(
     asked = json.dumps({"weights": str(weights), "texts": _first(texts), **how})
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(
-        command,
+        following(command),
         input=asked,
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medllm import console
 from medllm.engines.llama_native import load_llama_cpp
 from medllm.errors import ArtifactError, SetupError
+from medllm.models.children import following
 from medllm.models.hardware import count_cpus
 from medllm.models.llama_cpp_setup import converter_script
 from medllm.quantize.gguf_architectures import check_architecture
@@ -61,7 +62,9 @@ def convert_to_f16(model_dir: Path, target: Path, *, projector: bool = False) ->
     with _written_at_once(target) as partial:
         command = [sys.executable, str(script), str(model_dir), "--outtype", "f16"]
         command += ["--outfile", str(partial), *(["--mmproj"] if projector else [])]
-        finished = subprocess.run(command, env=environment, capture_output=True, check=False)
+        finished = subprocess.run(
+            following(command), env=environment, capture_output=True, check=False
+        )
         if finished.returncode != 0:
             raise _conversion_error(model_dir, finished)
 

@@ -1,0 +1,26 @@
+"""Child processes that end with this one, however it ends."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux' prctl(2): the signal that a process gets when its parent is gone; exec keeps it."""
+FOLLOW = f"""
+import ctypes, os, signal, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl:
+    prctl({PR_SET_PDEATHSIG}, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def following(command: Sequence[str]) -> list[str]:
+    """The command, begun so that it is killed when this process is (on Linux).
+
+    It begins as a small Python program, since what Python would run between fork and exec is not
+    safe where there are threads.
+    """
+    return [sys.executable, "-S", "-E", "-c", FOLLOW, str(os.getpid()), *command]
