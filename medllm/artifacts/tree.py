@@ -9,6 +9,7 @@ from typing import TypeVar
 from medllm import console
 from medllm.artifacts.manifest import NAME, Manifest, Parent, strictest
 from medllm.artifacts.places import short_path
+from medllm.config.base import is_there
 from medllm.errors import ArtifactError
 
 T = TypeVar("T")
@@ -101,8 +102,8 @@ def _longer(line: frozenset[str], artifact: Artifact) -> frozenset[str]:
 
 def _ancestors(parent: Parent, line: frozenset[str]) -> tuple[str, list[str]]:
     folder = Path(parent.path)
-    folder = folder if folder.is_dir() else folder.parent
-    if not (folder / NAME).is_file():
+    folder = folder if not is_there(folder) or folder.is_dir() else folder.parent
+    if not is_there(folder / NAME):
         return f"{parent.path}  {parent.kind} {parent.identity[:12]}", []
     artifact = Artifact(folder, Manifest.read(folder))
     if artifact.manifest.identity != parent.identity:

@@ -6,6 +6,7 @@ from pathlib import Path
 from medllm import __version__
 from medllm.artifacts.card import render_card
 from medllm.artifacts.manifest import CARD_KINDS, NAME, Manifest, file_problems, unlisted_files
+from medllm.config.base import is_there
 from medllm.errors import ArtifactError
 
 
@@ -38,14 +39,22 @@ def verify_artifact(folder: Path) -> Report:
             unchecked.append(f"README.md: the card of medllm {manifest.medllm_version}")
     for parent in manifest.parents:
         path = Path(parent.path)
-        if not (path / NAME).is_file():
+        if not is_there(path / NAME):
             unchecked.append(f"parent {path}: not an artifact on this machine")
-        elif Manifest.read(path).identity != parent.identity:
-            problems.append(f"parent {path}: is another one now")
+        else:
+            problems += _parent_problems(path, parent.identity)
     if problems:
         fix = "make it again, or restore the files from their source"
         raise ArtifactError(f"{folder}: " + "\n".join(problems), fix)
     return Report(manifest, tuple(unchecked))
+
+
+def _parent_problems(folder: Path, identity: str) -> list[str]:
+    try:
+        found = Manifest.read(folder)
+    except ArtifactError as problem:
+        return [f"parent {problem.message}"]
+    return [] if found.identity == identity else [f"parent {folder}: is another one now"]
 
 
 def _is_card(path: Path, manifest: Manifest) -> bool:

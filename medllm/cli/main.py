@@ -149,7 +149,7 @@ def _report(problem: MedllmError) -> int:
     if not is_main():
         time.sleep(SECONDS_OF_SILENCE)
     if os.environ.get("MEDLLM_DEBUG"):
-        traceback.print_exc()
+        console.notice(traceback.format_exc().rstrip())
     console.error(problem)
     return problem.exit_code
 

@@ -138,13 +138,14 @@ def inputs_of(config: BaseModel) -> Iterator[Path]:
             if isinstance(one, BaseModel):
                 yield from inputs_of(one)
             elif one and location_of(field) and name != "output" and not name.endswith("_dir"):
-                yield from filter(_is_there, [Path(str(one))])
+                yield from filter(is_there, [Path(str(one))])
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether something exists at a path, which may be no possible path at all."""
     try:
         return path.exists()
-    except OSError:  # a name that is too long
+    except (OSError, ValueError):  # a name that is too long, or with a NUL
         return False
 
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from medllm.artifacts.places import short_path
-from medllm.config.base import Location, location_of, models_in
+from medllm.config.base import Location, is_there, location_of, models_in
 from medllm.config.dialect import MOST_DEPTH, parse_yaml, read_text
 from medllm.errors import ConfigError, did_you_mean
 
@@ -254,7 +254,7 @@ def _absolute(text: str, mark: Location, origin: Origin) -> str:
     if mark.bare_is_name and re.fullmatch(r"[\w-]+", expanded):
         return expanded
     joined = origin.folder / expanded
-    if mark.may_be_name and not joined.exists() and not expanded.startswith((".", "/")):
+    if mark.may_be_name and not is_there(joined) and not expanded.startswith((".", "/")):
         return expanded
     return str(Path(os.path.normpath(joined)))
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from medllm.data.example import ENCODER, Example, prompt_turns
+from medllm.data.example import Example, as_json, prompt_turns
 
 LISTS = ("choices", "images", "metadata")
 CSV_COLUMNS = (
@@ -39,10 +39,10 @@ def to_cells(example: Example) -> dict[str, str]:
         "group": example.group,
         "group_kind": example.group_kind,
         "system": "\n\n".join(system),
-        "prompt": text if is_plain else ENCODER.encode(turns),
+        "prompt": text if is_plain else as_json(turns),
         "completion": example.completion,
         "target": example.target or "",
-        **{name: ENCODER.encode(getattr(example, name)) for name in LISTS},
+        **{name: as_json(getattr(example, name)) for name in LISTS},
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from medllm.artifacts.manifest import without_nan
 from medllm.data.files import Source, open_text
 from medllm.data.groups import Group
 from medllm.errors import DataError
@@ -59,7 +60,7 @@ class Example:
 FIELDS = tuple(field.name for field in fields(Example))
 ALWAYS = ("prompt", "completion")
 """The fields that stand in a file even where they are empty."""
-ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,15 @@ def open_private(path: Path) -> TextIO:
 
 def write_row(file: TextIO, row: dict[str, Any]) -> None:
     """Write one line of JSONL."""
-    file.write(ENCODER.encode(row) + "\n")
+    file.write(as_json(row) + "\n")
+
+
+def as_json(value: Any) -> str:
+    """Plain data on one line; a number that is not finite, which JSON cannot hold, is null."""
+    try:
+        return ENCODER.encode(value)
+    except ValueError:
+        return ENCODER.encode(without_nan(value)[0])
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -99,8 +99,8 @@ def _objects(path: Source, items: Iterator[Any]) -> Iterator[Row]:
 
 def _read_mapping(path: Source, pairs: Iterator[tuple[str, Any]]) -> Iterator[Row]:
     objects = lists = 0
-    others = []
-    for key, value in pairs:
+    others = []  # by their number: a key may be somebody's name
+    for number, (key, value) in enumerate(pairs, 1):
         if isinstance(value, dict):
             objects += 1
             yield {KEY: key, **value}
@@ -108,10 +108,10 @@ def _read_mapping(path: Source, pairs: Iterator[tuple[str, Any]]) -> Iterator[Ro
             lists += 1
             yield from ({SPLIT: key, **row} for row in _objects(path, iter(value)))
         else:
-            others.append(key)
+            others.append(number)
     if not objects + lists or (objects and others):
         raise DataError(
-            f"{path}: '{others[0]}' holds no row" if objects else f"{path}: holds no rows",
+            f"{path}: entry {others[0]} holds no row" if objects else f"{path}: holds no rows",
             "a JSON document must be a list of objects, or a mapping of ids or splits to them",
         )
 
@@ -165,7 +165,10 @@ def _head(
     if header and tuple(map(str.lower, names)) != header:
         return list(header), chain([first] if first else [], lines)
     if twice := {name for name in names if name and names.count(name) > 1}:
-        raise DataError(f"{path}:1: two columns are called '{min(twice)}'", "rename one of them")
+        places = [number for number, name in enumerate(names, 1) if name == min(twice)]
+        # not by name: without a header it is a value
+        message = f"{path}:1: columns {places[0]} and {places[1]} have the same name"
+        raise DataError(message, "rename one of them")
     return first, lines
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import Counts, Manifest, write_atomically
+from medllm.artifacts.manifest import Counts, Manifest, without_nan, write_atomically
 from medllm.data.example import Example, read_jsonl, write_jsonl
 from medllm.data.registry import Dataset, specs_of
 from medllm.engines.base import Engine
 from medllm.engines.open import open_model
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.summary import summarize_answers, summarize_choices
 from medllm.evaluate.tasks import Task
@@ -132,7 +132,7 @@ def _write_records(
     path.parent.mkdir(exist_ok=True)
     write_atomically(_notes_of(path), json.dumps(how) + "\n")
     partial_path = path.with_suffix(".partial")
-    write_jsonl(partial_path, map(asdict, records))
+    write_jsonl(partial_path, map(_finite, records))
     partial_path.replace(path)
 
 
@@ -163,6 +163,20 @@ def _announce_unlike(task: str, rows: Sequence[dict[str, Any]]) -> None:
     for way, of in ways.items():
         if len(set(map(of, rows))) > 1:
             console.notice(f"evaluate: {task}: models were asked {way}; do not compare them")
+
+
+def _finite(record: ChoiceResult | AnswerResult) -> dict[str, Any]:
+    """A record as plain data.
+
+    Raises:
+        ArtifactError: a score in it is no number, which no mean over others may hide.
+    """
+    row = asdict(record)
+    if without_nan(row)[1]:
+        message = "the model scores an item with NaN or infinity"
+        fix = "its weights hold such numbers: make the model again, or in a wider number format"
+        raise ArtifactError(message, fix)
+    return row
 
 
 def label_models(models: Sequence[ModelRef]) -> list[str]:

@@ -23,7 +23,6 @@ from medllm import console
 from medllm.artifacts.digest import digest_file, digest_text
 from medllm.artifacts.places import cache_dir
 from medllm.errors import SetupError
-from medllm.models.children import following
 
 PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"
@@ -232,7 +231,7 @@ def _pip(arguments: Sequence[str], log: str, fix: str) -> Iterator[str]:
     with (
         path.open("w", encoding="utf-8") as kept,
         subprocess.Popen(
-            following(command),
+            command,
             env=environment,
             encoding="utf-8",
             errors="replace",

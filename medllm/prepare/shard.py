@@ -20,7 +20,7 @@ from medllm.artifacts.manifest import write_atomically
 from medllm.data.clean import clean, count_missing, parse_time, why_poor
 from medllm.data.csv_form import harmless, to_cells
 from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_words
-from medllm.data.example import ENCODER, Example, Rejected, open_private, to_json
+from medllm.data.example import Example, Rejected, as_json, open_private, to_json
 from medllm.data.readers import Row
 from medllm.data.registry import Dataset
 from medllm.data.shapes import CUT, images_at_hand, unasked, unread_columns
@@ -323,7 +323,7 @@ STEP_COLUMNS = ("id", "step", "input", "target")
 
 
 def _render_json(row: Mapping[str, Any]) -> bytes:
-    return f"{ENCODER.encode(row)}\n".encode("utf-8", "backslashreplace")
+    return f"{as_json(row)}\n".encode("utf-8", "backslashreplace")
 
 
 def _render_csv(row: Mapping[str, str]) -> bytes:

@@ -212,7 +212,7 @@ def test_old_line_ends_are_line_ends() -> None:
 
 def test_two_columns_of_one_name_are_refused() -> None:
     assert refusal("a.csv", "id,text,text\n1,a,b\n").message == (
-        "a.csv:1: two columns are called 'text'"
+        "a.csv:1: columns 2 and 3 have the same name"
     )
 
 
@@ -233,7 +233,7 @@ def test_a_list_below_a_split_holds_objects_only() -> None:
 def test_a_mapping_of_ids_holds_objects_only() -> None:
     content = json.dumps({"1": {"QUESTION": "a"}, "2": "lost"})
 
-    assert refusal("a.json", content).message == "a.json: '2' holds no row"
+    assert refusal("a.json", content).message == "a.json: entry 2 holds no row"
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv"])
