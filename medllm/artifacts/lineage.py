@@ -7,6 +7,7 @@ from pathlib import Path
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files
 from medllm.artifacts.manifest import NAME, DataTerm, Manifest, Parent, check_files
+from medllm.config.base import is_there
 from medllm.errors import ArtifactError
 
 FOREIGN = "foreign"
@@ -34,14 +35,15 @@ def open_input(path: Path, kinds: Collection[str], role: str) -> Input:
     Raises:
         ArtifactError: missing, unfinished, altered, or of another kind.
     """
-    folder = path if path.is_dir() else path.parent
-    unfinished = folder.name.endswith(".unfinished") and (folder / "request.json").is_file()
-    if unfinished or (not path.exists() and path.with_name(f"{path.name}.unfinished").is_dir()):
+    is_here = is_there(path)
+    folder = path if is_here and path.is_dir() else path.parent
+    unfinished = folder.name.endswith(".unfinished") and is_there(folder / "request.json")
+    if unfinished or (not is_here and is_there(path.with_name(f"{path.name}.unfinished"))):
         fix = "run the command that makes it again; it goes on where it stopped"
         raise ArtifactError(f"{path} is unfinished", fix)
-    if not path.exists():
+    if not is_here:
         fix = "check the path, or make it first"
-        raise ArtifactError(f"{role}: no such file or folder: {path}", fix)
+        raise ArtifactError(f"{role}: no such file or folder: {str(path):.300}", fix)
     if not (folder / NAME).is_file():
         return _foreign(path, role)
     manifest = Manifest.read(folder)

@@ -4,8 +4,11 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
+from medllm.errors import ConfigError, MedllmError
 
 
 def cache_dir() -> Path:
@@ -30,22 +33,27 @@ def pin_library_folders() -> None:
     fixed name in the shared temporary folder for the hub's models and Python modules, and
     PyTorch's compiler does so for its code: there anybody on the machine could put their own.
     """
-    hub = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    home = Path(os.environ.setdefault("HF_HOME", str(_usable(hub))))
-    os.environ.setdefault("HF_MODULES_CACHE", str(_usable(home / "modules")))
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_usable(cache_dir() / "torchinductor")))
+    _pin("HF_HOME", lambda: _place("HF_HOME", "XDG_CACHE_HOME", ".cache", "huggingface"))
+    _pin("HF_MODULES_CACHE", lambda: Path(os.environ["HF_HOME"]) / "modules")
+    _pin("TORCHINDUCTOR_CACHE_DIR", lambda: cache_dir() / "torchinductor")
 
 
-def _usable(folder: Path) -> Path:
-    """The folder, or one of this process's own where it cannot be."""
+def _pin(variable: str, find: Callable[[], Path]) -> None:
+    """Name a folder, unless somebody did; one of this process's own where it cannot be made."""
+    if os.environ.get(variable):
+        return
     try:
-        folder = folder.expanduser()
-        if folder.is_dir():
-            return folder
-        nearest = next(place for place in folder.parents if place.exists())
-    except (OSError, RuntimeError):  # no home
-        return _own_folder()
-    return folder if nearest.is_dir() and os.access(nearest, os.W_OK) else _own_folder()
+        folder = find()
+        if not folder.is_dir() and not _can_be_made(folder):
+            folder = _own_folder()
+    except (OSError, MedllmError):  # whoever needs the place says so
+        folder = _own_folder()
+    os.environ[variable] = str(folder)
+
+
+def _can_be_made(folder: Path) -> bool:
+    nearest = next(place for place in folder.absolute().parents if place.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 @cache
@@ -55,8 +63,17 @@ def _own_folder() -> Path:
     return Path(folder)
 
 
-def _place(ours: str, xdg: str, default: str) -> Path:
-    if named := os.environ.get(ours):
-        return Path(named).expanduser().resolve()
-    base = os.environ.get(xdg)
-    return (Path(base) if base else Path.home() / default) / "medllm"
+def _place(ours: str, xdg: str, default: str, name: str = "medllm") -> Path:
+    """What a variable names, else a folder where the user keeps such things.
+
+    Raises:
+        ConfigError: the variable names no possible place, or there is no home folder.
+    """
+    try:
+        if named := os.environ.get(ours):
+            return Path(named).expanduser().resolve()
+        base = os.environ.get(xdg)
+        return (Path(base) if base else Path.home() / default) / name
+    except (OSError, RuntimeError) as problem:
+        message = f"the folder that {ours} stands for cannot be found: {problem}"
+        raise ConfigError(message, f"export {ours}=…, a folder of yours") from None

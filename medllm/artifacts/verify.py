@@ -24,8 +24,10 @@ def verify_artifact(folder: Path) -> Report:
     Raises:
         ArtifactError: it is not; lists everything that is wrong.
     """
-    if not folder.is_dir():
-        raise ArtifactError(f"no such folder: {folder}", "name a folder that medllm wrote")
+    if not is_there(folder) or not folder.is_dir():
+        raise ArtifactError(
+            f"no such folder: {str(folder):.300}", "name a folder that medllm wrote"
+        )
     manifest = Manifest.read(folder)
     problems = file_problems(folder, manifest, anew=True)
     problems += [f"{path} is not in the manifest" for path in unlisted_files(folder, manifest)]

@@ -34,9 +34,10 @@ def show(name: Name) -> None:
     Example: medllm recipes show quickstart
     """
     from medllm import console
+    from medllm.config.dialect import read_text
     from medllm.recipe import find_recipe
 
-    console.say(find_recipe(name).read_text(encoding="utf-8").rstrip())
+    console.say(read_text(find_recipe(name)).rstrip())
 
 
 @app.command()
@@ -52,6 +53,8 @@ def copy(
     Example: medllm recipes copy quickstart mine.yaml
     """
     from medllm import console
+    from medllm.config.base import is_there
+    from medllm.config.dialect import read_text
     from medllm.errors import ConfigError
     from medllm.recipe import LAUNCHES, find_recipe
 
@@ -59,11 +62,11 @@ def copy(
     path = target or Path(f"{source.stem}.yaml")
     if path.is_dir():
         path = path / f"{source.stem}.yaml"
-    if path.exists():
+    if is_there(path):
         raise ConfigError(f"{path} exists", "choose another file name")
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is no folder", "make it first")
-    path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text(read_text(source), encoding="utf-8")
     use = f"medllm run --config {path}"
     if source.parent == LAUNCHES:
         use = f"accelerate launch --config_file {path} -m medllm finetune --config RECIPE"

@@ -17,7 +17,7 @@ def specialty_terms(name: str) -> frozenset[str]:
 
     Raises:
         ConfigError: neither a specialty nor a file.
-        DataError: the file holds no terms, or one that is too long to be found.
+        DataError: the file is no text, holds no terms, or one that is too long to be found.
     """
     lists = _lists()
     if name in lists:
@@ -26,7 +26,11 @@ def specialty_terms(name: str) -> frozenset[str]:
     if not path.is_file():
         fix = f"{did_you_mean(name, lists)}one of {', '.join(sorted(lists))}, or a file of terms"
         raise ConfigError(f"unknown list of terms '{name}'", fix)
-    terms = [" ".join(words_of(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text", "save the file as UTF-8") from None
+    terms = [" ".join(words_of(line)) for line in lines]
     too_long = next((term for term in terms if len(term.split()) > MAX_WORDS), None)
     if too_long or not any(terms):
         message = f"'{too_long}' has too many words" if too_long else "holds no terms"

@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 
 LARGEST = 2**32 - 1
 """No setting is larger; it is what a number is in the C libraries below."""
+LEAST_TEMPERATURE = 0.001
+"""Logits divided by less leave the range of 16-bit floats."""
 MOST_NAME_BYTES = 200
 """Of a folder's name; file systems take 255, and endings are put behind it."""
 
@@ -33,6 +35,12 @@ NOT_IDENTITY: dict[str, Any] = {"identity": False}
 Place = Annotated[Path, Location(may_be_name=False)]
 Ref = Annotated[str, Location(may_be_name=True)]
 DatasetRef = Annotated[str, Location(may_be_name=True, bare_is_name=True)]
+
+
+def _check_temperature(value: float) -> float:
+    if 0 < value < LEAST_TEMPERATURE:
+        raise ValueError(f"must be 0, which is greedy decoding, or at least {LEAST_TEMPERATURE}")
+    return value
 
 
 class Record(BaseModel):
@@ -83,6 +91,7 @@ def _check_folder_name(name: str) -> str:
 
 
 FolderName = Annotated[str, AfterValidator(_check_folder_name)]
+Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_check_temperature)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What NumPy's generators take, and so transformers."""
 ContextLength = Annotated[int, Field(ge=64, le=2**24)]

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from medllm.config.base import ContextLength, Place, Ref, VerbConfig
+from medllm.config.base import ContextLength, Place, Ref, Temperature, VerbConfig
 from medllm.models.hardware import Dtype
 
 
@@ -17,7 +17,7 @@ class GenerateConfig(VerbConfig):
     """A data file with prompts; the answers go to `generations.jsonl`."""
     max_tokens: int = Field(default=256, ge=1)
     """Longest answer."""
-    temperature: float = Field(default=0.0, ge=0, le=2, allow_inf_nan=False)
+    temperature: Temperature = 0.0
     """0 is greedy decoding; 2 is the most, as in OpenAI's interface."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus sampling."""

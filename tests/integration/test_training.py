@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -80,6 +81,18 @@ def test_what_was_learnt_is_told(tiny_model: Path, data: Path, tmp_path: Path) -
     assert results["total_flos"] > 0
     assert results["peak_memory_gib"] > 0.1
     assert {"loss.png", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_training_runs_in_a_thread_of_a_notebook(
+    tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    made: list[Manifest] = []
+    asked = config(tiny_model, data, tmp_path / "out", max_steps=1)
+    thread = threading.Thread(target=lambda: made.append(finetune(asked)))
+    thread.start()
+    thread.join()
+
+    assert [manifest.kind for manifest in made] == ["adapter"]
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")

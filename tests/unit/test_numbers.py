@@ -114,6 +114,8 @@ def test_no_setting_is_negative_but_for_a_reason() -> None:
         "split={validation: 0.7, test: 0.7}",
         "finetune.training.learning_rate=.nan",
         "seed=-1",
+        "generate.temperature=1e-320",
+        "generate.temperature=101",
         "seed=4294967296",
         "serve.n_ctx=100000000000",
     ],

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from medllm.artifacts.places import cache_dir
+from medllm.errors import ConfigError
+
 CODE = (
     "import medllm, os\n"
     "for name in ('HF_HOME', 'HF_MODULES_CACHE', 'TORCHINDUCTOR_CACHE_DIR'):\n"
@@ -40,6 +45,16 @@ def test_what_the_user_names_stays(tmp_path: Path) -> None:
     assert folders(HOME=str(tmp_path), **named) == [
         named["HF_HOME"], f"{named['HF_HOME']}/modules", named["TORCHINDUCTOR_CACHE_DIR"],
     ]  # fmt: skip
+
+
+def test_a_place_that_cannot_be_is_said_by_whoever_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MEDLLM_CACHE_DIR", "~nobodyhere/cache")
+
+    with pytest.raises(ConfigError, match="the folder that MEDLLM_CACHE_DIR stands for"):
+        cache_dir()
+    assert folders(HOME="/", MEDLLM_CACHE_DIR="~nobodyhere/cache")[2].rpartition("/")[2]
 
 
 def test_without_a_home_they_are_the_process_s_own_and_go_with_it(tmp_path: Path) -> None:

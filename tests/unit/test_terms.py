@@ -67,6 +67,9 @@ def test_an_unknown_or_empty_list_is_an_error(tmp_path: Path) -> None:
     empty.write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="holds no terms"):
         specialty_terms(str(empty))
+    empty.write_bytes(b"\x80\xff")
+    with pytest.raises(DataError, match="not UTF-8 text"):
+        specialty_terms(str(empty))
     long = tmp_path / "long.txt"
     long.write_text("one two three four\n", encoding="utf-8")
     with pytest.raises(DataError, match="too many words"):

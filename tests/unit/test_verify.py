@@ -287,3 +287,11 @@ def test_what_is_no_artifact_is_refused() -> None:
         verify_artifact(Path("nowhere"))
     with pytest.raises(ArtifactError, match=r"has no medllm\.json"):
         verify_artifact(Path())
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000])
+def test_a_name_that_no_folder_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ArtifactError, match="no such folder: x"):
+        verify_artifact(Path(name))
+    with pytest.raises(ArtifactError, match="model: no such file or folder: x"):
+        open_input(Path(name), ("model",), "model")
