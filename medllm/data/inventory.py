@@ -10,6 +10,7 @@ import yaml
 
 from medllm import console
 from medllm.artifacts.places import data_dir
+from medllm.config.base import MOST_NAME_BYTES, is_there
 from medllm.config.loader import Document, validate
 from medllm.data.access import may_show
 from medllm.data.example import Example
@@ -161,8 +162,8 @@ def add_dataset(name: str, path: Path, licence: str | None, access: str | None) 
         ConfigError: a bad name or access class.
         DataError: the files do not parse as this dataset, or other files of that name are there.
     """
-    if not path.exists():
-        raise DataError(f"no such data file or folder: {path}", "check the path")
+    if not is_there(path):
+        raise DataError(f"no such data file or folder: {str(path):.300}", "check the path")
     spec, declared = known_specs().get(name), path / SPEC_FILE
     if (spec or declared.is_file()) and (licence or access):
         raise ConfigError(
@@ -225,10 +226,10 @@ def _count(dataset: Dataset, place: Path) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ConfigError(
-            f"'{name}' cannot be the name of a dataset", "use letters, digits, - and _"
-        )
+    is_plain = name.replace("-", "").replace("_", "").isalnum()
+    if not is_plain or len(name.encode(errors="replace")) > MOST_NAME_BYTES:
+        message = f"'{name:.80}' cannot be the name of a dataset"
+        raise ConfigError(message, f"at most {MOST_NAME_BYTES} letters, digits, - and _")
 
 
 def _new_spec(name: str, licence: str | None, access: str | None) -> DatasetSpec:
