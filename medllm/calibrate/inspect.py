@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from medllm import console
 from medllm.artifacts.manifest import write_atomically, write_json
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
 from medllm.data.access import may_show
-from medllm.data.example import Example, Rejected
-from medllm.data.registry import Dataset, open_dataset
+from medllm.data.example import Example
+from medllm.data.registry import Dataset, keep_examples, open_dataset
 from medllm.errors import ConfigError, DataError
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.models.tokens import TokenCounter
@@ -49,8 +50,15 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
 
 
 def _read(dataset: Dataset) -> list[Row]:
-    rows = (row for row in dataset.examples() if not isinstance(row, Rejected))
-    return [{"id": row.id, "text": row.text, "source": _source_of(row)} for row in rows]
+    rejected: dict[str, int] = {}
+    rows = [
+        {"id": row.id, "text": row.text, "source": _source_of(row)}
+        for row in keep_examples(dataset.examples(), rejected)
+    ]
+    if rejected:
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+        console.notice(f"{dataset.name}: left out: {counted}")
+    return rows
 
 
 def _source_of(row: Example) -> str:

@@ -81,9 +81,10 @@ def search(config: FinetuneConfig, train: Train, folder: Path) -> Outcome:
         (folder / STUDY).unlink(missing_ok=True)
         shutil.rmtree(folder / TRIALS, ignore_errors=True)
     _check_values(config, config.search, folder)
-    running = Search(config, config.search, train, folder, open_study(config.search, folder))
-    running.walk()
-    return running.finish()
+    with open_study(config.search, folder) as study:
+        running = Search(config, config.search, train, folder, study)
+        running.walk()
+        return running.finish()
 
 
 def _check_values(config: FinetuneConfig, settings: SearchConfig, folder: Path) -> None:
@@ -94,21 +95,28 @@ def _check_values(config: FinetuneConfig, settings: SearchConfig, folder: Path) 
             trainer_arguments(one, folder / TRIALS, pick_device(), can_evaluate=True)
 
 
-def open_study(settings: SearchConfig, folder: Path) -> "Study":
+@contextmanager
+def open_study(settings: SearchConfig, folder: Path) -> Iterator["Study"]:
     """The study in a folder, new or as it was left; what ran when it was left is failed."""
     import optuna
+    from optuna.storages import RDBStorage
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    database = RDBStorage(f"sqlite:///{folder / STUDY}")
     study = optuna.create_study(
-        storage=f"sqlite:///{folder / STUDY}",
+        storage=database,
         study_name="search",
         load_if_exists=True,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=settings.startup_trials),
     )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-    return study
+    try:
+        yield study
+    finally:
+        database.remove_session()
+        database.engine.dispose()
 
 
 @dataclass(frozen=True)
