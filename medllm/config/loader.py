@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from medllm.artifacts.places import short_path
 from medllm.config.base import Location, is_there, location_of, models_in
-from medllm.config.dialect import MOST_DEPTH, parse_yaml, read_text
-from medllm.errors import ConfigError, did_you_mean
+from medllm.config.dialect import MOST_DEPTH, SURROGATE, parse_yaml, read_text
+from medllm.errors import ConfigError, DataError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 Key = tuple[str | int, ...]
@@ -24,6 +24,7 @@ MOST_PARENTS = 20
 """Files that one may extend, one after the other."""
 MOST_ERRORS = 20
 """Those that are shown."""
+NOT_UTF_8 = "rename it, write it as UTF-8, or set a locale of UTF-8, as `export LC_ALL=C.UTF-8`"
 SECRET = re.compile(r"api_key|token$|password|secret")
 """Keys whose values are not repeated in an error."""
 
@@ -169,6 +170,10 @@ def validate(model: type[Model], document: Document) -> Model:
         ConfigError: one line per problem, each with file and line.
     """
     placed = _place(model, document.data, (), document)
+    for key, value in _texts(placed, ()):
+        if SURROGATE.search(value):
+            message = f"{document.origin(key).label}: {'.'.join(map(str, key))}: not UTF-8 text"
+            raise ConfigError(message, NOT_UTF_8)
     try:
         return model.model_validate_json(json.dumps(placed))
     except ValidationError as problem:
@@ -178,6 +183,21 @@ def validate(model: type[Model], document: Document) -> Model:
             lines.append(f"and {len(found) - MOST_ERRORS:,} more")
         fix = "mend the line(s) above; `medllm recipes show NAME` shows good ones"
         raise ConfigError("\n".join(lines), fix) from None
+
+
+def _texts(data: Any, key: Key) -> Iterator[tuple[Key, str]]:
+    """Every text in plain data, with its key; names of keys too."""
+    if isinstance(data, str):
+        yield key, data
+    parts = (
+        data.items()
+        if isinstance(data, Mapping)
+        else enumerate(data if isinstance(data, list) else ())
+    )
+    for name, value in parts:
+        if isinstance(name, str):
+            yield key, name
+        yield from _texts(value, (*key, name))
 
 
 def list_named(shipped: Path, folder: Path | None) -> dict[str, Path]:
@@ -245,6 +265,9 @@ def _absolute(text: str, mark: Location, origin: Origin) -> str:
     expanded = os.path.expandvars(text)
     if "\0" in expanded:
         raise ConfigError(f"{origin.label}: a path holds no NUL", "remove the character")
+    if SURROGATE.search(expanded):
+        message = f"{origin.label}: the name of the file is not UTF-8: {expanded}"
+        raise (DataError if mark.bare_is_name else ConfigError)(message, NOT_UTF_8)
     if expanded.startswith("~"):
         try:
             expanded = str(Path(expanded).expanduser())

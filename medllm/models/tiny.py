@@ -71,14 +71,14 @@ def _key() -> str:
 
 def _build(folder: Path) -> None:
     """Train, then write beside `folder` and rename, so that it is whole or not there."""
-    # Plain reports: the texts that fine-tuning and evaluation use, but in no chat form.
-    seeds = (Random(f"{REPORT_SEED}-{number}") for number in range(REPORTS))
-    reports = [synthetic_radiology.build_report(seed).text for seed in seeds]
-    paragraphs = CORPUS.read_text(encoding="utf-8").strip().split("\n\n")
-    tokenizer = tiny_tokenizer.train_tokenizer([*paragraphs, *reports])
-    model = _train(_pack(tokenizer, paragraphs * CORPUS_REPEATS + reports))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as room:
+        # Plain reports: the texts that fine-tuning and evaluation use, but in no chat form.
+        seeds = (Random(f"{REPORT_SEED}-{number}") for number in range(REPORTS))
+        reports = [synthetic_radiology.build_report(seed).text for seed in seeds]
+        paragraphs = CORPUS.read_text(encoding="utf-8").strip().split("\n\n")
+        tokenizer = tiny_tokenizer.train_tokenizer([*paragraphs, *reports])
+        model = _train(_pack(tokenizer, paragraphs * CORPUS_REPEATS + reports))
         made = Path(room) / "model"
         with console.quiet():  # transformers draws a progress bar of its own
             model.save_pretrained(made)

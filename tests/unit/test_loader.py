@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from medllm.config.base import Place, Ref, Strict
-from medllm.config.loader import Document, merge, parse_assignments, read_yaml, validate
+from medllm.config.loader import Document, assign, merge, parse_assignments, read_yaml, validate
 from medllm.errors import ConfigError
 
 
@@ -360,6 +360,13 @@ def test_a_long_chain_of_parents_is_refused() -> None:
 @pytest.mark.parametrize("name", ["x" * 5000, "/dev/zero", ".", "''", '"a\\0b"'])
 def test_a_parent_that_is_no_file_is_refused(name: str) -> None:
     assert "extends: no such file: " in refusal(f"extends: {name}\n").message
+
+
+def test_bytes_that_are_no_text_are_refused_with_their_key() -> None:
+    with pytest.raises(ConfigError, match="--name: name: not UTF-8 text"):
+        validate(Sheet, assign("name", "caf\udce9", "--name"))
+    with pytest.raises(ConfigError, match="--output: the name of the file is not UTF-8"):
+        validate(Sheet, assign("output", "./caf\udce9", "--output"))
 
 
 def test_of_very_many_errors_the_first_are_shown() -> None:
