@@ -106,3 +106,28 @@ def test_a_machine_that_refuses_gets_no_traceback(shell: str, code: int, said: s
         assert len(ended.stderr.splitlines()) == 2
     elif code == 141:
         assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["recipes", "show", "b.bin"], 2, "not UTF-8 text"),
+        (["recipes", "copy", "b.bin", "c.yaml"], 2, "not UTF-8 text"),
+        (["recipes", "copy", "quickstart", "x" * 300], 5, "file name too long"),
+        (["run", "--config", "x" * 5000], 2, "no such recipe"),
+        (["run", "--config", "~nobodyhere/x.yaml"], 2, "no such recipe"),
+        (["verify", "x" * 300], 4, "no such folder"),
+        (["datasets", "add", "x" * 300, "b.bin"], 2, "cannot be the name of a dataset"),
+        (["datasets", "add", "good", "x" * 300], 3, "no such data file"),
+        (["prepare", "--dataset", "./caf\udce9.jsonl"], 3, "not UTF-8"),
+    ],
+)
+def test_odd_names_are_refused_in_two_lines(
+    arguments: list[str], code: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("b.bin").write_bytes(b"\xdd\xff")
+
+    assert run_command(arguments) == code
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert said in lines[0]
