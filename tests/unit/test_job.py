@@ -326,6 +326,16 @@ def test_the_home_folder_is_no_output(tmp_path: Path, monkeypatch: pytest.Monkey
         produce(job_of(tmp_path / "home"), Making())
 
 
+def test_a_user_without_a_home_may_write(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_user(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+
+    assert produce(job_of(output), Making())
+
+
 def test_files_that_appear_during_the_work_are_kept(
     output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
