@@ -5,9 +5,11 @@ can set back: who alters a file and restores its mtime is noticed by it.
 """
 
 import atexit
+import errno
 import hashlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -24,10 +26,16 @@ REMEMBER = "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)"
 
 
 def digest_file(path: Path, *, anew: bool = False) -> str:
-    """The hex digest of a file; `anew` reads it even if it looks unchanged."""
-    stat = path.stat()
-    times = (stat.st_mtime_ns, stat.st_ctime_ns)
-    key = (os.fsencode(path.resolve()), stat.st_size, *times, stat.st_ino)
+    """The hex digest of a file; `anew` reads it even if it looks unchanged.
+
+    Raises:
+        OSError: there is none that can be read; a pipe or a device never ends.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    times = (found.st_mtime_ns, found.st_ctime_ns)
+    key = (os.fsencode(path.resolve()), found.st_size, *times, found.st_ino)
     known = None if anew else _ask_memory(RECALL, key)
     if known:
         return known

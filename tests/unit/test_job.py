@@ -571,6 +571,14 @@ def test_digests_are_remembered_until_the_file_changes(output: Path, finished: M
     assert digest_file(path) == hashlib.sha256(b"jello").hexdigest()
 
 
+def test_what_never_ends_has_no_digest() -> None:
+    os.mkfifo("pipe")
+
+    for path in (Path("pipe"), Path("/dev/zero"), Path.cwd()):
+        with pytest.raises(OSError, match="no regular file"):
+            digest_file(path)
+
+
 def test_the_memory_of_digests_is_the_owners_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
