@@ -165,7 +165,7 @@ def _announce_unlike(task: str, rows: Sequence[dict[str, Any]]) -> None:
             console.notice(f"evaluate: {task}: models were asked {way}; do not compare them")
 
 
-def _finite(record: ChoiceResult | AnswerResult) -> dict[str, Any]:
+def _finite(record: ChoiceResult | NotAsked | AnswerResult) -> dict[str, Any]:
     """A record as plain data.
 
     Raises:
