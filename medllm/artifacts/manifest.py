@@ -135,7 +135,10 @@ class Manifest(Record):
         path = folder / NAME
         fix = "restore the file from its source, or make the artifact again in another folder"
         try:
-            manifest = cls.model_validate_json(_read_limited(path))
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+                raise ValueError(f"no file of at most {MOST_BYTES} bytes")
+            manifest = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             fix = "name a folder that a finished medllm command wrote"
             raise ArtifactError(f"{folder}: has no {NAME}", fix) from None
@@ -160,18 +163,12 @@ class Manifest(Record):
     @property
     def digest(self) -> str:
         """What `seal` must be: over all that is recorded but the seal itself."""
-        return digest_text(json.dumps(self._recorded(), sort_keys=True))
+        return self._digest_of()
 
-    def _recorded(self) -> dict[str, Any]:
-        recorded: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True, exclude={"seal"}))
-        return recorded
-
-    @property
-    def _early_digest(self) -> str:
-        """The seal of medllm 0.1: over results, counts and data terms alone."""
-        recorded = self._recorded()
-        outcome = {name: recorded[name] for name in ("results", "counts", "data_terms")}
-        return digest_text(json.dumps(outcome, sort_keys=True))
+    def _digest_of(self, *names: str) -> str:
+        """Over some fields; over all but the seal where none is named."""
+        text = self.model_dump_json(by_alias=True, include={*names} or None, exclude={"seal"})
+        return digest_text(json.dumps(json.loads(text), sort_keys=True))
 
     def problems(self) -> list[str]:
         """What is wrong where the record is not as its maker wrote it, one line each."""
@@ -180,7 +177,8 @@ class Manifest(Record):
             found.append(f"{NAME}: the identity does not fit the content: it was altered")
         if self.identity in {parent.identity for parent in self.parents}:
             found.append(f"{NAME}: it names itself as what it was made from")
-        if self.seal not in {self.digest, self._early_digest}:
+        early = self._digest_of("results", "counts", "data_terms")  # the seal of medllm 0.1
+        if self.seal not in {self.digest, early}:
             found.append(f"{NAME}: does not fit its seal: it was altered")
         return found
 
@@ -293,33 +291,16 @@ def without_credentials(value: Any) -> Any:
     return re.sub(r"(?<=://)[^/@\s]+@", "", value) if isinstance(value, str) else value
 
 
-def _read_limited(path: Path) -> bytes:
-    """The content of a regular file of at most `MOST_BYTES`.
-
-    Raises:
-        OSError: there is none.
-        ValueError: it is something else, or larger.
-    """
-    if not stat.S_ISREG((status := path.stat()).st_mode) or status.st_size > MOST_BYTES:
-        raise ValueError(f"{path.name} is no file of at most {MOST_BYTES} bytes")
-    return path.read_bytes()
-
-
 def without_nan(value: Any, name: str = "results") -> tuple[Any, list[str]]:
     """Plain data with None for each number that is not finite, and the names of those."""
     if isinstance(value, float) and not math.isfinite(value):
         return None, [name]
-    if isinstance(value, Mapping):
-        found = {key: without_nan(item, f"{name}.{key}") for key, item in value.items()}
-        return {key: item for key, (item, _) in found.items()}, _joined(found.values())
-    if isinstance(value, list | tuple):
-        listed = [without_nan(item, f"{name}.{index}") for index, item in enumerate(value)]
-        return [item for item, _ in listed], _joined(listed)
-    return value, []
-
-
-def _joined(found: Iterable[tuple[Any, list[str]]]) -> list[str]:
-    return [name for _, names in found for name in names]
+    if not isinstance(value, Mapping | list | tuple):
+        return value, []
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    found = [without_nan(item, f"{name}.{key}") for key, item in pairs]
+    items, lost = [item for item, _ in found], [each for _, names in found for each in names]
+    return (dict(zip(value, items, strict=True)) if isinstance(value, Mapping) else items), lost
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -44,16 +44,12 @@ def _pin(variable: str, find: Callable[[], Path]) -> None:
         return
     try:
         folder = find()
-        if not folder.is_dir() and not _can_be_made(folder):
+        nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+        if not nearest.is_dir() or (nearest != folder and not os.access(nearest, os.W_OK)):
             folder = _own_folder()
     except (OSError, MedllmError):  # whoever needs the place says so
         folder = _own_folder()
     os.environ[variable] = str(folder)
-
-
-def _can_be_made(folder: Path) -> bool:
-    nearest = next(place for place in folder.absolute().parents if place.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 @cache

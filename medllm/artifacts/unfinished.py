@@ -26,17 +26,13 @@ MARK = b"medllm\n"
 """What our lock file holds; one of a user's holds something else."""
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WRITTEN = (
-    NAME, REQUEST, LOCK, "run.log", "README.md", "*.partial", "train.jsonl", "validation.jsonl",
-    "test.jsonl", "train.csv", "validation.csv", "test.csv", "steps.jsonl", "steps.csv",
-    "contamination.jsonl", "statistics.json", "shards", "rejected", "images", "calibration.jsonl",
-    "parts.jsonl", "holdout_*.jsonl", "report.html", "loss.png", "course.json", "checkpoints",
-    "trials", "logs", "search.json", "search.sqlite3*", "best.yaml", "adapter_config.json",
-    "adapter_model*.safetensors", "model*.safetensors", "model*.gguf",
-    "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
-    "chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "*processor_config.json", "training_args.bin", "Modelfile", "quality.json",
-    "quality.html", "quant*_config.json", "quant_log.csv", "recipe.yaml", "generations.jsonl",
-    "answer.json",
+    NAME, REQUEST, LOCK, "run.log", "README.md", "report.html", "loss.png", "course.json",
+    "best.yaml", "Modelfile", "*.partial", "train.*", "validation.*", "test.*", "steps.*",
+    "quality.*", "search.*", "*.safetensors", "model*.gguf", "config.json", "*_config.json",
+    "*.index.json", "tokenizer*", "chat_template.jinja", "calibration.jsonl", "parts.jsonl",
+    "contamination.jsonl", "holdout_*.jsonl", "statistics.json", "generations.jsonl", "answer.json",
+    "shards", "rejected", "images", "checkpoints", "trials", "logs", "*tokens*.json", "vocab.json",
+    "merges.txt", "training_args.bin", "quant_log.csv", "recipe.yaml",
 )  # fmt: skip
 """What verbs write at the top of their folder; anything else there may be the user's."""
 
@@ -89,8 +85,7 @@ def _was_begun(folder: Path) -> bool:
     lock = folder / LOCK
     if lock.is_symlink() or (lock.exists() and not lock.is_file()):
         return False
-    held = lock.read_bytes() if lock.exists() else None
-    if held:
+    if lock.exists() and (held := lock.read_bytes()):
         return held == MARK
     return _asks_for(folder, None) or {path.name for path in folder.iterdir()} == {LOCK}
 

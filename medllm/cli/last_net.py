@@ -13,19 +13,17 @@ from medllm.errors import DataError, MedllmError, SetupError
 
 Refusal = OSError | MemoryError | RecursionError
 
+AGAIN = "then run the same command again"
 FIXES = {
-    errno.ENOSPC: "free some space, then run the same command again",
-    errno.EDQUOT: "free some space, then run the same command again",
-    errno.EMFILE: "allow more open files, as `ulimit -n 4096` does, then run it again",
-    errno.ENFILE: "close other programs, then run the same command again",
-    errno.ENOMEM: "free memory, then run the same command again",
-    errno.EACCES: "check who may read and write it, then run the same command again",
-    errno.EPERM: "check who may read and write it, then run the same command again",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"free some space, {AGAIN}"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), f"`ulimit -n 4096` allows more, {AGAIN}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), f"check who may read and write it, {AGAIN}"),
+    errno.ENOMEM: f"free memory, {AGAIN}",
     errno.EROFS: "choose a place that can be written",
-    errno.EIO: "check the disk, then run the same command again",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 """What helps, by the number of the system's error."""
+MAPPING = {errno.ENOMEM: "failed to map segment"}
 OTHERWISE = "check the path; `medllm --debug …` shows where it happened"
 
 
@@ -40,7 +38,8 @@ def explain(problem: Refusal) -> MedllmError:
         return SetupError("the working folder is gone", "change to a folder that exists")
     if problem.errno is None or problem.strerror is None:  # a library's own
         return SetupError(f"{str(problem).strip().partition(chr(10))[0]:.300}", OTHERWISE)
-    where = f"{os.fsdecode(problem.filename):.200}: " if _names_a_file(problem) else ""
+    named = isinstance(problem.filename, str | bytes)
+    where = f"{os.fsdecode(problem.filename):.200}: " if named else ""
     reason = problem.strerror[:1].lower() + problem.strerror[1:]
     return SetupError(f"{where}{reason}", FIXES.get(problem.errno, OTHERWISE))
 
@@ -48,15 +47,9 @@ def explain(problem: Refusal) -> MedllmError:
 def explain_import(problem: ImportError) -> MedllmError | None:
     """The same for a library that the machine could not load; None for one that is not there."""
     for number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        if os.strerror(number) in str(problem) or (
-            number == errno.ENOMEM and "failed to map segment" in str(problem)
-        ):
+        if os.strerror(number) in str(problem) or MAPPING.get(number, "\0") in str(problem):
             return explain(OSError(number, os.strerror(number)))
     return None
-
-
-def _names_a_file(problem: OSError) -> bool:
-    return isinstance(problem.filename, str | bytes)
 
 
 def _is_working_folder_gone() -> bool:

@@ -189,11 +189,8 @@ def _texts(data: Any, key: Key) -> Iterator[tuple[Key, str]]:
     """Every text in plain data, with its key; names of keys too."""
     if isinstance(data, str):
         yield key, data
-    parts = (
-        data.items()
-        if isinstance(data, Mapping)
-        else enumerate(data if isinstance(data, list) else ())
-    )
+    inner = data if isinstance(data, list) else ()
+    parts = data.items() if isinstance(data, Mapping) else enumerate(inner)
     for name, value in parts:
         if isinstance(name, str):
             yield key, name
@@ -292,8 +289,8 @@ def _describe(model: type[BaseModel], document: Document, details: Any) -> str:
     if details["type"] == "missing":
         return f"{place}: is required"
     message = details["msg"].removeprefix("Value error, ")
-    is_secret = SECRET.search(place)
-    got = "" if is_secret or details["type"] == "value_error" else f", got {details['input']!r:.60}"
+    is_said = details["type"] == "value_error" or SECRET.search(place)
+    got = "" if is_said else f", got {details['input']!r:.60}"
     return f"{place}: {message[:1].lower()}{message[1:]}{got}"
 
 

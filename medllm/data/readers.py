@@ -166,9 +166,8 @@ def _head(
         return list(header), chain([first] if first else [], lines)
     if twice := {name for name in names if name and names.count(name) > 1}:
         places = [number for number, name in enumerate(names, 1) if name == min(twice)]
-        # not by name: without a header it is a value
-        message = f"{path}:1: columns {places[0]} and {places[1]} have the same name"
-        raise DataError(message, "rename one of them")
+        where = f"{path}:1: columns {places[0]} and {places[1]}"  # a name may be a value of a row
+        raise DataError(f"{where} have the same name", "rename one of them")
     return first, lines
 
 

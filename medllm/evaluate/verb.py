@@ -173,9 +173,8 @@ def _finite(record: ChoiceResult | NotAsked | AnswerResult) -> dict[str, Any]:
     """
     row = asdict(record)
     if without_nan(row)[1]:
-        message = "the model scores an item with NaN or infinity"
-        fix = "its weights hold such numbers: make the model again, or in a wider number format"
-        raise ArtifactError(message, fix)
+        fix = "make the model again, or in a wider number format"
+        raise ArtifactError("the model scores an item with NaN or infinity", fix)
     return row
 
 

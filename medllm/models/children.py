@@ -8,11 +8,8 @@ PR_SET_PDEATHSIG = 1
 """Of Linux' prctl(2): the signal that a process gets when its parent is gone; exec keeps it."""
 FOLLOW = f"""
 import ctypes, os, signal, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl:
-    prctl({PR_SET_PDEATHSIG}, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
+getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)({PR_SET_PDEATHSIG}, signal.SIGKILL)
+os.getppid() == int(sys.argv[1]) or sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
