@@ -152,7 +152,7 @@ def test_its_terms_and_identity_follow(
     tiny_model: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "datasets" / "towns"
-    write_rows(folder / "towns.jsonl", [{"text": town(n)} for n in range(12)])
+    write_rows(folder / "towns.jsonl", [{"text": town(n)} for n in range(10)])
     (folder / "dataset.yaml").write_text(
         "title: Towns\nshape: columns\nlicence: CC-BY-4.0\naccess: non-commercial\n"
     )
