@@ -35,6 +35,8 @@ VOLATILE = frozenset(
 where a training was interrupted, though the weights are the same; `verify` renders the card from
 the manifest again, and a report's plots look different with another version of matplotlib."""
 
+IMAGES = "images"
+"""The folder of a prepared dataset that links to where its sources keep their images."""
 CARD_KINDS = frozenset({"adapter", "model", "quantized"})
 """The kinds that have a model card."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "gptqmodel", "llama-cpp-python", "bitsandbytes",
@@ -211,7 +213,7 @@ def list_files(folder: Path) -> tuple[FileEntry, ...]:
             sha256=digest_file(folder / name),
         )
         for name in _names(folder)
-        if not is_volatile(name)
+        if not is_volatile(name) and not _links_images(folder / name)
     )
 
 
@@ -219,7 +221,9 @@ def unlisted_files(folder: Path, manifest: Manifest | None) -> Iterator[Path]:
     """The files of a folder that its manifest does not account for, relative to it."""
     known = {file.path for file in manifest.files} if manifest else set()
     for name in _names(folder):
-        if name.as_posix() not in known and not (manifest and _is_written_beside(name, manifest)):
+        if name.as_posix() in known or (manifest and _is_written_beside(name, manifest)):
+            continue
+        if not _links_images(folder / name):
             yield name
 
 
@@ -235,6 +239,11 @@ def _is_written_beside(name: Path, manifest: Manifest) -> bool:
 def _names(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return [path.relative_to(folder) for path in sorted(files)]
+
+
+def _links_images(path: Path) -> bool:
+    """Whether this is a link to the folder of a dataset's images, whose place is no content."""
+    return path.parent.name == IMAGES and path.is_symlink() and not path.is_file()
 
 
 def is_volatile(path: Path) -> bool:

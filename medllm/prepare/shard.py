@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medllm.artifacts.manifest import write_atomically
+from medllm.artifacts.manifest import IMAGES, write_atomically
 from medllm.data.clean import clean, count_missing, parse_time, why_poor
 from medllm.data.csv_form import harmless, to_cells
 from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_words
@@ -31,8 +31,6 @@ from medllm.prepare.tasks import TaskSpec, name_of_task, put_as
 
 Block = Sequence[tuple[int, int, Row]]
 """(number of the dataset, number of the row, raw row)."""
-IMAGES = "images"
-"""Folder in a prepared folder that holds a link to the folder of each dataset with images."""
 TIMES = ("charttime", "storetime", "date", "year")
 LONGEST_LABEL = 40
 BLANK: tuple[Any, ...] = ("", [], {})
