@@ -132,9 +132,16 @@ class Dataset:
     def _mark(self, row: Row, path: Path, number: int) -> None:
         """Note the file of a row of the user's, by which its id is told from those of others."""
         assert self.root
-        below = path.relative_to(self.root).as_posix() if path != self.root else ""
+        is_alone = path in (self.root, self._namesake)
+        below = "" if is_alone else path.relative_to(self.root).as_posix()
         row[PART] = "/".join(filter(None, (below, row.get(PART))))
         row.setdefault(NUMBER, number)
+
+    @cached_property
+    def _namesake(self) -> Path | None:
+        """The one file that is named as its folder, whose rows need no more in their ids."""
+        named = [path for path in self.files if path.name.split(".")[0] == self.name]
+        return named[0] if len(named) == 1 and named[0].parent == self.root else None
 
     def read(self, number: int, row: Row) -> Example | Rejected:
         """Its raw row `number` (from 1) as an Example, or why it is none; needs nothing else."""

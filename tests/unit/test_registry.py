@@ -524,6 +524,21 @@ def test_a_row_without_an_id_keeps_its_own_whichever_other_files_are_there() -> 
     assert ids(open_dataset("ward"))[2:] == alone == ["ward/b.csv/1"]
 
 
+def test_the_file_that_is_named_as_its_folder_needs_no_more_in_its_ids() -> None:
+    put(Path("ward/ward.csv"), "text\none\n")
+    put(Path("ward/2024/ward.note.csv"), "text\ntwo\n")
+    put(Path("quiz/quiz.csv"), "text\none\n")
+    alone = ids(open_dataset("quiz"))
+    put(Path("quiz/other.csv"), "text\none\n")
+
+    assert alone == ["quiz/1"]
+    assert ids(open_dataset("quiz")) == ["quiz/other.csv/1", "quiz/1"]
+    assert len(set(ids(open_dataset("ward")))) == 2
+
+    put(Path("quiz/quiz.jsonl"), '{"text": "one"}')
+    assert ids(open_dataset("quiz"))[1:] == ["quiz/quiz.csv/1", "quiz/quiz.jsonl/1"]
+
+
 def test_a_folder_with_its_declaration_is_added_as_declared(data: Path) -> None:
     put(Path("icu/dataset.yaml"), "title: T\nshape: columns\naccess: open\nlicence: MIT\n"
         "columns: {completion: body}\n")  # fmt: skip
