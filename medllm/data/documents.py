@@ -1,33 +1,42 @@
 """Files of running text, and the two XML releases of the registry, as rows."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from medllm.data.files import Source, open_bytes, open_text
+from medllm.data.files import LONGEST_LINE, Source, open_bytes, open_text, read_lines, too_long
+from medllm.data.patterns import finder
 from medllm.errors import DataError
 
 
-def read_text(path: Source, document_start: str | None) -> Iterator[dict[str, Any]]:
+def read_text(
+    path: Source, document_start: str | None, encoding: str = "utf-8"
+) -> Iterator[dict[str, Any]]:
     """One document a file, or one from each line that matches `document_start` to the next."""
-    with open_text(path, newline=None) as file:
+    with open_text(path, newline=None, encoding=encoding) as file:
         if document_start is None:
-            yield {"text": file.read()}
+            text = file.read(LONGEST_LINE + 1)
+            if len(text) > LONGEST_LINE:
+                raise too_long(f"{path}: a document")
+            yield {"text": text}
         else:
-            yield from join_lines(file, document_start)
+            yield from join_lines(read_lines(path, file), document_start)
 
 
 def join_lines(lines: Iterable[str], document_start: str) -> Iterator[dict[str, Any]]:
     """Lines as documents: each begins with a line that matches, and none is blank."""
-    begins = re.compile(document_start).search
+    begins = finder(document_start)
     document: list[str] = []
+    length = 0
     for line in lines:
         if document and begins(line):
             yield {"text": "".join(document)}
-            document = []
+            document, length = [], 0
         if document or line.strip():
             document.append(line if line.endswith("\n") else f"{line}\n")
+            length += len(line)
+            if length > LONGEST_LINE:
+                raise too_long("by `document_start` there is a document")
     if document:
         yield {"text": "".join(document)}
 

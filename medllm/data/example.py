@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from medllm.artifacts.manifest import without_nan
-from medllm.data.files import Source, open_text
+from medllm.data.files import Source, open_text, read_lines
 from medllm.data.groups import Group
 from medllm.errors import DataError
 
@@ -129,14 +129,14 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def read_jsonl(path: Source) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: Source, encoding: str = "utf-8") -> Iterator[dict[str, Any]]:
     """The rows of a JSONL file, streamed.
 
     Raises:
         DataError: it is not UTF-8, or a line is not a JSON object; names the line.
     """
-    with open_text(path, newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
+    with open_text(path, newline="\n", encoding=encoding) as file:
+        for number, line in enumerate(read_lines(path, file), 1):
             if not line.strip():
                 continue
             try:

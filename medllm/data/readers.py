@@ -5,19 +5,19 @@ document may be a list of rows, a mapping of ids to rows (PubMedQA's release), o
 names to lists.
 """
 
-import csv
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 from zipfile import Path as Member
 
+from medllm.data.delimited import read_delimited
 from medllm.data.documents import read_text, read_xml
 from medllm.data.example import read_jsonl
-from medllm.data.files import Source, kind_of, open_bytes, open_text
+from medllm.data.files import Source, check_unpacked, kind_of, open_bytes
 from medllm.errors import DataError
 
 Row = dict[str, Any]
@@ -32,8 +32,10 @@ PART = "__part__"
 NUMBER = "__number__"
 """The key under which the number of a row within its file is kept."""
 
-LONGEST_FIELD = 1 << 24
-"""Characters of a CSV field. A quote that is never closed would else swallow the rest of a file."""
+LONGEST_ITEM, LONGEST_MAPPING = 1 << 27, 1 << 30
+"""Bytes of an item of a JSON list; of what stands under one key, as all rows of a split."""
+DEEPEST = 100
+"""Levels of lists and mappings in a row; Python's own recursion ends near 1000."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Layout:
 
     header: tuple[str, ...] = ()
     document_start: str | None = None
+    encoding: str | None = None
+    """Of text files; default UTF-8, or what a table is told to be by its content."""
 
 
 def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
@@ -60,7 +64,13 @@ def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
             f"use one of {', '.join(sorted(READERS))}, also .gz",
         )
     try:
-        yield from reader(path, layout or Layout())
+        for number, row in enumerate(reader(path, layout or Layout()), 1):
+            if is_deeper(row, DEEPEST):
+                raise DataError(
+                    f"{path}: row {number}: lists or mappings nested more than {DEEPEST} deep",
+                    "mend or remove the row",
+                )
+            yield row
     except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
         raise DataError(
             f"{path}: the gzip file is damaged: {problem}", "fetch or copy it again"
@@ -71,21 +81,69 @@ def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
     import ijson
 
     if _is_jsonl(path):
-        yield from read_jsonl(path)
+        yield from read_jsonl(path, layout.encoding or "utf-8")
         return
     with open_bytes(path) as file:
         first = _first_character(file)
     try:
         with open_bytes(path) as file:
             if first == b"[":
-                yield from _objects(path, ijson.items(file, "item", use_float=True))
+                meter = _Metered(path, file, LONGEST_ITEM)
+                items = ijson.items(meter, "item", use_float=True)
+                yield from _objects(path, meter.each(items))
             else:
-                yield from _read_mapping(path, ijson.kvitems(file, "", use_float=True))
+                meter = _Metered(path, file, LONGEST_MAPPING)
+                pairs = ijson.kvitems(meter, "", use_float=True)
+                yield from _read_mapping(path, meter.each(pairs))
     except (ijson.JSONError, ValueError) as problem:
         raise DataError(
             f"{path}: not valid JSON: {str(problem).splitlines()[0]}",
             "mend the file or fetch it again",
         ) from None
+
+
+class _Metered:
+    """A file that is read no further than so many bytes for one item."""
+
+    def __init__(self, path: Source, file: BinaryIO, most: int) -> None:
+        self._path = path
+        self._file = file
+        self._most = most
+        self._read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes.
+
+        Raises:
+            DataError: the item is too long.
+        """
+        content = self._file.read(size)
+        self._read += len(content)
+        if self._read > self._most:
+            raise DataError(
+                f"{self._path}: an item of more than {self._most >> 20} MiB", "write it as JSONL"
+            )
+        return content
+
+    def each(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The items that are read of it."""
+        for item in items:
+            self._read = 0
+            yield item
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists or mappings are nested deeper than so many levels."""
+    inner = [value]
+    while inner and levels:
+        inner = [
+            one
+            for outer in inner
+            for one in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(one, list | dict)
+        ]
+        levels -= 1
+    return bool(inner)
 
 
 def _objects(path: Source, items: Iterator[Any]) -> Iterator[Row]:
@@ -130,49 +188,8 @@ def _first_character(file: BinaryIO) -> bytes:
     return b""
 
 
-def _read_csv(path: Source, layout: Layout, delimiter: str = ",") -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_FIELD)
-    with open_text(path, newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
-        ended = 0  # the line on which the last good row ends
-        try:
-            names, rows = _head(path, lines, layout.header)
-            width, ended = len(names), lines.line_num
-            for fields in rows:
-                ended = lines.line_num
-                if len(fields) == width:
-                    yield dict(zip(names, fields, strict=True))
-                elif len(fields) > width:
-                    raise DataError(
-                        f"{path}:{ended}: more fields than columns",
-                        "quote the field that holds a comma",
-                    )
-                elif fields:  # what is missing is None; a blank line is no row
-                    yield dict(zip_longest(names, fields))
-        except csv.Error as problem:
-            raise DataError(
-                f"{path}:{ended + 1}: not valid CSV: {problem}",
-                "check the quotes of the row that begins on this line",
-            ) from None
-
-
-def _head(
-    path: Source, lines: Iterator[list[str]], header: tuple[str, ...]
-) -> tuple[list[str], Iterator[list[str]]]:
-    """The names of the columns, and the rows below them; a first line may be a row already."""
-    first = next(lines, [])
-    names = [name.strip() for name in first]
-    if header and tuple(map(str.lower, names)) != header:
-        return list(header), chain([first] if first else [], lines)
-    if twice := {name for name in names if name and names.count(name) > 1}:
-        places = [number for number, name in enumerate(names, 1) if name == min(twice)]
-        where = f"{path}:1: columns {places[0]} and {places[1]}"  # a name may be a value of a row
-        raise DataError(f"{where} have the same name", "rename one of them")
-    return first, lines
-
-
-def _read_tsv(path: Source, layout: Layout) -> Iterator[Row]:
-    return _read_csv(path, layout, delimiter="\t")
+def _read_table(path: Source, layout: Layout) -> Iterator[Row]:
+    return read_delimited(path, kind_of(path), layout.header, layout.encoding)
 
 
 def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
@@ -193,7 +210,10 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
 def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
     try:
         with path.open("rb") as file, ZipFile(file) as archive:
-            for name in sorted(archive.namelist()):
+            members = [one for one in archive.infolist() if kind_of(Path(one.filename)) in READERS]
+            size = path.stat().st_size if isinstance(path, Path) else 0
+            check_unpacked(path, sum(one.file_size for one in members), size)
+            for name in sorted({one.filename for one in members}):
                 member = Member(archive, name)
                 if kind_of(member) in READERS and kind_of(member) != ".zip" and member.is_file():
                     for number, row in enumerate(read_rows(member, layout), 1):
@@ -205,12 +225,12 @@ def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[Source, Layout], Iterator[Row]]] = {
-    ".jsonl": lambda path, layout: read_jsonl(path),
+    ".jsonl": lambda path, layout: read_jsonl(path, layout.encoding or "utf-8"),
     ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    **dict.fromkeys((".csv", ".tsv"), _read_table),
     **dict.fromkeys(
-        (".txt", ".tokens", ".raw"), lambda path, layout: read_text(path, layout.document_start)
+        (".txt", ".tokens", ".raw"),
+        lambda path, layout: read_text(path, layout.document_start, layout.encoding or "utf-8"),
     ),
     ".xml": lambda path, layout: read_xml(path),
     ".parquet": _read_parquet,

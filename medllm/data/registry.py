@@ -15,6 +15,7 @@ from medllm.artifacts.digest import digest_file, digest_files, digest_text
 from medllm.artifacts.manifest import DataTerm, Parent
 from medllm.artifacts.places import data_dir as default_data_dir
 from medllm.data.access import check_agreement
+from medllm.data.delimited import unusual_form
 from medllm.data.documents import join_lines
 from medllm.data.example import Example, Rejected
 from medllm.data.files import kind_of
@@ -95,6 +96,17 @@ class Dataset:
         """The innermost folder that holds all its files."""
         return Path(os.path.commonpath([path.parent for path in self.files]))
 
+    @cached_property
+    def forms(self) -> dict[str, str]:
+        """How those of its tables are read that are not of UTF-8 and commas or tabs."""
+        forms = {
+            str(path.relative_to(self.folder)): unusual_form(
+                path, self.spec.header, self.spec.encoding
+            )
+            for path in self.files
+        }
+        return {name: form for name, form in forms.items() if form}
+
     def rows(self) -> Iterator[Row]:
         """Its raw rows, streamed; a generated dataset has numbers for rows."""
         if self.spec.is_generated:
@@ -114,7 +126,7 @@ class Dataset:
         stem = re.sub(r"(\.\w+)(\.gz)?$", "", name)
         split, place = split_of_file(name, spec), str(path)
         is_document = kind_of(path) == ".txt" and spec.document_start is None
-        rows = read_rows(path, Layout(spec.header, spec.document_start))
+        rows = read_rows(path, Layout(spec.header, spec.document_start, spec.encoding))
         if spec.document_start and kind_of(path) == ".parquet":
             rows = join_lines((row["text"] for row in rows), spec.document_start)
         for number, row in enumerate(rows, 1):
@@ -223,7 +235,7 @@ def build_dataset(
         DataError: that cannot be told, or its list of test ids is missing.
     """
     if spec.shape == "multiple_choice" and files:
-        layout = Layout(spec.header)
+        layout = Layout(spec.header, encoding=spec.encoding)
         rows = (row for path in files for row in read_rows(path, layout))
         columns = settle_answers(rows, spec.columns)
         spec = spec.model_copy(update={"columns": columns})
@@ -250,7 +262,11 @@ def share_test_groups(datasets: Sequence[Dataset]) -> list[Dataset]:
 
 def specs_of(datasets: Iterable[Dataset]) -> dict[str, Any]:
     """What decides the rows and splits of each dataset, as plain data."""
-    return {dataset.name: json.loads(dataset.spec.mapping) for dataset in datasets}
+    return {
+        dataset.name: json.loads(dataset.spec.mapping) | ({"forms": forms} if forms else {})
+        for dataset in datasets
+        for forms in [dataset.forms]
+    }
 
 
 def _in_file(read: Example | Rejected, dataset: str, part: str) -> Example | Rejected:

@@ -2,9 +2,9 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from medllm import console
 from medllm.artifacts.manifest import STRICTNESS, Access
@@ -21,6 +21,19 @@ from medllm.errors import ConfigError, DataError, did_you_mean
 
 CATALOG = Path(__file__).parent / "catalog"
 SPEC_FILE = "dataset.yaml"
+
+
+def check_encoding(name: str) -> str:
+    """Raise ValueError for what is no encoding of text."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        hint = "utf-8, cp1252 and latin-1 are usual"
+        raise ValueError(f"no encoding is called '{name}'; {hint}") from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(check_encoding)]
 
 
 class DatasetSpec(Strict):
@@ -42,6 +55,8 @@ class DatasetSpec(Strict):
     """Patterns of its raw release files, also gzipped; the first that any file matches counts."""
     header: tuple[str, ...] = ()
     """Columns of CSV files that come without a header line."""
+    encoding: Encoding | None = None
+    """Encoding of its text files, as `cp1252`; default UTF-8, or what a table's content tells."""
     document_start: Pattern | None = None
     """Regular expression: the lines of a text file at which a new document begins."""
     splits: dict[Split, tuple[str, ...]] = {}

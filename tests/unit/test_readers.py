@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from medllm.data import documents, files, readers
 from medllm.data.example import read_jsonl, write_jsonl
 from medllm.data.readers import FILE, KEY, NUMBER, PART, SPLIT, Layout, read_rows
 from medllm.errors import DataError
@@ -157,13 +158,12 @@ def test_broken_json_is_refused(content: str) -> None:
     assert refusal("a.json", content).message.startswith("a.json: not valid JSON: ")
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.tsv"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt"])
 def test_other_encodings_are_refused(name: str) -> None:
     text = {
-        "a.csv": "id,text\n1,ok\n2,Müller\n",
-        "a.tsv": "id\ttext\n1\tok\n2\tMüller\n",
         "a.json": '[{"text": "Müller"}]',
         "a.jsonl": '{"a": 1}\n\n{"text": "Müller"}\n',
+        "a.txt": "ok\n\nMüller\n",
     }
 
     problem = refusal(name, text[name].encode("latin-1"))
@@ -172,10 +172,12 @@ def test_other_encodings_are_refused(name: str) -> None:
     assert problem.message.startswith(place)
 
 
-def test_utf_16_is_called_by_its_name() -> None:
-    assert (
-        refusal("a.csv", "id,text\n1,a\n".encode("utf-16")).fix == "iconv -f utf-16 -t utf-8 a.csv"
-    )
+def test_an_encoding_that_is_named_is_used() -> None:
+    Path("a.txt").write_bytes("žluť\n".encode("cp1250"))
+    Path("a.csv").write_bytes("id,text\n1,žluť\n".encode("cp1250"))
+
+    assert [*read_rows(Path("a.txt"), Layout(encoding="cp1250"))] == [{"text": "žluť\n"}]
+    assert [*read_rows(Path("a.csv"), Layout(encoding="cp1250"))] == [{"id": "1", "text": "žluť"}]
 
 
 def test_a_row_with_too_many_fields_is_named() -> None:
@@ -354,3 +356,75 @@ def test_what_json_cannot_hold_is_written_as_text() -> None:
     row = next(read_jsonl(Path("a.jsonl")))
     assert row["day"] == "2024-05-01 00:00:00+00:00"
     assert Path("a.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+# What would not end, or not fit
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that a test's files can reach."""
+    for room in (files, documents):
+        monkeypatch.setattr(room, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(readers, "LONGEST_ITEM", 70_000)
+    monkeypatch.setattr(files, "MUCH_UNPACKED", 10_000)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", JSONL + '{"text": "%s"}\n' % ("word " * 400)),
+        ("a.jsonl", "x" * 5000),
+        ("a.csv", "id,text\n1,%s\n" % ("word " * 400)),
+        ("a.txt", "word " * 400),
+    ],
+)
+def test_what_is_too_long_for_the_memory_is_named(name: str, content: str) -> None:
+    assert "of more than 0 million characters" in refusal(name, content).message
+
+
+@pytest.mark.usefixtures("small")
+def test_a_document_that_never_ends_is_refused() -> None:
+    Path("a.txt").write_text("line\n" * 1000)
+
+    with pytest.raises(DataError, match="by `document_start` there is a document of more than"):
+        list(read_rows(Path("a.txt"), Layout(document_start="^never")))
+
+
+@pytest.mark.usefixtures("small")
+def test_an_item_of_json_that_is_too_long_is_refused() -> None:
+    many = [{"text": "word " * 2000} for _ in range(100)]
+    assert len(rows_of("a.json", json.dumps(many))) == 100
+
+    long = [{"text": "word " * 2000}, {"text": "word " * 100_000}]
+    assert "an item of more than" in refusal("a.json", json.dumps(long)).message
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.zip"])
+def test_an_archive_that_unpacks_beyond_reason_is_refused(name: str) -> None:
+    content = b'{"text": ""}\n' * 100_000
+    if name == "a.zip":
+        with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.jsonl", content)
+    else:
+        Path(name).write_bytes(gzip.compress(content))
+
+    with pytest.raises(DataError, match=r"unpacks to 0\.0 GB and more, over 200 times its own"):
+        list(read_rows(Path(name)))
+
+
+@pytest.mark.parametrize("depth", [150, 900, 20_000])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_rows_that_are_nested_too_deeply_are_refused(depth: int, name: str) -> None:
+    row = '{"id": 1, "m": ' + "[" * depth + "]" * depth + "}"
+
+    problem = refusal(name, f"[{row}]" if name == "a.json" else row)
+
+    assert "nested" in problem.message or "recursion" in problem.message
+
+
+@pytest.mark.parametrize("depth", [1, 50])
+def test_a_nested_row_is_a_row(depth: int) -> None:
+    assert len(rows_of("a.jsonl", '{"m": ' + "[" * depth + "]" * depth + "}")) == 1

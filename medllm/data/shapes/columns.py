@@ -1,6 +1,5 @@
 """The shape that a dataset's YAML declares: which column is what, without any Python."""
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from string import Formatter
@@ -12,6 +11,7 @@ from medllm.config.base import Strict
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.groups import Group, build_group, kind_of_column, read_id
 from medllm.data.left_out import LeftOut
+from medllm.data.patterns import check_pattern, finder
 from medllm.data.readers import KEY, Row
 from medllm.data.shapes.answers import Kind
 from medllm.data.shapes.values import clean, columns_of, images_of, known, text_of
@@ -21,15 +21,6 @@ def check_template(template: str) -> str:
     """Raise ValueError for a brace that is not closed."""
     list(Formatter().parse(template))
     return template
-
-
-def check_pattern(pattern: str) -> str:
-    """Raise ValueError for what is no regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as problem:
-        raise ValueError(f"not a regular expression: {problem}") from None
-    return pattern
 
 
 Template = Annotated[str, AfterValidator(check_template)]
@@ -198,7 +189,7 @@ def _cut(cut: Cut, row: Row) -> str:
 
 
 def _search(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
+    match = finder(pattern)(text)
     return clean(match[1 if match.re.groups else 0]) if match else ""
 
 

@@ -1,0 +1,105 @@
+"""Tables as spreadsheets of any country write them."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medllm.data.readers import read_rows
+from medllm.errors import DataError
+
+ROWS = [
+    {"Fall-Nr": "007", "text": "Fieber 38,5 °C; µg statt mg", "summary": "groß, “gut”"},
+    {"Fall-Nr": "008", "text": 'er sagte "nein",\nging', "summary": "kein Müller"},
+    {"Fall-Nr": "009", "text": "", "summary": "1.234,56"},
+]
+
+
+def table(delimiter: str, end: str = "\r\n") -> str:
+    def quoted(cell: str) -> str:
+        return '"' + cell.replace('"', '""') + '"' if set(cell) & set('";,\t|\n') else cell
+
+    lines = [delimiter.join(ROWS[0])] + [delimiter.join(map(quoted, r.values())) for r in ROWS]
+    return end.join(lines) + end
+
+
+def rows_of(name: str, content: bytes) -> list[dict[str, Any]]:
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return list(read_rows(Path(name)))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "A.CSV.gz"])
+def test_every_delimiter_and_encoding_gives_the_same_rows(
+    delimiter: str, encoding: str, name: str
+) -> None:
+    assert rows_of(name, table(delimiter).encode(encoding)) == ROWS
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"'])
+def test_excels_own_line_names_the_delimiter(line: str) -> None:
+    assert rows_of("a.csv", f"{line}\r\n{table(';')}".encode("cp1252")) == ROWS
+
+
+def test_what_is_unusual_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    rows_of("ward.csv", table(";").encode("cp1252"))
+    list(read_rows(Path("ward.csv")))
+    rows_of("usual.csv", table(",").encode())
+
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("ward.csv: read as cp1252, fields parted by a semicolon")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,text\n1,a; b; c\n2,d\n",  # semicolons in texts
+        "id,text\n1,a;b\n2,c;d\n",
+        "text\nno delimiter at all; or so\n",
+        "id,dose;unit\n1,5;mg\n",
+    ],
+)
+def test_a_comma_stays_the_delimiter(content: str) -> None:
+    first, *rows = (line.split(",") for line in content.splitlines())
+
+    assert rows_of("a.csv", content.encode()) == [
+        dict(zip(first, row, strict=True)) for row in rows
+    ]
+
+
+def test_a_header_with_commas_in_its_names_is_parted_by_what_fits_all_rows() -> None:
+    content = "dose, mg;note, short\n5,5;a, b, c\n7;d\n"
+
+    assert rows_of("a.csv", content.encode()) == [
+        {"dose, mg": "5,5", "note, short": "a, b, c"}, {"dose, mg": "7", "note, short": "d"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("пациент здоров", "cp1251"), ("übergrößen für Ärzte", "cp437"), ("ασθενής", "cp1253"),
+     ("患者は健康です", "shift_jis"), ("患者健康", "gb18030")],
+)  # fmt: skip
+def test_what_is_not_western_is_not_guessed_at(text: str, encoding: str) -> None:
+    with pytest.raises(DataError, match=r"a\.csv:2: not UTF-8 text") as caught:
+        rows_of("a.csv", f"id,text\n1,{text}\n".encode(encoding))
+    assert "`encoding: " in caught.value.fix
+
+
+def test_a_western_letter_far_down_is_seen() -> None:
+    content = "id;text\n" + "1;plain\n" * 30_000 + "2;Müller\n"
+
+    assert rows_of("a.csv", content.encode("latin-1"))[-1] == {"id": "2", "text": "Müller"}
+
+
+def test_columns_without_a_name_do_not_hide_each_other() -> None:
+    assert rows_of("a.csv", b"id;;\n1;a;b\n") == [{"id": "1", "": "a", "column 3": "b"}]
+
+
+def test_a_row_that_is_too_wide_names_what_parts_it() -> None:
+    with pytest.raises(DataError, match=r"a\.csv:3: more fields than columns") as caught:
+        rows_of("a.csv", b"id;text\n1;fine\n2;a;b\n3;c\n")
+    assert caught.value.fix == "quote the field that holds a semicolon"
