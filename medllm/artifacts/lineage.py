@@ -77,8 +77,13 @@ def _foreign(path: Path, role: str) -> Input:
         identity = digest_file(path)
     else:
         files = (file for file in path.rglob("*") if file.is_file())
-        identity = digest_files(path, (file for file in files if not file.name.startswith(".")))
+        identity = digest_files(path, (file for file in files if not _is_hidden(file, path)))
     if path not in _announced:
         _announced.add(path)
         console.notice(f"{role}: {path} was not made by medllm; its data terms are not known")
     return Input(path, None, Parent(kind=FOREIGN, path=str(path), identity=identity))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file is one of a tool's own, as those in `.git/` and the hub's `.cache/`."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)

@@ -59,7 +59,7 @@ class Fit:
                 yield from self._cut(sample)
 
     def pack(self, examples: Sequence[Example]) -> Iterator[Sample | Rejected]:
-        """Windows of several whole examples each; what begins one that is never filled is lost."""
+        """Windows of several whole examples each, and why the others are in none."""
         window: list[Sample] = []
         limit = min(self.window_tokens, self.max_tokens)
         for sample in self._measure(examples):
@@ -72,6 +72,9 @@ class Fit:
             window.append(sample)
         if sum(one.tokens for one in window) >= self.min_tokens:
             yield self._join(window)
+        else:
+            reason = f"in a last window shorter than {self.min_tokens} tokens"
+            yield from (Rejected(one.id, reason) for one in window)
 
     def _measure(self, examples: Sequence[Example]) -> Iterator[Sample]:
         for start in range(0, len(examples), BATCH):
@@ -80,13 +83,15 @@ class Fit:
             for example, text, tokens in zip(batch, texts, self.tokens.count(texts), strict=True):
                 yield Sample(example.id, example.dataset, text, tokens, (example.id,), (example,))
 
-    def _cut(self, sample: Sample) -> Iterator[Sample]:
+    def _cut(self, sample: Sample) -> Iterator[Sample | Rejected]:
         """The text's pieces of at most `max_tokens`; only the first where it is truncated."""
         ends = self.tokens.ends(sample.text)
         starts = range(0, len(ends), self.max_tokens)
         for number, start in enumerate(starts, 1):
             piece = ends[start : start + self.max_tokens]
             if len(piece) < self.min_tokens:
+                reason = f"a last piece shorter than {self.min_tokens} tokens"
+                yield Rejected(f"{sample.id}#{number}", reason)
                 return
             text = sample.text[ends[start - 1] if start else 0 : piece[-1]]
             name = sample.id if self.over_length == "truncate" else f"{sample.id}#{number}"

@@ -10,10 +10,15 @@ from medllm.data.readers import KEY, SPLIT
 from medllm.data.split import Split
 from medllm.errors import DataError
 
+ONLINE = frozenset({"", "0", "false", "no", "off", "n", "f"})
+
 
 def is_offline() -> bool:
-    """Whether the hub must not be asked (`HF_HUB_OFFLINE`, which `--offline` sets)."""
-    return os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"}
+    """Whether the hub must not be asked (`HF_HUB_OFFLINE`, which `--offline` sets).
+
+    What is neither yes nor no closes the house, too.
+    """
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() not in ONLINE
 
 
 class HubSource(Strict):

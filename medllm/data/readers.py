@@ -6,6 +6,7 @@ names to lists.
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ LONGEST_ITEM, LONGEST_MAPPING = 1 << 27, 1 << 30
 """Bytes of an item of a JSON list; of what stands under one key, as all rows of a split."""
 DEEPEST = 100
 """Levels of lists and mappings in a row; Python's own recursion ends near 1000."""
+VERY_DEEP = re.compile(rb'(?:[\[{]\s{0,9}(?:"[^"]{0,40}"\s{0,9}:\s{0,9})?){500}')
+"""So much nesting that ijson, which names each place by all places around it, would not end."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,7 @@ def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
     try:
         for number, row in enumerate(reader(path, layout or Layout()), 1):
             if is_deeper(row, DEEPEST):
-                raise DataError(
-                    f"{path}: row {number}: lists or mappings nested more than {DEEPEST} deep",
-                    "mend or remove the row",
-                )
+                raise _too_deep(f"{path}: row {number}")
             yield row
     except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
         raise DataError(
@@ -123,6 +123,8 @@ class _Metered:
             raise DataError(
                 f"{self._path}: an item of more than {self._most >> 20} MiB", "write it as JSONL"
             )
+        if VERY_DEEP.search(content):
+            raise _too_deep(f"{self._path}: an item")
         return content
 
     def each(self, items: Iterator[Any]) -> Iterator[Any]:
@@ -130,6 +132,11 @@ class _Metered:
         for item in items:
             self._read = 0
             yield item
+
+
+def _too_deep(what: str) -> DataError:
+    message = f"{what}: lists or mappings nested more than {DEEPEST} deep"
+    return DataError(message, "mend or remove it")
 
 
 def is_deeper(value: Any, levels: int) -> bool:

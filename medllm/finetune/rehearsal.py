@@ -122,7 +122,8 @@ def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecas
     rehearsal = Rehearsal(config, material, device)
     model, splits = material.inputs.model, material.splits
     layers = text_config_of(read_config(model.path)).get("num_hidden_layers", 0)
-    with tempfile.TemporaryDirectory() as room:
+    # gigabytes, perhaps: not on the system's small disk
+    with tempfile.TemporaryDirectory(dir=_existing(config.output)) as room:
         if count_parameters(model.path) <= SMALL or layers <= DEPTHS[1]:
             said, costs = "the model", rehearsal.costs(model, Path(room))
         else:
@@ -267,3 +268,9 @@ def _steps(config: FinetuneConfig, splits: Splits) -> tuple[int, float]:
 def _evaluated_every(config: FinetuneConfig, steps: int) -> float:
     every = config.training.eval_steps
     return every if every >= 1 else math.ceil(steps * every)
+
+
+def _existing(output: Path | None) -> Path:
+    """The innermost folder around an output that is there already, else the working folder."""
+    around = output.absolute().parents if output else [Path.cwd()]
+    return next(folder for folder in around if folder.is_dir())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from medllm.models.weights import read_header
+from medllm.models.weights import read_header, weight_files
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -50,7 +50,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         ArtifactError: a file is cut off or broken.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     return {name: tensor.shape for path in files for name, tensor in read_header(path).items()}
 
 

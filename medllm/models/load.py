@@ -25,6 +25,7 @@ from medllm.models.foreign import (
 from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded
 from medllm.models.prompt_template import drop_generation_markers
+from medllm.models.weights import weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
@@ -67,7 +68,7 @@ class ModelRef:
     @property
     def weight_bytes(self) -> int:
         """The size of its weights."""
-        files = [self.path] if self.is_gguf else self.path.glob("*.safetensors")
+        files = [self.path] if self.is_gguf else weight_files(self.path)
         return sum(file.stat().st_size for file in files)
 
     @property
@@ -151,6 +152,10 @@ HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: no pickled weights, and no code."""
 
 
+TWICE = ["consolidated*"]
+"""Mistral's own form of the same weights."""
+
+
 def _download(ref: str, role: str) -> Path:
     """The folder of a hub model's snapshot in the hub's cache, downloaded unless it is there."""
     from httpx import HTTPError
@@ -158,7 +163,11 @@ def _download(ref: str, role: str) -> Path:
 
     name, _, revision = ref.partition("@")
     # offline, the hub's library asks for the files of a commit, unless it is told not to
-    how: dict[str, Any] = {"allow_patterns": list(HUB_FILES), "local_files_only": is_offline()}
+    how: dict[str, Any] = {
+        "allow_patterns": list(HUB_FILES),
+        "ignore_patterns": TWICE,
+        "local_files_only": is_offline(),
+    }
     if not is_offline():
         console.notice(f"{role}: there is no folder {ref} here: looking for it on the hub")
     try:

@@ -204,6 +204,15 @@ def _shards(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model, an adapter or a quantized model.
+
+    Not Mistral's `consolidated*.safetensors`: beside the others they are the same model once more.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    return [path for path in files if not path.name.startswith("consolidated")] or files
+
+
 def write_weights(folder: Path, shards: Mapping[str, Sequence[Planned]]) -> None:
     """Write the shards, by their file names, and the index where there are several."""
     for name, tensors in shards.items():

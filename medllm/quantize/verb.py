@@ -23,6 +23,7 @@ from medllm.models.load import (
     resolve_model,
 )
 from medllm.models.memory import within_memory
+from medllm.models.weights import weight_files
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
 from medllm.quantize.estimate import check_disk
@@ -141,7 +142,7 @@ def _make(choice: Format, work: Work | None, reference: Reference | None, folder
     began = time.monotonic()
     made: Made = FORMATS[choice.format].make(choice, work, folder)
     seconds = time.monotonic() - began
-    files = [made.weights] if made.weights.is_file() else made.weights.glob("*.safetensors")
+    files = [made.weights] if made.weights.is_file() else weight_files(made.weights)
     size = sum(file.stat().st_size for file in files)
     sizes = {"bytes": size, "parent_bytes": work.model.weight_bytes}
     results = made.results | sizes | {"seconds": seconds}

@@ -161,3 +161,14 @@ def test_parents_are_written_with_kind_path_and_identity() -> None:
             kind="dataset", path=str(dataset.path), identity=dataset.parent.identity
         ).model_dump()
     ]
+
+
+@pytest.mark.parametrize("name", [".git/HEAD", ".cache/huggingface/a.metadata", ".gitignore"])
+def test_a_tools_own_files_are_no_part_of_a_foreign_folder(name: str) -> None:
+    Path("model").mkdir()
+    Path("model/model.safetensors").write_bytes(b"weights")
+    before = open_input(Path("model"), ("model",), "model").parent.identity
+    (Path("model") / name).parent.mkdir(parents=True, exist_ok=True)
+    (Path("model") / name).write_text("of a tool")
+
+    assert open_input(Path("model"), ("model",), "model").parent.identity == before

@@ -415,7 +415,7 @@ def test_an_archive_that_unpacks_beyond_reason_is_refused(name: str) -> None:
         list(read_rows(Path(name)))
 
 
-@pytest.mark.parametrize("depth", [150, 900, 20_000])
+@pytest.mark.parametrize("depth", [150, 900, 1_000_000])
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
 def test_rows_that_are_nested_too_deeply_are_refused(depth: int, name: str) -> None:
     row = '{"id": 1, "m": ' + "[" * depth + "]" * depth + "}"

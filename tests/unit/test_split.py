@@ -1,5 +1,6 @@
 """One split for all: a group's place depends on its id alone."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -94,6 +95,16 @@ def test_the_row_numbers_of_two_datasets_are_two_groups() -> None:
     pairs = [(note(n, n, "a"), note(n, n, "b")) for n in range(300)]
 
     assert any(split_of(a, SplitConfig()) != split_of(b, SplitConfig()) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [{"test": -0.1}, {"validation": 1.0}, {"test": 0.7, "validation": 0.7}, {"test": 0.5,
+     "validation": 0.5}, {"test": math.nan}, {"validation": math.inf}],
+)  # fmt: skip
+def test_shares_that_leave_nothing_to_train_on_are_refused(shares: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"validation|test"):
+        SplitConfig(**shares)  # type: ignore[arg-type]
 
 
 def test_ranks_are_spread_evenly() -> None:
