@@ -19,10 +19,12 @@ def list_() -> None:
     from medllm import console
     from medllm.artifacts.places import data_dir
     from medllm.data.inventory import describe_datasets
+    from medllm.data.specs import check_specs
 
     columns = ("dataset", "what it is", "rows", "licence", "access", "where")
     console.table(columns, describe_datasets())
     console.say(f"here: {data_dir()}/<dataset>; the others: `medllm datasets show NAME`")
+    check_specs()  # last: one that is broken hides no other
 
 
 @app.command()

@@ -121,8 +121,8 @@ def read_lines(path: Source, file: TextIO) -> Iterator[str]:
 
 def too_long(what: str) -> DataError:
     """The error of something that is longer than what is held in memory at once."""
-    limit = f"{LONGEST_LINE >> 20} million characters"
-    return DataError(f"{what} of more than {limit}", "split it: no row or document is so long")
+    message = f"{what} of more than {LONGEST_LINE >> 20} million characters"
+    return DataError(message, "split it: no row or document is so long")
 
 
 def undecodable(path: Source) -> DataError:

@@ -160,15 +160,16 @@ def open_spec(name: str, path: Path) -> DatasetSpec:
     return spec.model_copy(update=terms)
 
 
-def broken_specs(folder: Path | None = None) -> list[ConfigError]:
-    """What is wrong with the YAML files of the user's datasets."""
+def check_specs(folder: Path | None = None) -> None:
+    """Raise ConfigError where YAML of the user's datasets is wrong; it names all that is."""
     problems = []
     for name, path in _declared(folder).items():
         try:
             open_spec(name, path)
         except ConfigError as problem:
             problems.append(problem)
-    return problems
+    if problems:
+        raise ConfigError("\n".join(one.message for one in problems), problems[0].fix)
 
 
 def official_test_keys(folder: Path | None = None) -> frozenset[str]:
