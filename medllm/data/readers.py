@@ -207,6 +207,10 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
         with path.open("rb") as file:
             for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
+    except OverflowError as problem:  # a date before the year 1 or after 9999
+        raise DataError(
+            f"{path}: holds what Python cannot: {problem}", "mend the column, or cast it to text"
+        ) from None
     except (pyarrow.ArrowException, OSError) as problem:
         reason = (str(problem).splitlines() or ["?"])[0]
         raise DataError(

@@ -279,6 +279,17 @@ def test_a_parquet_file_with_a_damaged_page_is_refused() -> None:
     assert refusal("a.parquet", bytes(data)).message.startswith("a.parquet: not a valid Parquet")
 
 
+def test_a_date_beyond_the_calendar_is_refused() -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    dates = pyarrow.array([2**31 - 1], pyarrow.int32()).cast(pyarrow.date32())
+    pyarrow.parquet.write_table(pyarrow.table({"date": dates}), "a.parquet")
+
+    with pytest.raises(DataError, match=r"a\.parquet: holds what Python cannot"):
+        list(read_rows(Path("a.parquet")))
+
+
 def test_an_unknown_ending_gets_the_list() -> None:
     problem = refusal("a.xlsx", b"PK")
 
