@@ -234,6 +234,8 @@ def build_dataset(
     Raises:
         DataError: that cannot be told, or its list of test ids is missing.
     """
+    for path in files:
+        _check_readable(path)
     if spec.shape == "multiple_choice" and files:
         layout = Layout(spec.header, encoding=spec.encoding)
         rows = (row for path in files for row in read_rows(path, layout))
@@ -247,6 +249,14 @@ def build_dataset(
     if others:
         console.notice(f"{name}: not read, for they are no data: {_some(others)}")
     return replace(dataset, root=place, left_out=others)
+
+
+def _check_readable(path: Path) -> None:
+    """Raise DataError for what cannot be read, and for what never ends: a pipe, a device."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file", "name a file, or a folder of files")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise DataError(f"{path}: cannot be read: permission denied", "check its permissions")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -299,6 +309,8 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
             files = (place,) if place.is_file() else find_files(data_dir / name, spec)
             return build_dataset(name, spec, files, data_dir / name, data_dir)
     declared = (path if path.is_dir() else path.parent) / SPEC_FILE
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise DataError(f"{path}: cannot be read: permission denied", "check its permissions")
     name = path.name.split(".")[0] or path.name
     spec = (
         open_spec(name, declared)

@@ -1,7 +1,8 @@
 """What is known of each dataset: the catalog's YAML and the user's own."""
 
+import math
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
@@ -21,6 +22,8 @@ from medllm.errors import ConfigError, DataError, did_you_mean
 
 CATALOG = Path(__file__).parent / "catalog"
 SPEC_FILE = "dataset.yaml"
+MOST_CHOICES = 1000
+"""Alternatives in the braces of a pattern of files."""
 
 
 def check_encoding(name: str) -> str:
@@ -81,6 +84,20 @@ class DatasetSpec(Strict):
     """Whether a program or a model wrote it."""
     placeholders: tuple[str, ...] = ()
     """Marks left where something was removed, as `___`; `…` in one stands for any text."""
+
+    @field_validator("files")
+    @classmethod
+    def check_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        """Raise ValueError for patterns of no files, or of files elsewhere."""
+        for pattern in patterns:
+            parts = PurePath(pattern).parts
+            if not parts or ".." in parts or PurePath(pattern).is_absolute():
+                raise ValueError(f"'{pattern}' is no pattern of files below the data's own folder")
+            if math.prod(part.count(",") + 1 for part in pattern.split("{")[1:]) > MOST_CHOICES:
+                raise ValueError(f"'{pattern:.40}' has more than {MOST_CHOICES} alternatives")
+        if not patterns:
+            raise ValueError("names no files; leave it out for all")
+        return patterns
 
     @field_validator("shape")
     @classmethod

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -591,3 +592,31 @@ def test_a_folder_of_the_same_name_does_not_hide_a_dataset() -> None:
     name, path = recipe.prepare.datasets
     assert open_dataset(name).spec.synthetic
     assert path == str(Path.cwd() / "synthetic_radiology")
+
+
+@pytest.mark.parametrize(
+    "files", ["[]", "['']", "['../secret/*']", "['/etc/*']", "['" + "{a,b,c,d}" * 14 + "']"]
+)
+def test_patterns_name_files_below_the_datas_own_folder(files: str) -> None:
+    put(Path("d/a.jsonl"), NOTES)
+    put(Path("d/dataset.yaml"), f"title: T\nshape: local\nfiles: {files}\n")
+
+    with pytest.raises(ConfigError, match=r"dataset\.yaml:3: files"):
+        open_dataset("./d")
+
+
+def test_what_never_ends_is_no_data_file() -> None:
+    os.mkfifo("a.jsonl")
+
+    for path in ("a.jsonl", "/dev/zero"):
+        with pytest.raises(DataError, match="is no regular file"):
+            open_dataset(f"./{path}" if path == "a.jsonl" else path)
+
+
+@pytest.mark.parametrize("prompt", ["{question:9999999999}", "{question!r}", "{dc:title}"])
+def test_a_template_holds_columns_alone(prompt: str) -> None:
+    put(Path("d/a.jsonl"), NOTES)
+    put(Path("d/dataset.yaml"), f"title: T\nshape: columns\ncolumns: {{prompt: '{prompt}'}}\n")
+
+    with pytest.raises(ConfigError, match="a column's name has no"):
+        open_dataset("./d")

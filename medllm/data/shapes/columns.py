@@ -18,8 +18,10 @@ from medllm.data.shapes.values import clean, columns_of, images_of, known, text_
 
 
 def check_template(template: str) -> str:
-    """Raise ValueError for a brace that is not closed."""
-    list(Formatter().parse(template))
+    """Raise ValueError for a brace that is not closed, and for what Python's formats would mean."""
+    for _, field, width, conversion in Formatter().parse(template):
+        if width or conversion:
+            raise ValueError(f"'{{{field}' must end in '}}': a column's name has no ':' and no '!'")
     return template
 
 
