@@ -8,7 +8,7 @@ from medllm.cli.options import READING, WRITING, option, run_verb, takes
 @takes(*READING, *WRITING)
 def evaluate(
     models: list[str] | None = option(
-        "Model, adapter or GPTQ folder, .gguf file; repeatable.", "REF", "--model"
+        "Hub id, model or adapter folder, .gguf file; repeatable.", "REF", "--model"
     ),
     tasks: str | None = option("Names, with commas.  [default: answers]", "A,B"),
     limit: int | None = option("At most so many items of each task."),

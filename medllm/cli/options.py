@@ -27,6 +27,7 @@ def _shared(key: str, kind: Any, *described: Any) -> Parameter:
 
 
 MODEL = option("Hub id, model or adapter folder, .gguf file.  [default: medllm/tiny]", "REF")
+BASE = option("Hub id or model folder.  [default: medllm/tiny]", "REF")
 SEED = _shared("seed", int, "Seed of everything random.  [default: 0]")
 DATA_USE = _shared(
     "data_use", list[str], "A data use agreement that you have signed.", "NAME", "--accept-terms"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medllm.cli.options import MODEL, WRITING, load_recipe_for, option, run_verb, takes
+from medllm.cli.options import BASE, WRITING, load_recipe_for, option, run_verb, takes
 from medllm.errors import ConfigError
 
 FORMATS = ("gptq", "awq", "gguf", "bnb", "fp8", "w8a8")
@@ -16,7 +16,7 @@ GGUF_DEFAULT = "Q4_K_M"
 
 @takes(*WRITING)
 def quantize(
-    model: str | None = MODEL,
+    model: str | None = BASE,
     format_: list[str] | None = option(
         "Repeatable.  [default: the recipe's, else gptq]", KNOWN, "--format"
     ),
