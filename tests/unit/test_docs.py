@@ -3,12 +3,27 @@
 import ast
 import json
 import re
+import signal
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from medllm.cli.main import INTERRUPTED
+from medllm.config.base import models_in
+from medllm.console import PIPE_CLOSED
+from medllm.data.groups import KIND_OF, KINDS, squeeze
+from medllm.engines.llama_cpp import DEFAULT_N_CTX
+from medllm.errors import MedllmError
+from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
+from medllm.recipe import ROAD, Recipe
+from medllm.serve import app, body, connections, prompts, wire
+from medllm.serve.config import ServeConfig
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "docs" / "benchmarks"
@@ -153,3 +168,238 @@ def test_the_readme_names_every_figure_and_the_script_that_made_it() -> None:
 
     assert [f.name for f in BENCHMARKS.iterdir() if f"`{f.name}`" not in readme] == []
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
+
+
+@cache
+def constant(path: str, name: str) -> Any:
+    """The value of a module's constant, without importing the module."""
+    for node in ast.parse((ROOT / "medllm" / path).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [name]:
+            return eval(compile(ast.Expression(node.value), path, "eval"))
+    raise AssertionError(f"{path} has no {name}")
+
+
+def default(key: str) -> Any:
+    """What a key of a recipe is where nobody sets it."""
+    section, name = key.split(".")
+    return Recipe.model_validate({section: {}}).section(section).model_dump()[name]
+
+
+COUNTED = {2.0: "twice", 3: "three"}
+TOLD = [
+    ("finetune.md", "Every {:.0f} s a line", "finetune/course.py SECONDS_BETWEEN_LINES"),
+    ("finetune.md", "above {} its first value", "finetune/course.py DIVERGED"),
+    ("finetune.md", "in {} logs in a row", "finetune/course.py PATIENCE_LOGS"),
+    ("finetune.md", "more than {:,.0f} parameters", "finetune/rehearsal.py SMALL"),
+    ("finetune.md", "at most {} labels", "finetune/labels.py MOST_LABELS"),
+    ("finetune.md", "labels of at most {} characters", "finetune/labels.py LONGEST_LABEL"),
+    ("finetune.md", "is said after {} s, with its number", "cli/main.py SECONDS_OF_SILENCE"),
+    ("prepare.md", "by runs of {} words", "data/dedup.py NGRAM"),
+    ("calibration.md", "by runs of {} words", "data/dedup.py NGRAM"),
+    ("calibration.md", "({} to 4,096)", "calibrate.min_tokens"),
+    ("calibration.md", "(256 to {:,})", "calibrate.max_tokens"),
+    ("calibration.md", "at most `window_tokens` ({:,})", "calibrate.window_tokens"),
+    ("calibration.md", "at least {} texts", "calibrate/analysis.py MIN_SAMPLES"),
+    ("calibration.md", "more than {} tokens on average", "calibrate/analysis.py MIN_MEAN_TOKENS"),
+    ("calibration.md", "more than {:.0%} medical", "calibrate/analysis.py MIN_MEDICAL_SHARE"),
+    ("calibration.md", "at least {:.0%} of the words", "clinical/terms.py MEDICAL_DENSITY"),
+    ("quantize.md", "fewer than {} give worse weights", "quantize/gptqmodel.py FEW_SAMPLES"),
+    ("quality.md", "scores up to {:,} tokens", "quantize/cost.py TOKENS"),
+    ("evaluate.md", "{:,} tokens at a time", "measures/likelihood.py WINDOW"),
+    ("evaluate.md", "opened with {:,} tokens", "engines/llama_cpp.py DEFAULT_N_CTX"),
+    ("troubleshooting.md", "within {:.0f} seconds", "models/rendering.py MOST_SECONDS"),
+    ("troubleshooting.md", "more than {:,} bytes of memory", "models/rendering.py MOST_BYTES"),
+]
+"""A page, what it says, and the constant or the default of a key that this is."""
+SPELT = {"300,000,000": "300 million", "1,073,741,824 bytes": "1 GiB", "%": " %"}
+
+
+@pytest.mark.parametrize(("page", "words", "source"), TOLD)
+def test_a_number_in_a_document_is_that_of_the_code(page: str, words: str, source: str) -> None:
+    path, _, name = source.partition(" ")
+    value = constant(path, name) if name else default(path)
+    said = words.format(COUNTED.get(value, value))
+    for digits, word in SPELT.items():
+        said = said.replace(digits, word)
+
+    assert said in " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+
+
+def test_the_types_that_need_an_importance_matrix_are_as_told() -> None:
+    told = {"IQ3_XXS", "IQ3_XS", "Q2_K_S"}
+    few = {name for name in QUANTIZATION_TYPES if name.startswith(("IQ1", "IQ2"))}
+
+    assert {*told, *few} == NEEDS_IMPORTANCE
+    text = " ".join((ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").split())
+    assert "(those of IQ1 and IQ2, IQ3_XXS, IQ3_XS and Q2_K_S)" in text
+
+
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), ROOT / "data" / "README.md"])
+WRITTEN = [page for page in PAGES if page.name not in {"cli.md", "CHANGELOG.md"}]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def rows_of(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table whose head begins with these words, without the head."""
+    lines = iter(text_of(page).splitlines())
+    assert any(line.startswith(f"| {heading}") for line in lines), f"{page}: no table {heading}"
+    next(lines)
+    table = list(takewhile(lambda line: line.startswith("|"), lines))
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def shipped(*folder: str) -> set[str]:
+    return {path.stem for path in ROOT.joinpath(*folder).glob("*.yaml")}
+
+
+def test_the_columns_that_name_a_group_are_those_of_the_code() -> None:
+    told = {kind: tuple(quoted(names)) for kind, names in rows_of("docs/datasets.md", "kind |")}
+    example = re.search(r"A column such as(.*?) keeps what", text_of("README.md"), re.DOTALL)
+
+    assert told == KINDS
+    assert example
+    assert [name for name in quoted(example[1]) if squeeze(name) not in KIND_OF] == []
+
+
+def test_shipped_mixes_tasks_and_recipes_are_in_the_tables_of_the_documents() -> None:
+    def names(page: str, heading: str) -> set[str]:
+        return {quoted(row[0])[0] for row in rows_of(page, heading)}
+
+    assert names("docs/calibration.md", "mix |") == shipped("medllm", "data", "mixes")
+    assert names("docs/evaluate.md", "task |") == shipped("medllm", "evaluate", "tasks")
+    assert names("docs/quantize.md", "recipe |") == shipped("configs", "quantize")
+    assert names("docs/finetune.md", "recipe |") == shipped("configs", "finetune") | {"t4-16gb"}
+    ship = re.search(r"Six ship: (.*?); yours", text_of("docs/prepare.md"), re.DOTALL)
+    assert ship and set(quoted(ship[1])) == shipped("medllm", "prepare", "tasks")
+
+
+def test_the_shares_of_mixes_are_as_told() -> None:
+    for name, shares in rows_of("docs/calibration.md", "mix |"):
+        mix = yaml.safe_load(text_of(f"medllm/data/mixes/{quoted(name)[0]}.yaml"))
+        told = [int(number) for number in re.findall(r" (\d+)(?=[,: ]|$)", shares)]
+
+        assert told in ([], list(mix["shares"].values())), name
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    codes = {int(row[0]) for row in rows_of("README.md", "code |")}
+    ours = {error.exit_code for error in (MedllmError, *MedllmError.__subclasses__())}
+
+    assert codes == {0, *ours, INTERRUPTED, PIPE_CLOSED, 128 + signal.SIGTERM}
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+
+    assert {quoted(row[0])[0] for row in rows_of("README.md", "extra |")} == set(
+        project["optional-dependencies"]
+    )
+
+
+def test_the_limits_of_the_server_are_those_of_the_code() -> None:
+    limits = {what: f"{limit} {then}" for what, limit, then in rows_of("docs/serve.md", "what | l")}
+    said = {
+        "tokens of an answer": f"({ServeConfig().max_tokens:,})",
+        "prompt and answer together": f"at most {DEFAULT_N_CTX:,}",
+        "prompt, before it is tokenized": f"{prompts.BYTES_PER_TOKEN} bytes for each token",
+        "stop strings": f"{wire.MAX_STOPS} of {wire.MAX_STOP_CHARACTERS:,} characters",
+        "body": f"{body.MAX_BODY_BYTES // 2**20} MiB",
+        "time for a request to arrive whole": f"{connections.REQUEST_SECONDS:.0f} s",
+        "time for a client to take up an answer that fills all buffers": (
+            f"{connections.STUCK_SECONDS:.0f} s"
+        ),
+        "connections answered at once": (
+            f"{connections.MAX_CONNECTIONS}; fewer where `ulimit -n` is below "
+            f"{4 * connections.MAX_CONNECTIONS:,}"
+        ),
+        "time for running answers after SIGTERM": (
+            f"{connections.GRACE_SECONDS[signal.SIGTERM]:.0f} s "
+            f"({connections.GRACE_SECONDS[signal.SIGINT]:.0f} s after Ctrl-C"
+        ),
+    }
+
+    assert limits.keys() == said.keys()
+    assert [what for what, limit in said.items() if limit not in limits[what]] == []
+    assert f"a completion gets {app.DEFAULT_COMPLETION_TOKENS}" in limits["tokens of an answer"]
+
+
+def test_the_fields_that_the_server_refuses_or_ignores_are_as_told() -> None:
+    text = text_of("docs/serve.md")
+    honoured = re.search(r"Honoured are (.*?)\. Messages", text, re.DOTALL)
+    refused = re.search(r"does not honour \((.*?) …\)", text)
+    fields = {*wire.ChatRequest.model_fields, *wire.CompletionRequest.model_fields, "model"}
+
+    assert honoured and refused
+    told = {name.partition(".")[0] for name in quoted(honoured[1])}
+    assert told | {"model"} == fields
+    assert {name.partition(":")[0] for name in quoted(refused[1])} <= wire.NEUTRAL.keys()
+    assert {"user", "metadata"} <= wire.HARMLESS
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_keys_of_recipes_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    keys = re.findall(rf"`(?:--set '?)?((?:{'|'.join(ROOTS)})\.[\w.]+)", text)
+
+    assert [key for key in keys if not has_key(key) and not FILE.search(key)] == []
+
+
+FILE = re.compile(r"\.(?:json|html|sqlite3)$")
+ROOTS = {**dict.fromkeys((*ROAD, "study", "split"), ""),
+         **dict.fromkeys(("lora", "training", "search", "replay"), "finetune.")}  # fmt: skip
+"""How dotted keys begin in the documents, and what to put before."""
+
+
+def has_key(key: str) -> bool:
+    model: Any = Recipe
+    for name in f"{ROOTS[key.partition('.')[0]]}{key}".split("."):
+        if name not in model.model_fields:
+            return False
+        field = model.model_fields[name]
+        if field.annotation == dict[str, Any]:  # `extra` takes the trainer's own
+            return True
+        model = next(models_in(field.annotation), None)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8"))
+
+    assert [link for link in links if not is_there(page, link)] == []
+
+
+def is_there(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = page.parent / name if name else page
+    if not anchor:
+        return target.exists()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+    return anchor in {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_commands_that_a_page_shows_have_these_flags(page: Path) -> None:
+    text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))
+    shown = re.findall(rf"medllm ({'|'.join((*ROAD, 'run'))})\b([^`\n#]*)", text)
+    help_pages = dict(re.findall(r"^## medllm (\w+)$(.*?)(?=^## )", text_of("docs/cli.md"), FLAGS))
+    flags = [(verb, flag) for verb, rest in shown for flag in re.findall(r"--[a-z][a-z-]*", rest)]
+
+    assert [(verb, flag) for verb, flag in flags if flag not in help_pages[verb]] == []
+
+
+FLAGS = re.MULTILINE | re.DOTALL
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_lines_of_a_page_are_not_long(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if len(line) > 120 and line[:1] not in {"|", "#"}] == []
