@@ -275,6 +275,12 @@ def test_another_image_under_the_same_name_is_another_training(
 # What is wrong
 
 
+@pytest.fixture
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place for results that lies in no input."""
+    return tmp_path_factory.mktemp("made") / "out"
+
+
 def written(tmp_path: Path, images: tuple[str, ...], answer: str = "dark") -> Path:
     write_jsonl(tmp_path / "train.jsonl", [to_json(example(7, answer, images))])
     return tmp_path
@@ -290,7 +296,7 @@ def written(tmp_path: Path, images: tuple[str, ...], answer: str = "dark") -> Pa
     ],
 )
 def test_a_bad_image_is_named_before_the_model_is_loaded(
-    content: bytes | str | None, says: str, seeing: Path, tmp_path: Path
+    content: bytes | str | None, says: str, seeing: Path, tmp_path: Path, made: Path
 ) -> None:
     path = tmp_path / "scan.png"
     if content == "deep":
@@ -302,7 +308,7 @@ def test_a_bad_image_is_named_before_the_model_is_loaded(
         path.write_bytes(content)
 
     with pytest.raises(DataError, match=rf"t/7: .*scan.png {says}") as caught:
-        finetune(config(seeing, written(tmp_path, ("scan.png",)), tmp_path / "out"))
+        finetune(config(seeing, written(tmp_path, ("scan.png",)), made))
 
     assert "8 bits" in caught.value.fix
 
@@ -324,7 +330,9 @@ def test_images_for_a_model_that_sees_none_are_refused(
 
 
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
-def test_a_model_that_needs_torchvision_says_so(seeing: Path, data: Path, tmp_path: Path) -> None:
+def test_a_model_that_needs_torchvision_says_so(
+    seeing: Path, data: Path, tmp_path: Path, made: Path
+) -> None:
     for file in seeing.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "processor_config.json").unlink()
@@ -332,7 +340,7 @@ def test_a_model_that_needs_torchvision_says_so(seeing: Path, data: Path, tmp_pa
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(both))
 
     with pytest.raises(SetupError, match="Torchvision") as caught:
-        finetune(config(tmp_path, data, tmp_path / "out"))
+        finetune(config(tmp_path, data, made))
     assert caught.value.fix == "pip install torchvision"
 
 
@@ -348,7 +356,7 @@ def test_options_that_do_not_go_with_images_are_refused(
 
 
 def test_an_example_too_long_with_its_images_is_left_out_and_counted(
-    seeing: Path, data: Path, tmp_path: Path
+    seeing: Path, data: Path, tmp_path: Path, made: Path
 ) -> None:
     long = replace(example(1, "bright", ("1.png",)), prompt=(Message("user", "bright " * 80),))
     rows = [*read_examples(data / "train.jsonl"), long]
@@ -356,7 +364,7 @@ def test_an_example_too_long_with_its_images_is_left_out_and_counted(
         (tmp_path / one.name).symlink_to(one)
     write_jsonl(tmp_path / "train.jsonl", map(to_json, rows))
 
-    manifest = finetune(config(seeing, tmp_path, tmp_path / "out", max_steps=1))
+    manifest = finetune(config(seeing, tmp_path, made, max_steps=1))
 
     assert manifest.counts.rejected == {"longer than max_length with its images": 1}
     assert manifest.counts.examples == 72
@@ -396,15 +404,15 @@ def test_a_template_that_knows_no_images_gets_them_before_the_text(
 
 
 def test_rows_without_images_train_a_model_that_sees(
-    seeing: Path, data: Path, tmp_path: Path
+    seeing: Path, data: Path, tmp_path: Path, made: Path
 ) -> None:
     texts = [to_json(one) for one in read_examples(data / "train.jsonl") if not one.images]
     write_jsonl(tmp_path / "train.jsonl", texts)
 
-    manifest = finetune(config(seeing, tmp_path, tmp_path / "out"))
+    manifest = finetune(config(seeing, tmp_path, made))
 
     assert manifest.results["rows"]["images"] == 0
-    stored = load_file(tmp_path / "out/adapter_model.safetensors")
+    stored = load_file(made / "adapter_model.safetensors")
     assert stored
     assert not any("vision" in name for name in stored)
 
