@@ -33,7 +33,9 @@ def pick_dtype(wanted: Dtype, device: str) -> Dtype:
         return wanted
     if device == "cpu":
         return "float32"
-    return "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+    # a T4 only emulates bfloat16, slowly
+    has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_bfloat16 else "float16"
 
 
 def multiplies_bfloat16() -> bool:
