@@ -11,9 +11,10 @@ class EvaluateConfig(DataConfig):
     """What to evaluate, and on what."""
 
     models: tuple[Ref, ...] = ()
-    """Models, adapters, GPTQ folders or .gguf files.
+    """Models, adapters, quantized folders or .gguf files.
 
-    By default, under a recipe: the base, the merged and every quantized one.
+    By default, under a recipe: the base, the merged one, else what was trained, and every quantized
+    one.
     """
     tasks: tuple[str, ...] = ("answers",)
     """Names of tasks."""

@@ -24,7 +24,7 @@ class GenerateConfig(VerbConfig):
     stop: tuple[str, ...] = ()
     """Texts that end an answer."""
     n_ctx: ContextLength | None = None
-    """Context length."""
+    """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
     on another one, float32 on a CPU, and for a quantized model that of its files."""

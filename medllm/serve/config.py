@@ -26,7 +26,8 @@ class ServeConfig(Strict):
     """What runs the model; `auto`: llama.cpp for a .gguf file, transformers for the rest."""
 
     n_ctx: int | None = Field(default=None, ge=1, le=2**24)
-    """Tokens of context, prompt and answer together; unset: what the model was made for."""
+    """Tokens of context, prompt and answer together; unset: what the model was made for, of .gguf
+    files at most 4096."""
 
     dtype: Dtype = "auto"
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16

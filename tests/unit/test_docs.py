@@ -18,6 +18,7 @@ from medllm.cli.main import INTERRUPTED
 from medllm.config.base import models_in
 from medllm.console import PIPE_CLOSED
 from medllm.data.groups import KIND_OF, KINDS, squeeze
+from medllm.data.specs import CATALOG, read_spec
 from medllm.engines.llama_cpp import DEFAULT_N_CTX
 from medllm.errors import MedllmError
 from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
@@ -223,6 +224,15 @@ def test_a_number_in_a_document_is_that_of_the_code(page: str, words: str, sourc
         said = said.replace(digits, word)
 
     assert said in " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+
+
+def test_the_datasets_without_a_pinned_revision_are_as_told() -> None:
+    specs = {path.stem: read_spec(path) for path in CATALOG.glob("*.yaml")}
+    loose = {name for name, spec in specs.items() if spec.hub and not spec.hub.revision}
+
+    assert loose == {"asclepius", "augmented_clinical_notes", "pmc_patients"}
+    told = "PMC-Patients, Asclepius and the augmented notes have none"
+    assert told in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_the_types_that_need_an_importance_matrix_are_as_told() -> None:
