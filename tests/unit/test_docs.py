@@ -413,3 +413,24 @@ def test_lines_of_a_page_are_not_long(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
 
     assert [line for line in lines if len(line) > 120 and line[:1] not in {"|", "#"}] == []
+
+
+@pytest.mark.parametrize("verb", ROAD)
+def test_the_defaults_that_help_tells_are_those_of_the_keys(verb: str) -> None:
+    page = re.search(rf"^## medllm {verb}$(.*?)(?=^## )", text_of("docs/cli.md"), FLAGS)
+    assert page
+    section = Recipe.model_validate({verb: {}}).section(verb).model_dump(mode="json")
+    told = {}
+    for described in re.split(r"\n  (?=--)", page[1]):
+        flag = re.match(r"--([a-z-]+)", described)
+        value = re.search(r"\[default:\s+([^\]]+)\]", described)
+        if flag and value:
+            told[flag[1].replace("-", "_")] = yaml.safe_load(value[1])
+    assert told
+    known = {key: section[key] for key in told if section.get(key) not in (None, (), [])}
+
+    assert {key: told[key] for key in known} == known | SPELT_OUT.get(verb, {})
+
+
+SPELT_OUT = {"evaluate": {"tasks": "answers"}, "finetune": {"resume": "resume"}}
+"""Defaults that stand otherwise on the command line than in a recipe."""
