@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -87,18 +87,24 @@ def _build(plan: Plan, folder: Path) -> Outcome:
     return outcome
 
 
+def _nothing_to_train_on(examples: Mapping[str, int], rejected: Counter[str]) -> DataError:
+    if (held_out := sum(examples.values())) > rejected.total():
+        return DataError(
+            f"nothing is left to train on: {held_out} rows are held out, for validation or testing",
+            "add rows to train on; a group keeps its place, so a file that was held out stays so",
+        )
+    why = f": most rows were left out as '{rejected.most_common(1)[0][0]}'" if rejected else ""
+    fix = "check the file and the names of its columns"
+    return DataError(f"nothing is left to train on{why}", fix)
+
+
 def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | None) -> Outcome:
     verdicts = judge(plan, count)
     rejected = write_rejected(plan, folder, verdicts)
     known = count_groups(plan, verdicts)
     numbers = {**describe(plan, verdicts, rejected), "groups": known.groups}
     if not numbers["examples"]["train"]:
-        detail = (
-            f": most rows were left out as '{rejected.most_common(1)[0][0]}'" if rejected else ""
-        )
-        raise DataError(
-            f"nothing is left to train on{detail}", "check the file and the names of its columns"
-        )
+        raise _nothing_to_train_on(numbers["examples"], rejected)
     unused = {name: columns for name, columns in numbers["unused_columns"].items() if columns}
     cut = numbers["cleaning"].get(ROWS_CUT, 0)
     announce(unused, cut)

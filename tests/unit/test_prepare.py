@@ -561,7 +561,7 @@ def test_prepare_reads_what_prepare_wrote(tmp_path: Path, format: str) -> None:
         ([{"a": 1}] * 5, "most rows were left out as 'no known columns'"),
         ([{"text": "  "}] * 5, "nothing is left to train on: most rows"),
         ([{"text": "one"}] * 5, "most rows were left out as 'near-empty'"),
-        ([{**row, "split": "test"} for row in questions(9)], "nothing is left to train on"),
+        ([{**row, "split": "test"} for row in questions(9)], "train on: 9 rows are held out, for"),
     ],
 )
 def test_nothing_to_train_on_is_an_error(
