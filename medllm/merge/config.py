@@ -22,4 +22,5 @@ class MergeConfig(VerbConfig):
     verify: bool = True
     """Whether the saved model is compared with base + adapter."""
     max_difference: float = Field(default=1e-4, gt=0)
-    """Largest difference of logits allowed between merged model and base + adapter, in float32."""
+    """Largest difference of logits allowed between merged model and base + adapter, in float32; in
+    proportion to the largest logit, if that is above 1 and the mean difference is mere rounding."""
