@@ -101,7 +101,17 @@ def read_settings(llama: ModuleType, model: Any) -> dict[str, float]:
 
 
 def read_window(path: Path) -> int:
-    """The sliding window that llama.cpp computes with for a GGUF file, in tokens; 0 for none.
+    """The sliding window that llama.cpp computes with for a GGUF file, in tokens; 0 for none."""
+    return _read_size(path, "llama_model_n_swa")
+
+
+def read_trained_context(path: Path) -> int:
+    """The longest context that the model of a GGUF file was made for, in tokens; 0 for unknown."""
+    return _read_size(path, "llama_model_n_ctx_train")
+
+
+def _read_size(path: Path, function: str) -> int:
+    """What a function of llama.cpp's tells of a model.
 
     Raises:
         ArtifactError: it is no GGUF file that llama.cpp can load.
@@ -113,6 +123,6 @@ def read_window(path: Path) -> int:
     if not model:
         raise ArtifactError(f"{path} cannot be loaded by llama.cpp: {log.reason}", "make it again")
     try:
-        return int(llama.llama_model_n_swa(model))
+        return int(getattr(llama, function)(model))
     finally:
         llama.llama_model_free(model)

@@ -1,10 +1,10 @@
-"""Sliding windows of a model that llama.cpp does not know of."""
+"""How many tokens a GGUF file computes its model with: its context, and windows that were lost."""
 
 from pathlib import Path
 
 from medllm import console
 from medllm.artifacts.serving import CONTEXT_TOKENS
-from medllm.engines.llama_native import read_window
+from medllm.engines.llama_native import read_trained_context, read_window
 from medllm.errors import ArtifactError
 from medllm.models.load import read_config
 
@@ -38,11 +38,12 @@ def read_model_window(model_dir: Path) -> int | None:
 def note_context(model_dir: Path, gguf: Path) -> dict[str, int]:
     """For the results: the context to serve with, and the window that was lost, which is said."""
     lost = find_lost_window(model_dir, gguf)
+    longest = min(CONTEXT_TOKENS, read_trained_context(gguf) or CONTEXT_TOKENS)
     if lost is None:
-        return {"context_tokens": CONTEXT_TOKENS}
+        return {"context_tokens": longest}
     names = ", ".join(read_config(model_dir).get("architectures") or ["this model"])
     console.notice(
         f"quantize: llama.cpp has no sliding window for {names}: beyond {lost:,} tokens it "
-        f"computes another model, so {min(lost, CONTEXT_TOKENS):,} are what it is served with"
+        f"computes another model, so {min(lost, longest):,} are what it is served with"
     )
-    return {"context_tokens": min(lost, CONTEXT_TOKENS), "lost_window": lost}
+    return {"context_tokens": min(lost, longest), "lost_window": lost}

@@ -375,13 +375,13 @@ def test_a_gguf_has_what_ollama_and_others_ask_for(tiny_model: Path, tmp_path: P
     lines = (folder / "Modelfile").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not line.startswith("#")] == [
         "FROM ./model-F16.gguf",
-        "PARAMETER num_ctx 4096",
-        'PARAMETER stop "</s>"',
+        "PARAMETER num_ctx 1024",
         'PARAMETER stop "<|end|>"',
+        'PARAMETER stop "</s>"',
     ]
     template = load_tokenizer(str(tiny_model)).chat_template
     assert (folder / "chat_template.jinja").read_text(encoding="utf-8") == template
     assert verify_artifact(folder).manifest.chat_template_sha256
-    serving = "llama-server -m ./model-F16.gguf -c 4096\nollama create my-model -f ./Modelfile"
+    serving = "llama-server -m ./model-F16.gguf -c 1024\nollama create my-model -f ./Modelfile"
     assert serving in (folder / "README.md").read_text(encoding="utf-8")
     assert resolve_model(str(folder)).is_gguf

@@ -536,4 +536,4 @@ def test_a_window_that_llama_cpp_knows_bounds_nothing(
 
     assert read_model_window(folder) == 96
     assert read_window(target) == 96
-    assert note_context(folder, target) == {"context_tokens": 4096}
+    assert note_context(folder, target) == {"context_tokens": 512}, "as its config.json says"
