@@ -64,7 +64,7 @@ def test_an_adapter_belongs_to_the_revision_that_it_names(hub_cache: Path, tmp_p
     shutil.copytree(repository / "snapshots" / COMMIT, repository / "snapshots" / older)
     folder = tmp_path / "adapter"
     folder.mkdir()
-    config = {"base_model_name_or_path": "org/tiny", "revision": older}
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/tiny", "revision": older}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     adapter = resolve_model(str(folder))
 
