@@ -104,13 +104,13 @@ def _head(
     names = [name.strip() for name in first]
     if header and tuple(map(str.lower, names)) != header:
         return list(header), chain([first] if first else [], lines)
-    if twice := {name for name in names if name and names.count(name) > 1}:
+    if twice := {name for name, times in Counter(names).items() if name and times > 1}:
         places = [number for number, name in enumerate(names, 1) if name == min(twice)]
         where = f"{path}:1: columns {places[0]} and {places[1]}"  # a name may be a value of a row
         raise DataError(f"{where} have the same name", "rename one of them")
-    blank = [number for number, name in enumerate(names) if not name]
-    # of several columns without a name none may hide another
-    return [f"column {n + 1}" if n in blank[1:] else name for n, name in enumerate(first)], lines
+    blank = {number for number, name in enumerate(names) if not name}
+    unnamed = blank - {min(blank, default=0)}  # of several none may hide another
+    return [f"column {n + 1}" if n in unnamed else name for n, name in enumerate(first)], lines
 
 
 def form_of(

@@ -48,7 +48,10 @@ def read_xml(path: Source) -> Iterator[dict[str, Any]]:
     """
     try:
         with open_bytes(path) as file:
-            root = ElementTree.parse(file).getroot()  # expat refuses entities that blow up
+            content = file.read(LONGEST_LINE + 1)
+        if len(content) > LONGEST_LINE:
+            raise too_long(f"{path}: a document")
+        root = ElementTree.fromstring(content)  # expat refuses entities that blow up
     except (ElementTree.ParseError, ValueError, LookupError) as problem:
         raise DataError(f"{path}: not valid XML: {problem}", "fetch or copy it again") from None
     if root.find(".//QAPair") is not None:
@@ -57,7 +60,7 @@ def read_xml(path: Source) -> Iterator[dict[str, Any]]:
         yield _report(root)
     else:
         raise DataError(
-            f"{path}: XML of a kind medllm does not read (<{root.tag}>)",
+            f"{path}: XML of a kind medllm does not read (<{root.tag:.80}>)",
             "MedQuAD's and Open-i's are read; turn others into JSONL",
         )
 

@@ -6,6 +6,7 @@ names to lists.
 """
 
 import gzip
+import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -37,8 +38,11 @@ LONGEST_ITEM, LONGEST_MAPPING = 1 << 27, 1 << 30
 """Bytes of an item of a JSON list; of what stands under one key, as all rows of a split."""
 DEEPEST = 100
 """Levels of lists and mappings in a row; Python's own recursion ends near 1000."""
-VERY_DEEP = re.compile(rb'(?:[\[{]\s{0,9}(?:"[^"]{0,40}"\s{0,9}:\s{0,9})?){500}')
-"""So much nesting that ijson, which names each place by all places around it, would not end."""
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+"""A whole string of JSON."""
+NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+VERY_DEEP = 500
+"""Levels. Of many more ijson, which names each place by all places around it, would not end."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
             if is_deeper(row, DEEPEST):
                 raise _too_deep(f"{path}: row {number}")
             yield row
-    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as problem:
         raise DataError(
-            f"{path}: the gzip file is damaged: {problem}", "fetch or copy it again"
+            f"{path}: its compressed content is damaged: {problem}", "fetch or copy it again"
         ) from None
 
 
@@ -97,9 +101,15 @@ def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
                 yield from _read_mapping(path, meter.each(pairs))
     except (ijson.JSONError, ValueError) as problem:
         raise DataError(
-            f"{path}: not valid JSON: {str(problem).splitlines()[0]}",
-            "mend the file or fetch it again",
+            f"{path}: not valid JSON: {_first_line(problem)}", "mend the file or fetch it again"
         ) from None
+
+
+def _first_line(problem: Exception) -> str:
+    """What is wrong. The lines below quote the file, and are bytes where it is not UTF-8."""
+    told = problem.args[0] if problem.args else "?"
+    text = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+    return text.partition("\n")[0]
 
 
 class _Metered:
@@ -110,6 +120,7 @@ class _Metered:
         self._file = file
         self._most = most
         self._read = 0
+        self._nesting = Nesting()
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes.
@@ -123,7 +134,7 @@ class _Metered:
             raise DataError(
                 f"{self._path}: an item of more than {self._most >> 20} MiB", "write it as JSONL"
             )
-        if VERY_DEEP.search(content):
+        if self._nesting.deepest_in(content) > VERY_DEEP:
             raise _too_deep(f"{self._path}: an item")
         return content
 
@@ -132,6 +143,26 @@ class _Metered:
         for item in items:
             self._read = 0
             yield item
+
+
+class Nesting:
+    """How deep lists and mappings are nested in JSON that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._open = b""
+        """The quote of a string that goes on in the next piece, and half of an escape."""
+
+    def deepest_in(self, content: bytes) -> int:
+        """The deepest level of the next piece."""
+        outside, quote, string = STRING.sub(b"", self._open + content).partition(b'"')
+        is_half = (len(string) - len(string.rstrip(b"\\"))) % 2
+        self._open = quote + b"\\" * is_half
+        deepest = self._depth
+        for bracket in outside.translate(None, NO_BRACKET):
+            self._depth += 1 if bracket in b"[{" else -1
+            deepest = max(deepest, self._depth)
+        return deepest
 
 
 def _too_deep(what: str) -> DataError:
@@ -211,7 +242,7 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
         raise DataError(
             f"{path}: holds what Python cannot: {problem}", "mend the column, or cast it to text"
         ) from None
-    except (pyarrow.ArrowException, OSError) as problem:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:
         reason = (str(problem).splitlines() or ["?"])[0]
         raise DataError(
             f"{path}: not a valid Parquet file: {reason:.200}", "fetch or copy it again"
@@ -229,7 +260,7 @@ def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
                 if kind_of(member) in READERS and kind_of(member) != ".zip" and member.is_file():
                     for number, row in enumerate(read_rows(member, layout), 1):
                         yield {FILE: name, PART: name, NUMBER: number, **row}
-    except (BadZipFile, NotImplementedError, RuntimeError, OSError) as problem:
+    except (BadZipFile, NotImplementedError, RuntimeError, OSError, UnicodeDecodeError) as problem:
         raise DataError(
             f"{path}: the zip archive is damaged or locked: {problem}", "fetch or copy it again"
         ) from None

@@ -187,6 +187,14 @@ def test_a_row_with_too_many_fields_is_named() -> None:
     assert problem.fix == "quote the field that holds a comma"
 
 
+def test_a_table_of_a_hundred_thousand_columns_is_read() -> None:
+    names = ",".join(f"c{number}" for number in range(100_000))
+
+    rows = rows_of("a.csv", f"{names}\n{names}\n")
+
+    assert len(rows[0]) == 100_000
+
+
 def test_an_open_quote_is_refused() -> None:
     assert refusal("a.csv", 'id,text\n1,"never closed\n').message.startswith("a.csv:2: not valid")
 
@@ -226,6 +234,29 @@ def test_json_nested_beyond_reason_is_refused() -> None:
     assert refusal("a.jsonl", '{"a": ' + "[" * 100_000).message.startswith("a.jsonl:1: not JSON")
 
 
+@pytest.mark.parametrize("opening", ['{"' + "k" * 60 + '": ', "[" + " " * 12, '["[]", '])
+def test_a_document_nested_a_hundred_thousand_deep_is_refused_at_once(opening: str) -> None:
+    problem = refusal("a.json", '[{"a": ' + opening * 100_000)
+
+    assert problem.message == "a.json: an item: lists or mappings nested more than 100 deep"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_nesting_is_counted_over_pieces_and_not_in_strings(size: int) -> None:
+    content = json.dumps([{"a": ["[{", 'an "[" in \\', {"[": "\\"}]}, {"b": "{" * 40}]).encode()
+    nesting = readers.Nesting()
+
+    pieces = [content[at : at + size] for at in range(0, len(content), size)]
+
+    assert max(map(nesting.deepest_in, pieces)) == 4
+
+
+def test_an_error_of_json_does_not_quote_the_file() -> None:
+    problem = refusal("a.json", b'[{"note": \xffJohn Smith has HIV}]')
+
+    assert problem.message == "a.json: not valid JSON: lexical error: invalid char in json text."
+
+
 def test_a_list_below_a_split_holds_objects_only() -> None:
     content = json.dumps({"train": [{"id": 1}, "lost"]})
 
@@ -244,7 +275,7 @@ def test_a_truncated_gzip_is_refused(name: str) -> None:
     path = Path(f"{name}.gz")
     path.write_bytes(whole[: len(whole) // 2])
 
-    with pytest.raises(DataError, match=r"the gzip file is damaged"):
+    with pytest.raises(DataError, match=r"its compressed content is damaged"):
         list(read_rows(path))
 
 
@@ -260,6 +291,36 @@ def test_a_damaged_gzip_is_refused(position: int) -> None:
         return
     with pytest.raises(DataError):
         list(read_rows(Path("a.jsonl.gz")))
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_an_archive_is_refused(packing: int) -> None:
+    content = "".join(json.dumps({"id": n, "text": f"row {n * n}"}) + "\n" for n in range(500))
+    with zipfile.ZipFile("whole.zip", "w", packing) as archive:
+        archive.writestr("a.jsonl", content)
+    data = bytearray(Path("whole.zip").read_bytes())
+    data[60:600] = bytes(540)
+
+    assert "damaged" in refusal("a.zip", bytes(data)).message
+
+
+def test_an_archive_whose_names_are_no_text_is_refused() -> None:
+    with zipfile.ZipFile("whole.zip", "w") as archive:
+        archive.writestr("é.jsonl", JSONL)
+    data = Path("whole.zip").read_bytes().replace("é".encode(), b"\xff\xff", 1)
+
+    assert "a.zip: the zip archive is damaged" in refusal("a.zip", data).message
+
+
+def test_a_parquet_file_whose_text_is_not_utf_8_is_refused() -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"text": ["Müller"] * 9})
+    pyarrow.parquet.write_table(table, "whole.parquet", compression="none")
+    data = Path("whole.parquet").read_bytes().replace("ü".encode(), b"\xff\xff")
+
+    assert "a.parquet: not a valid Parquet file" in refusal("a.parquet", data).message
 
 
 def test_a_damaged_parquet_file_is_refused() -> None:
@@ -389,6 +450,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.jsonl", "x" * 5000),
         ("a.csv", "id,text\n1,%s\n" % ("word " * 400)),
         ("a.txt", "word " * 400),
+        ("a.xml", '<eCitation a="%s"/>' % ("word " * 400)),
     ],
 )
 def test_what_is_too_long_for_the_memory_is_named(name: str, content: str) -> None:
