@@ -49,7 +49,8 @@ def digest_files(folder: Path, files: Iterable[Path]) -> str:
     """One digest for many files: over their names relative to `folder` and their contents."""
     total = hashlib.sha256()
     for path in sorted(files):
-        total.update(f"{path.relative_to(folder).as_posix()}\0{digest_file(path)}\n".encode())
+        name = os.fsencode(path.relative_to(folder).as_posix())  # not always UTF-8
+        total.update(name + f"\0{digest_file(path)}\n".encode())
     return total.hexdigest()
 
 

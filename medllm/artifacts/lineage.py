@@ -1,6 +1,7 @@
 """Inputs of a verb: what they are, whether they are whole, and the terms they carry."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,25 @@ def open_input(path: Path, kinds: Collection[str], role: str) -> Input:
     A folder or file without a manifest is foreign: digested, its terms unknown, said once.
 
     Raises:
-        ArtifactError: missing, unfinished, altered, or of another kind.
+        ArtifactError: missing, unfinished, altered, of another kind, or nobody may read it.
     """
+    with readable(path, role):
+        return _open(path, kinds, role)
+
+
+@contextmanager
+def readable(path: Path, role: str) -> Iterator[None]:
+    """Meanwhile an OSError is an ArtifactError: a path that the file system refuses to read."""
+    try:
+        yield
+    except OSError as problem:
+        fix = "check the path and its permissions"
+        where = problem.filename if isinstance(problem.filename, str) else path
+        message = f"{role}: {where} cannot be read: {problem.strerror or problem}"
+        raise ArtifactError(message, fix) from problem
+
+
+def _open(path: Path, kinds: Collection[str], role: str) -> Input:
     is_here = is_there(path)
     folder = path if is_here and path.is_dir() else path.parent
     unfinished = folder.name.endswith(".unfinished") and is_there(folder / "request.json")

@@ -267,9 +267,16 @@ def file_problems(folder: Path, manifest: Manifest, *, anew: bool = False) -> li
             problems.append(f"{file.path} is missing")
         elif (size := path.stat().st_size) != file.bytes:
             problems.append(f"{file.path} has {size} bytes instead of {file.bytes}")
-        elif digest_file(path, anew=anew) != file.sha256:
-            problems.append(f"{file.path} was altered")
+        elif (digest := _digest_if_readable(path, anew)) != file.sha256:
+            problems.append(f"{file.path} {'was altered' if digest else 'cannot be read'}")
     return problems
+
+
+def _digest_if_readable(path: Path, anew: bool) -> str | None:
+    try:
+        return digest_file(path, anew=anew)
+    except PermissionError:
+        return None
 
 
 def strictest(terms: Iterable[DataTerm]) -> Access | None:

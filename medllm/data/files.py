@@ -1,6 +1,7 @@
 """The bytes and the text of files as they come: plain, gzipped, or a member of a zip archive."""
 
 import gzip
+import os
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO, cast
 from zipfile import Path as Member
 
+from medllm.config.dialect import SURROGATE
+from medllm.config.loader import NOT_UTF_8
 from medllm.errors import DataError
 
 Source = Path | Member
@@ -57,6 +60,19 @@ def check_unpacked(path: Source, unpacked: int, packed: int) -> None:
             "own size",
             "check where it is from; what is in good order can be unpacked before it is read",
         )
+
+
+def check_readable(path: Path) -> None:
+    """Raise DataError for what cannot be read, and for what never ends: a pipe, a device.
+
+    Nor is a file read whose name is not UTF-8: names stand in ids and manifests, which are.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file", "name a file, or a folder of files")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise DataError(f"{path}: cannot be read: permission denied", "check its permissions")
+    if SURROGATE.search(str(path)):
+        raise DataError(f"{path}: the name of the file is not UTF-8", NOT_UTF_8)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from medllm.data.access import check_agreement
 from medllm.data.delimited import unusual_form
 from medllm.data.documents import join_lines
 from medllm.data.example import Example, Rejected
-from medllm.data.files import kind_of
+from medllm.data.files import check_readable, kind_of
 from medllm.data.hub import is_offline, read_hub
 from medllm.data.readers import FILE, KEY, NUMBER, PART, READERS, SPLIT, Layout, Row, read_rows
 from medllm.data.release import alternatives, find_files, left_out, split_of_file
@@ -235,7 +235,7 @@ def build_dataset(
         DataError: that cannot be told, or its list of test ids is missing.
     """
     for path in files:
-        _check_readable(path)
+        check_readable(path)
     if spec.shape == "multiple_choice" and files:
         layout = Layout(spec.header, encoding=spec.encoding)
         rows = (row for path in files for row in read_rows(path, layout))
@@ -249,14 +249,6 @@ def build_dataset(
     if others:
         console.notice(f"{name}: not read, for they are no data: {_some(others)}")
     return replace(dataset, root=place, left_out=others)
-
-
-def _check_readable(path: Path) -> None:
-    """Raise DataError for what cannot be read, and for what never ends: a pipe, a device."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is no regular file", "name a file, or a folder of files")
-    if path.exists() and not os.access(path, os.R_OK):
-        raise DataError(f"{path}: cannot be read: permission denied", "check its permissions")
 
 
 def _some(names: Sequence[str]) -> str:

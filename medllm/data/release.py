@@ -1,5 +1,6 @@
 """Which files of a folder are those of a dataset."""
 
+import os
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -34,14 +35,19 @@ def find_files(folder: Path, spec: DatasetSpec) -> tuple[Path, ...]:
 
 
 def left_out(folder: Path, spec: DatasetSpec, files: Sequence[Path]) -> tuple[str, ...]:
-    """The files of a folder that are not among those that are read, hidden ones apart."""
+    """The files of a folder that are not among those that are read, hidden ones apart.
+
+    Bytes of their names that are not UTF-8 are spelt out.
+    """
     names = (
         path.relative_to(folder)
         for path in sorted({*folder.rglob("*")} - {*files})
         if path.is_file() and path.name != SPEC_FILE and path.absolute() != spec.test_ids
     )
     return tuple(
-        str(name) for name in names if not _is_hidden(name) and kind_of(name) not in IMAGES
+        os.fsencode(name).decode("utf-8", "backslashreplace")
+        for name in names
+        if not _is_hidden(name) and kind_of(name) not in IMAGES
     )
 
 

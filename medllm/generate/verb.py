@@ -13,6 +13,7 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
 from medllm.data.example import Message, read_jsonl, write_row
+from medllm.data.files import check_readable
 from medllm.data.left_out import LeftOut
 from medllm.data.readers import read_rows
 from medllm.data.shapes import read_prompt
@@ -54,6 +55,7 @@ def generate(config: GenerateConfig) -> Manifest | None:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
     if not config.input.is_file():
         raise DataError(f"no such data file: {config.input}", "check the path")
+    check_readable(config.input)
     model = resolve_model(config.model)
     parent = Parent(kind="source", path=str(config.input), identity=digest_file(config.input))
     term = DataTerm(dataset=config.input.name, licence="undeclared", access="private")

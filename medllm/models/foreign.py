@@ -54,17 +54,6 @@ def loading(what: str, package: str = "'medllm[all]'") -> Iterator[None]:
         raise _unreadable(what, problem) from problem
 
 
-@contextmanager
-def readable(path: Path, role: str) -> Iterator[None]:
-    """Meanwhile an OSError is an ArtifactError: a path that the file system refuses to read."""
-    try:
-        yield
-    except OSError as problem:
-        fix = "check the path and its permissions"
-        message = f"{role}: {path} cannot be read: {problem.strerror or problem}"
-        raise ArtifactError(message, fix) from problem
-
-
 def _unreadable(what: str, problem: Exception) -> ArtifactError:
     said = " ".join(str(problem).split()) or type(problem).__name__
     return ArtifactError(f"{what}: cannot be loaded: {said:.200}", "check the files in it")

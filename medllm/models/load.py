@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
-from medllm.artifacts.lineage import open_input
+from medllm.artifacts.lineage import open_input, readable
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, did_you_mean
@@ -20,7 +20,6 @@ from medllm.models.foreign import (
     first_line,
     loading,
     read_mapping,
-    readable,
 )
 from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded

@@ -1,6 +1,7 @@
 """Generate and evaluate: what cannot be asked, what is cut and what decides answers is said."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def answer_rows(
     manifest = generate(config)
     assert manifest
     return manifest, list(read_jsonl(output / "generations.jsonl"))
+
+
+def test_prompts_in_a_file_whose_name_is_not_utf_8_are_a_data_error(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    source.write_text('{"prompt": "Is it?"}\n')
+
+    with pytest.raises(DataError, match="the name of the file is not UTF-8"):
+        generate(GenerateConfig(model="./nowhere", input=source, output=tmp_path / "out"))
 
 
 def test_a_prompt_that_is_too_long_stops_no_other(

@@ -1,5 +1,7 @@
 """What all unit tests share."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,3 +11,15 @@ import pytest
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests are remembered in a folder of the test's own, not in the user's."""
     monkeypatch.setenv("MEDLLM_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def lock() -> Callable[[Path], None]:
+    """Takes from everybody the right to read a file; who may read all the same is skipped."""
+
+    def take(path: Path) -> None:
+        path.chmod(0)
+        if os.access(path, os.R_OK):
+            pytest.skip("this user may read what nobody may")
+
+    return take

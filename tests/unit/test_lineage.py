@@ -1,5 +1,7 @@
 """Every artifact knows by digest what it was made from, and the strictest term follows it."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,25 @@ def test_a_tools_own_files_are_no_part_of_a_foreign_folder(name: str) -> None:
     (Path("model") / name).write_text("of a tool")
 
     assert open_input(Path("model"), ("model",), "model").parent.identity == before
+
+
+def test_a_foreign_folder_may_hold_any_name() -> None:
+    folder = Path.cwd() / "theirs"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("a")
+
+    first = open_input(folder, ("model",), "model")
+    (folder / os.fsdecode(b"caf\xe9.txt")).rename(folder / os.fsdecode(b"caf\xe8.txt"))
+
+    assert open_input(folder, ("model",), "model").parent.identity != first.parent.identity
+
+
+def test_an_input_that_nobody_may_read_is_refused(lock: Callable[[Path], None]) -> None:
+    made, theirs = make("dataset", "mine").path, Path.cwd() / "theirs"
+    theirs.mkdir()
+    (theirs / "content.txt").write_text("a")
+
+    for folder in (made, theirs):
+        lock(folder / "content.txt")
+        with pytest.raises(ArtifactError, match=r"content\.txt cannot be read"):
+            open_input(folder, ("dataset",), "training data")

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -611,6 +612,26 @@ def test_what_never_ends_is_no_data_file() -> None:
     for path in ("a.jsonl", "/dev/zero"):
         with pytest.raises(DataError, match="is no regular file"):
             open_dataset(f"./{path}" if path == "a.jsonl" else path)
+
+
+def test_a_file_whose_name_is_not_utf_8_is_refused_and_said_where_it_is_no_data() -> None:
+    name = os.fsdecode(b"caf\xe9")
+    put(Path("d/a.jsonl"), NOTES)
+    put(Path(f"d/{name}.pdf"), "no data")
+
+    assert open_dataset("./d").left_out == ("caf\\xe9.pdf",)
+    put(Path(f"d/{name}.jsonl"), NOTES)
+    with pytest.raises(DataError, match="the name of the file is not UTF-8"):
+        open_dataset("./d")
+
+
+def test_a_file_that_nobody_may_read_is_a_data_error(lock: Callable[[Path], None]) -> None:
+    put(Path("d/a.jsonl"), NOTES)
+    put(Path("d/b.jsonl"), NOTES)
+    lock(Path("d/b.jsonl"))
+
+    with pytest.raises(DataError, match=r"b\.jsonl: cannot be read: permission denied"):
+        open_dataset("./d")
 
 
 @pytest.mark.parametrize("prompt", ["{question:9999999999}", "{question!r}", "{dc:title}"])

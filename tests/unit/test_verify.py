@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -135,6 +135,12 @@ def test_an_altered_manifest_is_found(model: Path, changes: dict[str, Any]) -> N
     edit(model, **changes)
 
     assert f"{NAME}: the identity does not fit the content: it was altered" in problems_of(model)
+
+
+def test_a_file_that_nobody_may_read_is_found(model: Path, lock: Callable[[Path], None]) -> None:
+    lock(model / "weights.txt")
+
+    assert problems_of(model) == ["weights.txt cannot be read"]
 
 
 def test_a_file_and_its_digest_altered_together_are_found(model: Path) -> None:
