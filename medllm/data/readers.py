@@ -33,6 +33,8 @@ PART = "__part__"
 """The key under which the name of a file is kept, by which ids of different files differ."""
 NUMBER = "__number__"
 """The key under which the number of a row within its file is kept."""
+MARKS = frozenset({SPLIT, FILE, PART, NUMBER})
+"""The keys that medllm alone sets: columns of a file that are named so are not read."""
 
 LONGEST_ITEM, LONGEST_MAPPING = 1 << 27, 1 << 30
 """Bytes of an item of a JSON list; of what stands under one key, as all rows of a split."""
@@ -81,11 +83,15 @@ def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
         ) from None
 
 
+def _read_lines(path: Source, layout: Layout) -> Iterator[Row]:
+    return map(_without_marks, read_jsonl(path, layout.encoding or "utf-8"))
+
+
 def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
     import ijson
 
     if _is_jsonl(path):
-        yield from read_jsonl(path, layout.encoding or "utf-8")
+        yield from _read_lines(path, layout)
         return
     with open_bytes(path) as file:
         first = _first_character(file)
@@ -184,13 +190,19 @@ def is_deeper(value: Any, levels: int) -> bool:
     return bool(inner)
 
 
+def _without_marks(row: Row) -> Row:
+    if MARKS.isdisjoint(row):
+        return row
+    return {name: value for name, value in row.items() if name not in MARKS}
+
+
 def _objects(path: Source, items: Iterator[Any]) -> Iterator[Row]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
             raise DataError(
                 f"{path}: item {number}: a row must be a JSON object", "mend or remove the item"
             )
-        yield item
+        yield _without_marks(item)
 
 
 def _read_mapping(path: Source, pairs: Iterator[tuple[str, Any]]) -> Iterator[Row]:
@@ -199,7 +211,7 @@ def _read_mapping(path: Source, pairs: Iterator[tuple[str, Any]]) -> Iterator[Ro
     for number, (key, value) in enumerate(pairs, 1):
         if isinstance(value, dict):
             objects += 1
-            yield {KEY: key, **value}
+            yield {KEY: key, **_without_marks(value)}
         elif isinstance(value, list):
             lists += 1
             yield from ({SPLIT: key, **row} for row in _objects(path, iter(value)))
@@ -227,7 +239,8 @@ def _first_character(file: BinaryIO) -> bytes:
 
 
 def _read_table(path: Source, layout: Layout) -> Iterator[Row]:
-    return read_delimited(path, kind_of(path), layout.header, layout.encoding)
+    rows = read_delimited(path, kind_of(path), layout.header, layout.encoding)
+    return map(_without_marks, rows)
 
 
 def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
@@ -237,7 +250,7 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
     try:
         with path.open("rb") as file:
             for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
+                yield from map(_without_marks, batch.to_pylist())
     except OverflowError as problem:  # a date before the year 1 or after 9999
         raise DataError(
             f"{path}: holds what Python cannot: {problem}", "mend the column, or cast it to text"
@@ -267,7 +280,7 @@ def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[Source, Layout], Iterator[Row]]] = {
-    ".jsonl": lambda path, layout: read_jsonl(path, layout.encoding or "utf-8"),
+    ".jsonl": _read_lines,
     ".json": _read_json,
     **dict.fromkeys((".csv", ".tsv"), _read_table),
     **dict.fromkeys(

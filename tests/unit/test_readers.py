@@ -118,6 +118,32 @@ def test_nul_bytes_do_no_harm() -> None:
     assert refusal("b.jsonl", '{"text": "a\x00b"}').message.startswith("b.jsonl:1: not JSON")
 
 
+OWN = [{"id": "1", SPLIT: {"a": 1}, FILE: 3, PART: [1], NUMBER: "x"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", json.dumps(OWN[0])),
+        ("lines.json", f"{json.dumps(OWN[0])}\n" * 2),
+        ("a.json", json.dumps(OWN)),
+        ("split.json", json.dumps({"train": OWN})),
+        ("ids.json", json.dumps({"1": OWN[0]})),
+        ("a.csv", f"id,{SPLIT},{FILE},{PART},{NUMBER}\n1,test,x,y,z\n"),
+    ],
+)
+def test_no_column_of_a_file_passes_for_where_its_rows_come_from(name: str, content: str) -> None:
+    marks = {FILE, PART, NUMBER, *(() if name == "split.json" else (SPLIT,))}
+
+    rows = rows_of(name, content)
+
+    assert {row["id"] for row in rows} == {"1"}
+    assert all(marks.isdisjoint(row) for row in rows)
+    assert [row.get(SPLIT) for row in rows] == ["train" if name == "split.json" else None] * len(
+        rows
+    )
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
 def test_an_empty_file_has_no_rows(name: str) -> None:
     if name == "a.json":
