@@ -20,7 +20,7 @@ from pydantic import Field
 
 from medllm import __version__
 from medllm.artifacts.digest import digest_file, digest_text
-from medllm.config.base import Record
+from medllm.config.base import Record, is_there
 from medllm.errors import ArtifactError
 
 NAME = "medllm.json"
@@ -263,8 +263,8 @@ def file_problems(folder: Path, manifest: Manifest, *, anew: bool = False) -> li
     problems = []
     for file in manifest.files:
         path = folder / file.path
-        if not path.is_file():
-            problems.append(f"{file.path} is missing")
+        if not (is_there(path) and path.is_file()):
+            problems.append(f"{file.path:.200} is missing")
         elif (size := path.stat().st_size) != file.bytes:
             problems.append(f"{file.path} has {size} bytes instead of {file.bytes}")
         elif (digest := _digest_if_readable(path, anew)) != file.sha256:

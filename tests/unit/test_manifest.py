@@ -148,6 +148,12 @@ def test_each_altered_file_is_named() -> None:
     ]
 
 
+def test_a_file_that_can_have_no_such_name_is_missing() -> None:
+    entry = FileEntry(path="a" * 5000, bytes=1, sha256="11")
+
+    assert file_problems(Path(), manifest(files=(entry,))) == [f"{'a' * 200} is missing"]
+
+
 # Terms
 
 
