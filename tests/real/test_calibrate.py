@@ -148,7 +148,7 @@ def test_long_notes_are_cut_where_that_is_asked_for(
     rows = build(shared, tmp_path / over_length, over_length=over_length, **settings)
 
     assert max(row["tokens"] for row in rows) == 300
-    assert all("#" in row["id"] for row in rows if row["tokens"] == 300 and over_length == "split")
+    assert any("#" in row["id"] for row in rows) == (over_length == "split")
 
 
 def test_a_shortage_names_what_is_missing(shared: Path, data: Path, tmp_path: Path) -> None:
