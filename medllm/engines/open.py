@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING, Literal
 
 from medllm import console
 from medllm.engines.base import Engine
-from medllm.errors import ConfigError
+from medllm.errors import ArtifactError, ConfigError
 from medllm.models.adapter import load_adapter
 from medllm.models.answer_end import answer_end
 from medllm.models.chat import TokenizerTemplate
+from medllm.models.foreign import loading
 from medllm.models.hardware import Dtype
 from medllm.models.load import GENERATION, ModelRef, load_causal_lm, load_tokenizer
+from medllm.models.offload import is_offloaded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +45,40 @@ def open_model(
     load = load_adapter if model.is_adapter else _load
     loaded = load(model, dtype=dtype)
     stop_at_end(loaded, tokenizer)
-    return TransformersEngine(loaded, tokenizer, n_ctx)
+    opened = TransformersEngine(loaded, tokenizer, n_ctx)
+    try_out(loaded, model.location)
+    return opened
+
+
+def try_out(model: "PreTrainedModel", location: str) -> None:
+    """See that a model computes: settings may fit its weights and still make nonsense of them.
+
+    Raises:
+        ArtifactError: it cannot choose two tokens, or knows nothing of the next one.
+    """
+    import torch
+
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    count = 1 if is_offloaded(model) else 2  # the second reads what was kept of the first
+    with loading(f"model of {location}"), torch.inference_mode():
+        made = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            min_new_tokens=count,
+            max_new_tokens=count,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    logits = torch.stack(made.logits).float()
+    if logits.isnan().any() or logits.isposinf().any():
+        raise _nonsense(location, "what it expects is no number (NaN or infinite)")
+    if (logits.amax(-1) == logits.amin(-1)).any():
+        raise _nonsense(location, "it expects every token alike")
+
+
+def _nonsense(location: str, what: str) -> ArtifactError:
+    fix = "compare config.json (norms, rope, activation) with that of the model's source"
+    return ArtifactError(f"model of {location}: {what}", fix)
 
 
 def _load(model: ModelRef, *, dtype: Dtype) -> "PreTrainedModel":

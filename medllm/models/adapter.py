@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.errors import ArtifactError
 from medllm.models.adapter_tensors import FIX, WEIGHTS, check_tensors, fit_vocabulary
-from medllm.models.foreign import first_line
+from medllm.models.foreign import NONSENSE, first_line
 from medllm.models.hardware import Dtype
 from medllm.models.load import GENERATION, ModelRef, load_causal_lm, resolve_model
 from medllm.models.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+MOST = 1e6
+"""The largest lora_alpha that is read: thousands of times what anybody trains with."""
 
 
 def adapter_config(adapter: ModelRef) -> dict[str, Any]:
@@ -34,7 +37,31 @@ def adapter_config(adapter: ModelRef) -> dict[str, Any]:
         raise ArtifactError(f"{path} is broken: {first_line(problem)}", FIX) from None
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
         raise ArtifactError(f"{path} is broken: it describes no adapter (no peft_type)", FIX)
+    if config["peft_type"] == "LORA":
+        _check_numbers(path, config)
     return config
+
+
+def _check_numbers(path: Path, config: dict[str, Any]) -> None:
+    """Raise ArtifactError where a number of LoRA's is none: PEFT computes with what it reads."""
+    ranks = _numbers(config, "r", "rank_pattern")
+    others = _numbers(config, "lora_alpha", "alpha_pattern") | _numbers(config, "lora_dropout")
+    wrong = [name for name, rank in ranks.items() if type(rank) is not int or rank < 1]
+    for name, value in others.items():
+        if type(value) not in (int, float) or not abs(value) <= MOST:
+            wrong.append(name)
+    if wrong:
+        said = (ranks | others)[wrong[0]]
+        raise ArtifactError(f"{path} is broken: {wrong[0]} cannot be {said!r:.60}", FIX)
+
+
+def _numbers(config: dict[str, Any], name: str, pattern: str = "") -> dict[str, Any]:
+    """A setting by its name, where there is one, and what some modules have in its place."""
+    own = {name: config[name]} if name in config else {}
+    others = config.get(pattern) or {}
+    if not isinstance(others, dict):
+        return own | {pattern: others}
+    return own | {f"{pattern}.{module}": value for module, value in others.items()}
 
 
 def _refuse_constant(name: str) -> None:
@@ -126,7 +153,7 @@ def add_adapter(model: "PreTrainedModel", adapter: ModelRef) -> "PreTrainedModel
             tuned = PeftModel.from_pretrained(
                 model, adapter.location, ignore_mismatched_sizes=True
             ).eval()
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as problem:
+    except NONSENSE as problem:
         if is_out_of_memory(problem):
             raise
         raise ArtifactError(

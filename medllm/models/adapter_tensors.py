@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ArtifactError
+from medllm.models.foreign import NONSENSE
 from medllm.models.load import auto_class
 from medllm.models.weights import Stored, read_header
 
@@ -74,11 +75,11 @@ def describe_on_paper(location: str, folder: Path, config: Mapping[str, Any]) ->
 
         base = auto_class(location).from_config(AutoConfig.from_pretrained(location))
         fit_vocabulary(base, folder, config)
-        settings = PeftConfig.from_pretrained(str(folder))
-        settings.inference_mode = True
         try:
+            settings = PeftConfig.from_pretrained(str(folder))
+            settings.inference_mode = True
             return PeftModel(base, settings, low_cpu_mem_usage=True)
-        except (ValueError, KeyError) as problem:
+        except NONSENSE as problem:
             message = f"{folder}: its configuration does not fit its base: {problem}"
             raise ArtifactError(message[:300], FIX) from problem
 

@@ -73,7 +73,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():  # a pipe would be waited for
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_read_constant)
     except OSError as problem:
         raise ArtifactError(f"{path} cannot be read: {problem.strerror}", "restore it") from problem
     except (ValueError, RecursionError) as problem:
@@ -83,10 +83,21 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return found
 
 
+def _read_constant(name: str) -> float:
+    """JSON as Python reads it has NaN, which no setting can be; Mamba's limits are infinite."""
+    if name == "NaN":
+        raise ValueError("it holds NaN")
+    return float(name)
+
+
 def check_configuration(folder: Path) -> None:
     """Raise ArtifactError where a JSON file beside the weights is broken."""
     for name in CONFIGURATIONS:
-        read_mapping(folder / name)
+        ends = read_mapping(folder / name).get("eos_token_id")
+        listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        if any(type(end) is not int for end in listed):
+            message = f"{folder / name} is broken: eos_token_id is no token id: {ends!r:.60}"
+            raise ArtifactError(message, "restore it")
 
 
 def check_fits(folder: Path, auto_class: Any) -> None:
@@ -156,10 +167,13 @@ def _misfit(location: Path | str, message: str) -> ArtifactError:
 
 
 def check_finite(model: "PreTrainedModel", location: str) -> None:
-    """Raise ArtifactError where a weight in memory is NaN or infinite."""
+    """Raise ArtifactError where a weight in memory, or a turn by position, is NaN or infinite."""
     for name, tensor in model.state_dict().items():
         if tensor.device.type != "meta" and not _is_finite(tensor):
             raise _not_finite(location, name)
+    for name, buffer in model.named_buffers():  # attention as it is computed fast hides a NaN
+        if name.endswith("inv_freq") and buffer.device.type != "meta" and not _is_finite(buffer):
+            raise _misfit(location, "its rope settings turn by no number")
 
 
 def check_files_finite(folder: Path) -> None:

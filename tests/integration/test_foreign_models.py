@@ -128,6 +128,16 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a weight that is infinite": (set_last(struct.pack("<f", float("-inf"))), "NaN or infinite"),
     "generation settings as a list": (put("generation_config.json", "[1]"), "holds no mapping"),
     "broken generation settings": (put("generation_config.json", "{"), "is broken"),
+    "an end that is a word": (
+        put("generation_config.json", '{"eos_token_id": "x"}'), "no token id"),
+    "an end that is a mapping": (
+        put("generation_config.json", '{"eos_token_id": [1, {}]}'), "no token id"),
+    "a setting that is NaN": (config(rms_norm_eps=float("nan")), "it holds NaN"),
+    "norms that divide by infinity": (
+        config(rms_norm_eps=float("inf")), "expects every token alike|is no number"),
+    "rope without a base": (
+        config(rope_parameters={"rope_theta": 0, "rope_type": "default"}), "turn by no number"),
+    "a decoder that calls itself two": (config(is_encoder_decoder=True), "cannot be loaded"),
     "a tokenizer as a list": (put("tokenizer_config.json", "[]"), "it holds no mapping"),
     "a tokenizer of nothing": (put("tokenizer.json", "{}"), "tokenizer of .* cannot be loaded"),
     "a template of bytes": (put("chat_template.jinja", b"\xff\xfe\x00"), "cannot be loaded"),

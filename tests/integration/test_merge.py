@@ -438,6 +438,13 @@ def test_a_pickle_is_read_by_nothing(tiny_model: Path, tmp_path: Path) -> None:
         ('{"peft_type": "LORA", "base_model_name_or_path": 7}', "names no base model"),
         ('{"peft_type": "LORA", "base_model_name_or_path": "."}', "an adapter needs a base"),
         ('{"peft_type": "LORA", "lora_alpha": NaN}', "it holds NaN"),
+        ('{"peft_type": "LORA", "lora_alpha": 1e999}', "lora_alpha cannot be inf"),
+        ('{"peft_type": "LORA", "lora_alpha": "x"}', "lora_alpha cannot be 'x'"),
+        ('{"peft_type": "LORA", "lora_dropout": null}', "lora_dropout cannot be None"),
+        ('{"peft_type": "LORA", "r": 4.0}', "r cannot be 4.0"),
+        ('{"peft_type": "LORA", "r": true}', "r cannot be True"),
+        ('{"peft_type": "LORA", "rank_pattern": {"q_proj": 0}}', "rank_pattern.q_proj cannot be 0"),
+        ('{"peft_type": "LORA", "alpha_pattern": [1]}', r"alpha_pattern cannot be \[1\]"),
     ],
 )
 def test_a_broken_configuration_of_an_adapter_is_an_error(
