@@ -428,8 +428,8 @@ def test_a_training_that_ends_in_no_number_is_not_kept(
 ) -> None:
     """The last log is long before the last step."""
     wild = config(
-        tiny_model, data, tmp_path / "out", learning_rate=3e38, warmup_steps=0, logging_steps=100,
-        max_steps=3, extra={"max_grad_norm": 0.0},
+        tiny_model, data, tmp_path / "out", learning_rate=100.0, warmup_steps=0, logging_steps=100,
+        max_steps=3, extra={"weight_decay": 1e30},
     )  # fmt: skip
 
     with pytest.raises(ArtifactError, match=r"is (nan|inf)|no numbers") as caught:
