@@ -17,7 +17,8 @@ def specialty_terms(name: str) -> frozenset[str]:
 
     Raises:
         ConfigError: neither a specialty nor a file.
-        DataError: the file is no text, holds no terms, or one that is too long to be found.
+        DataError: the file is no text, nobody may read it, it holds no terms, or one that is too
+            long to be found.
     """
     lists = _lists()
     if name in lists:
@@ -30,10 +31,13 @@ def specialty_terms(name: str) -> frozenset[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text", "save the file as UTF-8") from None
+    except PermissionError:
+        message = f"{path}: cannot be read: permission denied"
+        raise DataError(message, "check its permissions") from None
     terms = [" ".join(words_of(line)) for line in lines]
     too_long = next((term for term in terms if len(term.split()) > MAX_WORDS), None)
     if too_long or not any(terms):
-        message = f"'{too_long}' has too many words" if too_long else "holds no terms"
+        message = f"'{too_long:.80}' has too many words" if too_long else "holds no terms"
         raise DataError(f"{path}: {message}", f"one term a line, of at most {MAX_WORDS} words")
     return frozenset(filter(None, terms))
 

@@ -1,5 +1,6 @@
 """Medical terms in text."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_a_file_of_terms_is_a_specialty(tmp_path: Path) -> None:
     path.write_text("Retinal detachment\n\nglaucoma\n", encoding="utf-8")
 
     assert specialty_terms(str(path)) == {"retinal detachment", "glaucoma"}
+
+
+def test_a_list_that_nobody_may_read_is_a_data_error(
+    tmp_path: Path, lock: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "terms.txt"
+    path.write_text("sepsis")
+    lock(path)
+
+    with pytest.raises(DataError, match=r"terms\.txt: cannot be read"):
+        specialty_terms(str(path))
 
 
 def test_an_unknown_or_empty_list_is_an_error(tmp_path: Path) -> None:
