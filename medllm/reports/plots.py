@@ -1,7 +1,10 @@
 """Plots as SVG, to stand inside a page."""
 
 import io
+import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
@@ -96,6 +99,7 @@ def _label(name: str) -> str:
 
 
 def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":
+    _import_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
@@ -103,6 +107,18 @@ def _new_figure(height: float = SIZE[1]) -> "tuple[Figure, Axes]":
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_prop_cycle(color=[INK, ACCENT, "#5a9367", "#9b4f96"])
     return figure, axes
+
+
+@cache
+def _import_matplotlib() -> None:
+    """Load matplotlib, whose import fails where MPLBACKEND names no backend; none is used here."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
 
 
 def _as_svg(figure: "Figure") -> str:

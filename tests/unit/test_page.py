@@ -1,6 +1,9 @@
 """Pages: everything escaped, nothing fetched."""
 
+import os
 import re
+import subprocess
+import sys
 
 from medllm.reports.page import Page
 
@@ -66,3 +69,13 @@ def test_a_plot_of_nothing_is_left_out() -> None:
     page.bars("none", {})
 
     assert "<svg" not in page.render()
+
+
+def test_a_backend_that_is_none_stops_no_report() -> None:
+    code = "from medllm.reports.plots import draw_bars; print(draw_bars({'a': 1}, 'n')[:4])"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": "nope"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (ended.stdout, ended.stderr) == ("<svg\n", "")
