@@ -218,7 +218,8 @@ def find_source(recipe: Recipe, verb: str, field: str) -> Source | None:
     """Where a verb takes an input from, unless its section names one; None where nothing makes it.
 
     What a section makes goes before what an earlier command left; among each the nearest verb. Of
-    several quantized models the one with the most bits a weight is taken, of equals a GGUF.
+    several quantized models the one with the most bits a weight in its layers is taken (embeddings
+    may be kept whole), of equals a GGUF.
     """
     providers = [each for each in SOURCES[verb][field] if _fits(recipe, each, verb, field)]
     for is_left in (False, True):

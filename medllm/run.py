@@ -122,7 +122,7 @@ def _announce_sources(recipe: Recipe, verb: str) -> None:
         if source and field == "model" and len(source.folders) > 1:
             console.notice(
                 f"{verb}: of {len(source.folders)} quantized models the one with the most bits a "
-                f"weight: {source.chosen.name}; name another as {verb}.model"
+                f"weight in its layers: {source.chosen.name}; name another as {verb}.model"
             )
 
 

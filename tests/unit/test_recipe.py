@@ -242,7 +242,7 @@ def test_of_several_quantized_models_the_best_is_served(
 
     assert Path(wire(recipe, "serve").model).name == served
     show_plan(recipe, only="serve")
-    assert f"with the most bits a weight: {served}" in capsys.readouterr().err
+    assert f"with the most bits a weight in its layers: {served}" in capsys.readouterr().err
 
 
 def test_another_quantized_model_is_served_by_its_name(whole: Recipe, runs: Path) -> None:
