@@ -63,7 +63,7 @@ def announce_groups(plan: Plan, known: Known) -> None:
     for dataset, columns in zip(plan.datasets, known.columns, strict=True):
         found = known.groups[dataset.name]
         likely = likely_identifiers(tuple(name_columns(columns, columns.total())))
-        if ALONE in found and likely:
+        if ALONE in found and likely and not dataset.spec.is_generated:
             console.notice(
                 f"prepare: {dataset.name}: {found[ALONE]['rows']} rows name no patient, article or "
                 f"note in a usual column, so each is a group of its own; {', '.join(likely)} may "

@@ -650,3 +650,13 @@ def test_unknown_and_contradicting_tasks_are_refused() -> None:
         PrepareConfig(task="qa", tasks={"mcq": TaskShare()})
     with pytest.raises(ValueError, match="give all tasks a share, or none"):
         PrepareConfig(tasks={"mcq": TaskShare(share=1), "qa": TaskShare()})
+
+
+def test_generated_rows_are_not_asked_for_a_patient(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(
+        PrepareConfig(datasets=("synthetic_radiology",), max_examples=20, output=tmp_path / "o")
+    )
+
+    assert "is a group of its own" not in capsys.readouterr().err
