@@ -175,8 +175,8 @@ def choose_verbs(
 
 def _chosen(recipe: Recipe, start: str | None, only: str | None) -> Sequence[str]:
     verbs = recipe.verbs
-    for name in filter(None, (start, only)):
-        if name not in verbs:
+    for name in (start, only):
+        if name is not None and name not in verbs:
             fix = f"it has: {', '.join(verbs) or 'none'}"
             raise ConfigError(f"{recipe.name} has no section '{name}'", fix)
     if not verbs:

@@ -137,6 +137,8 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
                        "`medllm recipes list`"),
     "misspelt recipe": (["run", "--config", "quikstart"], 2, "no such recipe: quikstart",
                         "did you mean 'quickstart'?"),
+    "no verb to begin at": (["run", "--config", "quickstart", "--from", ""], 2,
+                            "quickstart has no section ''", "it has: "),
     "recipe without sections": (["run", "--config", "empty.yaml"], 2, "nothing has no sections",
                                 "calibrate, prepare, "),
     "unset variable": (["run", "--config", "pubmedqa"], 2,
