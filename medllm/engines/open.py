@@ -16,6 +16,8 @@ from medllm.models.offload import is_offloaded
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from medllm.engines.transformers import TransformersEngine
+
 EngineName = Literal["auto", "transformers", "llama_cpp"]
 
 
@@ -46,11 +48,11 @@ def open_model(
     loaded = load(model, dtype=dtype)
     stop_at_end(loaded, tokenizer)
     opened = TransformersEngine(loaded, tokenizer, n_ctx)
-    try_out(loaded, model.location)
+    try_out(opened, model.location)
     return opened
 
 
-def try_out(model: "PreTrainedModel", location: str) -> None:
+def try_out(engine: "TransformersEngine", location: str) -> None:
     """See that a model computes: settings may fit its weights and still make nonsense of them.
 
     Raises:
@@ -58,7 +60,12 @@ def try_out(model: "PreTrainedModel", location: str) -> None:
     """
     import torch
 
-    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    model = engine.model
+    room = max(engine.context_length - 2, 1)
+    known = engine.encode("The patient has a fever.", add_special_tokens=True)[:room]
+    rows = model.config.get_text_config().vocab_size
+    # not one token alone: that of padding is often a row of zeros
+    ids = torch.tensor([[token for token in known if token < rows] or [1, 2]], device=model.device)
     count = 1 if is_offloaded(model) else 2  # the second reads what was kept of the first
     with loading(f"model of {location}"), torch.inference_mode():
         made = model.generate(
@@ -72,7 +79,7 @@ def try_out(model: "PreTrainedModel", location: str) -> None:
     logits = torch.stack(made.logits).float()
     if logits.isnan().any() or logits.isposinf().any():
         raise _nonsense(location, "what it expects is no number (NaN or infinite)")
-    if (logits.amax(-1) == logits.amin(-1)).any():
+    if (logits.amax(-1) == logits.amin(-1)).all():
         raise _nonsense(location, "it expects every token alike")
 
 
