@@ -1,6 +1,6 @@
 """The `calibrate:` section."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,7 @@ class CalibrateConfig(DataConfig):
     """Room of a window that short rows are packed into, where the mix says so."""
     on_shortage: Literal["error", "rebalance"] = "error"
     """What to do when a dataset has too few texts: stop, or let the others make up for it."""
-    boost_terms: str | None = None
+    boost_terms: Annotated[str, Field(min_length=1)] | None = None
     """Texts with these terms come first: radiology, pathology, cardiology, or a file of terms."""
     split: SplitConfig = SplitConfig()
     """What is held out; a shared key."""

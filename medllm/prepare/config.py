@@ -23,7 +23,7 @@ class PrepareConfig(DataConfig):
 
     datasets: tuple[DatasetRef, ...] = ()
     """Names of the registry, or paths of your own files or folders."""
-    task: str | None = None
+    task: Annotated[str, Field(min_length=1)] | None = None
     """The task that all rows are put as; default: rows keep their own words."""
     tasks: dict[str, TaskShare] = {}
     """Each row is put as the task that its dataset says; other tasks' rows are left out."""
