@@ -140,13 +140,25 @@ def read_jsonl(path: Source, encoding: str = "utf-8") -> Iterator[dict[str, Any]
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=build_object)
             except (ValueError, RecursionError) as problem:
                 reason = f"not JSON ({getattr(problem, 'msg', problem)})"
                 raise _bad_line(path, number, reason) from None
             if not isinstance(row, dict):
                 raise _bad_line(path, number, "a row must be a JSON object")
             yield row
+
+
+def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its pairs.
+
+    Raises:
+        ValueError: a key is written twice, so that one of its values would be lost.
+    """
+    built = dict(pairs)
+    if len(built) != len(pairs):
+        raise ValueError("a key is written twice")
+    return built
 
 
 def _bad_line(path: Source, number: int, reason: str) -> DataError:

@@ -99,11 +99,11 @@ def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
         with open_bytes(path) as file:
             if first == b"[":
                 meter = _Metered(path, file, LONGEST_ITEM)
-                items = ijson.items(meter, "item", use_float=True)
+                items = ijson.items(meter, "item", use_float=True, map_type=meter.object)
                 yield from _objects(path, meter.each(items))
             else:
                 meter = _Metered(path, file, LONGEST_MAPPING)
-                pairs = ijson.kvitems(meter, "", use_float=True)
+                pairs = ijson.kvitems(meter, "", use_float=True, map_type=meter.object)
                 yield from _read_mapping(path, meter.each(pairs))
     except (ijson.JSONError, ValueError) as problem:
         raise DataError(
@@ -118,6 +118,19 @@ def _first_line(problem: Exception) -> str:
     return text.partition("\n")[0]
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that tells its file of a key that is written twice: a value would be lost."""
+
+    def __init__(self, told: list[str]) -> None:
+        super().__init__()
+        self._told = told
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self:
+            self._told.append(key)
+        super().__setitem__(key, value)
+
+
 class _Metered:
     """A file that is read no further than so many bytes for one item."""
 
@@ -127,6 +140,11 @@ class _Metered:
         self._most = most
         self._read = 0
         self._nesting = Nesting()
+        self._doubled: list[str] = []
+
+    def object(self) -> _Object:
+        """An empty object of this file."""
+        return _Object(self._doubled)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes.
@@ -147,6 +165,10 @@ class _Metered:
     def each(self, items: Iterator[Any]) -> Iterator[Any]:
         """The items that are read of it."""
         for item in items:
+            if self._doubled:
+                raise DataError(
+                    f"{self._path}: a key is written twice in an object", "mend the file"
+                )
             self._read = 0
             yield item
 

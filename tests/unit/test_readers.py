@@ -527,3 +527,19 @@ def test_rows_that_are_nested_too_deeply_are_refused(depth: int, name: str) -> N
 @pytest.mark.parametrize("depth", [1, 50])
 def test_a_nested_row_is_a_row(depth: int) -> None:
     assert len(rows_of("a.jsonl", '{"m": ' + "[" * depth + "]" * depth + "}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"dose": "5 mg", "dose": "50 mg"}\n'),
+        ("b.jsonl", '{"text": "a", "metadata": {"dose": 5, "dose": 50}}\n'),
+        ("c.json", '[{"text": "a"}, {"dose": "5 mg", "dose": "50 mg"}]'),
+        ("d.json", '{"1": {"metadata": {"dose": 5, "dose": 50}}}'),
+    ],
+)
+def test_a_key_that_is_written_twice_loses_no_value_unsaid(name: str, content: str) -> None:
+    problem = refusal(name, content)
+
+    assert "a key is written twice" in problem.message
+    assert "dose" not in problem.message
