@@ -6,6 +6,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,8 @@ LAYERS = {
 }
 BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}
+IMPORTED_AS = {"yaml": "pyyaml", "PIL": "pillow", "google": "protobuf",
+               "llama_cpp": "llama_cpp_python"}  # fmt: skip
 COMMANDS = (*VERBS, "run", "datasets", "recipes", "verify", "lineage", "doctor")
 
 
@@ -185,6 +188,29 @@ def code_lines(path: Path) -> int:
                     texts.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
     lines = path.read_text(encoding="utf-8").splitlines()
     return sum(1 for number, line in enumerate(lines, 1) if line.strip() and number not in texts)
+
+
+def test_every_imported_package_is_declared() -> None:
+    """What another package happens to bring may go with its next release."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    named = [*project["project"]["dependencies"]]
+    for packages in project["project"]["optional-dependencies"].values():
+        named += packages
+    declared = {re.split(r"[^\w.-]", one)[0].lower().replace("-", "_") for one in named}
+    imported = {name for path in FILES for name in outside_imports(path)}
+
+    assert {IMPORTED_AS.get(name, name).lower() for name in imported} - declared == set()
+
+
+def outside_imports(path: Path) -> Iterator[str]:
+    """The packages that a file imports, those of Python and our own aside."""
+    for node in ast.walk(parse(path)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for name in (each.split(".")[0] for each in names):
+            if name not in sys.stdlib_module_names and name != "medllm":
+                yield name
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)

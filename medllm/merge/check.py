@@ -62,11 +62,8 @@ class Limits:
     def are_met(self, results: "Mapping[str, Any]") -> bool:
         """Whether they are; a NaN meets none."""
         learnt, agreement = results["mean_difference_from_base"], results["top1_agreement"]
-        mean, is_rounding = (
-            results["mean_difference"],
-            results["mean_difference"] < ROUNDING * learnt,
-        )
-        scale = max(1.0, results["largest_logit"]) if is_rounding else 1.0
+        mean = results["mean_difference"]
+        scale = max(1.0, results["largest_logit"]) if mean < ROUNDING * learnt else 1.0
         return (
             results["max_difference"] <= self.max_difference * scale
             and mean <= self.mean_share * learnt
