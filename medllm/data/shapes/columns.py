@@ -81,14 +81,25 @@ class MissingColumn(LeftOut):
         super().__init__(f"no {column}")
 
 
+Build = Callable[[str, str, Row, Columns], Example]
+"""(dataset, id within it, row, columns) → example; raises LeftOut."""
+
+
 def read_columns(dataset: str, number: int, row: Row, columns: Columns) -> Example | Rejected:
     """A row whose columns the dataset's YAML names."""
+    return read_with(_build, dataset, number, row, columns)
+
+
+def read_with(
+    build: Build, dataset: str, number: int, row: Row, columns: Columns
+) -> Example | Rejected:
+    """What `build` makes of a row and its id, or why it makes nothing."""
     identity = f"{dataset}/{number}"
     try:
         row = with_cuts(row, columns)
         source_id = source_id_of(number, row, columns)
         identity = f"{dataset}/{source_id}"
-        return _build(dataset, source_id, row, columns)
+        return build(dataset, source_id, row, columns)
     except LeftOut as problem:
         return Rejected(identity, str(problem))
 

@@ -15,7 +15,7 @@ from medllm.data.example import Example, Message, Rejected
 from medllm.data.left_out import LeftOut
 from medllm.data.readers import Row
 from medllm.data.shapes.answers import LETTERS, Evidence, Kind, Readings, find_place, readings_of
-from medllm.data.shapes.columns import Columns, fill, group_of, metadata_of, source_id_of, with_cuts
+from medllm.data.shapes.columns import Columns, fill, group_of, metadata_of, read_with
 from medllm.data.shapes.values import clean, known, text_of
 
 OPTION_COLUMNS = (
@@ -45,14 +45,7 @@ def read_multiple_choice(
     dataset: str, number: int, row: Row, columns: Columns
 ) -> Example | Rejected:
     """A question with its options, and the letter of the right one."""
-    identity = f"{dataset}/{number}"
-    try:
-        row = with_cuts(row, columns)
-        source_id = source_id_of(number, row, columns)
-        identity = f"{dataset}/{source_id}"
-        return _build(dataset, source_id, row, columns)
-    except LeftOut as problem:
-        return Rejected(identity, str(problem))
+    return read_with(_build, dataset, number, row, columns)
 
 
 def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
