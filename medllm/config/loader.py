@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +43,8 @@ class Document:
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
+    extended: "Document | None" = None
+    """What its file extends, whole."""
 
     def origin(self, key: Key) -> Origin:
         """The origin of `key`, else of the nearest key around it."""
@@ -70,7 +72,8 @@ def read_yaml(path: Path, children: tuple[Path, ...] = ()) -> Document:
         return document
     place = f"{document.origin(('extends',)).label}: extends"
     parent = _find_parent(path.parent, name, place)
-    return merge(read_yaml(parent, (*children, path)), document)
+    extended = read_yaml(parent, (*children, path))
+    return replace(merge(extended, document), extended=extended)
 
 
 def _find_parent(folder: Path, name: Any, place: str) -> Path:

@@ -169,11 +169,18 @@ def open_spec(name: str, path: Path) -> DatasetSpec:
     shipped = next((one for key, one in _catalog().items() if squeeze(key) == squeezed), None)
     if shipped is None:
         return spec
-    agreement = spec.agreement or shipped.agreement
-    if STRICTNESS.index(spec.access) >= STRICTNESS.index(shipped.access):
+    return _no_looser(spec, path, shipped.access, shipped.licence, shipped.agreement)
+
+
+def _no_looser(
+    spec: DatasetSpec, path: Path, access: Access, licence: str, agreement: str | None
+) -> DatasetSpec:
+    """The description with these terms where its own are looser; an agreement stays anyway."""
+    agreement = agreement or spec.agreement
+    if STRICTNESS.index(spec.access) >= STRICTNESS.index(access):
         return spec.model_copy(update={"agreement": agreement})
-    console.notice(f"{path}: {name} is {shipped.access}: what it says of access is too loose")
-    terms = {"access": shipped.access, "licence": shipped.licence, "agreement": agreement}
+    console.notice(f"{path}: it describes {access} data: what it says of access is too loose")
+    terms = {"access": access, "licence": licence, "agreement": agreement}
     return spec.model_copy(update=terms)
 
 
@@ -214,8 +221,16 @@ def _catalog() -> dict[str, DatasetSpec]:
 
 
 def read_spec(path: Path) -> DatasetSpec:
-    """The description of a dataset in a YAML file."""
-    return validate(DatasetSpec, read_yaml(path))
+    """The description of a dataset in a YAML file, with terms no looser than what it extends."""
+    document = read_yaml(path)
+    spec, extended = validate(DatasetSpec, document), document.extended
+    while extended:
+        said = extended.data
+        if (access := said.get("access")) in STRICTNESS:
+            licence = str(said.get("licence", spec.licence))
+            spec = _no_looser(spec, path, access, licence, said.get("agreement"))
+        extended = extended.extended
+    return spec
 
 
 def read_test_ids(spec: DatasetSpec) -> frozenset[str]:

@@ -18,6 +18,7 @@ from medllm.data.inventory import (
     sample_texts,
 )
 from medllm.data.registry import Dataset, alternatives, known_specs, open_dataset
+from medllm.data.specs import CATALOG
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.recipe import load_recipe
@@ -219,6 +220,22 @@ def test_no_spec_of_a_users_loosens_terms(data: Path, access: str) -> None:
             open_dataset(ref)
         term = open_dataset(ref, accepted=["mimic-iv-note"]).term
         assert term.access == ("private" if access == "private" else "credentialed")
+
+
+@pytest.mark.parametrize("chain", [1, 2])
+@pytest.mark.parametrize("own", ["access: open\nlicence: MIT\n", "agreement: mine\n"])
+def test_no_spec_loosens_the_terms_of_what_it_extends(data: Path, own: str, chain: int) -> None:
+    extended = str(CATALOG / "mimic_iv_note_discharge.yaml")
+    for step in range(1, chain):
+        put(data / f"step{step}.yaml", f"extends: {extended}\n{own}")
+        extended = str(data / f"step{step}.yaml")
+    put(data / "ward/dataset.yaml", f"extends: {extended}\n{own}")
+    put(data / "ward/discharge.csv", "note_id,subject_id,text\n1-DS-1,1,A note.\n")
+
+    with pytest.raises(DataError, match="data use agreement 'mimic-iv-note'"):
+        open_dataset("ward", accepted=["mine"])
+    term = open_dataset("ward", accepted=["mimic-iv-note"]).term
+    assert (term.access, "PhysioNet" in term.licence) == ("credentialed", True)
 
 
 def test_a_spec_of_a_users_may_tighten_terms(data: Path) -> None:
