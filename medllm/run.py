@@ -12,6 +12,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest, write_atomically
 from medllm.artifacts.places import short_path
+from medllm.artifacts.verify import check_descent
 from medllm.config.base import Strict, VerbConfig
 from medllm.data.access import may_show
 from medllm.errors import ConfigError
@@ -52,6 +53,7 @@ def run_recipe(
         step_began = time.monotonic()
         config = wire(recipe, verb)
         _announce_sources(recipe, verb)
+        _check_sources(recipe, verb)
         if verb == "serve" and not config.stay:
             _ask_once(config, outputs_of(recipe, verb)[0], overwrite)
         else:
@@ -108,7 +110,16 @@ def run_verb(recipe: Recipe, verb: str) -> None:
                 console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
                 walk_verb(recipe, needed)
     _announce_sources(recipe, verb)
+    _check_sources(recipe, verb)
     walk_verb(recipe, verb)
+
+
+def _check_sources(recipe: Recipe, verb: str) -> None:
+    """Raise ArtifactError where a model that a verb would take is not made from the newest."""
+    named = recipe.section(verb).model_fields_set
+    for field in SOURCES.get(verb, {}).keys() - named:
+        if source := find_source(recipe, verb, field):
+            check_descent(source.chosen)
 
 
 def _announce_sources(recipe: Recipe, verb: str) -> None:

@@ -51,6 +51,23 @@ def verify_artifact(folder: Path) -> Report:
     return Report(manifest, tuple(unchecked))
 
 
+def check_descent(folder: Path) -> None:
+    """Raise ArtifactError where a model is made from another one than now stands in that place.
+
+    What is no artifact, or was made elsewhere, is not checked.
+    """
+    if not is_there(folder / NAME):
+        return
+    for parent in Manifest.read(folder).parents:
+        path = Path(parent.path)
+        if parent.kind not in CARD_KINDS or not is_there(path / NAME):
+            continue
+        if _parent_problems(path, parent.identity):
+            message = f"{folder} was made from another {parent.kind} than {path} holds now"
+            raise ArtifactError(message, "make it again with --overwrite, or name another model")
+        check_descent(path)
+
+
 def _parent_problems(folder: Path, identity: str) -> list[str]:
     try:
         found = Manifest.read(folder)

@@ -9,7 +9,7 @@ from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
-from medllm.data.access import may_show
+from medllm.data.access import may_show, stand_ins
 from medllm.data.example import Example
 from medllm.data.registry import Dataset, keep_examples, open_dataset
 from medllm.errors import ConfigError, DataError
@@ -29,7 +29,8 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
     if output and any((output / name).exists() for name in ("report.html", "statistics.json")):
         raise ConfigError(f"{output} holds a report already", "name another --output")
     dataset = open_dataset(str(path), data_dir=config.data_dir, accepted=config.data_use)
-    rows = _read(dataset)
+    is_open = may_show([dataset.term])
+    rows = _read(dataset, names_sources=is_open)
     if not rows:
         raise DataError(f"{path}: holds no texts", "a text file, or rows with a `text` column")
     counter = TokenCounter(
@@ -42,14 +43,13 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
     if output:
         output.mkdir(parents=True, exist_ok=True)
         lengths = [row["tokens"] for row in rows]
-        is_open = may_show([dataset.term])
         page = render_statistics(path.name, found, lengths, names_rows=is_open)
         write_atomically(output / "report.html", page)
         write_json(output / "statistics.json", found)
     return found
 
 
-def _read(dataset: Dataset) -> list[Row]:
+def _read(dataset: Dataset, *, names_sources: bool) -> list[Row]:
     rejected: dict[str, int] = {}
     rows = [
         {"id": row.id, "text": row.text, "source": _source_of(row)}
@@ -58,6 +58,9 @@ def _read(dataset: Dataset) -> list[Row]:
     if rejected:
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
         console.notice(f"{dataset.name}: left out: {counted}")
+    if not names_sources:
+        names = stand_ins((row["source"] for row in rows), "source", {dataset.name})
+        return [{**row, "source": names[row["source"]]} for row in rows]
     return rows
 
 

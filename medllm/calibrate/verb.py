@@ -127,7 +127,8 @@ def _build(
     lengths = [row["tokens"] for row in rows]
     page = render_statistics("Calibration set", found, lengths, names_rows=is_open)
     write_atomically(folder / "report.html", page)
-    results = {**found, "tokenizer": digest_tokenizer(loaded)}
+    overlaps = {name: len(ids) for name, ids in found["overlaps"].items()}  # ids may be text, too
+    results = {**found, "overlaps": overlaps, "tokenizer": digest_tokenizer(loaded)}
     return Outcome(Counts(examples=len(rows), rejected=rejected), results)
 
 

@@ -120,6 +120,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """The exit code of a command line; errors are printed as one line and its remedy."""
     try:
         _check_launcher()
+        _check_arguments(arguments)
         result = app(args=list(arguments), prog_name="medllm", standalone_mode=False)
     except (OSError, MemoryError, RecursionError) as problem:
         return _report(explain(problem))
@@ -134,7 +135,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     if result == INTERRUPTED:
-        console.notice("interrupted; the same command goes on where it stopped")
+        console.notice("interrupted; to go on, run the same command again")
     return result if isinstance(result, int) else 0
 
 
@@ -144,6 +145,18 @@ def _check_launcher() -> None:
         if not os.environ.get(name, "0").isdecimal():
             fix = f"`unset {name}`, or start it with a launcher that sets it"
             raise ConfigError(f"the environment variable {name} is not a number", fix)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for an empty argument; as a path it would be the working folder."""
+    for number, argument in enumerate(arguments):
+        flag, is_pair, value = argument.partition("=")
+        is_flag = argument.startswith("--") and bool(is_pair)
+        if not (value if is_flag else argument).strip():
+            before = arguments[number - 1] if number else "medllm"
+            message = f"{flag if is_flag else before}: followed by an empty argument"
+            fix = "write one, or leave it out; perhaps a variable of the shell is not set"
+            raise ConfigError(message, fix)
 
 
 def _report(problem: MedllmError) -> int:

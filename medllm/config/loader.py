@@ -263,6 +263,8 @@ def _absolute(text: str, mark: Location, origin: Origin) -> str:
             message = f"{origin.label}: the environment variable {name} is not set"
             raise ConfigError(message, f"export {name}=… or use --set")
     expanded = os.path.expandvars(text)
+    if not expanded.strip():
+        raise ConfigError(f"{origin.label}: the name is empty", "write one, or leave the key out")
     if "\0" in expanded:
         raise ConfigError(f"{origin.label}: a path holds no NUL", "remove the character")
     if SURROGATE.search(expanded):

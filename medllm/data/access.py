@@ -1,6 +1,6 @@
 """Licences and agreements: who may read a dataset, and the terms that follow it."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 
 from medllm.artifacts.manifest import Access, DataTerm, strictest
 from medllm.errors import DataError
@@ -25,3 +25,9 @@ def check_agreement(
 def may_show(terms: Iterable[DataTerm]) -> bool:
     """Whether text under these terms may go on a screen: only that of open data."""
     return strictest(terms) == "open"
+
+
+def stand_ins(names: Iterable[str], what: str, public: Container[str] = ()) -> dict[str, str]:
+    """A number, as "label 2", for each name that data give and that may not be shown."""
+    order = enumerate(dict.fromkeys(names), 1)
+    return {name: name if name in public else f"{what} {number}" for number, name in order}

@@ -1,6 +1,7 @@
 """Datasets on the Hugging Face hub, at a pinned revision: streamed, or fetched as files."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from medllm.data.split import Split
 from medllm.errors import DataError
 
 ONLINE = frozenset({"", "0", "false", "no", "off", "n", "f"})
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def is_offline() -> bool:
@@ -33,13 +35,31 @@ class HubSource(Strict):
     files: tuple[str, ...] = ("*",)
     """Patterns of the files to fetch, as the hub takes them."""
     revision: str | None = None
-    """Commit, so that the same recipe reads the same rows."""
+    """Commit, so that the same recipe reads the same rows; else the newest one is read."""
 
     @property
     def label(self) -> str:
         """How people and identities name it."""
         configs = "+".join(self.configs) or "default"
         return f"{self.id}/{configs}/{'+'.join(self.splits)}@{self.revision or 'main'}"
+
+
+def pin_commit(source: HubSource) -> HubSource:
+    """The source at the commit that its branch or tag, `main` by default, stands for now.
+
+    Raises:
+        DataError: the hub cannot be reached, or has no such dataset.
+    """
+    if source.revision and COMMIT.fullmatch(source.revision):
+        return source
+    from httpx import HTTPError
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(source.id, revision=source.revision).sha
+    except (OSError, HTTPError) as problem:
+        raise _hub_error(source, problem) from problem
+    return source.model_copy(update={"revision": commit})
 
 
 def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:

@@ -10,13 +10,14 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 from zipfile import Path as Member
 
-from medllm.data.delimited import read_delimited
+from medllm.data.delimited import read_delimited, unusual_form
 from medllm.data.documents import read_text, read_xml
 from medllm.data.example import read_jsonl
 from medllm.data.files import Source, check_unpacked, kind_of, open_bytes
@@ -284,17 +285,49 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
         ) from None
 
 
+def unusual_forms(path: Source, layout: Layout) -> dict[str, str]:
+    """How tables are read that are not of UTF-8 and commas or tabs, by name.
+
+    That is the file's own, or the names of members of a zip archive.
+
+    Raises:
+        DataError: an archive is damaged, or an encoding cannot be told.
+    """
+    files: dict[str, Source] = {path.name: path}
+    with _open_archive(path) if kind_of(path) == ".zip" else nullcontext() as members:
+        if members is not None:
+            files = {f"{path.name}/{name}": member for name, member in members.items()}
+        forms = {
+            name: unusual_form(file, layout.header, layout.encoding) for name, file in files.items()
+        }
+    return {name: form for name, form in forms.items() if form}
+
+
 def _read_zip(path: Source, layout: Layout) -> Iterator[Row]:
+    with _open_archive(path) as members:
+        for name, member in members.items():
+            for number, row in enumerate(read_rows(member, layout), 1):
+                yield {FILE: name, PART: name, NUMBER: number, **row}
+
+
+@contextmanager
+def _open_archive(path: Source) -> Iterator[dict[str, Member]]:
+    """The data files in a zip archive by name, in order.
+
+    Raises:
+        DataError: the archive is damaged, also where that is found while a file is read.
+    """
     try:
         with path.open("rb") as file, ZipFile(file) as archive:
             members = [one for one in archive.infolist() if kind_of(Path(one.filename)) in READERS]
             size = path.stat().st_size if isinstance(path, Path) else 0
             check_unpacked(path, sum(one.file_size for one in members), size)
-            for name in sorted({one.filename for one in members}):
-                member = Member(archive, name)
-                if kind_of(member) in READERS and kind_of(member) != ".zip" and member.is_file():
-                    for number, row in enumerate(read_rows(member, layout), 1):
-                        yield {FILE: name, PART: name, NUMBER: number, **row}
+            files = {one: Member(archive, one) for one in sorted({one.filename for one in members})}
+            yield {
+                name: file
+                for name, file in files.items()
+                if kind_of(file) in READERS and kind_of(file) != ".zip" and file.is_file()
+            }
     except (BadZipFile, NotImplementedError, RuntimeError, OSError, UnicodeDecodeError) as problem:
         raise DataError(
             f"{path}: the zip archive is damaged or locked: {problem}", "fetch or copy it again"

@@ -15,12 +15,22 @@ from medllm.artifacts.digest import digest_file, digest_files, digest_text
 from medllm.artifacts.manifest import DataTerm, Parent
 from medllm.artifacts.places import data_dir as default_data_dir
 from medllm.data.access import check_agreement
-from medllm.data.delimited import unusual_form
 from medllm.data.documents import join_lines
 from medllm.data.example import Example, Rejected
 from medllm.data.files import check_readable, kind_of
-from medllm.data.hub import is_offline, read_hub
-from medllm.data.readers import FILE, KEY, NUMBER, PART, READERS, SPLIT, Layout, Row, read_rows
+from medllm.data.hub import HubSource, is_offline, pin_commit, read_hub
+from medllm.data.readers import (
+    FILE,
+    KEY,
+    NUMBER,
+    PART,
+    READERS,
+    SPLIT,
+    Layout,
+    Row,
+    read_rows,
+    unusual_forms,
+)
 from medllm.data.release import alternatives, find_files, left_out, split_of_file
 from medllm.data.shapes import find_shape
 from medllm.data.shapes.multiple_choice import settle_answers
@@ -99,13 +109,12 @@ class Dataset:
     @cached_property
     def forms(self) -> dict[str, str]:
         """How those of its tables are read that are not of UTF-8 and commas or tabs."""
-        forms = {
-            str(path.relative_to(self.folder)): unusual_form(
-                path, self.spec.header, self.spec.encoding
-            )
+        layout = Layout(self.spec.header, encoding=self.spec.encoding)
+        return {
+            (path.parent.relative_to(self.folder) / name).as_posix(): form
             for path in self.files
+            for name, form in unusual_forms(path, layout).items()
         }
-        return {name: form for name, form in forms.items() if form}
 
     def rows(self) -> Iterator[Row]:
         """Its raw rows, streamed; a generated dataset has numbers for rows."""
@@ -216,7 +225,7 @@ def open_dataset(
         console.notice(f"{ref}: {spec.notice}")
     files = find_files(folder / ref, spec)
     if not files and not spec.is_generated:
-        _check_reachable(ref, spec, folder / ref)
+        spec = spec.model_copy(update={"hub": _find_on_hub(ref, spec, folder / ref)})
     return build_dataset(ref, spec, files, folder / ref, folder)
 
 
@@ -319,7 +328,8 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
     return build_dataset(name, spec, files, path, data_dir)
 
 
-def _check_reachable(name: str, spec: DatasetSpec, folder: Path) -> None:
+def _find_on_hub(name: str, spec: DatasetSpec, folder: Path) -> HubSource:
+    """Where a dataset is read that has no files here: its repository, at one commit."""
     place = (
         f"put its files ({', '.join(spec.files)}) into {folder}, "
         f"or `medllm datasets add {name} PATH`"
@@ -328,7 +338,9 @@ def _check_reachable(name: str, spec: DatasetSpec, folder: Path) -> None:
         raise DataError(f"{name}: no files in {folder}", place)
     if is_offline():
         raise DataError(f"{name}: not on this machine, and the hub is not asked (offline)", place)
-    console.notice(f"{name}: no files in {folder}; reading {spec.hub.label} from the hub")
+    source = pin_commit(spec.hub)
+    console.notice(f"{name}: no files in {folder}; reading {source.label} from the hub")
+    return source
 
 
 def _unknown(ref: str, folder: Path) -> ConfigError | DataError:

@@ -1,7 +1,9 @@
 """Generation settings of a model's files, which decide nothing here unless somebody names them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+
+from medllm import console
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -26,6 +28,13 @@ def unused_settings(config: "GenerationConfig | None") -> dict[str, Any]:
         and value is not None
         and value != NEUTRAL.get(name)
     }
+
+
+def announce_unused(verb: str, settings: Mapping[str, Any]) -> None:
+    """Say what no answer depends on, though the model's files might make one think so."""
+    if settings:
+        told = ", ".join(f"{name} {value}" for name, value in settings.items())
+        console.notice(f"{verb}: not used, though the model's generation settings say so: {told}")
 
 
 def neutral_settings(ends: Collection[int], pad_token: int | None) -> "GenerationConfig":

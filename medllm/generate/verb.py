@@ -20,6 +20,7 @@ from medllm.data.shapes import read_prompt
 from medllm.data.shapes.values import clean, text_of
 from medllm.engines.base import Engine, Piece, Sampling, check_room
 from medllm.engines.open import open_model
+from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
 from medllm.models.chat import encode_prompt
@@ -178,9 +179,7 @@ def _announce(engine: Engine) -> None:
     """Say what the answers do not depend on, though the model's files might make one think so."""
     if not engine.has_chat_template:
         console.notice("generate: the model has no chat template: prompts are given as they are")
-    if unused := engine.unused_settings:
-        told = ", ".join(f"{name} {value}" for name, value in unused.items())
-        console.notice(f"generate: not used, though the model's generation settings say so: {told}")
+    announce_unused("generate", engine.unused_settings)
 
 
 def _decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:

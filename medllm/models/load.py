@@ -119,6 +119,10 @@ def _check_is_model(path: Path, role: str) -> None:
         raise ArtifactError(f"{role}: {path} is not a model", "name a model folder or a .gguf file")
     names = ("config.json", "adapter_config.json")
     if path.is_dir() and not any((path / name).is_file() for name in names):
+        several = sorted(file.name for file in path.glob("*.gguf"))
+        if len(several) > 1:
+            message = f"{role}: {path} holds several .gguf files: {', '.join(several):.200}"
+            raise ArtifactError(message, "name one of them")
         raise ArtifactError(
             f"{role}: {path} holds no model (no config.json)",
             "name a folder that transformers can load",

@@ -197,6 +197,9 @@ def _shards(folder: Path) -> list[Path]:
             raise ArtifactError(f"{index} is broken: {problem}", "restore it") from problem
         if outside:
             raise ArtifactError(f"{index} names {outside[0]}, which is elsewhere", "restore it")
+    if folder.is_file():
+        message = f"{folder} is one file; here the model's folder of safetensors is needed"
+        raise ArtifactError(message, "name the model that the file was made from")
     for name in names:
         if not (folder / name).is_file():
             message = f"{folder}: its weights are not whole: {name} is missing"

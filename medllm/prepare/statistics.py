@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medllm.data.access import may_show
+from medllm.data.access import may_show, stand_ins
 from medllm.data.example import Example, from_json
 from medllm.data.shapes.answers import LETTERS
 from medllm.data.shapes.pubmedqa import DECISIONS
@@ -91,10 +91,9 @@ def _add(total: Meta, meta: Meta) -> None:
 
 def without_names(labels: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
     """The numbers of labels that may not be shown, under the same stand-in in all splits."""
-    order = list(dict.fromkeys(name for counts in labels.values() for name in counts))
-    names = {
-        name: name if name in PUBLIC_LABELS else f"label {n}" for n, name in enumerate(order, 1)
-    }
+    names = stand_ins(
+        (name for counts in labels.values() for name in counts), "label", PUBLIC_LABELS
+    )
     return {
         split: {names[label]: count for label, count in counts.items()}
         for split, counts in labels.items()

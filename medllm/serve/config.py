@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from medllm.config.base import NOT_IDENTITY, Ref, Strict
+from medllm.config.base import NOT_IDENTITY, ContextLength, Ref, Strict
 from medllm.models.hardware import Dtype
 
 ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
@@ -25,7 +25,7 @@ class ServeConfig(Strict):
     engine: Literal["auto", "transformers", "llama_cpp"] = "auto"
     """What runs the model; `auto`: llama.cpp for a .gguf file, transformers for the rest."""
 
-    n_ctx: int | None = Field(default=None, ge=1, le=2**24)
+    n_ctx: ContextLength | None = None
     """Tokens of context, prompt and answer together; unset: what the model was made for, of .gguf
     files at most 4096."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from medllm import console
 from medllm.data.example import Message
 from medllm.engines.base import Engine
+from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.memory import within_memory
 from medllm.serve.config import ServeConfig, is_loopback
@@ -132,6 +133,7 @@ def _announce(config: ServeConfig, engine: Engine, url: str, key: str | None) ->
     console.show_text(f"try it    {_render_curl(config, engine, url, has_key=key is not None)}")
     if key and key not in (config.api_key, os.environ.get(KEY_VARIABLE)):  # nobody knows it yet
         console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
+    announce_unused("serve", engine.unused_settings)
     console.notice("Ctrl-C stops the server.")
 
 

@@ -33,7 +33,7 @@ def test_a_report_on_private_texts_holds_numbers_and_no_text(
     found = json.loads(statistics)
     assert {path.name for path in folder.iterdir()} == {"report.html", "statistics.json"}
     assert found["samples"] == 3
-    assert found["sources"] == {"texts": 2, "ward": 1}
+    assert found["sources"] == {"texts": 2, "source 1": 1}
     assert found["duplicates"] == 1
     assert found["medical_share"] == pytest.approx(1 / 3)
     assert found["min_tokens"] > 0

@@ -394,7 +394,7 @@ def test_ctrl_c_ends_with_130_and_one_line(stopped: Stopped) -> None:
     assert stopped.interrupt_code == 130
     assert "Traceback" not in stopped.interrupt_err
     lines = stopped.interrupt_err.splitlines()
-    assert lines[-1] == "interrupted; the same command goes on where it stopped"
+    assert lines[-1] == "interrupted; to go on, run the same command again"
     assert any(line.startswith("finetune: going on from checkpoint-") for line in lines)
     assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_interrupt
     assert not {"adapter", NAME} & stopped.left_by_interrupt

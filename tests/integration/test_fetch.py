@@ -14,7 +14,7 @@ import pytest
 
 from medllm.data.example import Example
 from medllm.data.hub import HubSource
-from medllm.data.registry import Dataset, DatasetSpec
+from medllm.data.registry import Dataset, DatasetSpec, open_dataset
 from medllm.data.shapes import Columns
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -131,6 +131,21 @@ def test_a_hub_without_the_files_is_a_data_error(hub: Hub, tmp_path: Path) -> No
 
     assert ended.returncode == 3
     assert "has no files like augmented_notes_30K.jsonl" in ended.stderr
+
+
+def test_what_is_read_from_the_hub_is_named_by_its_commit(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "dataset.yaml").write_text("title: Notes\nshape: local\nhub: {id: o/n}\n")
+
+    dataset = open_dataset("notes", data_dir=tmp_path)
+
+    assert dataset.parent.path == f"o/n/default/train@{COMMIT}"
 
 
 def test_splits_of_the_hub_are_told_apart(tmp_path: Path) -> None:

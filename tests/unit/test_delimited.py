@@ -3,10 +3,11 @@
 import gzip
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
-from medllm.data.readers import read_rows
+from medllm.data.readers import Layout, read_rows, unusual_forms
 from medllm.errors import DataError
 
 ROWS = [
@@ -51,6 +52,19 @@ def test_what_is_unusual_is_said_once(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("ward.csv: read as cp1252, fields parted by a semicolon")
+
+
+def test_what_is_unusual_in_an_archive_is_known_too() -> None:
+    with ZipFile("wards.zip", "w") as archive:
+        archive.writestr("north/ward.csv", table(";").encode("cp1252"))
+        archive.writestr("usual.csv", table(",").encode())
+
+    rows = list(read_rows(Path("wards.zip")))
+
+    assert [row["text"] for row in rows[:3]] == [row["text"] for row in ROWS]
+    assert unusual_forms(Path("wards.zip"), Layout()) == {
+        "wards.zip/north/ward.csv": "cp1252, fields parted by a semicolon"
+    }
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,9 @@ def test_a_machine_that_refuses_gets_no_traceback(shell: str, code: int, said: s
         (["datasets", "add", "x" * 300, "b.bin"], 2, "cannot be the name of a dataset"),
         (["datasets", "add", "good", "x" * 300], 3, "no such data file"),
         (["prepare", "--dataset", "./caf\udce9.jsonl"], 3, "not UTF-8"),
+        (["verify", ""], 2, "verify: followed by an empty argument"),
+        (["quantize", "--model", " ", "--format", "gguf"], 2, "--model: followed by an empty"),
+        (["calibrate", "--output=", "--dry-run"], 2, "--output: followed by an empty argument"),
     ],
 )
 def test_odd_names_are_refused_in_two_lines(

@@ -192,6 +192,13 @@ def test_an_unset_variable_is_named_with_its_line(monkeypatch: pytest.MonkeyPatc
     assert problem.fix == "export SCRATCH=… or use --set"
 
 
+@pytest.mark.parametrize("text", ["output: ''", "output: ' '", "name: a\nmodels: ['']"])
+def test_an_empty_place_is_not_the_folder_of_the_file(text: str) -> None:
+    problem = refusal(text)
+
+    assert problem.message == f"sheet.yaml:{text.count(chr(10)) + 1}: the name is empty"
+
+
 # What is wrong, where
 
 

@@ -15,7 +15,7 @@ import pytest
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import NAME, Counts, DataTerm, Manifest, Parent
-from medllm.artifacts.verify import verify_artifact
+from medllm.artifacts.verify import check_descent, verify_artifact
 from medllm.errors import ArtifactError
 
 TERM = DataTerm(dataset="notes", licence="undeclared", access="private")
@@ -301,3 +301,26 @@ def test_a_name_that_no_folder_can_have_is_refused(name: str) -> None:
         verify_artifact(Path(name))
     with pytest.raises(ArtifactError, match="model: no such file or folder: x"):
         open_input(Path(name), ("model",), "model")
+
+
+def test_a_model_of_an_adapter_that_is_another_now_is_refused() -> None:
+    def make(name: str, kind: str, settings: dict[str, Any], *parents: Parent) -> Path:
+        folder = Path.cwd() / name
+        shutil.rmtree(folder, ignore_errors=True)
+        produce(Job(kind, "safetensors", name, folder, {}, settings, parents), write)
+        return folder
+
+    adapter = make("finetune", "adapter", {"r": 8})
+    merged = make("merge", "model", {}, Manifest.read(adapter).as_parent(adapter))
+    quantized = make("quantize", "quantized", {}, Manifest.read(merged).as_parent(merged))
+    check_descent(quantized)
+
+    make("finetune", "adapter", {"r": 16})
+
+    for folder in (merged, quantized):
+        with pytest.raises(ArtifactError) as caught:
+            check_descent(folder)
+        said = f"{merged} was made from another adapter than {adapter} holds now"
+        assert caught.value.message == said
+    shutil.rmtree(adapter)
+    check_descent(quantized)
