@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from medllm.artifacts.places import pin_library_folders
+from medllm.places import pin_library_folders
 
 # before any library is imported, in a notebook too: libraries read these at their import
 pin_library_folders()

@@ -6,11 +6,11 @@ import platform
 import shutil
 from pathlib import Path
 
-from medllm.artifacts.places import cache_dir, data_dir
 from medllm.data.hub import is_offline
 from medllm.errors import SetupError
 from medllm.models.hardware import count_cpus, pick_device
 from medllm.models.llama_cpp_setup import converter_script
+from medllm.places import cache_dir, data_dir
 
 CORE = "pip install -c constraints.txt -e ."
 NEEDS = {

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from medllm.artifacts.manifest import NAME
-from medllm.artifacts.places import short_path
 from medllm.calibrate.config import CalibrateConfig
 from medllm.config.base import FolderName, Place, Ref, Seed, Strict, models_in
 from medllm.config.loader import Document, assign, merge, parse_assignments, read_yaml, validate
@@ -20,6 +19,7 @@ from medllm.finetune.config import FinetuneConfig
 from medllm.generate.config import GenerateConfig
 from medllm.merge.config import MergeConfig
 from medllm.models.hardware import Dtype
+from medllm.places import short_path
 from medllm.prepare.config import PrepareConfig
 from medllm.quantize.config import QuantizeConfig
 from medllm.quantize.estimate import bits_of_a_weight

@@ -11,13 +11,13 @@ from types import ModuleType
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest, write_atomically
-from medllm.artifacts.places import short_path
 from medllm.artifacts.verify import check_descent
 from medllm.config.base import Strict, VerbConfig
 from medllm.data.access import may_show
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
 from medllm.models.load import TINY, resolve_model
+from medllm.places import short_path
 from medllm.quantize.estimate import count_tokens, render_estimate
 from medllm.quantize.summary import show_serving
 from medllm.recipe import ROAD, SOURCES, Recipe, find_source, outputs_of, wire
@@ -303,7 +303,7 @@ def _quantizing(recipe: Recipe) -> str:
 
 def _training(recipe: Recipe) -> str:
     """What training will take, where the model and the data are here."""
-    from medllm.finetune.rehearsal import render_forecast
+    from medllm.finetune.profiling import render_forecast
     from medllm.finetune.verb import open_inputs
 
     config = wire(recipe, "finetune")

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from medllm import console
-from medllm.artifacts.places import cache_dir
+from medllm.places import cache_dir
 
 TABLE = (
     "CREATE TABLE IF NOT EXISTS files"

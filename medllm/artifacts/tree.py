@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from medllm import console
 from medllm.artifacts.manifest import NAME, Manifest, Parent, strictest
-from medllm.artifacts.places import short_path
 from medllm.config.base import is_there
 from medllm.errors import ArtifactError
+from medllm.places import short_path
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
-from medllm.artifacts.places import data_dir
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
@@ -34,6 +33,7 @@ from medllm.errors import DataError
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.models.tokens import TokenCounter, digest_tokenizer
+from medllm.places import data_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,9 +17,9 @@ def list_() -> None:
     Example: medllm datasets list
     """
     from medllm import console
-    from medllm.artifacts.places import data_dir
     from medllm.data.inventory import describe_datasets
     from medllm.data.specs import check_specs
+    from medllm.places import data_dir
 
     columns = ("dataset", "what it is", "rows", "licence", "access", "where")
     console.table(columns, describe_datasets())

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from medllm.artifacts.places import short_path
 from medllm.errors import ConfigError
+from medllm.places import short_path
 
 MOST_BYTES = 32 * 2**20
 MOST_VALUES = 100_000

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from medllm.artifacts.places import short_path
 from medllm.config.base import Location, is_there, location_of, models_in
 from medllm.config.dialect import MOST_DEPTH, SURROGATE, parse_yaml, read_text
 from medllm.errors import ConfigError, DataError, did_you_mean
+from medllm.places import short_path
 
 Model = TypeVar("Model", bound=BaseModel)
 Key = tuple[str | int, ...]

@@ -9,7 +9,6 @@ from pathlib import Path
 import yaml
 
 from medllm import console
-from medllm.artifacts.places import data_dir
 from medllm.config.base import MOST_NAME_BYTES, is_there
 from medllm.config.loader import Document, validate
 from medllm.data.access import may_show
@@ -29,6 +28,7 @@ from medllm.data.registry import (
     read_spec,
 )
 from medllm.errors import ConfigError, DataError
+from medllm.places import data_dir
 
 SAMPLE_ROWS = 3
 SAMPLE_CHARACTERS = 600

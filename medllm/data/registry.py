@@ -13,7 +13,6 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files, digest_text
 from medllm.artifacts.manifest import DataTerm, Parent
-from medllm.artifacts.places import data_dir as default_data_dir
 from medllm.data.access import check_agreement
 from medllm.data.documents import join_lines
 from medllm.data.example import Example, Rejected
@@ -48,6 +47,7 @@ from medllm.data.specs import (
 from medllm.data.split import Split, SplitConfig, split_of
 from medllm.data.synthetic_radiology import VOCABULARY
 from medllm.errors import ConfigError, DataError, did_you_mean
+from medllm.places import data_dir as default_data_dir
 
 __all__ = ["CATALOG", "SPEC_FILE", "Dataset", "DatasetSpec", "alternatives", "build_dataset",
            "find_files", "keep_examples", "known_specs", "open_dataset", "read_spec",

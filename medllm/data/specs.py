@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, field_validator
 
 from medllm import console
 from medllm.artifacts.manifest import STRICTNESS, Access
-from medllm.artifacts.places import data_dir as default_data_dir
 from medllm.config.base import Place, Strict
 from medllm.config.loader import read_yaml, validate
 from medllm.data.files import open_text
@@ -19,6 +18,7 @@ from medllm.data.shapes import Columns, list_shapes
 from medllm.data.shapes.columns import Pattern
 from medllm.data.split import Split
 from medllm.errors import ConfigError, DataError, did_you_mean
+from medllm.places import data_dir as default_data_dir
 
 CATALOG = Path(__file__).parent / "catalog"
 SPEC_FILE = "dataset.yaml"

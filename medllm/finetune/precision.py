@@ -1,8 +1,8 @@
 """Number formats that a model cannot be trained in."""
 
 from medllm.errors import ConfigError
-from medllm.finetune.base import computes_in
 from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.train.base import computes_in
 from medllm.models.load import ModelRef, read_config
 
 OVERFLOWING = ("gemma3", "gemma3_text", "gemma3n", "gemma3n_text")

@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medllm.finetune.balance import of_answers, restore_router
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.material import Material
 from medllm.finetune.report import perplexity_of
-from medllm.finetune.together import is_sharded, save_weights
+from medllm.finetune.rows.material import Material
+from medllm.finetune.train.distributed import is_sharded, save_weights
+from medllm.finetune.train.moe import of_answers, restore_router
 from medllm.models.weights import read_weights, stored_dtype
 from medllm.ranks import count_processes, is_main
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import TrainOutput
     from trl import SFTTrainer
 
-    from medllm.finetune.course import Watch
+    from medllm.finetune.train.callbacks import Watch
 
 
 def loss_before(trainer: "SFTTrainer") -> float | None:
@@ -54,7 +54,7 @@ def learnt(trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]
 
 def check_ended_well(trainer: "SFTTrainer", known: Mapping[str, Any]) -> None:
     """Raise Diverged unless the losses and the trained weights are numbers."""
-    from medllm.finetune.course import check_finite
+    from medllm.finetune.train.callbacks import check_finite
 
     losses = {name: known[name] for name in ("train_loss", "validation_loss")}
     check_finite(losses, None if is_sharded(trainer) else trainer.model)

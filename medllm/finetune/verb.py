@@ -13,17 +13,17 @@ from medllm.artifacts.lineage import open_output
 from medllm.artifacts.manifest import Counts, Manifest, Source
 from medllm.data.registry import specs_of
 from medllm.errors import ConfigError
-from medllm.finetune.balance import of_answers
-from medllm.finetune.base import weights_dtype
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.material import Inputs, Material
-from medllm.finetune.pictures import digest_images, named_images
-from medllm.finetune.replay import open_replay
 from medllm.finetune.report import Course, write_report
 from medllm.finetune.results import check_ended_well, cost, evaluate, learnt, loss_before, save
-from medllm.finetune.search import check_can_search, search
-from medllm.finetune.together import check_sharding, own_device, produce_together
-from medllm.finetune.trainer import open_trainer, run
+from medllm.finetune.rows.image_files import digest_images, named_images
+from medllm.finetune.rows.material import Inputs, Material
+from medllm.finetune.rows.replay import open_replay
+from medllm.finetune.search.study import check_can_search, search
+from medllm.finetune.train.base import weights_dtype
+from medllm.finetune.train.distributed import check_sharding, own_device, produce_together
+from medllm.finetune.train.moe import of_answers
+from medllm.finetune.train.trainer import open_trainer, run
 from medllm.models.answer_end import answer_end
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.load import resolve_model
@@ -95,7 +95,7 @@ def _train(
     trainer = open_trainer(config, material, folder, device)
     labels = None
     if material.splits.validation:
-        from medllm.finetune.evaluations import watch_labels
+        from medllm.finetune.train.label_accuracy import watch_labels
 
         labels = watch_labels(trainer, inputs.data.path, material.template)
     for callback in callbacks:

@@ -21,8 +21,8 @@ from types import ModuleType
 
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_text
-from medllm.artifacts.places import cache_dir
 from medllm.errors import SetupError
+from medllm.places import cache_dir
 
 PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"

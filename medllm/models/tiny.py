@@ -14,10 +14,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
-from medllm.artifacts.places import cache_dir
 from medllm.data import synthetic_radiology
 from medllm.models import tiny_tokenizer
 from medllm.models.tiny_tokenizer import BOS, END, EOS, UNK
+from medllm.places import cache_dir
 
 if TYPE_CHECKING:
     from torch import Tensor

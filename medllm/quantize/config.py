@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.errors import did_you_mean
 from medllm.models.hardware import Dtype
-from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
+from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
 
 GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
 """What gptqmodel's kernels take; -1 for a whole row."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import Manifest
-from medllm.artifacts.places import short_path
 from medllm.artifacts.serving import serving_lines
+from medllm.places import short_path
 
 COLUMNS = {
     "bits_per_weight": ("bits a weight", "{:.2f}"),

@@ -13,6 +13,7 @@ from medllm.artifacts.manifest import Counts, Manifest
 from medllm.clinical.look_alikes import LOOK_ALIKES
 from medllm.clinical.terms import TERMS
 from medllm.errors import ArtifactError, ConfigError
+from medllm.measures.gates import apply_gate, check_can_judge
 from medllm.models.foreign import check_files_finite, check_fits
 from medllm.models.load import (
     ModelRef,
@@ -28,11 +29,10 @@ from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
 from medllm.quantize.estimate import check_disk
 from medllm.quantize.formats import awq, bnb, fp8, gguf, gptq, w8a8
-from medllm.quantize.gate import apply_gate, check_can_judge
-from medllm.quantize.gguf_architectures import check_architecture
+from medllm.quantize.gguf.architectures import check_architecture
 from medllm.quantize.holdouts import Holdouts, open_holdouts
-from medllm.quantize.quality import measure_quality
-from medllm.quantize.reference import Reference
+from medllm.quantize.quality.measure import measure_quality
+from medllm.quantize.quality.reference import Reference
 from medllm.quantize.summary import table_of
 from medllm.quantize.work import Made, Work, open_work
 

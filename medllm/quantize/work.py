@@ -19,10 +19,10 @@ from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef
 from medllm.models.offload import offloading
-from medllm.quantize import gguf
 from medllm.quantize.calibration import Calibration
-from medllm.quantize.imatrix import Matrix, measure_inputs
-from medllm.quantize.squares import Squares
+from medllm.quantize.gguf import files
+from medllm.quantize.gguf.imatrix import Matrix, measure_inputs
+from medllm.quantize.gguf.squares import Squares
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Work:
         target = self.scratch / "model-F16.gguf"
         if not target.is_file():
             console.notice("quantize: converting to GGUF F16")
-            gguf.convert_to_f16(self.model.path, target)
+            files.convert_to_f16(self.model.path, target)
         return target
 
 

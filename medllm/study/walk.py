@@ -8,13 +8,13 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import Manifest, write_atomically, write_json
-from medllm.artifacts.places import short_path
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.verb import calibrate
 from medllm.data.example import read_jsonl
 from medllm.errors import ConfigError, DataError
 from medllm.evaluate.verb import evaluate
 from medllm.models.load import resolve_model
+from medllm.places import short_path
 from medllm.quantize.config import QuantizeConfig
 from medllm.quantize.verb import check_ahead, quantize
 from medllm.recipe import Recipe, wire

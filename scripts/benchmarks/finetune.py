@@ -175,8 +175,8 @@ Trained = tuple[Any, int, Callable[[Iterable[Example]], Pairs]]
 
 def train_medllm(task: Task, dtype: Any = "float32", quantization: Any = None) -> Trained:
     """The verb, as a user calls it; without validation rows, as the others have none."""
-    from medllm.finetune.base import load_base
     from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
+    from medllm.finetune.train.base import load_base
     from medllm.finetune.verb import finetune
     from medllm.models.adapter import add_adapter
     from medllm.models.load import resolve_model

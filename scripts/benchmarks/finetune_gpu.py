@@ -132,8 +132,8 @@ def one(arm: str, model: str, data: str, steps: str, room: str) -> None:
 def of_medllm(arm: str, ref: str, data: Path, steps: int, room: str) -> Any:
     """The trainer of `medllm finetune`."""
     from medllm.finetune.config import FinetuneConfig, TrainingSettings
-    from medllm.finetune.material import Material
-    from medllm.finetune.trainer import open_trainer
+    from medllm.finetune.rows.material import Material
+    from medllm.finetune.train.trainer import open_trainer
     from medllm.finetune.verb import open_inputs
     from medllm.models.hardware import pick_device
 

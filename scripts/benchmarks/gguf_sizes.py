@@ -17,8 +17,8 @@ import numpy as np
 import random_model
 
 from medllm.engines.llama_native import load_llama_cpp
-from medllm.quantize import gguf
-from medllm.quantize.gguf_types import QUANTIZATION_TYPES
+from medllm.quantize.gguf import files
+from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 
 BITS = {
     "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_K": 6.5625, "q5_K": 5.5, "q4_K": 4.5,
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as room:
         model = random_model.build(Path(room) / "model", "narrow")
         whole = Path(room) / "whole.gguf"
-        gguf.convert_to_f16(model, whole)
+        files.convert_to_f16(model, whole)
         for name, number in QUANTIZATION_TYPES.items():
             print(f'    "{name}": {bits_of(plan(whole, number))},', flush=True)
 
@@ -48,9 +48,9 @@ def plan(whole: Path, number: int) -> str:
     llama.llama_log_set(keep, ctypes.c_void_p(0))
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype, parameters.dry_run = number, True
-    columns = {t.name: t.columns for t in gguf.read_tensors(whole) if t.type == "f16"}
+    columns = {t.name: t.columns for t in files.read_tensors(whole) if t.type == "f16"}
     ones = {name: np.ones(count, np.float32) for name, count in columns.items()}
-    parameters.imatrix = gguf._importance_array(llama, ones)
+    parameters.imatrix = files._importance_array(llama, ones)
     paths = (os.fsencode(whole), os.fsencode(whole.with_name("none.gguf")))
     llama.llama_log_set(keep, ctypes.c_void_p(0))
     assert llama.llama_model_quantize(*paths, ctypes.byref(parameters)) == 0

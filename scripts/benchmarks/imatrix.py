@@ -34,8 +34,8 @@ from medllm.models.load import (
     resolve_model,
     save_tokenizer,
 )
-from medllm.quantize import gguf, imatrix
 from medllm.quantize.calibration import Calibration
+from medllm.quantize.gguf import files, imatrix
 
 LIBRARIES = Path(llama_cpp.__file__).parents[1] / "lib"
 HEADERS = ("common", "include", "ggml/include", "vendor")
@@ -103,7 +103,7 @@ def compare(ref: str, texts: int, tools: Path) -> dict[str, Any]:
     room.mkdir()
     model = resolve_model(ref)
     write_texts(texts, room)
-    gguf.convert_to_f16(model.path, room / "f16.gguf")
+    files.convert_to_f16(model.path, room / "f16.gguf")
     same = same_token_ids(model.location, room)
     ours, our_seconds = run_ours(model, room)
     theirs, their_seconds = run_theirs(tools / "llama-imatrix", room)
@@ -192,7 +192,7 @@ def same_files(matrix: imatrix.Matrix, tool: Path, room: Path) -> dict[str, bool
     imatrix.write_imatrix(matrix, room / "imatrix.gguf")
     same = {}
     for name in TYPES:
-        gguf.quantize_file(room / "f16.gguf", room / "ours.gguf", name, **matrix.parameters)
+        files.quantize_file(room / "f16.gguf", room / "ours.gguf", name, **matrix.parameters)
         command = [tool, "--imatrix", "imatrix.gguf", "f16.gguf", "theirs.gguf", name]
         subprocess.run(
             command, cwd=room, env={**os.environ, **ENVIRONMENT}, capture_output=True, check=True

@@ -26,8 +26,8 @@ from medllm.engines.open import open_model
 from medllm.models.load import ModelRef, resolve_model
 from medllm.quantize.config import GgufFormat, GptqFormat, QuantizeConfig
 from medllm.quantize.holdouts import Holdouts, open_holdouts
-from medllm.quantize.quality import ByKind, _compare
-from medllm.quantize.reference import Reference
+from medllm.quantize.quality.measure import ByKind, _compare
+from medllm.quantize.quality.reference import Reference
 from medllm.quantize.summary import COLUMNS, table_of
 from medllm.quantize.verb import quantize
 

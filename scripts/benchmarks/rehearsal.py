@@ -21,8 +21,8 @@ import random_model
 from finetune import copy_first
 
 from medllm.finetune.config import FinetuneConfig, TrainingSettings
-from medllm.finetune.material import Material
-from medllm.finetune.rehearsal import rehearse
+from medllm.finetune.profiling import rehearse
+from medllm.finetune.rows.material import Material
 from medllm.finetune.verb import finetune, open_inputs
 
 LENGTHS = {"max_length": 512, "num_train_epochs": 1, "per_device_train_batch_size": 4}

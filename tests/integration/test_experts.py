@@ -13,7 +13,7 @@ from medllm.engines.open import open_model
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.precision import check_precision
-from medllm.finetune.targets import announce_unrounded
+from medllm.finetune.train.adapter import announce_unrounded
 from medllm.finetune.verb import finetune
 from medllm.measures.likelihood import score_answers
 from medllm.merge.config import MergeConfig

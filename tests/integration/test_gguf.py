@@ -26,12 +26,12 @@ from medllm.errors import ArtifactError, DataError, SetupError
 from medllm.models.chat import TokenizerTemplate, encode_text
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
-from medllm.quantize import gguf, gguf_architectures
 from medllm.quantize.config import GgufFormat, QuantizeConfig
-from medllm.quantize.gguf_architectures import check_architecture
-from medllm.quantize.gguf_types import QUANTIZATION_TYPES
+from medllm.quantize.gguf import architectures, files
+from medllm.quantize.gguf.architectures import check_architecture
+from medllm.quantize.gguf.types import QUANTIZATION_TYPES
+from medllm.quantize.gguf.window import note_context, read_model_window
 from medllm.quantize.verb import quantize
-from medllm.quantize.window import note_context, read_model_window
 
 try:
     require_llama_cpp()
@@ -45,7 +45,7 @@ QUESTION = (Message("user", "Which drugs lower blood pressure?"),)
 @pytest.fixture(scope="module")
 def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
-    gguf.convert_to_f16(tiny_model, target)
+    files.convert_to_f16(tiny_model, target)
     return target
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_type_is_answered_with_the_nearest() -> None:
 
 
 def test_conversion_keeps_matrices_in_16_bits(f16: Path) -> None:
-    assert {tensor.type for tensor in gguf.read_tensors(f16)} == {"f16", "f32"}
+    assert {tensor.type for tensor in files.read_tensors(f16)} == {"f16", "f32"}
     assert [path.name for path in f16.parent.iterdir()] == [f16.name], "nothing unfinished is left"
 
 
@@ -94,13 +94,13 @@ def test_quantized_files_are_smaller_and_say_what_fell_back(
 ) -> None:
     target = tmp_path / f"tiny-{name}.gguf"
 
-    gguf.quantize_file(f16, target, name)
+    files.quantize_file(f16, target, name)
 
     assert target.stat().st_size < 0.75 * f16.stat().st_size
-    matrices = [tensor for tensor in gguf.read_tensors(f16) if tensor.type == "f16"]
+    matrices = [tensor for tensor in files.read_tensors(f16) if tensor.type == "f16"]
     odd = {tensor.name for tensor in matrices if tensor.columns % 256}
     expected = set() if name == "Q8_0" else odd
-    assert {tensor.name for tensor in gguf.find_fallbacks(target, name)} == expected
+    assert {tensor.name for tensor in files.find_fallbacks(target, name)} == expected
     assert text_of(list(LlamaCppEngine(target).generate([1, 9, 9], Sampling(max_tokens=8))))
 
 
@@ -109,7 +109,7 @@ def test_an_architecture_that_llama_cpp_does_not_know(tiny_model: Path, tmp_path
     model = copy_with(tiny_model, tmp_path / "model", "config.json", architectures=names)
 
     with pytest.raises(ArtifactError, match=r"not know StethoscopeForCausalLM, but \d{3} others"):
-        gguf.convert_to_f16(model, tmp_path / "out.gguf")
+        files.convert_to_f16(model, tmp_path / "out.gguf")
     near = copy_with(tiny_model, tmp_path / "near", "config.json", architectures=["LlamaForCausal"])
     with pytest.raises(ArtifactError, match="such as LlamaForCausalLM"):
         check_architecture(near)
@@ -120,18 +120,15 @@ def test_an_architecture_that_llama_cpp_does_not_know(tiny_model: Path, tmp_path
 def test_the_converter_is_believed_about_what_it_knows() -> None:
     said = subprocess.run(
         [sys.executable, converter_script(), "--print-supported-models"],
-        env=gguf._converter_environment(converter_script()),
+        env=files._converter_environment(converter_script()),
         capture_output=True,
         text=True,
         check=True,
     ).stderr
     text, projectors = said.split("MMPROJ models:")
 
-    known = gguf_architectures._known()
-    for listed, kind in (
-        (text, gguf_architectures.TEXT),
-        (projectors, gguf_architectures.PROJECTOR),
-    ):
+    known = architectures._known()
+    for listed, kind in ((text, architectures.TEXT), (projectors, architectures.PROJECTOR)):
         assert set(re.findall(r"^(?:ERROR:\S+:)?\s+- (\S+)", listed, re.MULTILINE)) == known[kind]
 
 
@@ -147,7 +144,7 @@ def test_a_model_of_images_carries_its_projector(
     for manifest, choice in zip(quantize(config), formats, strict=True):
         folder = tmp_path / "out" / choice.folder
         assert manifest.results["projector"] == "mmproj-F16.gguf"
-        names = {tensor.name for tensor in gguf.read_tensors(folder / "mmproj-F16.gguf")}
+        names = {tensor.name for tensor in files.read_tensors(folder / "mmproj-F16.gguf")}
         assert {"mm.input_projection.weight", "v.patch_embd.weight"} <= names
         assert resolve_model(str(folder)).path.name == f"model-{choice.type}.gguf"
     said = capfd.readouterr().err
@@ -156,7 +153,7 @@ def test_a_model_of_images_carries_its_projector(
 
 
 def test_the_text_part_of_a_model_of_images_scores_as_before(gemma: Path, tmp_path: Path) -> None:
-    gguf.convert_to_f16(gemma, tmp_path / "f16.gguf")
+    files.convert_to_f16(gemma, tmp_path / "f16.gguf")
     ids = tuple(range(10, 60))
     engines = (
         LlamaCppEngine(tmp_path / "f16.gguf", n_ctx=256),
@@ -226,7 +223,7 @@ def test_a_model_with_code_of_its_own_is_refused(
     model = copy_with(tiny_model, tmp_path / "model", file, auto_map=code)
 
     with pytest.raises(ArtifactError, match="names Python code"):
-        gguf.convert_to_f16(model, tmp_path / "out.gguf")
+        files.convert_to_f16(model, tmp_path / "out.gguf")
 
 
 def test_files_that_cannot_be_used(f16: Path, tmp_path: Path) -> None:
@@ -238,13 +235,13 @@ def test_files_that_cannot_be_used(f16: Path, tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match=reason):
             LlamaCppEngine(path)
         with pytest.raises(ArtifactError, match=reason):
-            gguf.quantize_file(path, tmp_path / "out.gguf", "Q8_0")
+            files.quantize_file(path, tmp_path / "out.gguf", "Q8_0")
     assert not (tmp_path / "out.gguf").exists()
 
 
 def test_weights_that_are_no_numbers_are_refused(f16: Path, tmp_path: Path) -> None:
     q8 = tmp_path / "q8.gguf"
-    gguf.quantize_file(f16, q8, "Q8_0")
+    files.quantize_file(f16, q8, "Q8_0")
     raw = bytearray(q8.read_bytes())
     raw[-34:-32] = b"\x00\x7e"  # the scale of the last block, in float16: NaN
     q8.write_bytes(raw)
@@ -254,10 +251,10 @@ def test_weights_that_are_no_numbers_are_refused(f16: Path, tmp_path: Path) -> N
 
 
 def test_a_quantized_file_is_not_quantized_again(f16: Path, tmp_path: Path) -> None:
-    gguf.quantize_file(f16, tmp_path / "q8.gguf", "Q8_0")
+    files.quantize_file(f16, tmp_path / "q8.gguf", "Q8_0")
 
     with pytest.raises(ArtifactError, match="requantizing") as caught:
-        gguf.quantize_file(tmp_path / "q8.gguf", tmp_path / "q4.gguf", "Q4_0")
+        files.quantize_file(tmp_path / "q8.gguf", tmp_path / "q4.gguf", "Q4_0")
 
     assert "F16" in caught.value.fix
 
@@ -472,7 +469,7 @@ def test_a_template_that_refuses_is_reported(tiny_model: Path, tmp_path: Path) -
     copy_with(tiny_model, path, "tokenizer_config.json", chat_template=template)
     for other in chain(path.glob("chat_template*"), path.glob("additional_chat_templates")):
         other.unlink()
-    gguf.convert_to_f16(path, tmp_path / "strict.gguf")
+    files.convert_to_f16(path, tmp_path / "strict.gguf")
 
     with pytest.raises(DataError, match="Only one turn, please"):
         LlamaCppEngine(tmp_path / "strict.gguf").render(QUESTION)
@@ -532,7 +529,7 @@ def test_a_window_that_llama_cpp_knows_bounds_nothing(
     config["text_config"] |= {"sliding_window": 96, "max_position_embeddings": 512}
     (folder / "config.json").write_text(json.dumps(config))
     target = tmp_path / "gemma.gguf"
-    gguf.convert_to_f16(folder, target)
+    files.convert_to_f16(folder, target)
 
     assert read_model_window(folder) == 96
     assert read_window(target) == 96

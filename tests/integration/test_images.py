@@ -22,13 +22,13 @@ from transformers import (
 
 from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
 from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
-from medllm.finetune.base import load_base
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
-from medllm.finetune.images import Vision, open_vision
-from medllm.finetune.material import Material
-from medllm.finetune.rehearsal import Rehearsal, _cut
-from medllm.finetune.rows import IGNORED, Limit, RowCounts
-from medllm.finetune.tokenizer import Tokenizer
+from medllm.finetune.profiling import Rehearsal, _cut
+from medllm.finetune.rows.build import IGNORED, Limit, RowCounts
+from medllm.finetune.rows.images import Vision, open_vision
+from medllm.finetune.rows.material import Material
+from medllm.finetune.rows.tokenizer import Tokenizer
+from medllm.finetune.train.base import load_base
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge

@@ -17,10 +17,10 @@ from medllm.data import synthetic_radiology
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
-from medllm.quantize import gguf, imatrix
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import GgufFormat, QuantizeConfig
-from medllm.quantize.gguf_types import NEEDS_IMPORTANCE
+from medllm.quantize.gguf import files, imatrix
+from medllm.quantize.gguf.types import NEEDS_IMPORTANCE
 from medllm.quantize.verb import check_ahead, quantize
 
 try:
@@ -94,7 +94,7 @@ def matrix(tiny_model: Path, calibration: Path) -> imatrix.Matrix:
 @pytest.fixture(scope="module")
 def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("gguf") / "f16.gguf"
-    gguf.convert_to_f16(tiny_model, target)
+    files.convert_to_f16(tiny_model, target)
     return target
 
 
@@ -147,7 +147,7 @@ def test_sums_are_those_of_a_computation_by_hand(
 
 
 def test_every_matrix_of_the_file_is_measured(named: imatrix.Matrix, f16: Path) -> None:
-    tensors = gguf.read_tensors(f16)
+    tensors = files.read_tensors(f16)
 
     blocks = [t.name for t in tensors if t.name.startswith("blk.") and t.type == "f16"]
     assert sorted(blocks) == list(named.layers)
@@ -186,7 +186,7 @@ def test_the_file_is_a_standard_one(named: imatrix.Matrix, tmp_path: Path) -> No
     for name, layer in named.layers.items():
         np.testing.assert_allclose(tensors[f"{name}.in_sum2"], layer.sums, rtol=1e-6)
         assert tensors[f"{name}.counts"].tolist() == [[layer.tokens]]
-    assert {tensor.name for tensor in gguf.read_tensors(target)} == tensors.keys()
+    assert {tensor.name for tensor in files.read_tensors(target)} == tensors.keys()
 
 
 # What it does
@@ -196,8 +196,8 @@ def test_three_bits_lose_less_of_what_calibration_text_drives(
     named: imatrix.Matrix, matrix: imatrix.Matrix, inputs: dict[str, Any], f16: Path, tmp_path: Path
 ) -> None:
     plain, weighted = tmp_path / "plain.gguf", tmp_path / "weighted.gguf"
-    gguf.quantize_file(f16, plain, "Q3_K_S")
-    gguf.quantize_file(f16, weighted, "Q3_K_S", **named.parameters)
+    files.quantize_file(f16, plain, "Q3_K_S")
+    files.quantize_file(f16, weighted, "Q3_K_S", **named.parameters)
 
     layer_of = {id(layer): name for name, layer in matrix.layers.items()}
     exact = read_tensors(f16)
@@ -217,7 +217,7 @@ def test_three_bits_lose_less_of_what_calibration_text_drives(
 def test_the_file_says_what_it_was_made_with(
     named: imatrix.Matrix, f16: Path, tmp_path: Path
 ) -> None:
-    gguf.quantize_file(f16, tmp_path / "q.gguf", "IQ2_XS", **named.parameters)
+    files.quantize_file(f16, tmp_path / "q.gguf", "IQ2_XS", **named.parameters)
 
     said = json.loads(with_gguf_py(DESCRIBE, tmp_path / "q.gguf"))
     assert said["quantize.imatrix.file"] == "imatrix.gguf"
@@ -231,9 +231,9 @@ def test_types_that_need_it_are_those_that_llama_cpp_refuses_without(
 ) -> None:
     for name in NEEDS_IMPORTANCE:
         with pytest.raises(ArtifactError):
-            gguf.quantize_file(f16, tmp_path / "q.gguf", name)
+            files.quantize_file(f16, tmp_path / "q.gguf", name)
     for name in ("IQ3_M", "Q2_K"):
-        gguf.quantize_file(f16, tmp_path / "q.gguf", name)
+        files.quantize_file(f16, tmp_path / "q.gguf", name)
 
 
 # The verb

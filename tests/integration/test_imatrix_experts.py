@@ -10,11 +10,11 @@ from sets import write_reports
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, resolve_model
-from medllm.quantize import gguf, imatrix
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import AwqFormat, Format, GgufFormat, GptqFormat, QuantizeConfig
-from medllm.quantize.experts import ENOUGH_TOKENS
-from medllm.quantize.squares import Squares
+from medllm.quantize.gguf import files, imatrix
+from medllm.quantize.gguf.experts import ENOUGH_TOKENS
+from medllm.quantize.gguf.squares import Squares
 from medllm.quantize.verb import quantize
 
 try:
@@ -40,7 +40,7 @@ def matrix(calibration: Calibration) -> imatrix.Matrix:
 @pytest.fixture(scope="module")
 def f16(mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("gguf") / "f16.gguf"
-    gguf.convert_to_f16(mixtral, target)
+    files.convert_to_f16(mixtral, target)
     return target
 
 

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
 from medllm.finetune.config import FinetuneConfig, TrainingSettings
-from medllm.finetune.evaluations import watch_labels
-from medllm.finetune.labels import label_of
-from medllm.finetune.material import Material
-from medllm.finetune.trainer import open_trainer
+from medllm.finetune.rows.labels import label_of
+from medllm.finetune.rows.material import Material
+from medllm.finetune.train.label_accuracy import watch_labels
+from medllm.finetune.train.trainer import open_trainer
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
 

@@ -10,10 +10,10 @@ from test_lean import gradients, opened
 from torch import nn
 from trainings import small, write_examples
 
-from medllm.finetune import base
-from medllm.finetune.base import is_widened, weights_dtype
 from medllm.finetune.config import FinetuneConfig, LoraSettings
-from medllm.finetune.linear import Folded, Frozen, Narrow, join_adapters
+from medllm.finetune.train import base
+from medllm.finetune.train.base import is_widened, weights_dtype
+from medllm.finetune.train.lora_linear import Folded, Frozen, Narrow, join_adapters
 
 WIDE, NARROW, MANY, FEW = 24, 16, 100, 5
 

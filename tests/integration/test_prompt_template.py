@@ -11,7 +11,7 @@ from medllm.data.example import Example, Message, to_json, write_jsonl
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, SetupError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
-from medllm.finetune.tokenizer import Tokenizer
+from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
@@ -196,9 +196,9 @@ def test_its_gguf_renders_the_same_prompts_and_ends_alike(trained: Path, tmp_pat
         converter_script()
     except SetupError as problem:
         pytest.skip(f"{problem.message}: {problem.fix}")
-    from medllm.quantize import gguf
+    from medllm.quantize.gguf import files
 
-    gguf.convert_to_f16(trained / "merged", tmp_path / "model.gguf")
+    files.convert_to_f16(trained / "merged", tmp_path / "model.gguf")
     ours = open_model(resolve_model(str(trained / "merged")))
     theirs = open_model(resolve_model(str(tmp_path / "model.gguf")))
 

@@ -22,11 +22,11 @@ from medllm.measures.divergence import compare_document, summarize_divergence
 from medllm.models.chat import encode_text
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import resolve_model
-from medllm.quantize import gguf
 from medllm.quantize.config import GgufFormat, QuantizeConfig, QuantizeGate
+from medllm.quantize.gguf import files
 from medllm.quantize.holdouts import open_holdouts
-from medllm.quantize.quality_report import render_quality
-from medllm.quantize.reference import Reference
+from medllm.quantize.quality.reference import Reference
+from medllm.quantize.quality.report import render_quality
 from medllm.quantize.verb import quantize
 
 try:
@@ -103,7 +103,7 @@ def parent(tiny_model: Path) -> Engine:
 @pytest.fixture(scope="module")
 def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> LlamaCppEngine:
     target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
-    gguf.convert_to_f16(tiny_model, target)
+    files.convert_to_f16(tiny_model, target)
     return LlamaCppEngine(target)
 
 

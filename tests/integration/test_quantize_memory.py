@@ -13,7 +13,7 @@ from medllm.models.offload import is_offloaded, offloading
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import GgufFormat, GptqFormat, QuantizeConfig
 from medllm.quantize.estimate import check_disk
-from medllm.quantize.imatrix import Matrix
+from medllm.quantize.gguf.imatrix import Matrix
 from medllm.quantize.work import open_work
 
 TOO_SMALL = 0.0

@@ -15,9 +15,9 @@ from medllm.data.registry import open_dataset
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.replay import Replay
-from medllm.finetune.rows import IGNORED, Limit, Splits, load_splits
-from medllm.finetune.tokenizer import Tokenizer
+from medllm.finetune.rows.build import IGNORED, Limit, Splits, load_splits
+from medllm.finetune.rows.replay import Replay
+from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.load import resolve_model

@@ -285,7 +285,7 @@ def test_every_row_left_out_has_a_reason(walk: Walk) -> None:
 
 
 def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
-    from medllm.finetune.rows import IGNORED, Limit, RowCounts, build_rows
+    from medllm.finetune.rows.build import IGNORED, Limit, RowCounts, build_rows
     from medllm.models.chat import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
@@ -309,7 +309,7 @@ def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
 
 
 def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:
-    from medllm.finetune.rows import Limit, RowCounts, build_rows
+    from medllm.finetune.rows.build import Limit, RowCounts, build_rows
     from medllm.models.chat import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
@@ -327,7 +327,7 @@ def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:
 
 
 def test_an_example_that_is_too_long_can_be_left_out(walk: Walk) -> None:
-    from medllm.finetune.rows import Limit, RowCounts, build_rows
+    from medllm.finetune.rows.build import Limit, RowCounts, build_rows
     from medllm.models.chat import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
@@ -451,7 +451,7 @@ def test_a_quantized_model_is_smaller_and_says_what_calibrated_it(walk: Walk) ->
 
 
 def test_a_gguf_file_is_of_its_type(walk: Walk) -> None:
-    from medllm.quantize.gguf import read_tensors
+    from medllm.quantize.gguf.files import read_tensors
 
     tensors = read_tensors(walk[GGUF] / "model-Q4_K_M.gguf")
 

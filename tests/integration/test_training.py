@@ -25,12 +25,12 @@ from medllm.artifacts.manifest import Manifest
 from medllm.data.example import Message, read_examples, to_json, write_jsonl
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
-from medllm.finetune.base import check_attention, load_base
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
-from medllm.finetune.material import Material
-from medllm.finetune.rows import IGNORED, Splits, lengths_of
-from medllm.finetune.targets import why_refused
-from medllm.finetune.trainer import open_trainer
+from medllm.finetune.rows.build import IGNORED, Splits, lengths_of
+from medllm.finetune.rows.material import Material
+from medllm.finetune.train.adapter import why_refused
+from medllm.finetune.train.base import check_attention, load_base
+from medllm.finetune.train.trainer import open_trainer
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.measures.likelihood import score_answers
 from medllm.merge.config import MergeConfig
@@ -345,7 +345,7 @@ def test_an_adapter_of_a_base_in_16_bits_stays_in_32(
 def test_flash_attention_that_is_not_installed_is_told(
     wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medllm.finetune.base.find_spec", lambda _: None)
+    monkeypatch.setattr("medllm.finetune.train.base.find_spec", lambda _: None)
 
     with pytest.raises(SetupError, match=f"{wanted} is not installed"):
         check_attention(wanted, "cuda")

@@ -20,9 +20,9 @@ from transformers import TrainerState
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from medllm.artifacts.manifest import Manifest
-from medllm.finetune.checkpoints import find_damage, newest_checkpoint
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.order import SameOrder
+from medllm.finetune.train.checkpoints import find_damage, newest_checkpoint
+from medllm.finetune.train.resumption import SameOrder
 from medllm.finetune.verb import finetune
 
 Said = pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from medllm.engines.base import Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.errors import SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.quantize.gguf import convert_to_f16, quantize_file
+from medllm.quantize.gguf.files import convert_to_f16, quantize_file
 
 SHARED = Path(os.environ.get("MEDLLM_SHARED", Path(__file__).parents[3] / "shared"))
 MODEL = SHARED / "models" / "tiny-med"

@@ -16,7 +16,7 @@ from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.errors import SetupError
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.quantize.gguf import convert_to_f16
+from medllm.quantize.gguf.files import convert_to_f16
 
 SHARED = Path(os.environ.get("MEDLLM_SHARED", Path(__file__).parents[3] / "shared"))
 MODEL = SHARED / "models" / "tiny-med"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from medllm.finetune.sigterm import answer_sigterm
+from medllm.finetune.train.sigterm import answer_sigterm
 from medllm.models.children import following
 
 PARENT = """

@@ -21,7 +21,7 @@ from medllm.data.groups import KIND_OF, KINDS, squeeze
 from medllm.data.specs import CATALOG, read_spec
 from medllm.engines.llama_cpp import DEFAULT_N_CTX
 from medllm.errors import MedllmError
-from medllm.quantize.gguf_types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
+from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
 from medllm.recipe import ROAD, Recipe
 from medllm.serve import app, body, connections, prompts, wire
 from medllm.serve.config import ServeConfig

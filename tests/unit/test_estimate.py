@@ -19,7 +19,7 @@ from medllm.quantize.estimate import (
     result_bytes,
     scratch_bytes,
 )
-from medllm.quantize.gguf_types import QUANTIZATION_TYPES
+from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 
 SHAPES = {
     "model.embed_tokens.weight": (1000, 256),

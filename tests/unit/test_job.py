@@ -23,10 +23,10 @@ from medllm.artifacts.digest import digest_file
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input, open_input
 from medllm.artifacts.manifest import NAME, Counts, DataTerm, Manifest, Parent
-from medllm.artifacts.places import cache_dir
 from medllm.config.base import Place, VerbConfig
 from medllm.data.example import open_private
 from medllm.errors import ArtifactError, ConfigError, SetupError
+from medllm.places import cache_dir
 
 PARENT = Parent(kind="source", path="/data/pubmedqa", identity="11")
 TERMS = (DataTerm(dataset="pubmedqa", licence="MIT", access="open"),)

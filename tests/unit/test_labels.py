@@ -3,8 +3,8 @@
 import pytest
 
 from medllm.data.example import Example, Message
-from medllm.finetune.labels import has_labels, right_labels
-from medllm.finetune.rows import IGNORED
+from medllm.finetune.rows.build import IGNORED
+from medllm.finetune.rows.labels import has_labels, right_labels
 
 
 def examples(*answers: str, targets: tuple[str | None, ...] = (None,)) -> list[Example]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medllm.artifacts.places import cache_dir
 from medllm.errors import ConfigError
+from medllm.places import cache_dir
 
 CODE = (
     "import medllm, os\n"

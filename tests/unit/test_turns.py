@@ -4,7 +4,7 @@ import pytest
 
 from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
-from medllm.finetune.rows import IGNORED, Limit, Prompt, RowCounts, build_row
+from medllm.finetune.rows.build import IGNORED, Limit, Prompt, RowCounts, build_row
 from medllm.models.chat import render_example
 from medllm.models.turns import find_answers
 

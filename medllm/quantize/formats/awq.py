@@ -4,8 +4,8 @@ from pathlib import Path
 
 from medllm import console
 from medllm.models.hardware import pick_device
+from medllm.quantize.backends.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.config import AwqFormat
-from medllm.quantize.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.work import Made, Work
 
 

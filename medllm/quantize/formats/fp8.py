@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from medllm import console
-from medllm.quantize.compressor import LINEAR, check_compressor, compress, silenced_compressor
+from medllm.quantize.backends.llm_compressor import (
+    LINEAR,
+    check_compressor,
+    compress,
+    silenced_compressor,
+)
 from medllm.quantize.config import Fp8Format
 from medllm.quantize.work import Made, Work
 

@@ -8,13 +8,13 @@ from medllm import console
 from medllm.models.hardware import pick_device
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import IMATRIX, PROJECTOR, load_tokenizer
-from medllm.quantize import gguf
 from medllm.quantize.config import GgufFormat
-from medllm.quantize.gguf_architectures import has_projector
-from medllm.quantize.gguf_types import WITHOUT_IMPORTANCE
-from medllm.quantize.imatrix import check_is_enough, name_tensors, write_imatrix
-from medllm.quantize.modelfile import end_note, write_companions
-from medllm.quantize.window import note_context
+from medllm.quantize.gguf import files
+from medllm.quantize.gguf.architectures import has_projector
+from medllm.quantize.gguf.imatrix import check_is_enough, name_tensors, write_imatrix
+from medllm.quantize.gguf.modelfile import end_note, write_companions
+from medllm.quantize.gguf.types import WITHOUT_IMPORTANCE
+from medllm.quantize.gguf.window import note_context
 from medllm.quantize.work import Made, Work
 
 
@@ -42,7 +42,7 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     notes = end_note(work.model)
     if choice.type == "F16":
         if notes:
-            gguf.quantize_file(whole, target, choice.type, notes=notes)
+            files.quantize_file(whole, target, choice.type, notes=notes)
         else:
             shutil.copyfile(whole, target)
         return Made(target, results)
@@ -57,7 +57,7 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     console.notice(f"quantize: GGUF {choice.type}{how}")
     given = matrix.parameters if matrix else {}
     given["notes"] = {**given.get("notes", {}), **notes}
-    gguf.quantize_file(whole, target, choice.type, **given)
+    files.quantize_file(whole, target, choice.type, **given)
     results["fallback_tensors"] = _find_fallbacks(choice, target)
     if not matrix:
         return Made(target, results)
@@ -79,7 +79,7 @@ def _carry_projector(work: Work, target: Path) -> dict[str, str]:
     made = work.scratch / PROJECTOR
     if not made.is_file():
         console.notice("quantize: converting what reads images or sound")
-        gguf.convert_to_f16(work.model.path, made, projector=True)
+        files.convert_to_f16(work.model.path, made, projector=True)
     shutil.copyfile(made, target.with_name(PROJECTOR))
     console.notice(
         f"quantize: with images: `llama-mtmd-cli` or `llama-server`, -m {target.name} "
@@ -90,7 +90,7 @@ def _carry_projector(work: Work, target: Path) -> dict[str, str]:
 
 def _find_fallbacks(choice: GgufFormat, target: Path) -> int:
     """How many tensors have another type than asked for, because of their rows; says which."""
-    fallbacks = gguf.find_fallbacks(target, choice.type)
+    fallbacks = files.find_fallbacks(target, choice.type)
     if fallbacks:
         named = ", ".join(tensor.name for tensor in fallbacks[:3])
         console.notice(

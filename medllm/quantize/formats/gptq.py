@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from medllm import console
+from medllm.quantize.backends.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.config import GptqFormat
-from medllm.quantize.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.work import Made, Work
 
 

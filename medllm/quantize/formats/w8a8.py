@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.quantize.compressor import LINEAR, check_compressor, compress, silenced_compressor
+from medllm.quantize.backends.llm_compressor import (
+    LINEAR,
+    check_compressor,
+    compress,
+    silenced_compressor,
+)
 from medllm.quantize.config import W8a8Format
 from medllm.quantize.work import Made, Work
 

@@ -7,13 +7,13 @@ from typing import Self
 from medllm.artifacts.lineage import Input
 from medllm.data.registry import Dataset
 from medllm.errors import ConfigError
-from medllm.finetune.base import check_attention, pick_attention
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.images import Vision, open_vision
 from medllm.finetune.precision import check_precision
-from medllm.finetune.replay import Replay
-from medllm.finetune.rows import Limit, Splits, load_splits
-from medllm.finetune.tokenizer import Tokenizer
+from medllm.finetune.rows.build import Limit, Splits, load_splits
+from medllm.finetune.rows.images import Vision, open_vision
+from medllm.finetune.rows.replay import Replay
+from medllm.finetune.rows.tokenizer import Tokenizer
+from medllm.finetune.train.base import check_attention, pick_attention
 from medllm.models.chat import TokenizerTemplate
 from medllm.models.load import ModelRef, read_config, text_config_of
 

@@ -17,10 +17,10 @@ from medllm import console
 from medllm.data.access import may_show
 from medllm.data.example import Example, read_examples
 from medllm.finetune.config import FinetuneConfig, Turns
-from medllm.finetune.material import Inputs, Material
-from medllm.finetune.rows import RowCounts, Splits, lengths_of
-from medllm.finetune.together import own_device
-from medllm.finetune.trainer import open_trainer
+from medllm.finetune.rows.build import RowCounts, Splits, lengths_of
+from medllm.finetune.rows.material import Inputs, Material
+from medllm.finetune.train.distributed import own_device
+from medllm.finetune.train.trainer import open_trainer
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.hardware import count_parameters, peak_memory_gib
 from medllm.models.load import ModelRef, auto_class, read_config, save_tokenizer, text_config_of

@@ -13,7 +13,7 @@ from medllm.data.sample import Ranked
 from medllm.data.split import MUCH
 from medllm.errors import DataError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.rows import IGNORED, Limit, RowCounts, Splits, build_row
+from medllm.finetune.rows.build import IGNORED, Limit, RowCounts, Splits, build_row
 from medllm.models.chat import Template, encode_rendered, render_example
 
 

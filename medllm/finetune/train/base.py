@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.targets import announce_unrounded
-from medllm.finetune.together import is_fsdp
+from medllm.finetune.train.adapter import announce_unrounded
+from medllm.finetune.train.distributed import is_fsdp
 from medllm.models.hardware import Dtype, multiplies_bfloat16, pick_dtype
 from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
 

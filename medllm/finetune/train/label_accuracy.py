@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from medllm.finetune.labels import Tokens, find_labels, right_labels
+from medllm.finetune.rows.labels import Tokens, find_labels, right_labels
 from medllm.models.chat import TokenizerTemplate
 
 if TYPE_CHECKING:

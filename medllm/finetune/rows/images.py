@@ -9,8 +9,8 @@ from medllm import console
 from medllm.data.example import Example, Message, read_examples
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.pictures import read_image
-from medllm.finetune.rows import IGNORED, Limit, Prompt, RowCounts, collect
+from medllm.finetune.rows.build import IGNORED, Limit, Prompt, RowCounts, collect
+from medllm.finetune.rows.image_files import read_image
 from medllm.models.chat import Rendered, TokenizerTemplate, render_example
 from medllm.models.load import ModelRef, load_processor, read_config
 from medllm.models.turns import Answers, encode_parts, find_answers

@@ -22,8 +22,8 @@ from medllm.errors import ArtifactError, SetupError
 from medllm.models.children import following
 from medllm.models.hardware import count_cpus
 from medllm.models.llama_cpp_setup import converter_script
-from medllm.quantize.gguf_architectures import check_architecture
-from medllm.quantize.gguf_types import QUANTIZATION_TYPES
+from medllm.quantize.gguf.architectures import check_architecture
+from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 
 SUPER_BLOCK = 256  # QK_K of ggml-common.h: K-quants, IQ1 to IQ3 and IQ4_XS cut rows into these
 SUPER_BLOCKED = re.compile(r"^(Q\d_K|IQ[123]|IQ4_XS)")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medllm import console
 from medllm.data.example import Example, read_examples
-from medllm.finetune.rows import IGNORED
+from medllm.finetune.rows.build import IGNORED
 from medllm.models.chat import TokenizerTemplate, render_example
 from medllm.models.tokens import TokenCounter
 

@@ -23,10 +23,10 @@ from medllm.artifacts.manifest import Counts
 from medllm.data.split import rank
 from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.search.result import Tried, summarize, write_search
 from medllm.finetune.search_config import Range, SearchConfig, with_values
-from medllm.finetune.search_result import Tried, summarize, write_search
-from medllm.finetune.sigterm import answer_sigterm
-from medllm.finetune.trainer import OutOfMemory, trainer_arguments
+from medllm.finetune.train.sigterm import answer_sigterm
+from medllm.finetune.train.trainer import OutOfMemory, trainer_arguments
 from medllm.models.hardware import pick_device
 from medllm.ranks import count_processes
 
@@ -207,8 +207,8 @@ class Search:
         """How a trial ended, and its validation loss if it came to its end."""
         from optuna import TrialPruned
 
-        from medllm.finetune.course import Diverged
-        from medllm.finetune.evaluations import Pruning
+        from medllm.finetune.train.callbacks import Diverged
+        from medllm.finetune.train.label_accuracy import Pruning
 
         for other in self.tried:
             if other.parameters == trial.params:

@@ -20,7 +20,7 @@ from medllm.models.foreign import first_line
 from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, read_config, save_companions, text_config_of
 from medllm.models.memory import is_out_of_memory
-from medllm.quantize.kept_layers import quantize_kept
+from medllm.quantize.backends.gptq_checkpoints import quantize_kept
 from medllm.quantize.work import Made, Work
 
 FEW_SAMPLES = 128

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
-from medllm.quantize.squares import Squares
+from medllm.quantize.gguf.squares import Squares
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,6 +14,7 @@ from medllm.clinical.look_alikes import look_alikes
 from medllm.engines.base import Engine
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError
+from medllm.measures.cost import measure_cost
 from medllm.measures.divergence import Compared, compare_document, summarize_divergence
 from medllm.measures.probes import (
     LookAlikeScores,
@@ -24,12 +25,11 @@ from medllm.measures.probes import (
     summarize_terms,
 )
 from medllm.models.hardware import count_parameters
-from medllm.quantize.advice import advise
 from medllm.quantize.config import Format
-from medllm.quantize.cost import measure_cost
 from medllm.quantize.holdouts import MEDICAL
-from medllm.quantize.quality_report import main_figures, render_quality, show_quality
-from medllm.quantize.reference import Parent, Reference
+from medllm.quantize.quality.advice import advise
+from medllm.quantize.quality.reference import Parent, Reference
+from medllm.quantize.quality.report import main_figures, render_quality, show_quality
 from medllm.quantize.work import Made
 
 DIGITS = 6

@@ -7,7 +7,7 @@ from functools import wraps
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from medllm.finetune.rows import IGNORED
+from medllm.finetune.rows.build import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
     last feed-forward layer makes of a token; TRL computes the logits of every token, twice, where
     Triton does not run.
     """
-    from medllm.finetune.linear import join_adapters
+    from medllm.finetune.train.lora_linear import join_adapters
 
     join_adapters(model)
     fused, last = model.forward, _last_mlp(model)

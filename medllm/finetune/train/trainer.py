@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ConfigError, SetupError
-from medllm.finetune.base import is_widened, load_base
-from medllm.finetune.checkpoints import newest_checkpoint
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.lean import make_lean
-from medllm.finetune.linear import widen
-from medllm.finetune.material import Material
-from medllm.finetune.rows import Splits, lengths_of
-from medllm.finetune.targets import announce_experts, build_adapter, why_refused
-from medllm.finetune.together import is_sharded, share
-from medllm.finetune.validation import TokenMeans
+from medllm.finetune.rows.build import Splits, lengths_of
+from medllm.finetune.rows.material import Material
+from medllm.finetune.train.adapter import announce_experts, build_adapter, why_refused
+from medllm.finetune.train.base import is_widened, load_base
+from medllm.finetune.train.checkpoints import newest_checkpoint
+from medllm.finetune.train.distributed import is_sharded, share
+from medllm.finetune.train.fast_forward import make_lean
+from medllm.finetune.train.lora_linear import widen
+from medllm.finetune.train.validation import TokenMeans
 from medllm.models.hardware import pick_dtype
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import TrainOutput
     from trl import SFTConfig, SFTTrainer
 
-    from medllm.finetune.course import Watch
+    from medllm.finetune.train.callbacks import Watch
 
 
 class OutOfMemory(SetupError):
@@ -176,8 +176,8 @@ def run(trainer: "SFTTrainer", config: FinetuneConfig, folder: Path) -> "tuple[T
     """
     import torch
 
-    from medllm.finetune.course import Watch
-    from medllm.finetune.order import SameOrder
+    from medllm.finetune.train.callbacks import Watch
+    from medllm.finetune.train.resumption import SameOrder
 
     watch = Watch()
     trainer.add_callback(SameOrder())

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medllm import console
-from medllm.quantize.advice import worst_layers
+from medllm.quantize.quality.advice import worst_layers
 from medllm.reports.page import Page
 
 Quality = Mapping[str, Any]

@@ -22,11 +22,11 @@ from medllm.models.hardware import Dtype
 from medllm.models.llama_cpp_setup import import_gguf
 from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
 from medllm.models.offload import is_offloaded
-from medllm.quantize import gguf
 from medllm.quantize.calibration import Calibration
-from medllm.quantize.experts import listening_to_experts, rarely_reached, say_rarely_reached
-from medllm.quantize.gguf_types import NEEDS_IMPORTANCE
-from medllm.quantize.squares import Squares
+from medllm.quantize.gguf import files
+from medllm.quantize.gguf.experts import listening_to_experts, rarely_reached, say_rarely_reached
+from medllm.quantize.gguf.squares import Squares
+from medllm.quantize.gguf.types import NEEDS_IMPORTANCE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +120,7 @@ def name_tensors(matrix: Matrix, file: Path) -> Matrix:
     """
     wanted = {
         tensor.name: tensor.columns
-        for tensor in gguf.read_tensors(file)
+        for tensor in files.read_tensors(file)
         if tensor.name.startswith("blk.") and tensor.type == "f16"
     }
     blocks = max((int(name.split(".")[1]) for name in wanted), default=0) + 1
@@ -252,7 +252,7 @@ def _parts_of(layer: str) -> Iterator[str]:
 def _name_finder(file: Path, blocks: int) -> Callable[[str], str]:
     """A function from a layer's name in transformers to its tensor's, "" where there is none."""
     constants, mapping = import_gguf("constants"), import_gguf("tensor_mapping")
-    name = gguf.read_architecture(file)
+    name = files.read_architecture(file)
     architecture = next(key for key, value in constants.MODEL_ARCH_NAMES.items() if value == name)
     names = mapping.get_tensor_name_map(architecture, blocks)
 

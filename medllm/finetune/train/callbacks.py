@@ -9,8 +9,8 @@ from transformers import TrainerCallback
 
 from medllm import console
 from medllm.errors import ArtifactError
-from medllm.finetune.sigterm import answer_sigterm
-from medllm.finetune.together import is_true_anywhere
+from medllm.finetune.train.distributed import is_true_anywhere
+from medllm.finetune.train.sigterm import answer_sigterm
 
 SECONDS_BETWEEN_LINES = 10.0
 DIVERGED = 2.0

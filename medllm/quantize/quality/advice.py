@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medllm.quantize.config import Format
-from medllm.quantize.gguf_types import QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
+from medllm.quantize.gguf.types import QUANTIZATION_TYPES, WITHOUT_IMPORTANCE
 
 Quality = Mapping[str, Any]
 

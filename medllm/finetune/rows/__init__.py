@@ -1,0 +1,1 @@
+"""Examples → the token ids and labels that a training reads."""

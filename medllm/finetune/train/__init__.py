@@ -1,0 +1,1 @@
+"""One training: its base, its adapter, its trainer, and what watches it."""

@@ -1,0 +1,1 @@
+"""GGUF files: their types, their importance matrix, and what lies beside them."""
