@@ -6,7 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from medllm.data.hub import is_offline
+from medllm.data.registry.hub import is_offline
 from medllm.errors import SetupError
 from medllm.models.hardware import count_cpus, pick_device
 from medllm.models.llama_cpp_setup import converter_script

@@ -9,7 +9,7 @@ from typing import Any
 
 from medllm import console
 from medllm.models.load import resolve_model
-from medllm.models.shrink import write_tiny_copy
+from medllm.models.tiny.shrink import write_tiny_copy
 from medllm.recipe import SOURCES, Recipe
 
 FEW: dict[str, dict[str, Any]] = {

@@ -11,10 +11,10 @@ from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import render_statistics, show_statistics
 from medllm.data.access import may_show, stand_ins
 from medllm.data.example import Example
-from medllm.data.registry import Dataset, keep_examples, open_dataset
+from medllm.data.registry.datasets import Dataset, keep_examples, open_dataset
 from medllm.errors import ConfigError, DataError
+from medllm.models.chat.tokens import TokenCounter
 from medllm.models.load import load_tokenizer, resolve_model
-from medllm.models.tokens import TokenCounter
 
 
 def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> dict[str, Any]:

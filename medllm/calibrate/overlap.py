@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medllm.calibrate.analysis import Row
 from medllm.data.dedup import OverlapIndex, encode_words, fingerprint
-from medllm.data.registry import find_files, known_specs, open_dataset
+from medllm.data.registry.datasets import find_files, known_specs, open_dataset
 from medllm.data.split import MUCH, SplitConfig
 from medllm.places import data_dir as default_data_dir
 

@@ -19,7 +19,7 @@ from medllm.data.draw import Drawing
 from medllm.data.example import Example, prompt_turns, write_jsonl
 from medllm.data.fit import Fit, Sample
 from medllm.data.mix import Mix, find_mix
-from medllm.data.registry import (
+from medllm.data.registry.datasets import (
     Dataset,
     find_files,
     known_specs,
@@ -30,9 +30,9 @@ from medllm.data.registry import (
 from medllm.data.sample import largest_remainder
 from medllm.data.split import rank
 from medllm.errors import DataError
-from medllm.models.chat import TokenizerTemplate, render_example
+from medllm.models.chat.template import TokenizerTemplate, render_example
+from medllm.models.chat.tokens import TokenCounter, digest_tokenizer
 from medllm.models.load import load_tokenizer, resolve_model
-from medllm.models.tokens import TokenCounter, digest_tokenizer
 from medllm.places import data_dir
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ def list_() -> None:
     Example: medllm datasets list
     """
     from medllm import console
-    from medllm.data.inventory import describe_datasets
-    from medllm.data.specs import check_specs
+    from medllm.data.registry.inventory import describe_datasets
+    from medllm.data.registry.specs import check_specs
     from medllm.places import data_dir
 
     columns = ("dataset", "what it is", "rows", "licence", "access", "where")
@@ -34,7 +34,7 @@ def show(name: Annotated[str, typer.Argument(help="Name of a dataset.")]) -> Non
     Example: medllm datasets show pubmedqa
     """
     from medllm import console
-    from medllm.data.inventory import describe_dataset, sample_texts
+    from medllm.data.registry.inventory import describe_dataset, sample_texts
 
     for line in describe_dataset(name):
         console.say(line)
@@ -62,7 +62,7 @@ def add(
     Example: medllm datasets add pubmedqa ~/downloads/ori_pqal.json
     """
     from medllm import console
-    from medllm.data.inventory import add_dataset
+    from medllm.data.registry.inventory import add_dataset
 
     console.say(add_dataset(name, path, licence, access))
 
@@ -76,6 +76,6 @@ def fetch(name: Annotated[str, typer.Argument(help="Name of a dataset.")]) -> No
     Example: medllm datasets fetch medmcqa
     """
     from medllm import console
-    from medllm.data.inventory import fetch_dataset
+    from medllm.data.registry.inventory import fetch_dataset
 
     console.say(fetch_dataset(name))

@@ -9,7 +9,7 @@ from medllm.data.dedup import digest_words
 from medllm.data.example import Example, Rejected
 from medllm.data.fit import Fit, Sample
 from medllm.data.mix import Mix
-from medllm.data.registry import Dataset, keep_examples
+from medllm.data.registry.datasets import Dataset, keep_examples
 from medllm.data.sample import Ranked, largest_remainder
 from medllm.data.split import Split, SplitConfig
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from medllm.artifacts.manifest import without_nan
-from medllm.data.files import Source, open_text, read_lines
 from medllm.data.groups import Group
+from medllm.data.readers.files import Source, open_text, read_lines
 from medllm.errors import DataError
 
 Role = Literal["system", "user", "assistant"]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medllm import console
 from medllm.errors import ConfigError, DataError
-from medllm.models.chat import Template
+from medllm.models.chat.template import Template
 
 BLOCK_TOKENS = 256
 """Positions whose distributions are held at once: 128 MiB for a vocabulary of 128k."""

@@ -20,7 +20,7 @@ from medllm.engines.base import (
     ScoreRequest,
     until_stop,
 )
-from medllm.models.special_tokens import SpecialTokens
+from medllm.models.chat.special_tokens import SpecialTokens
 
 BOS = 256
 END = 257

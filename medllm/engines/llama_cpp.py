@@ -35,10 +35,10 @@ from medllm.engines.llama_native import (
     read_settings,
 )
 from medllm.errors import ArtifactError, SetupError
-from medllm.models.answer_end import answer_end
+from medllm.models.chat.answer_end import answer_end
+from medllm.models.chat.rendering import bounded_rendering
+from medllm.models.chat.special_tokens import SpecialTokens
 from medllm.models.hardware import count_cpus
-from medllm.models.rendering import bounded_rendering
-from medllm.models.special_tokens import SpecialTokens
 
 DEFAULT_N_CTX = 4096  # the cache for a modern training context (131,072 tokens) would fill memory
 BATCH_TOKENS = 512  # tokens per pass; also bounds the buffer of logits (512 × vocabulary × 4 bytes)

@@ -6,8 +6,8 @@ from medllm import console
 from medllm.engines.base import Engine
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.adapter import load_adapter
-from medllm.models.answer_end import answer_end
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.answer_end import answer_end
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.foreign import loading
 from medllm.models.hardware import Dtype
 from medllm.models.load import GENERATION, ModelRef, load_causal_lm, load_tokenizer

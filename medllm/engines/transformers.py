@@ -22,7 +22,7 @@ from medllm.engines.base import (
 from medllm.engines.cache import can_go_back, is_attention_alone
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.settings import neutral_settings, unused_settings
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 
 if TYPE_CHECKING:
     import torch

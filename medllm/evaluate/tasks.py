@@ -8,7 +8,7 @@ from medllm.artifacts.lineage import Input, open_output
 from medllm.config.base import Strict
 from medllm.config.loader import read_named
 from medllm.data.example import Example, read_examples
-from medllm.data.registry import Dataset, open_dataset
+from medllm.data.registry.datasets import Dataset, open_dataset
 from medllm.data.sample import take_lowest
 from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig

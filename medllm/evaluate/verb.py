@@ -12,7 +12,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, without_nan, write_atomically
 from medllm.data.example import Example, read_jsonl, write_jsonl
-from medllm.data.registry import Dataset, specs_of
+from medllm.data.registry.datasets import Dataset, specs_of
 from medllm.engines.base import Engine
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, DataError

@@ -8,8 +8,8 @@ from medllm.config.base import NOT_IDENTITY, DataConfig, Place, Ref, Strict
 from medllm.data.split import SplitConfig
 from medllm.finetune.search_config import ReplayConfig, SearchConfig, check_search
 from medllm.finetune.secrets import find_push, find_secret
+from medllm.models.chat.prompt_template import PromptTemplate
 from medllm.models.hardware import Dtype
-from medllm.models.prompt_template import PromptTemplate
 
 Attention = Literal[
     "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"

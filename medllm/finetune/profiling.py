@@ -21,10 +21,10 @@ from medllm.finetune.rows.build import RowCounts, Splits, lengths_of
 from medllm.finetune.rows.material import Inputs, Material
 from medllm.finetune.train.distributed import own_device
 from medllm.finetune.train.trainer import open_trainer
-from medllm.models.chat import TokenizerTemplate, render_example
+from medllm.models.chat.template import TokenizerTemplate, render_example
+from medllm.models.chat.turns import Answers, find_answers
 from medllm.models.hardware import count_parameters, peak_memory_gib
 from medllm.models.load import ModelRef, auto_class, read_config, save_tokenizer, text_config_of
-from medllm.models.turns import Answers, find_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset

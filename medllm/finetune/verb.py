@@ -11,7 +11,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome
 from medllm.artifacts.lineage import open_output
 from medllm.artifacts.manifest import Counts, Manifest, Source
-from medllm.data.registry import specs_of
+from medllm.data.registry.datasets import specs_of
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.report import Course, write_report
@@ -24,7 +24,7 @@ from medllm.finetune.train.base import weights_dtype
 from medllm.finetune.train.distributed import check_sharding, own_device, produce_together
 from medllm.finetune.train.moe import of_answers
 from medllm.finetune.train.trainer import open_trainer, run
-from medllm.models.answer_end import answer_end
+from medllm.models.chat.answer_end import answer_end
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.load import resolve_model
 from medllm.models.memory import within_memory

@@ -13,9 +13,9 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
 from medllm.data.example import Message, read_jsonl, write_row
-from medllm.data.files import check_readable
 from medllm.data.left_out import LeftOut
-from medllm.data.readers import read_rows
+from medllm.data.readers.files import check_readable
+from medllm.data.readers.rows import read_rows
 from medllm.data.shapes import read_prompt
 from medllm.data.shapes.values import clean, text_of
 from medllm.engines.base import Engine, Piece, Sampling, check_room
@@ -23,7 +23,7 @@ from medllm.engines.open import open_model
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
-from medllm.models.chat import encode_prompt
+from medllm.models.chat.template import encode_prompt
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory

@@ -11,7 +11,7 @@ from medllm import console
 from medllm.data.example import Example
 from medllm.engines.base import Engine, Score, ScoreRequest
 from medllm.errors import DataError
-from medllm.models.chat import encode_rendered, join_plain, render_example
+from medllm.models.chat.template import encode_rendered, join_plain, render_example
 
 T = TypeVar("T")
 

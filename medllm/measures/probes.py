@@ -10,7 +10,7 @@ from medllm.clinical.terms import locate_terms
 from medllm.engines.base import Engine, ScoreRequest
 from medllm.measures.divergence import Compared
 from medllm.measures.intervals import Estimate, estimate_proportion, estimate_ratio
-from medllm.models.chat import Template, encode_text
+from medllm.models.chat.template import Template, encode_text
 
 BUCKETS = {"rare": 1, "occasional": 4}
 """The most holdout texts that terms of a bucket stand in; what is in more is frequent."""

@@ -17,7 +17,7 @@ from medllm.merge.fold import Fold, misfit, open_base
 from medllm.merge.nf4 import nf4_rounding
 from medllm.models.adapter import adapter_config, base_of, check_weights, load_adapter
 from medllm.models.adapter_tensors import check_tensors, describe_on_paper
-from medllm.models.answer_end import ensure_end
+from medllm.models.chat.answer_end import ensure_end
 from medllm.models.foreign import check_files_finite
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer

@@ -10,8 +10,9 @@ from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.lineage import open_input, readable
 from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
-from medllm.data.hub import is_offline
+from medllm.data.registry.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, did_you_mean
+from medllm.models.chat.prompt_template import drop_generation_markers
 from medllm.models.foreign import (
     check_configuration,
     check_finite,
@@ -23,7 +24,6 @@ from medllm.models.foreign import (
 )
 from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded
-from medllm.models.prompt_template import drop_generation_markers
 from medllm.models.weights import weight_files
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def resolve_model(
             f"no {role} is named", f"--model REF, or `model:` in the recipe; `{TINY}` is built in"
         )
     if ref == TINY:
-        from medllm.models.tiny import tiny_base
+        from medllm.models.tiny.base import tiny_base
 
         folder = tiny_base()
         identity = digest_files(folder, filter(Path.is_file, folder.rglob("*")))

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 
 from medllm.artifacts.manifest import IMAGES
-from medllm.data.csv_form import CSV_COLUMNS
 from medllm.data.example import open_private, write_jsonl, write_row
+from medllm.data.readers.csv_form import CSV_COLUMNS
 from medllm.data.split import SPLITS
 from medllm.prepare.shard import STEP_COLUMNS, Meta, Plan
 from medllm.prepare.verdicts import REASONS, Verdicts

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.data.registry import Dataset
+from medllm.data.registry.datasets import Dataset
 from medllm.errors import SetupError
 from medllm.models.hardware import count_cpus
 from medllm.prepare.shard import Block, Plan, write_shard

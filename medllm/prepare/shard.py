@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from medllm.artifacts.manifest import IMAGES, write_atomically
 from medllm.data.clean import clean, count_missing, parse_time, why_poor
-from medllm.data.csv_form import harmless, to_cells
 from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_words
 from medllm.data.example import Example, Rejected, as_json, open_private, to_json
-from medllm.data.readers import Row
-from medllm.data.registry import Dataset
+from medllm.data.readers.csv_form import harmless, to_cells
+from medllm.data.readers.rows import Row
+from medllm.data.registry.datasets import Dataset
 from medllm.data.shapes import CUT, images_at_hand, unasked, unread_columns
 from medllm.data.shapes.values import is_missing
 from medllm.data.split import SPLITS, UNDATED, official_split, rank

@@ -14,9 +14,9 @@ from medllm.data.example import Example, from_json
 from medllm.data.shapes.answers import LETTERS
 from medllm.data.shapes.pubmedqa import DECISIONS
 from medllm.data.split import SPLITS
-from medllm.models.chat import TokenizerTemplate, render_example
+from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.load import TINY, load_tokenizer, resolve_model
-from medllm.models.tiny import tiny_place
+from medllm.models.tiny.base import tiny_place
 from medllm.prepare.output import metas, read_samples
 from medllm.prepare.shard import Meta, Plan
 from medllm.prepare.unused import name_columns

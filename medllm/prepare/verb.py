@@ -9,9 +9,9 @@ from pathlib import Path
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
 from medllm.config.loader import list_named
-from medllm.data.registry import Dataset, open_dataset, share_test_groups, specs_of
+from medllm.data.registry.datasets import Dataset, open_dataset, share_test_groups, specs_of
 from medllm.errors import ConfigError, DataError
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.groups import announce_groups, count_groups
 from medllm.prepare.output import (

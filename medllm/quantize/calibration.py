@@ -11,9 +11,9 @@ from medllm.artifacts.lineage import Input, open_output
 from medllm.data.example import Example, Message, read_jsonl
 from medllm.data.fit import SEPARATOR
 from medllm.errors import ArtifactError
-from medllm.models.chat import TokenizerTemplate, encode_text, render_example
+from medllm.models.chat.template import TokenizerTemplate, encode_text, render_example
+from medllm.models.chat.tokens import digest_tokenizer
 from medllm.models.load import ModelRef, check_ids, load_tokenizer
-from medllm.models.tokens import digest_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

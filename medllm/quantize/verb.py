@@ -13,7 +13,6 @@ from medllm.artifacts.manifest import Counts, Manifest
 from medllm.clinical.look_alikes import LOOK_ALIKES
 from medllm.clinical.terms import TERMS
 from medllm.errors import ArtifactError, ConfigError
-from medllm.measures.gates import apply_gate, check_can_judge
 from medllm.models.foreign import check_files_finite, check_fits
 from medllm.models.load import (
     ModelRef,
@@ -29,6 +28,7 @@ from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import Format, QuantizeConfig
 from medllm.quantize.estimate import check_disk
 from medllm.quantize.formats import awq, bnb, fp8, gguf, gptq, w8a8
+from medllm.quantize.gate import apply_gate, check_can_judge
 from medllm.quantize.gguf.architectures import check_architecture
 from medllm.quantize.holdouts import Holdouts, open_holdouts
 from medllm.quantize.quality.measure import measure_quality

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from medllm.engines.base import Engine, Piece
 from medllm.errors import MedllmError
-from medllm.models.chat import as_given
+from medllm.models.chat.template import as_given
 from medllm.serve.access import Gate, Origins
 from medllm.serve.body import read_body
 from medllm.serve.prompts import BYTES_PER_TOKEN, check_bytes, encode_prompt

@@ -14,8 +14,8 @@ from medllm.artifacts.manifest import Counts
 from medllm.data.example import read_jsonl, write_jsonl
 from medllm.data.fit import SEPARATOR, Tokens
 from medllm.errors import DataError
+from medllm.models.chat.tokens import TokenCounter
 from medllm.models.load import ModelRef, load_tokenizer
-from medllm.models.tokens import TokenCounter
 from medllm.study.config import SetConfig
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import measure
 
-from medllm.data.synthetic_radiology import build_example
+from medllm.data.generators.radiology import build_example
 
 DOCUMENTS = 200_000
 PEER_DOCUMENTS = 20_000

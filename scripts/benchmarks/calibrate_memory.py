@@ -15,7 +15,7 @@ from random import Random
 
 import measure
 
-from medllm.data.synthetic_radiology import build_example
+from medllm.data.generators.radiology import build_example
 
 ROWS = (23_000, 230_000, 2_300_000)
 SAMPLES = 512

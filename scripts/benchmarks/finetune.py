@@ -280,7 +280,7 @@ def alpaca(example: Example) -> str:
 
 def chat_pairs(ref: str) -> Callable[[Iterable[Example]], Pairs]:
     """Prompts by the chat template, and answers without their end."""
-    from medllm.models.chat import TokenizerTemplate
+    from medllm.models.chat.template import TokenizerTemplate
 
     template = TokenizerTemplate(tokenizer_of(ref))
 

@@ -26,8 +26,8 @@ import random_model
 from finetune import conversations
 from quantize_gpu import gpu
 
-from medllm.data import synthetic_radiology
 from medllm.data.example import Example, Message, to_json, write_jsonl
+from medllm.data.generators import radiology
 
 LENGTH, BATCH, WARM = 2048, 4, 3
 FAST: dict[str, Any] = {"use_liger_kernel": True, "optim": "adamw_torch_fused"}
@@ -76,7 +76,7 @@ def write_examples(folder: Path, count: int) -> Path:
     rows = []
     for number in range(count):
         draw = Random(f"example-{number}")
-        reports = [synthetic_radiology.build_report(draw).text for _ in range(draw.randint(1, 8))]
+        reports = [radiology.build_report(draw).text for _ in range(draw.randint(1, 8))]
         prompt = (Message("user", "\n".join(reports)),)
         rows.append(Example(f"r/{number}", "reports", str(number), prompt, reports[-1]))
     write_jsonl(folder / "train.jsonl", map(to_json, rows))

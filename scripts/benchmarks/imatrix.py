@@ -24,7 +24,7 @@ import llama_cpp
 import measure
 import numpy as np
 
-from medllm.data import synthetic_radiology
+from medllm.data.generators import radiology
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.models.llama_cpp_setup import VERSION, import_gguf
 from medllm.models.load import (
@@ -124,7 +124,7 @@ def compare(ref: str, texts: int, tools: Path) -> dict[str, Any]:
 
 def write_texts(count: int, room: Path) -> None:
     """The same text for both: as a calibration set of one row, and as a plain file."""
-    reports = (synthetic_radiology.build_report(Random(f"bench-{n}")).text for n in range(count))
+    reports = (radiology.build_report(Random(f"bench-{n}")).text for n in range(count))
     text = "\n".join(reports).strip()
     (room / "text.txt").write_text(text, encoding="utf-8")
     (room / "calibration").mkdir()

@@ -134,7 +134,7 @@ def write_calibration(folder: Path, texts: int, tokens: int) -> Path:
     """A calibration set of generated reports: so many texts of at least so many tokens."""
     from random import Random
 
-    from medllm.data.synthetic_radiology import build_report
+    from medllm.data.generators.radiology import build_report
     from medllm.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(resolve_model("medllm/tiny").location)

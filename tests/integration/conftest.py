@@ -19,7 +19,7 @@ SMALL = {
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
     """The built-in tiny model."""
-    from medllm.models.tiny import tiny_base
+    from medllm.models.tiny.base import tiny_base
 
     return tiny_base()
 

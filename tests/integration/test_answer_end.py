@@ -15,10 +15,10 @@ from medllm.engines.open import open_model
 from medllm.finetune.verb import finetune
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
-from medllm.models.answer_end import answer_end, end_ids, reserve_end, write_end
-from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
+from medllm.models.chat.answer_end import answer_end, end_ids, reserve_end, write_end
+from medllm.models.chat.template import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.load import load_tokenizer, resolve_model
-from medllm.models.tiny_tokenizer import CHAT_TEMPLATE, EOS
+from medllm.models.tiny.tokenizer import CHAT_TEMPLATE, EOS
 from medllm.quantize.config import GgufFormat, QuantizeConfig
 from medllm.quantize.verb import quantize
 

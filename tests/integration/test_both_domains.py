@@ -7,7 +7,7 @@ import pytest
 from test_three_calls import invent_text, typed, write_pubmedqa
 
 from medllm.data.example import read_jsonl
-from medllm.data.registry import CATALOG, open_dataset
+from medllm.data.registry.datasets import CATALOG, open_dataset
 from medllm.data.split import SplitConfig
 from medllm.engines.base import ScoreRequest
 from medllm.engines.open import open_model

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from medllm.data.example import Example
-from medllm.data.hub import HubSource
-from medllm.data.registry import Dataset, DatasetSpec, open_dataset
+from medllm.data.registry.datasets import Dataset, DatasetSpec, open_dataset
+from medllm.data.registry.hub import HubSource
 from medllm.data.shapes import Columns
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -15,15 +15,15 @@ import pytest
 from pydantic import ValidationError
 
 from medllm.artifacts.serving import serving_lines
-from medllm.data import synthetic_radiology
 from medllm.data.example import Message
+from medllm.data.generators import radiology
 from medllm.engines.base import Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_native import read_window
 from medllm.engines.open import open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ArtifactError, DataError, SetupError
-from medllm.models.chat import TokenizerTemplate, encode_text
+from medllm.models.chat.template import TokenizerTemplate, encode_text
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig
@@ -441,7 +441,7 @@ def test_conversations_are_the_same_text_and_ids_in_both_worlds(
 ) -> None:
     template = TokenizerTemplate(load_tokenizer(str(tiny_model)))
     for number in range(100):
-        report = synthetic_radiology.build_report(Random(f"chat-{number}")).text
+        report = radiology.build_report(Random(f"chat-{number}")).text
         turns = [Message("user", f"  {report}\n≥ 38.5 °C <|end|>"), Message("assistant", report)]
         turns = [*turns, Message("user", "No.")] if number % 2 else turns
 

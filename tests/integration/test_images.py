@@ -32,7 +32,7 @@ from medllm.finetune.train.base import load_base
 from medllm.finetune.verb import finetune, open_inputs
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
-from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
+from medllm.models.chat.template import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.hardware import count_parameters, read_shapes
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.prepare.config import PrepareConfig

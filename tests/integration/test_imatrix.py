@@ -13,7 +13,7 @@ import pytest
 
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
-from medllm.data import synthetic_radiology
+from medllm.data.generators import radiology
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
@@ -66,10 +66,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
 def write_calibration(folder: Path, tokens_off: int = 0) -> Path:
     """Reports like those that the tiny model was trained on."""
-    from medllm.models.tiny import tiny_base
+    from medllm.models.tiny.base import tiny_base
 
     tokenizer = load_tokenizer(str(tiny_base()))
-    texts = [synthetic_radiology.build_report(Random(f"i-{n}")).text for n in range(24)]
+    texts = [radiology.build_report(Random(f"i-{n}")).text for n in range(24)]
     rows = []
     for number, text in enumerate(texts):
         tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"]) + tokens_off
@@ -314,7 +314,7 @@ def test_terms_of_the_calibration_set_follow(
 ) -> None:
     ward = tmp_path / "datasets/ward"
     ward.mkdir(parents=True)
-    words = synthetic_radiology.build_report(Random(1)).text.split()
+    words = radiology.build_report(Random(1)).text.split()
     rows = (
         {"id": n, "question": " ".join(Random(n).choices(words, k=40)), "answer": f"answer {n}"}
         for n in range(60)

@@ -15,7 +15,7 @@ from medllm.finetune.rows.material import Material
 from medllm.finetune.train.label_accuracy import watch_labels
 from medllm.finetune.train.trainer import open_trainer
 from medllm.finetune.verb import finetune, open_inputs
-from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
+from medllm.models.chat.template import TokenizerTemplate, encode_rendered, render_example
 
 LABELS = ("yes", "no", "maybe")
 

@@ -15,11 +15,11 @@ from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
-from medllm.models.answer_end import answer_end
-from medllm.models.chat import TokenizerTemplate, encode_rendered, render_example
+from medllm.models.chat.answer_end import answer_end
+from medllm.models.chat.prompt_template import reserve_padding, set_template
+from medllm.models.chat.template import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model, save_tokenizer
-from medllm.models.prompt_template import reserve_padding, set_template
 
 EXAMPLE = Example(
     id="t/1",

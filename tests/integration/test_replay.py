@@ -11,7 +11,7 @@ from trainings import write_examples
 
 from medllm.artifacts.manifest import Manifest
 from medllm.data.example import Example, read_examples, to_json, write_jsonl
-from medllm.data.registry import open_dataset
+from medllm.data.registry.datasets import open_dataset
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
@@ -19,7 +19,7 @@ from medllm.finetune.rows.build import IGNORED, Limit, Splits, load_splits
 from medllm.finetune.rows.replay import Replay
 from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.verb import finetune
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import resolve_model
 
 WORDS = ("town", "lies", "river", "has", "old", "bridge", "market", "three", "schools", "green")

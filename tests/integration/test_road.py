@@ -286,7 +286,7 @@ def test_every_row_left_out_has_a_reason(walk: Walk) -> None:
 
 def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
     from medllm.finetune.rows.build import IGNORED, Limit, RowCounts, build_rows
-    from medllm.models.chat import TokenizerTemplate
+    from medllm.models.chat.template import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
     tokenizer, counts = load_tokenizer(str(walk["merge"])), RowCounts()
@@ -310,7 +310,7 @@ def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
 
 def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:
     from medllm.finetune.rows.build import Limit, RowCounts, build_rows
-    from medllm.models.chat import TokenizerTemplate
+    from medllm.models.chat.template import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
     template, path = TokenizerTemplate(load_tokenizer(str(walk["merge"]))), walk["prepare"]
@@ -328,7 +328,7 @@ def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:
 
 def test_an_example_that_is_too_long_can_be_left_out(walk: Walk) -> None:
     from medllm.finetune.rows.build import Limit, RowCounts, build_rows
-    from medllm.models.chat import TokenizerTemplate
+    from medllm.models.chat.template import TokenizerTemplate
     from medllm.models.load import load_tokenizer
 
     template, path = TokenizerTemplate(load_tokenizer(str(walk["merge"]))), walk["prepare"]

@@ -12,7 +12,7 @@ from medllm.data.example import read_jsonl
 from medllm.errors import SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_tokenizer
-from medllm.models.tiny import tiny_base
+from medllm.models.tiny.base import tiny_base
 
 try:
     require_llama_cpp()

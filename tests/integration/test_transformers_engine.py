@@ -14,7 +14,7 @@ from medllm.engines.growing_text import GrowingText
 from medllm.engines.open import open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ConfigError, DataError
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import load_tokenizer, resolve_model
 
 

@@ -12,7 +12,7 @@ from medllm.calibrate.inspect import analyze
 from medllm.calibrate.verb import calibrate
 from medllm.data.example import read_jsonl
 from medllm.data.mix import Mix
-from medllm.data.registry import open_dataset
+from medllm.data.registry.datasets import open_dataset
 from medllm.errors import DataError
 
 FILES = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from medllm.data.example import Example
-from medllm.data.inventory import add_dataset
-from medllm.data.registry import keep_examples, open_dataset
+from medllm.data.registry.datasets import keep_examples, open_dataset
+from medllm.data.registry.inventory import add_dataset
 
 SETS = {
     "pubmedqa": ("qa/pubmedqa", 1000, {}),

@@ -13,7 +13,7 @@ import pytest
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
 from medllm.data.example import read_jsonl
-from medllm.data.registry import open_dataset
+from medllm.data.registry.datasets import open_dataset
 from medllm.errors import SetupError
 
 ANSWER_GAIN = 0.2

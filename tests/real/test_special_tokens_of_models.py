@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from medllm.data.example import Message
-from medllm.models.apart import ApartEncoder, special_tokens_of
-from medllm.models.chat import TokenizerTemplate
-from medllm.models.tokens import TokenCounter
+from medllm.models.chat.apart import ApartEncoder, special_tokens_of
+from medllm.models.chat.template import TokenizerTemplate
+from medllm.models.chat.tokens import TokenCounter
 
 SPELLED = (
     "{}", "It was {}5 mg{}, changed to 10 mg.", " {} ", "a{}b", "\n{}\n\n{}", "<{}>", "{}{}",

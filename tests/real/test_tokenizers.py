@@ -14,7 +14,7 @@ import pytest
 from medllm.data.example import Message
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.errors import SetupError
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.quantize.gguf.files import convert_to_f16
 

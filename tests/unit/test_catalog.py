@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medllm.data.example import Example, Rejected
-from medllm.data.registry import CATALOG, Dataset, known_specs, open_dataset
+from medllm.data.registry.datasets import CATALOG, Dataset, known_specs, open_dataset
 from medllm.data.split import SplitConfig
 from medllm.errors import DataError
 

@@ -5,7 +5,7 @@ import pytest
 from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ArtifactError
-from medllm.models.chat import encode_rendered, encode_text, render_example
+from medllm.models.chat.template import encode_rendered, encode_text, render_example
 
 EXAMPLE = Example("d/1", "d", "1", (Message("user", "Is it sepsis?"),), "yes.")
 

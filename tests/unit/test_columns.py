@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from medllm.data.example import Example, Message, Rejected
-from medllm.data.registry import DatasetSpec, open_dataset
+from medllm.data.registry.datasets import DatasetSpec, open_dataset
 from medllm.data.shapes import Columns, find_shape, list_shapes
 from medllm.data.shapes.columns import read_columns
 from medllm.errors import ConfigError
@@ -161,7 +161,7 @@ def test_a_yaml_file_is_all_that_a_dataset_needs(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_in_the_yaml_is_named_with_its_line(wrong: str, message: str) -> None:
-    from medllm.data.registry import read_spec
+    from medllm.data.registry.datasets import read_spec
 
     Path("ward.yaml").write_text(f"title: Ward\n{wrong}\n")
 
@@ -172,7 +172,7 @@ def test_what_is_wrong_in_the_yaml_is_named_with_its_line(wrong: str, message: s
 
 
 def test_the_descriptions_in_the_documentation_are_right() -> None:
-    from medllm.data.registry import read_spec
+    from medllm.data.registry.datasets import read_spec
 
     page = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml dataset.yaml\n(.*?)```", page, re.DOTALL)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from medllm.data.csv_form import CSV_COLUMNS, harmless, restored, to_cells
 from medllm.data.example import Example, Message, Rejected, to_json
 from medllm.data.left_out import LeftOut
+from medllm.data.readers.csv_form import CSV_COLUMNS, harmless, restored, to_cells
 from medllm.data.shapes import Columns, read_prompt
 from medllm.data.shapes.local import CUT, read_local
 

@@ -7,7 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from medllm.data.readers import Layout, read_rows, unusual_forms
+from medllm.data.readers.rows import Layout, read_rows, unusual_forms
 from medllm.errors import DataError
 
 ROWS = [

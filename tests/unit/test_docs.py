@@ -18,7 +18,7 @@ from medllm.cli.main import INTERRUPTED
 from medllm.config.base import models_in
 from medllm.console import PIPE_CLOSED
 from medllm.data.groups import KIND_OF, KINDS, squeeze
-from medllm.data.specs import CATALOG, read_spec
+from medllm.data.registry.specs import CATALOG, read_spec
 from medllm.engines.llama_cpp import DEFAULT_N_CTX
 from medllm.errors import MedllmError
 from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
@@ -188,12 +188,12 @@ def default(key: str) -> Any:
 
 COUNTED = {2.0: "twice", 3: "three"}
 TOLD = [
-    ("finetune.md", "Every {:.0f} s a line", "finetune/course.py SECONDS_BETWEEN_LINES"),
-    ("finetune.md", "above {} its first value", "finetune/course.py DIVERGED"),
-    ("finetune.md", "in {} logs in a row", "finetune/course.py PATIENCE_LOGS"),
-    ("finetune.md", "more than {:,.0f} parameters", "finetune/rehearsal.py SMALL"),
-    ("finetune.md", "at most {} labels", "finetune/labels.py MOST_LABELS"),
-    ("finetune.md", "labels of at most {} characters", "finetune/labels.py LONGEST_LABEL"),
+    ("finetune.md", "Every {:.0f} s a line", "finetune/train/callbacks.py SECONDS_BETWEEN_LINES"),
+    ("finetune.md", "above {} its first value", "finetune/train/callbacks.py DIVERGED"),
+    ("finetune.md", "in {} logs in a row", "finetune/train/callbacks.py PATIENCE_LOGS"),
+    ("finetune.md", "more than {:,.0f} parameters", "finetune/profiling.py SMALL"),
+    ("finetune.md", "at most {} labels", "finetune/rows/labels.py MOST_LABELS"),
+    ("finetune.md", "labels of at most {} characters", "finetune/rows/labels.py LONGEST_LABEL"),
     ("finetune.md", "is said after {} s, with its number", "cli/main.py SECONDS_OF_SILENCE"),
     ("prepare.md", "by runs of {} words", "data/dedup.py NGRAM"),
     ("calibration.md", "by runs of {} words", "data/dedup.py NGRAM"),
@@ -204,12 +204,16 @@ TOLD = [
     ("calibration.md", "more than {} tokens on average", "calibrate/analysis.py MIN_MEAN_TOKENS"),
     ("calibration.md", "more than {:.0%} medical", "calibrate/analysis.py MIN_MEDICAL_SHARE"),
     ("calibration.md", "at least {:.0%} of the words", "clinical/terms.py MEDICAL_DENSITY"),
-    ("quantize.md", "fewer than {} give worse weights", "quantize/gptqmodel.py FEW_SAMPLES"),
-    ("quality.md", "scores up to {:,} tokens", "quantize/cost.py TOKENS"),
+    (
+        "quantize.md",
+        "fewer than {} give worse weights",
+        "quantize/backends/gptqmodel.py FEW_SAMPLES",
+    ),
+    ("quality.md", "scores up to {:,} tokens", "measures/cost.py TOKENS"),
     ("evaluate.md", "{:,} tokens at a time", "measures/likelihood.py WINDOW"),
     ("evaluate.md", "opened with {:,} tokens", "engines/llama_cpp.py DEFAULT_N_CTX"),
-    ("troubleshooting.md", "within {:.0f} seconds", "models/rendering.py MOST_SECONDS"),
-    ("troubleshooting.md", "more than {:,} bytes of memory", "models/rendering.py MOST_BYTES"),
+    ("troubleshooting.md", "within {:.0f} seconds", "models/chat/rendering.py MOST_SECONDS"),
+    ("troubleshooting.md", "more than {:,} bytes of memory", "models/chat/rendering.py MOST_BYTES"),
 ]
 """A page, what it says, and the constant or the default of a key that this is."""
 SPELT = {"300,000,000": "300 million", "1,073,741,824 bytes": "1 GiB", "%": " %"}

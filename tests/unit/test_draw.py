@@ -11,7 +11,7 @@ from words import Words
 from medllm.data.draw import Drawing
 from medllm.data.fit import Fit
 from medllm.data.mix import Mix
-from medllm.data.registry import open_dataset
+from medllm.data.registry.datasets import open_dataset
 from medllm.data.split import SplitConfig
 
 SPLIT = SplitConfig(validation=0.2, test=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medllm.data.hub import is_offline
+from medllm.data.registry.hub import is_offline
 
 
 @pytest.mark.parametrize(

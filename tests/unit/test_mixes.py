@@ -4,7 +4,7 @@ import pytest
 
 from medllm.config.loader import list_named
 from medllm.data.mix import SHIPPED, Mix, find_mix
-from medllm.data.registry import known_specs
+from medllm.data.registry.datasets import known_specs
 from medllm.data.sample import largest_remainder
 
 MIXES = {name: find_mix(name) for name in list_named(SHIPPED, None)}

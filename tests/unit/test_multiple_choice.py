@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medllm.data.example import Example, Rejected
-from medllm.data.registry import DatasetSpec, build_dataset, known_specs
+from medllm.data.registry.datasets import DatasetSpec, build_dataset, known_specs
 from medllm.data.shapes import Columns
 from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.errors import DataError

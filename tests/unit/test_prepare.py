@@ -16,7 +16,7 @@ from medllm.data.example import read_jsonl
 from medllm.data.split import SplitConfig
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.models.load import TINY
-from medllm.models.tiny import tiny_place
+from medllm.models.tiny.base import tiny_place
 from medllm.prepare import pipeline
 from medllm.prepare.config import PrepareConfig, TaskShare
 from medllm.prepare.verb import prepare

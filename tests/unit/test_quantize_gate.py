@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from medllm.artifacts.job import Job
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.errors import ConfigError, GateError
-from medllm.measures.gates import apply_gate
 from medllm.quantize.config import GgufFormat, GptqFormat, QuantizeConfig, QuantizeGate
+from medllm.quantize.gate import apply_gate
 from medllm.quantize.quality.advice import advise, worst_layers
 from medllm.quantize.summary import table_of
 from medllm.quantize.verb import check_ahead

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medllm.data.example import Example, Rejected
-from medllm.data.readers import READERS, read_rows
-from medllm.data.registry import build_dataset, known_specs
+from medllm.data.readers.rows import READERS, read_rows
+from medllm.data.registry.datasets import build_dataset, known_specs
 from medllm.data.shapes import Columns, find_shape
 from medllm.errors import DataError
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from medllm.data import documents, files, readers
 from medllm.data.example import read_jsonl, write_jsonl
-from medllm.data.readers import FILE, KEY, NUMBER, PART, SPLIT, Layout, read_rows
+from medllm.data.readers import documents, files
+from medllm.data.readers import rows as readers
+from medllm.data.readers.rows import FILE, KEY, NUMBER, PART, SPLIT, Layout, read_rows
 from medllm.errors import DataError
 
 ROWS = [{"id": "1", "text": "Müller"}, {"id": "2", "text": "a, b"}]

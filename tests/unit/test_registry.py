@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from medllm.data.example import Example, Rejected
-from medllm.data.inventory import (
+from medllm.data.registry.datasets import Dataset, alternatives, known_specs, open_dataset
+from medllm.data.registry.inventory import (
     add_dataset,
     describe_dataset,
     describe_datasets,
     fetch_dataset,
     sample_texts,
 )
-from medllm.data.registry import Dataset, alternatives, known_specs, open_dataset
-from medllm.data.specs import CATALOG
+from medllm.data.registry.specs import CATALOG
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.recipe import load_recipe

@@ -9,8 +9,8 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from medllm.errors import ArtifactError, DataError, MedllmError
-from medllm.models import rendering
-from medllm.models.rendering import bounded_rendering
+from medllm.models.chat import rendering
+from medllm.models.chat.rendering import bounded_rendering
 
 
 def render(template: str) -> str:

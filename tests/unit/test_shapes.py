@@ -8,8 +8,8 @@ import pytest
 
 from medllm.data.example import Example, Message, Rejected, from_json, read_jsonl, write_jsonl
 from medllm.data.example import to_json as as_json
-from medllm.data.readers import KEY
-from medllm.data.registry import Dataset, DatasetSpec
+from medllm.data.readers.rows import KEY
+from medllm.data.registry.datasets import Dataset, DatasetSpec
 from medllm.data.shapes import Columns, read_prompt
 from medllm.data.shapes.local import read_local
 from medllm.data.shapes.pubmedqa import read_pubmedqa

@@ -4,8 +4,8 @@ import pytest
 
 from medllm.data.example import Example, Message
 from medllm.engines.fake import BOS, END, FakeEngine
-from medllm.models.chat import as_given, encode_prompt, encode_rendered, render_example
-from medllm.models.special_tokens import MARK, SpecialTokens
+from medllm.models.chat.special_tokens import MARK, SpecialTokens
+from medllm.models.chat.template import as_given, encode_prompt, encode_rendered, render_example
 
 SPECIAL = SpecialTokens(["<s>", "</s>", "<|end|>", "<|endoftext|>", "[INST]", "$"])
 

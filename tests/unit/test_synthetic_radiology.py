@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from medllm.data.example import Example, from_json, to_json
-from medllm.data.synthetic_radiology import DATASET, build_example
+from medllm.data.generators.radiology import DATASET, build_example
 
 DENIAL = re.compile(r"^(?:[\w /-]+: )?(?:no |there (?:is|are) no |negative for )", re.IGNORECASE)
 SIDES = "left|right|medial|lateral|anterior|posterior|patellar|quadriceps|trochlear"

@@ -5,8 +5,8 @@ import pytest
 from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
 from medllm.finetune.rows.build import IGNORED, Limit, Prompt, RowCounts, build_row
-from medllm.models.chat import render_example
-from medllm.models.turns import find_answers
+from medllm.models.chat.template import render_example
+from medllm.models.chat.turns import find_answers
 
 TURNS = (
     Message("system", "You are a nurse."), Message("user", "May I give it?"),

@@ -6,14 +6,14 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from medllm.data.example import Example, Rejected
-from medllm.data.readers import Row
+from medllm.data.generators.radiology import build_example
+from medllm.data.readers.rows import Row
 from medllm.data.shapes import multiple_choice, pubmedqa
 from medllm.data.shapes.columns import Columns, read_columns, used_by
 from medllm.data.shapes.local import CUT, IMAGES, read_local, read_prompt
 from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.data.shapes.pubmedqa import read_pubmedqa
 from medllm.data.shapes.values import columns_of, image_choices
-from medllm.data.synthetic_radiology import build_example
 
 Shape = Callable[[str, int, Row, Columns], Example | Rejected]
 """(dataset, row number, row, columns) → example; the row number is the id of last resort."""

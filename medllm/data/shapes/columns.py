@@ -12,7 +12,7 @@ from medllm.data.example import Example, Message, Rejected
 from medllm.data.groups import Group, build_group, kind_of_column, read_id
 from medllm.data.left_out import LeftOut
 from medllm.data.patterns import check_pattern, finder
-from medllm.data.readers import KEY, Row
+from medllm.data.readers.rows import KEY, Row
 from medllm.data.shapes.answers import Kind
 from medllm.data.shapes.values import clean, columns_of, images_of, known, text_of
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medllm.data.csv_form import plain_cells
 from medllm.data.example import FIELDS, Example, Message, Rejected
 from medllm.data.groups import Group, find_group, group_column, read_id
 from medllm.data.left_out import LeftOut
-from medllm.data.readers import KEY, Row
+from medllm.data.readers.csv_form import plain_cells
+from medllm.data.readers.rows import KEY, Row
 from medllm.data.shapes.columns import Columns, group_of, source_id_of
 from medllm.data.shapes.conversation import (
     Conversation,

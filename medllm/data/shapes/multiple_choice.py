@@ -13,7 +13,7 @@ from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.left_out import LeftOut
-from medllm.data.readers import Row
+from medllm.data.readers.rows import Row
 from medllm.data.shapes.answers import LETTERS, Evidence, Kind, Readings, find_place, readings_of
 from medllm.data.shapes.columns import Columns, fill, group_of, metadata_of, read_with
 from medllm.data.shapes.values import clean, known, text_of

@@ -6,7 +6,7 @@ from typing import Any
 from medllm.data.example import Example, Message, Rejected
 from medllm.data.groups import Group, read_id
 from medllm.data.left_out import LeftOut
-from medllm.data.readers import KEY, Row
+from medllm.data.readers.rows import KEY, Row
 from medllm.data.shapes.columns import Columns
 from medllm.data.shapes.values import known, text_of
 

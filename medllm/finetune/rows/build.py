@@ -11,8 +11,8 @@ from medllm import console
 from medllm.data.example import Example, read_examples
 from medllm.errors import DataError
 from medllm.finetune.config import FinetuneConfig, OverLength, TrainingSettings, Turns
-from medllm.models.chat import Rendered, Template, render_example
-from medllm.models.turns import Span, encode_parts, find_answers
+from medllm.models.chat.template import Rendered, Template, render_example
+from medllm.models.chat.turns import Span, encode_parts, find_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset

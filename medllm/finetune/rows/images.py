@@ -11,9 +11,9 @@ from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.build import IGNORED, Limit, Prompt, RowCounts, collect
 from medllm.finetune.rows.image_files import read_image
-from medllm.models.chat import Rendered, TokenizerTemplate, render_example
+from medllm.models.chat.template import Rendered, TokenizerTemplate, render_example
+from medllm.models.chat.turns import Answers, encode_parts, find_answers
 from medllm.models.load import ModelRef, load_processor, read_config
-from medllm.models.turns import Answers, encode_parts, find_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset

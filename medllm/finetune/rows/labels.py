@@ -6,8 +6,8 @@ from pathlib import Path
 from medllm import console
 from medllm.data.example import Example, read_examples
 from medllm.finetune.rows.build import IGNORED
-from medllm.models.chat import TokenizerTemplate, render_example
-from medllm.models.tokens import TokenCounter
+from medllm.models.chat.template import TokenizerTemplate, render_example
+from medllm.models.chat.tokens import TokenCounter
 
 LONGEST_LABEL = 40
 """Characters."""

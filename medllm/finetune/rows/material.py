@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from medllm.artifacts.lineage import Input
-from medllm.data.registry import Dataset
+from medllm.data.registry.datasets import Dataset
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.precision import check_precision
@@ -14,7 +14,7 @@ from medllm.finetune.rows.images import Vision, open_vision
 from medllm.finetune.rows.replay import Replay
 from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.train.base import check_attention, pick_attention
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import ModelRef, read_config, text_config_of
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from medllm import console
 from medllm.data.dedup import OverlapIndex, encode_words, fingerprint
 from medllm.data.example import Example, read_examples
-from medllm.data.registry import Dataset, open_dataset
+from medllm.data.registry.datasets import Dataset, open_dataset
 from medllm.data.sample import Ranked
 from medllm.data.split import MUCH
 from medllm.errors import DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.build import IGNORED, Limit, RowCounts, Splits, build_row
-from medllm.models.chat import Template, encode_rendered, render_example
+from medllm.models.chat.template import Template, encode_rendered, render_example
 
 
 @dataclass

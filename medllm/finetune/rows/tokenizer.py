@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.finetune.config import FinetuneConfig
-from medllm.models.answer_end import reserve_end, tail_of, write_end
-from medllm.models.chat import TokenizerTemplate, end_of
+from medllm.models.chat.answer_end import reserve_end, tail_of, write_end
+from medllm.models.chat.prompt_template import reserve_padding, set_template
+from medllm.models.chat.template import TokenizerTemplate, end_of
 from medllm.models.load import GENERATION, ModelRef, load_tokenizer, save_companions, save_tokenizer
-from medllm.models.prompt_template import reserve_padding, set_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -207,8 +207,8 @@ class Search:
         """How a trial ended, and its validation loss if it came to its end."""
         from optuna import TrialPruned
 
+        from medllm.finetune.search.pruning import Pruning
         from medllm.finetune.train.callbacks import Diverged
-        from medllm.finetune.train.label_accuracy import Pruning
 
         for other in self.tried:
             if other.parameters == trial.params:

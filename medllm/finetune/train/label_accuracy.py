@@ -1,7 +1,4 @@
-"""Looking at the trainer's own evaluations: labels, and whether a trial is worth its time.
-
-Imports transformers.
-"""
+"""The share of right labels, read off the trainer's own evaluations. Imports transformers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from medllm.finetune.rows.labels import Tokens, find_labels, right_labels
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
     from trl import SFTTrainer
 
 
@@ -65,36 +61,3 @@ class LabelAccuracy(TrainerCallback):  # type: ignore[misc]
         labels = given["labels"][:, 1:].tolist()
         for row, right in zip(labels, is_right.bool().tolist(), strict=True):
             self._seen += right_labels(row, right, self._known)
-
-
-class Pruning(TrainerCallback):  # type: ignore[misc]
-    """Tells a trial each validation loss, and ends it where others were better by then."""
-
-    def __init__(self, trial: "Trial") -> None:
-        self._trial = trial
-        self._is_training = self._is_hopeless = False
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Begin to watch: what is evaluated before is not trained."""
-        self._is_training = True
-
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
-    ) -> None:
-        """Compare with the other trials after as many evaluations, between the first step and end.
-
-        A checkpoint's log holds those before it, so that a trial that goes on counts them too.
-        """
-        if self._is_training and 0 < state.global_step < state.max_steps:
-            number = sum("eval_loss" in log and log["step"] > 0 for log in state.log_history)
-            self._trial.report(metrics["eval_loss"], number)
-            self._is_hopeless = self._trial.should_prune()
-            control.should_training_stop |= self._is_hopeless
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Raise TrialPruned where the trial was ended."""
-        from optuna import TrialPruned
-
-        self._is_training = False
-        if self._is_hopeless:
-            raise TrialPruned

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from medllm.artifacts.serving import MODELFILE
-from medllm.models.answer_end import answer_end, end_ids
-from medllm.models.chat import TokenizerTemplate
+from medllm.models.chat.answer_end import answer_end, end_ids
+from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import GENERATION, ModelRef, load_tokenizer
 
 HEAD = """# ollama create my-model -f Modelfile

@@ -21,7 +21,7 @@ from medllm.engines.open import open_model
 from medllm.measures.divergence import Expecting
 from medllm.measures.intervals import Estimate
 from medllm.measures.probes import LookAlikeScores, score_look_alikes
-from medllm.models.chat import Template, TokenizerTemplate, encode_text
+from medllm.models.chat.template import Template, TokenizerTemplate, encode_text
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef, check_ids, load_tokenizer
 from medllm.quantize.holdouts import Holdouts

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from medllm.models.special_tokens import LOOKS_SPECIAL, SpecialTokens
+from medllm.models.chat.special_tokens import LOOKS_SPECIAL, SpecialTokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

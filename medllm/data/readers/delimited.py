@@ -14,7 +14,14 @@ from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple, TextIO
 
 from medllm import console
-from medllm.data.files import Source, kind_of, open_bytes, open_text, read_lines, undecodable
+from medllm.data.readers.files import (
+    Source,
+    kind_of,
+    open_bytes,
+    open_text,
+    read_lines,
+    undecodable,
+)
 from medllm.errors import DataError
 
 LONGEST_FIELD = 1 << 24

@@ -11,16 +11,16 @@ from medllm import console
 from medllm.artifacts.manifest import STRICTNESS, Access
 from medllm.config.base import Place, Strict
 from medllm.config.loader import read_yaml, validate
-from medllm.data.files import open_text
 from medllm.data.groups import Group, read_id, squeeze
-from medllm.data.hub import HubSource
+from medllm.data.readers.files import open_text
+from medllm.data.registry.hub import HubSource
 from medllm.data.shapes import Columns, list_shapes
 from medllm.data.shapes.columns import Pattern
 from medllm.data.split import Split
 from medllm.errors import ConfigError, DataError, did_you_mean
 from medllm.places import data_dir as default_data_dir
 
-CATALOG = Path(__file__).parent / "catalog"
+CATALOG = Path(__file__).parents[1] / "catalog"
 SPEC_FILE = "dataset.yaml"
 MOST_CHOICES = 1000
 """Alternatives in the braces of a pattern of files."""

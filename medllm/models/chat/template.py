@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from medllm.data.example import Example, Message
 from medllm.errors import ArtifactError
-from medllm.models.apart import ApartEncoder, special_tokens_of
-from medllm.models.rendering import bounded_rendering
-from medllm.models.special_tokens import SpecialTokens
+from medllm.models.chat.apart import ApartEncoder, special_tokens_of
+from medllm.models.chat.rendering import bounded_rendering
+from medllm.models.chat.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm.config.base import Strict
-from medllm.data.readers import KEY, SPLIT
+from medllm.data.readers.rows import KEY, SPLIT
 from medllm.data.split import Split
 from medllm.errors import DataError
 

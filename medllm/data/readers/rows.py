@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 from zipfile import Path as Member
 
-from medllm.data.delimited import read_delimited, unusual_form
-from medllm.data.documents import read_text, read_xml
 from medllm.data.example import read_jsonl
-from medllm.data.files import Source, check_unpacked, kind_of, open_bytes
+from medllm.data.readers.delimited import read_delimited, unusual_form
+from medllm.data.readers.documents import read_text, read_xml
+from medllm.data.readers.files import Source, check_unpacked, kind_of, open_bytes
 from medllm.errors import DataError
 
 Row = dict[str, Any]

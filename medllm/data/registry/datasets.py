@@ -14,11 +14,11 @@ from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files, digest_text
 from medllm.artifacts.manifest import DataTerm, Parent
 from medllm.data.access import check_agreement
-from medllm.data.documents import join_lines
 from medllm.data.example import Example, Rejected
-from medllm.data.files import check_readable, kind_of
-from medllm.data.hub import HubSource, is_offline, pin_commit, read_hub
-from medllm.data.readers import (
+from medllm.data.generators.radiology import VOCABULARY
+from medllm.data.readers.documents import join_lines
+from medllm.data.readers.files import check_readable, kind_of
+from medllm.data.readers.rows import (
     FILE,
     KEY,
     NUMBER,
@@ -30,10 +30,9 @@ from medllm.data.readers import (
     read_rows,
     unusual_forms,
 )
-from medllm.data.release import alternatives, find_files, left_out, split_of_file
-from medllm.data.shapes import find_shape
-from medllm.data.shapes.multiple_choice import settle_answers
-from medllm.data.specs import (
+from medllm.data.registry.hub import HubSource, is_offline, pin_commit, read_hub
+from medllm.data.registry.release import alternatives, find_files, left_out, split_of_file
+from medllm.data.registry.specs import (
     CATALOG,
     SPEC_FILE,
     DatasetSpec,
@@ -44,8 +43,9 @@ from medllm.data.specs import (
     read_spec,
     read_test_ids,
 )
+from medllm.data.shapes import find_shape
+from medllm.data.shapes.multiple_choice import settle_answers
 from medllm.data.split import Split, SplitConfig, split_of
-from medllm.data.synthetic_radiology import VOCABULARY
 from medllm.errors import ConfigError, DataError, did_you_mean
 from medllm.places import data_dir as default_data_dir
 

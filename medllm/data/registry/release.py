@@ -7,9 +7,9 @@ from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path, PurePath
 
-from medllm.data.files import kind_of
-from medllm.data.readers import READERS
-from medllm.data.specs import SPEC_FILE, DatasetSpec
+from medllm.data.readers.files import kind_of
+from medllm.data.readers.rows import READERS
+from medllm.data.registry.specs import SPEC_FILE, DatasetSpec
 from medllm.data.split import Split
 
 ABOUT = re.compile(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.data.example import Message
 from medllm.errors import MedllmError
-from medllm.models.chat import Template, TokenizerTemplate, end_of
+from medllm.models.chat.template import Template, TokenizerTemplate, end_of
 from medllm.models.load import GENERATION, load_tokenizer, read_config, text_config_of
 
 if TYPE_CHECKING:

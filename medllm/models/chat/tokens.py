@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medllm.artifacts.digest import digest_text
-from medllm.models.apart import ApartEncoder, special_tokens_of
+from medllm.models.chat.apart import ApartEncoder, special_tokens_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

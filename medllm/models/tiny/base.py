@@ -14,16 +14,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
-from medllm.data import synthetic_radiology
-from medllm.models import tiny_tokenizer
-from medllm.models.tiny_tokenizer import BOS, END, EOS, UNK
+from medllm.data.generators import radiology
+from medllm.models.tiny import tokenizer as tiny_tokenizer
+from medllm.models.tiny.tokenizer import BOS, END, EOS, UNK
 from medllm.places import cache_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-CORPUS = synthetic_radiology.VOCABULARY.with_name("corpus.txt")
+CORPUS = radiology.VOCABULARY.with_name("corpus.txt")
 
 ARCHITECTURE: dict[str, Any] = {  # multiples of 256, so that every K-quant of llama.cpp applies
     "vocab_size": tiny_tokenizer.VOCAB_SIZE,
@@ -64,8 +64,8 @@ def tiny_place() -> Path:
 
 def _key() -> str:
     """What the model depends on, in short: these settings, the texts and what makes them."""
-    sources = (__file__, tiny_tokenizer.__file__, synthetic_radiology.__file__)
-    paths = (*map(Path, sources), CORPUS, synthetic_radiology.VOCABULARY)
+    sources = (__file__, tiny_tokenizer.__file__, radiology.__file__)
+    paths = (*map(Path, sources), CORPUS, radiology.VOCABULARY)
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
@@ -75,7 +75,7 @@ def _build(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as room:
         # Plain reports: the texts that fine-tuning and evaluation use, but in no chat form.
         seeds = (Random(f"{REPORT_SEED}-{number}") for number in range(REPORTS))
-        reports = [synthetic_radiology.build_report(seed).text for seed in seeds]
+        reports = [radiology.build_report(seed).text for seed in seeds]
         paragraphs = CORPUS.read_text(encoding="utf-8").strip().split("\n\n")
         tokenizer = tiny_tokenizer.train_tokenizer([*paragraphs, *reports])
         model = _train(_pack(tokenizer, paragraphs * CORPUS_REPEATS + reports))

@@ -7,7 +7,7 @@ from os.path import commonprefix
 
 from medllm.data.example import Example, Message
 from medllm.errors import MedllmError
-from medllm.models.chat import Rendered, Template, end_of, join_plain
+from medllm.models.chat.template import Rendered, Template, end_of, join_plain
 
 Span = tuple[int, int]
 """Where something begins and ends."""

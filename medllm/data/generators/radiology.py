@@ -16,7 +16,7 @@ from medllm.config.loader import read_yaml, validate
 from medllm.data.example import Example, Message
 
 DATASET = "synthetic_radiology"
-VOCABULARY = Path(__file__).with_name("samples") / "radiology.yaml"
+VOCABULARY = Path(__file__).parents[1] / "samples" / "radiology.yaml"
 
 SHARE_OF_YES = 0.45
 SHARE_OF_SWAPPED = 0.6  # of the "no" questions that could ask for the other side of what was found

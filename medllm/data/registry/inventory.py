@@ -13,9 +13,8 @@ from medllm.config.base import MOST_NAME_BYTES, is_there
 from medllm.config.loader import Document, validate
 from medllm.data.access import may_show
 from medllm.data.example import Example
-from medllm.data.files import kind_of
-from medllm.data.hub import fetch_files
-from medllm.data.registry import (
+from medllm.data.readers.files import kind_of
+from medllm.data.registry.datasets import (
     SPEC_FILE,
     Dataset,
     DatasetSpec,
@@ -27,6 +26,7 @@ from medllm.data.registry import (
     open_dataset,
     read_spec,
 )
+from medllm.data.registry.hub import fetch_files
 from medllm.errors import ConfigError, DataError
 from medllm.places import data_dir
 

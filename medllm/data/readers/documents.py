@@ -4,8 +4,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from medllm.data.files import LONGEST_LINE, Source, open_bytes, open_text, read_lines, too_long
 from medllm.data.patterns import finder
+from medllm.data.readers.files import (
+    LONGEST_LINE,
+    Source,
+    open_bytes,
+    open_text,
+    read_lines,
+    too_long,
+)
 from medllm.errors import DataError
 
 

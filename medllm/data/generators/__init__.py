@@ -1,0 +1,1 @@
+"""Datasets that are written on the spot, of a seed."""

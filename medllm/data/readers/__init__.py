@@ -1,0 +1,1 @@
+"""Raw files of any usual kind → rows."""

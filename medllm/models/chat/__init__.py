@@ -1,0 +1,1 @@
+"""Messages → text → token ids, as a model's chat template has it."""

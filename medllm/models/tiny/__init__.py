@@ -1,0 +1,1 @@
+"""Small models that are built here, for trying things out."""
