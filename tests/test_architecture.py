@@ -31,7 +31,7 @@ FLOORS = (
     ("measures",),
     ("reports",),
     VERBS,
-    ("recipe", "run", "smoke", "study", "checkup"),
+    ("recipe", "plan", "ask", "run", "smoke", "study", "checkup"),
     ("cli",),
     ("__main__",),
 )
@@ -42,10 +42,10 @@ RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 40, "ranks": 30, "places": 50, "console": 160, "config": 500, "artifacts": 920,
     "clinical": 1500, "data": 4200, "tasks": 110, "models": 2050, "engines": 1250,
-    "measures": 700, "reports": 200, "calibrate": 420, "prepare": 1050, "finetune": 2560,
-    "merge": 520, "quantize": 2280, "evaluate": 1450, "generate": 350, "serve": 1700,
-    "recipe": 200, "run": 320, "smoke": 65, "study": 520, "checkup": 60, "cli": 750,
-    "__main__": 5, "__init__": 40,
+    "measures": 700, "reports": 200, "calibrate": 420, "prepare": 1050, "finetune": 2550,
+    "merge": 520, "quantize": 2290, "evaluate": 1450, "generate": 350, "serve": 1700,
+    "recipe": 200, "run": 110, "plan": 150, "ask": 60, "smoke": 65, "study": 520,
+    "checkup": 60, "cli": 750, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
 MOST_LINES = 24_000

@@ -220,3 +220,10 @@ def _write_holdout(
         why = "the validation split has no rows of this length" if mix.shares else f"no {kind} text"
         console.notice(f"calibrate: holdout_{kind}.jsonl is not written: {why}")
     return rows
+
+
+def describe(manifest: Manifest) -> str:
+    """The set in a line: texts by source, and their length."""
+    found = manifest.results
+    sources = ", ".join(f"{count} {name}" for name, count in found["sources"].items())
+    return f"{found['samples']} texts ({sources}), {found['mean_tokens']:.0f} tokens on average"

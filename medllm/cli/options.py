@@ -64,7 +64,7 @@ def run_verb(verb: str, flags: dict[str, Any], **own: Any) -> None:
     `own` and `flags` are named as the keys of the section; None means not given.
     """
     from medllm import console
-    from medllm.run import render_plan
+    from medllm.plan import render_plan
     from medllm.run import run_verb as run
 
     recipe = load_recipe_for(verb, flags, **own)

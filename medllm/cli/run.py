@@ -25,8 +25,9 @@ def run(
     """
     from medllm import console
     from medllm.models.load import TINY
+    from medllm.plan import show_plan
     from medllm.recipe import load_recipe
-    from medllm.run import run_recipe, show_plan
+    from medllm.run import run_recipe
 
     agreements = {"data_use": flags["data_use"]} if flags["data_use"] else {}
     recipe = load_recipe(config, flags["set_"] or (), agreements)

@@ -17,7 +17,7 @@ from medllm.engines.base import Engine
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
-from medllm.evaluate.summary import summarize_answers, summarize_choices
+from medllm.evaluate.summary import summarize_answers, summarize_choices, table_of
 from medllm.evaluate.tasks import Task
 from medllm.measures.likelihood import (
     AnswerResult,
@@ -196,3 +196,14 @@ def _label(model: ModelRef) -> str:
     if model.is_adapter:
         return "adapter"
     return model.path.stem if model.is_gguf else model.ref.rstrip("/").rpartition("/")[2]
+
+
+def describe(manifest: Manifest) -> str:
+    """The evaluation in a line: its items."""
+    return f"{manifest.counts.examples} items"
+
+
+def show_details(manifests: Sequence[Manifest], _: Sequence[Path]) -> None:
+    """The scores as a table."""
+    for manifest in manifests:
+        console.table(*table_of(manifest.results["scores"]), "scores, and their 95 % intervals")

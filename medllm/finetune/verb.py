@@ -125,3 +125,15 @@ def _train(
     if not callbacks:
         console.notice(f"finetune: {course.verdict}")
     return Outcome(Counts(examples=counts.examples, rejected=counts.rejected), results, device)
+
+
+def describe(manifest: Manifest) -> str:
+    """The training in a line: its loss."""
+    results = manifest.results
+    before, after = results["validation_loss_before"], results["validation_loss"]
+    told = f"loss {results['train_loss']:.3f}"
+    if after is not None:
+        told = f"validation loss {before:.3f} → {after:.3f}"
+    if (accuracy := results.get("validation_label_accuracy")) is not None:
+        told += f", {accuracy:.0%} of labels right"
+    return f"{told} in {results['steps']} steps"

@@ -211,3 +211,8 @@ def _answer(
     limit = min(config.max_tokens, engine.context_length - len(ids))
     sampling = Sampling(limit, config.temperature, config.top_p, config.seed, config.stop)
     yield from engine.generate(ids, sampling)
+
+
+def describe(manifest: Manifest) -> str:
+    """The answers in a line: how many."""
+    return f"{manifest.counts.examples} items"

@@ -99,3 +99,10 @@ def _fold_through_peft(
     tuned = load_adapter(adapter, base, dtype="float32", device="cpu").merge_and_unload()
     tuned.to(getattr(torch, dtype)).save_pretrained(folder)
     return Merged(str(folder), dtype)
+
+
+def describe(manifest: Manifest) -> str:
+    """The merged model in a line: how near it is to base + adapter."""
+    if not manifest.results["verified"]:
+        return "not verified"
+    return f"logits within {manifest.results['max_difference']:.1e} of base + adapter"

@@ -31,7 +31,7 @@ PLOTTED = 20_000
 """So many lengths draw the same picture as millions."""
 
 
-def describe(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -> dict[str, Any]:
+def collect_statistics(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -> dict[str, Any]:
     """The statistics, as plain data."""
     total = Meta(
         missing=[Counter() for _ in plan.datasets], unused=[Counter() for _ in plan.datasets]

@@ -10,6 +10,7 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
 from medllm.config.loader import list_named
 from medllm.data.registry.datasets import Dataset, open_dataset, share_test_groups, specs_of
+from medllm.data.split import SPLITS
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.prepare.config import PrepareConfig
@@ -23,7 +24,7 @@ from medllm.prepare.output import (
 )
 from medllm.prepare.pipeline import write_shards
 from medllm.prepare.shard import ROWS_CUT, Plan
-from medllm.prepare.statistics import describe, load_template, render_report
+from medllm.prepare.statistics import collect_statistics, load_template, render_report
 from medllm.prepare.tasks import SHIPPED, find_task
 from medllm.prepare.unused import announce
 from medllm.prepare.verdicts import judge
@@ -102,7 +103,7 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     verdicts = judge(plan, count)
     rejected = write_rejected(plan, folder, verdicts)
     known = count_groups(plan, verdicts)
-    numbers = {**describe(plan, verdicts, rejected), "groups": known.groups}
+    numbers = {**collect_statistics(plan, verdicts, rejected), "groups": known.groups}
     if not numbers["examples"]["train"]:
         raise _nothing_to_train_on(numbers["examples"], rejected)
     unused = {name: columns for name, columns in numbers["unused_columns"].items() if columns}
@@ -124,3 +125,8 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     noted = {name: value for name, value in lost.items() if value}
     counts = Counts(examples=sum(examples.values()), rejected=dict(rejected))
     return Outcome(counts, {**examples, **noted, "groups": known.groups})
+
+
+def describe(manifest: Manifest) -> str:
+    """The dataset in a line: examples by split."""
+    return ", ".join(f"{manifest.results[split]} {split}" for split in SPLITS)

@@ -1,6 +1,7 @@
 """The quantize verb."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from medllm.quantize.gguf.architectures import check_architecture
 from medllm.quantize.holdouts import Holdouts, open_holdouts
 from medllm.quantize.quality.measure import measure_quality
 from medllm.quantize.quality.reference import Reference
-from medllm.quantize.summary import table_of
+from medllm.quantize.summary import show_serving, table_of
 from medllm.quantize.work import Made, Work, open_work
 
 FORMATS: dict[str, ModuleType] = {
@@ -152,3 +153,13 @@ def _make(choice: Format, work: Work | None, reference: Reference | None, folder
     if reference:
         results |= measure_quality(reference, made, choice)
     return Outcome(Counts(examples=made.texts), results, made.device)
+
+
+def describe(manifest: Manifest) -> str:
+    """The quantized model in a line: its size."""
+    return f"{manifest.results['bytes'] / 1e6:.1f} MB"
+
+
+def show_details(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None:
+    """Say how to serve each elsewhere."""
+    show_serving(manifests, folders)

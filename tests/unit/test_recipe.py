@@ -9,6 +9,7 @@ import yaml
 
 from medllm.artifacts.manifest import NAME
 from medllm.errors import ConfigError
+from medllm.plan import render_plan, show_plan
 from medllm.quantize.config import GgufFormat, GptqFormat
 from medllm.recipe import (
     ROAD,
@@ -20,7 +21,7 @@ from medllm.recipe import (
     outputs_of,
     wire,
 )
-from medllm.run import render_plan, run_recipe, show_plan
+from medllm.run import run_recipe
 
 ROOT = Path(__file__).parents[2]
 FENCED = re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
