@@ -14,6 +14,7 @@ from random import Random
 from medllm.config.base import Strict
 from medllm.config.loader import read_yaml, validate
 from medllm.data.example import Example, Message
+from medllm.data.generators.base import Generator
 
 DATASET = "synthetic_radiology"
 VOCABULARY = Path(__file__).parents[1] / "samples" / "radiology.yaml"
@@ -383,3 +384,6 @@ def _mend(sentence: str) -> str:
     sentence = re.sub(r"\b([Aa])\(n\) (?=[aeiouAEIOU]|8|1[18]\b(?!\.)|L\d)", r"\1n ", sentence)
     sentence = re.sub(r"\b([Aa])\(n\) ", r"\1 ", sentence)
     return sentence if sentence.startswith(("yes.", "no.")) else sentence[:1].upper() + sentence[1:]
+
+
+GENERATOR = Generator(build_example, (VOCABULARY,))

@@ -15,7 +15,7 @@ from medllm.artifacts.digest import digest_file, digest_files, digest_text
 from medllm.artifacts.manifest import DataTerm, Parent
 from medllm.data.access import check_agreement
 from medllm.data.example import Example, Rejected
-from medllm.data.generators.radiology import VOCABULARY
+from medllm.data.generators import GENERATORS
 from medllm.data.readers.documents import join_lines
 from medllm.data.readers.files import check_readable, kind_of
 from medllm.data.readers.rows import (
@@ -95,7 +95,8 @@ class Dataset:
             path = content = self.spec.hub.label
         else:
             path = f"generated: {self.name}"
-            content = f"{self.spec.expected_rows} rows, {digest_file(VOCABULARY)}"
+            sources = map(digest_file, GENERATORS[self.spec.shape].sources)
+            content = ", ".join([f"{self.spec.expected_rows} rows", *sources])
         decides = f"{self.term.model_dump_json()}\n{content}\n{self.spec.mapping}"
         held_out = "\n".join(sorted({*self.test_ids, *self.test_keys}))
         identity = digest_text(f"{decides}\n{digest_text(held_out)}")

@@ -11,6 +11,7 @@ from medllm import console
 from medllm.artifacts.manifest import STRICTNESS, Access
 from medllm.config.base import Place, Strict
 from medllm.config.loader import read_yaml, validate
+from medllm.data.generators import GENERATORS
 from medllm.data.groups import Group, read_id, squeeze
 from medllm.data.readers.files import open_text
 from medllm.data.registry.hub import HubSource
@@ -112,7 +113,7 @@ class DatasetSpec(Strict):
     @property
     def is_generated(self) -> bool:
         """Whether its rows come from no file at all."""
-        return self.shape == "synthetic_radiology"
+        return self.shape in GENERATORS
 
     @property
     def mapping(self) -> str:

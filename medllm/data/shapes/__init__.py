@@ -1,12 +1,12 @@
 """Rows → Examples: one function per shape of source, chosen by columns."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from typing import Any, cast
 
 from medllm.data.example import Example, Rejected
-from medllm.data.generators.radiology import build_example
+from medllm.data.generators import GENERATORS
 from medllm.data.readers.rows import Row
 from medllm.data.shapes import multiple_choice, pubmedqa
 from medllm.data.shapes.columns import Columns, read_columns, used_by
@@ -22,9 +22,9 @@ ENTRY_POINTS = "medllm.shapes"
 """Group in which an installed package names shapes of its own: `name = "module:function"`."""
 
 
-def read_generated_radiology(dataset: str, number: int, row: Row, columns: Columns) -> Example:
-    """Row `number` of the radiology generator."""
-    return build_example(0, row["number"])
+def read_generated(shape: str, dataset: str, number: int, row: Row, columns: Columns) -> Example:
+    """A row of a generated dataset, which holds its number alone."""
+    return GENERATORS[shape].build_example(0, row["number"])
 
 
 SHAPES: dict[str, Shape] = {
@@ -32,7 +32,7 @@ SHAPES: dict[str, Shape] = {
     "local": read_local,
     "multiple_choice": read_multiple_choice,
     "pubmedqa": read_pubmedqa,
-    "synthetic_radiology": read_generated_radiology,
+    **{name: partial(read_generated, name) for name in GENERATORS},
 }
 
 
