@@ -49,7 +49,7 @@ def say(text: str = "") -> None:
 
 
 def notice(text: str) -> None:
-    """Print a line about what is going on; also every fallback is announced here."""
+    """Print a line about what happens; also every fallback is announced here."""
     if is_main():
         _warn(text)
 

@@ -260,7 +260,7 @@ def _makes(recipe: Recipe) -> str:
 
 
 def _check_nothing_passed_over(recipe: Recipe, verb: str, wired: Any) -> None:
-    """Raise ConfigError where a verb would go on without what `finetune` makes."""
+    """Raise ConfigError where a verb would ignore what `finetune` makes."""
     if verb == "merge" and recipe.merge and recipe.finetune and wired.adapter is None:
         message = "merge: finetune trains all weights, so there is no adapter to merge"
         raise ConfigError(message, "leave out `merge`, or name merge.adapter")

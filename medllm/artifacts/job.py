@@ -2,7 +2,7 @@
 
 The work happens in `<output>.unfinished`, which becomes `<output>` by a rename once its manifest is
 written. A second run with the same settings and parents returns the finished artifact at once, or
-goes on with the unfinished one.
+resumes the unfinished one.
 """
 
 import errno
@@ -145,7 +145,7 @@ def _make(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
             manifest = _write_manifest(job, folder, outcome)
     except MedllmError:
         if {path.name for path in folder.iterdir()} <= {LOCK, REQUEST, "run.log"}:
-            shutil.rmtree(folder)  # nothing was made, so there is nothing to go on with
+            shutil.rmtree(folder)  # nothing was made, so there is nothing to resume
         raise
     _publish(job)
     return manifest
@@ -171,7 +171,7 @@ def _request(made: Job | Manifest, **more: str) -> bytes:
 
 
 def _resume_key(job: Job) -> bytes:
-    """What must be the same for the work to go on: one release of medllm makes all of a result."""
+    """What must be the same for the work to resume: one release of medllm makes all of a result."""
     return _request(job, medllm=__version__)
 
 
@@ -280,7 +280,7 @@ def _publish(job: Job) -> None:
 
 @contextmanager
 def _disk_full_is_an_error(job: Job) -> Iterator[None]:
-    fix = f"free some space, then run the same command again: it goes on from {job.unfinished}"
+    fix = f"free some space, then run the same command again: it resumes from {job.unfinished}"
     try:
         yield
     # torch and safetensors wrap the same errno

@@ -57,7 +57,7 @@ def _open(path: Path, kinds: Collection[str], role: str) -> Input:
     folder = path if is_here and path.is_dir() else path.parent
     unfinished = folder.name.endswith(".unfinished") and is_there(folder / "request.json")
     if unfinished or (not is_here and is_there(path.with_name(f"{path.name}.unfinished"))):
-        fix = "run the command that makes it again; it goes on where it stopped"
+        fix = "run the command that makes it again; it resumes where it stopped"
         raise ArtifactError(f"{path} is unfinished", fix)
     if not is_here:
         fix = "check the path, or make it first"

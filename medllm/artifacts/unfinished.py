@@ -41,7 +41,7 @@ WRITTEN = (
 def locked(folder: Path, request: bytes, command: str) -> Iterator[None]:
     """Hold the folder for this process alone, until after it was renamed.
 
-    It is empty, unless work on the same request was begun in it: then that goes on.
+    It is empty, unless work on the same request was begun in it: then that is resumed.
 
     Raises:
         ArtifactError: medllm did not begin it, another process has it, or it cannot be written.
@@ -52,7 +52,7 @@ def locked(folder: Path, request: bytes, command: str) -> Iterator[None]:
             if not _is_at(folder / LOCK, lock):
                 continue  # who held it has finished, and the folder is in its place by now
             if _asks_for(folder, request):
-                console.notice(f"{command}: going on with {folder}")
+                console.notice(f"{command}: resuming from {folder}")
             elif not _is_all_ours(folder):
                 _set_aside(folder, command)
                 continue

@@ -71,7 +71,7 @@ def add(
 def fetch(name: Annotated[str, typer.Argument(help="Name of a dataset.")]) -> None:
     """Download a dataset's files from the hub into the data folder, or say how to get them.
 
-    A download that was stopped goes on where it stopped.
+    A stopped download resumes where it stopped.
 
     Example: medllm datasets fetch medmcqa
     """

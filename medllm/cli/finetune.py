@@ -12,7 +12,7 @@ def finetune(
     model: str | None = BASE,
     data: str | None = option("What `medllm prepare` wrote.  [default: the recipe's]", "DIR"),
     resume: bool | None = typer.Option(
-        None, "--resume/--no-resume", help="Go on from the newest checkpoint.  [default: resume]"
+        None, "--resume/--no-resume", help="Resume from the newest checkpoint.  [default: resume]"
     ),
     **flags: Any,
 ) -> None:

@@ -135,7 +135,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     if result == INTERRUPTED:
-        console.notice("interrupted; to go on, run the same command again")
+        console.notice("interrupted; run the same command again to resume")
     return result if isinstance(result, int) else 0
 
 

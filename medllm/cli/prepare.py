@@ -18,7 +18,7 @@ def prepare(
 ) -> None:
     """Make train, validation and test files, with a reason for every row left out.
 
-    After an interruption the same command goes on. Nothing that a note says is cleaned away.
+    After an interruption the same command resumes. Nothing that a note says is cleaned away.
 
     Example: medllm prepare --dataset pubmedqa --dataset ./notes.jsonl
     """

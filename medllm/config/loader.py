@@ -104,7 +104,7 @@ def _locate(node: yaml.Node | None, key: Key, path: Path, origins: dict[Key, Ori
         for name, value in node.value:
             label = f"{short_path(path)}:{name.start_mark.line + 1}"
             if not isinstance(name, yaml.ScalarNode):
-                raise ConfigError(f"{label}: a key must be a word", "quote it, or mend the line")
+                raise ConfigError(f"{label}: a key must be a word", "quote it, or correct the line")
             inner = (*key, name.value)
             if inner in origins:
                 message = f"{label}: {'.'.join(map(str, inner))}: written twice"
@@ -184,7 +184,7 @@ def validate(model: type[Model], document: Document) -> Model:
         lines = list(dict.fromkeys(_describe(model, document, one) for one in found[:MOST_ERRORS]))
         if len(found) > MOST_ERRORS:
             lines.append(f"and {len(found) - MOST_ERRORS:,} more")
-        fix = "mend the line(s) above; `medllm recipes show NAME` shows good ones"
+        fix = "correct the line(s) above; `medllm recipes show NAME` shows good ones"
         raise ConfigError("\n".join(lines), fix) from None
 
 

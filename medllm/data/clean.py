@@ -1,6 +1,6 @@
 """Cleaning in named steps; none takes away a number, a dose, a unit, a negation or a capital.
 
-What looks like noise to a general pipeline is the content of a note, so that a step may only mend
+What looks like noise to a general pipeline is the content of a note, so that a step may only fix
 white space and characters that nobody can read, and cut the opening lines that hold nothing.
 """
 

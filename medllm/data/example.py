@@ -162,7 +162,7 @@ def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _bad_line(path: Source, number: int, reason: str) -> DataError:
-    return DataError(f"{path}:{number}: {reason}", "mend or remove the line")
+    return DataError(f"{path}:{number}: {reason}", "correct or remove the line")
 
 
 def read_examples(path: Path) -> Iterator[Example]:

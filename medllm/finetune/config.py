@@ -33,7 +33,7 @@ class LoraSettings(Strict):
     """Layers that get none; by default what reads the images of a vision-language model. An empty
     list excludes none."""
     target_parameters: tuple[str, ...] | None = None
-    """Parameters that are no layers but get an adapter: the experts of a mixture, by the ends of
+    """Parameters that are no layers but get an adapter: the experts of a MoE model, by the ends of
     their names, such as `experts.down_proj`."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(r) instead, which keeps high ranks stable."""
@@ -53,7 +53,7 @@ class TrainingSettings(Strict):
     learning_rate: float = Field(default=2e-4, gt=0, le=100)
     """Highest learning rate."""
     lr_scheduler_type: str = "cosine"
-    """Course of the learning rate."""
+    """Schedule of the learning rate."""
     warmup_steps: float = Field(default=0.03, ge=0)
     """Warm-up, in steps, or as a share of all steps if below 1."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -110,7 +110,7 @@ class FinetuneConfig(DataConfig):
     on a GPU and float32 on a CPU. Weights that are trained stay float32 unless `bfloat16` is asked
     for."""
     quantization: Literal["nf4"] | None = None
-    """`nf4` trains the adapter on a base rounded to 4 bits (QLoRA), which takes less memory;
+    """`nf4` trains the adapter on a base quantized to 4 bits (QLoRA), which takes less memory;
     merge the adapter with `merge.onto: nf4` for what training saw."""
     prompt_template: PromptTemplate | None = None
     """Takes the place of the model's own chat template, and stays with what is made of it."""
@@ -127,9 +127,9 @@ class FinetuneConfig(DataConfig):
     split: SplitConfig = Field(default=SplitConfig(), json_schema_extra=NOT_IDENTITY)
     """What of the replayed dataset is held out; a shared key."""
     price_per_hour: float | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)
-    """What this machine costs, in your currency: `--dry-run` reckons with it."""
+    """What this machine costs, in your currency: `--dry-run` computes the price with it."""
     resume: bool = Field(default=True, json_schema_extra=NOT_IDENTITY)
-    """Whether an interrupted run goes on from its newest checkpoint."""
+    """Whether an interrupted run resumes from its newest checkpoint."""
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:

@@ -1,6 +1,6 @@
-"""A rehearsal: a few real steps on this machine, and what the whole training will take.
+"""A profiling run: a few real steps on this machine, and what the whole training will take.
 
-A small model is rehearsed as it is. Of a large one random weights with one and with three layers
+A small model is profiled as it is. Of a large one random weights with one and with three layers
 take its place: what a step costs is linear in the layers.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 SMALL = 300e6
-"""Parameters of a model that is rehearsed whole."""
+"""Parameters of a model that is profiled whole."""
 DEPTHS = (1, 3)
 STEPS = 5
 """The first warms up; the others have batches of all lengths."""
@@ -65,38 +65,38 @@ class Forecast:
     """Of training and evaluations, without loading."""
     costs: Costs
     layers: str
-    """What was rehearsed."""
+    """What was profiled."""
     device: str
 
     def lines(self, price_per_hour: float | None) -> list[str]:
         """For people."""
         counts, costs = self.counts, self.costs
-        each, learnt = counts.tokens / counts.examples, counts.learnt_tokens / counts.examples
+        each, trained = counts.tokens / counts.examples, counts.trained_tokens / counts.examples
         left_out = sum(counts.rejected.values())
         cost = self.seconds / 3600 * (price_per_hour or 0)
         minutes, hours = self.seconds / 60, self.seconds / 3600
         duration = f"{hours:.1f} h" if hours > 1 else f"{minutes:.1f} min"
         return [
-            f"{counts.examples:,} examples of {each:,.0f} tokens on average, {learnt:,.0f} of them "
-            f"in {counts.answers:,} answers that are trained on; {counts.truncated:,} cut, "
+            f"{counts.examples:,} examples of {each:,.0f} tokens on average, {trained:,.0f} of "
+            f"them in {counts.answers:,} answers that are trained on; {counts.truncated:,} cut, "
             f"{left_out:,} left out as too long; {self.steps:,} steps",
             f"{costs.trainable / 1e6:,.2f} of {costs.parameters / 1e6:,.1f} million parameters are "
             "trained",
             f"about {duration} with evaluations, and {costs.memory_gib:.1f} GiB of {self.device} "
-            f"memory, by a rehearsal of {STEPS} steps with {self.layers}",
+            f"memory, by a profiling run of {STEPS} steps with {self.layers}",
             *([f"which costs about {cost:,.2f} at {price_per_hour} an hour"] if cost else []),
         ]
 
 
 def render_forecast(config: FinetuneConfig, inputs: Inputs) -> list[str]:
-    """Lines: the forecast, and the first example, what is learnt of it marked; open data alone.
+    """Lines: the forecast, and the first example, with what is trained on marked; open data alone.
 
     Raises:
         MedllmError: whatever would stop the training before it begins.
     """
     device = own_device()
     material = Material.read(inputs, config, device)
-    lines = rehearse(config, material, device).lines(config.price_per_hour)
+    lines = profile(config, material, device).lines(config.price_per_hour)
     if not may_show(inputs.data.data_terms):
         return [*lines, "the first example is not shown: its data are not open"]
     first = next(read_examples(inputs.data.path / "train.jsonl"))
@@ -116,20 +116,20 @@ def show_trained(template: TokenizerTemplate, example: Example, turns: Turns) ->
     return "".join(map(template.special_tokens.unmark, parts))
 
 
-def rehearse(config: FinetuneConfig, material: Material, device: str) -> Forecast:
-    """Train a few steps, and reckon from them."""
+def profile(config: FinetuneConfig, material: Material, device: str) -> Forecast:
+    """Train a few steps, and estimate from them."""
     console.notice(f"finetune: profiling {STEPS} steps of training for the estimate; none is kept")
-    rehearsal = Rehearsal(config, material, device)
+    run = ProfilingRun(config, material, device)
     model, splits = material.inputs.model, material.splits
     layers = text_config_of(read_config(model.path)).get("num_hidden_layers", 0)
     # gigabytes, perhaps: not on the system's small disk
     with tempfile.TemporaryDirectory(dir=_existing(config.output)) as room:
         if count_parameters(model.path) <= SMALL or layers <= DEPTHS[1]:
-            said, costs = "the model", rehearsal.costs(model, Path(room))
+            said, costs = "the model", run.costs(model, Path(room))
         else:
             said = f"{DEPTHS[0]} and {DEPTHS[1]} of {layers} layers of random weights"
             cut = (_cut(model, depth, Path(room)) for depth in DEPTHS)
-            shallow, deep = (rehearsal.costs(each, Path(room)) for each in cut)
+            shallow, deep = (run.costs(each, Path(room)) for each in cut)
             costs = shallow.at(layers, deep)
     steps, passes = _steps(config, splits)
     batch = config.training.per_device_train_batch_size
@@ -163,7 +163,7 @@ def _cut(model: ModelRef, depth: int, room: Path) -> ModelRef:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class ProfilingRun:
     """A training to try a few steps of."""
 
     config: FinetuneConfig

@@ -1,4 +1,4 @@
-"""What was learnt: the course of the losses, as numbers, curves and a page; no text of the data."""
+"""The loss curves of a training as numbers, a plot and a page; no text of the data."""
 
 import json
 import math
@@ -20,7 +20,7 @@ Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Course:
+class LossCurves:
     """The losses of a training by step, in nats a token."""
 
     train: Points
@@ -28,7 +28,7 @@ class Course:
     """Its first point is from before the first step, where there are validation rows at all."""
 
     @classmethod
-    def of(cls, history: Sequence[Mapping[str, Any]], before: float | None) -> "Course":
+    def of(cls, history: Sequence[Mapping[str, Any]], before: float | None) -> "LossCurves":
         """From the trainer's log."""
         train = [(log["step"], float(log["loss"])) for log in history if "loss" in log]
         evaluated = {log["step"]: float(log["eval_loss"]) for log in history if "eval_loss" in log}
@@ -37,7 +37,7 @@ class Course:
         return cls(train, sorted(evaluated.items()))
 
     @classmethod
-    def read(cls, folder: Path) -> "Course":
+    def read(cls, folder: Path) -> "LossCurves":
         """From the `course.json` of a training."""
         kept = json.loads((folder / "course.json").read_text(encoding="utf-8"))
         return cls(kept["training"], kept["validation"])
@@ -56,7 +56,7 @@ class Course:
         best = min(losses)
         if best == losses[0]:
             return (
-                "Nothing was learnt that helps on validation rows: try another "
+                "Nothing was learned that helps on validation rows: try another "
                 "training.learning_rate, more rows, or look at the data."
             )
         if losses[-1] > best * (1 + WORSE):
@@ -79,19 +79,19 @@ class Course:
         return "The validation loss came to rest: neither over- nor under-fitting shows."
 
 
-def write_report(course: Course, results: Mapping[str, Any], folder: Path) -> None:
+def write_report(curves: LossCurves, results: Mapping[str, Any], folder: Path) -> None:
     """Write `course.json`, `loss.png` and `report.html`."""
-    kept = {name: [list(point) for point in points] for name, points in course.series.items()}
+    kept = {name: [list(point) for point in points] for name, points in curves.series.items()}
     write_json(folder / "course.json", kept)
-    save_curves(folder / "loss.png", course.series, "step", "loss, nats a token")
-    write_atomically(folder / "report.html", build_page(course, results).render())
+    save_curves(folder / "loss.png", curves.series, "step", "loss, nats a token")
+    write_atomically(folder / "report.html", build_page(curves, results).render())
 
 
-def build_page(course: Course, results: Mapping[str, Any]) -> Page:
-    """What the training learnt, for people."""
-    page = Page("What the training learnt")
-    page.text(course.verdict)
-    page.curves("Loss", course.series, "step", "nats a token")
+def build_page(curves: LossCurves, results: Mapping[str, Any]) -> Page:
+    """The training for people."""
+    page = Page("What the training reached")
+    page.text(curves.verdict)
+    page.curves("Loss", curves.series, "step", "nats a token")
     page.table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in results.items()])
     return page
 

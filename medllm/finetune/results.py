@@ -41,7 +41,9 @@ def evaluate(trainer: "SFTTrainer", config: FinetuneConfig) -> dict[str, float]:
     return dict(last)
 
 
-def learnt(trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]) -> dict[str, Any]:
+def summarize_training(
+    trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]
+) -> dict[str, Any]:
     """Losses in nats a token, and what follows from them; None where there are no such rows."""
     return {
         "train_loss": _mean_loss(trainer, losses.training_loss),
@@ -88,7 +90,7 @@ def cost(
 
 
 def _passes(trainer: "SFTTrainer", watch: "Watch") -> float:
-    """Passes over the training rows that this run made, not counting one that it went on from."""
+    """Passes over the training rows that this run made, not counting a run that it resumed."""
     first = watch.first_step / max(trainer.state.global_step, 1)
     return float((trainer.state.epoch or 0) * (1 - first))
 

@@ -14,8 +14,15 @@ from medllm.artifacts.manifest import Counts, Manifest, Source
 from medllm.data.registry.datasets import specs_of
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.report import Course, write_report
-from medllm.finetune.results import check_ended_well, cost, evaluate, learnt, loss_before, save
+from medllm.finetune.report import LossCurves, write_report
+from medllm.finetune.results import (
+    check_ended_well,
+    cost,
+    evaluate,
+    loss_before,
+    save,
+    summarize_training,
+)
 from medllm.finetune.rows.image_files import digest_images, named_images
 from medllm.finetune.rows.material import Inputs, Material
 from medllm.finetune.rows.replay import open_replay
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
 def finetune(config: FinetuneConfig) -> Manifest:
     """An adapter (PEFT's files) or a whole model, its tokenizer and TensorBoard logs beside it.
 
-    An interrupted run goes on from its newest whole checkpoint. Started by a launcher, each process
+    An interrupted run resumes from its newest whole checkpoint. Started by a launcher, each process
     computes a part, and the main one writes.
 
     Raises:
@@ -102,7 +109,7 @@ def _train(
         trainer.add_callback(callback)
     losses, watch = run(trainer, config, folder)
     after = evaluate(trainer, config)
-    known = learnt(trainer, losses, after)
+    known = summarize_training(trainer, losses, after)
     check_ended_well(trainer, known)
     save(trainer, material, folder)
     counts, held_out = material.splits.counts, material.splits.validation_counts
@@ -119,11 +126,11 @@ def _train(
         "replay": material.replay.results if material.replay else None,
     }
     history = [of_answers(trainer, log) for log in trainer.state.log_history]
-    course = Course.of(history, loss_before(trainer))
+    curves = LossCurves.of(history, loss_before(trainer))
     if is_main():
-        write_report(course, results, folder)
+        write_report(curves, results, folder)
     if not callbacks:
-        console.notice(f"finetune: {course.verdict}")
+        console.notice(f"finetune: {curves.verdict}")
     return Outcome(Counts(examples=counts.examples, rejected=counts.rejected), results, device)
 
 

@@ -46,7 +46,7 @@ class Delta:
         return (self.left.shape[0], self.right.shape[1])
 
     def add_to(self, rows: "Tensor", first: int) -> "Tensor":
-        """Rows of the weight, float32, from `first` on, with what was learnt."""
+        """Rows of the weight, float32, from `first` on, with the adapter's change."""
         import torch
 
         part = slice(first, first + len(rows))

@@ -33,8 +33,8 @@ PROBES = (
 EXACT = ("float32", "float64")
 """Formats of files that lose nothing that counts where they are computed in float32."""
 ROUNDING = 1e-3
-"""A mean difference below this share of what was learnt comes of rounding alone: in float32 that
-grows with the logits, and one matrix that is missing makes some hundredths."""
+"""A mean difference below this share of the adapter's change comes of rounding alone: in float32
+that grows with the logits, and one matrix that is missing makes some hundredths."""
 SAME = ("eos_token", "bos_token", "pad_token", "chat_template")
 
 
@@ -44,7 +44,7 @@ class Limits:
 
     max_difference: float
     mean_share: float
-    """Of the mean difference between merged model and base, which is what was learnt."""
+    """Of the mean difference between merged model and base, which is the adapter's change."""
     agreement: float = 0.99
     """The share of positions at which the likeliest token must be the same, ties left aside."""
 
@@ -61,12 +61,12 @@ class Limits:
 
     def are_met(self, results: "Mapping[str, Any]") -> bool:
         """Whether they are; a NaN meets none."""
-        learnt, agreement = results["mean_difference_from_base"], results["top1_agreement"]
+        change, agreement = results["mean_difference_from_base"], results["top1_agreement"]
         mean = results["mean_difference"]
-        scale = max(1.0, results["largest_logit"]) if mean < ROUNDING * learnt else 1.0
+        scale = max(1.0, results["largest_logit"]) if mean < ROUNDING * change else 1.0
         return (
             results["max_difference"] <= self.max_difference * scale
-            and mean <= self.mean_share * learnt
+            and mean <= self.mean_share * change
             and (agreement is None or agreement >= self.agreement)
         )
 

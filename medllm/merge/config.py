@@ -18,7 +18,7 @@ class MergeConfig(VerbConfig):
     dtype: Dtype = "auto"
     """Number format of the merged weights; `auto` is that of the base."""
     onto: Literal["base", "nf4"] = "base"
-    """`nf4` folds a QLoRA adapter into the weights that its training saw: rounded to NF4."""
+    """`nf4` folds a QLoRA adapter into the weights that its training saw: quantized to NF4."""
     verify: bool = True
     """Whether the saved model is compared with base + adapter."""
     max_difference: float = Field(default=1e-4, gt=0)

@@ -197,7 +197,7 @@ class Fold:
 def _changed(
     source: Stored, format: str, delta: Delta | None, rounded: Rounding | None
 ) -> Iterator[bytes | memoryview]:
-    """The bytes of a tensor with what was learnt, summed in float32."""
+    """The bytes of a tensor with the adapter's change, summed in float32."""
     row = source.size // max(source.rows, 1)
     step = source.rows if rounded else max(1, PIECE_BYTES // max(row, 1))
     for first in range(0, source.rows, step):

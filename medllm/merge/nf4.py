@@ -1,4 +1,4 @@
-"""The weights that a QLoRA training saw: rounded to NF4 and back."""
+"""The weights that a QLoRA training saw: quantized to NF4 and back."""
 
 from functools import partial
 from pathlib import Path

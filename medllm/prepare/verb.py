@@ -36,7 +36,7 @@ def prepare(config: PrepareConfig) -> Manifest:
     `rejected/` says which rows were left out, and why. No group is in two splits. Exact duplicates
     leave the training file, and so does what also stands in a held-out file or holds much of it;
     the held-out files stay as they are. After an interruption the finished shards are kept, so that
-    the same call goes on from there.
+    the same call resumes from there.
 
     Raises:
         ArtifactError: the folder whose chat template the report needs holds no model.

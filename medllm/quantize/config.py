@@ -53,7 +53,7 @@ class GptqFormat(AnyFormat):
     batch_size: int = Field(default=1, ge=1)
     """Calibration texts of one forward pass."""
     keep_seconds: float = Field(default=300, ge=0, json_schema_extra=NOT_IDENTITY)
-    """After how long the finished layers are kept, for a run that is killed to go on from."""
+    """After how long the finished layers are kept, so that a killed run can resume from them."""
 
     @property
     def folder(self) -> str:
@@ -128,7 +128,7 @@ class BnbFormat(AnyFormat):
 
     @property
     def uses_calibration(self) -> bool:
-        """Never: it rounds alone."""
+        """Never: it only rounds to the nearest."""
         return False
 
 
@@ -157,7 +157,7 @@ class W8a8Format(AnyFormat):
     format: Literal["w8a8"] = "w8a8"
     """INT8."""
     smoothing_strength: float | None = Field(default=0.8, ge=0, le=1)
-    """How far SmoothQuant moves what is hard to round from activations to weights; null for
+    """How far SmoothQuant moves what is hard to quantize from activations to weights; null for
     GPTQ alone."""
 
     @property

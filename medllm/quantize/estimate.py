@@ -44,9 +44,9 @@ TOKEN_BYTES = 24
 ROUNDED_BITS = {"nf4": 4.13, "int8": 8}
 """Bits of a weight of bitsandbytes, scales too: one for 64 weights, themselves in 8 bits."""
 COLUMN_SECONDS = 0.001
-"""GPTQ rounds column by column, in Python; a guess, as are the two below."""
+"""GPTQ quantizes column by column, in Python; a guess, as are the two below."""
 WEIGHTS_PER_SECOND = 5e6
-"""That llama.cpp rounds to a K-quant, on one processor."""
+"""That llama.cpp quantizes to a K-quant, on one processor."""
 CHARACTERS_OF_A_TOKEN = 4
 """In English; only time and memory are told by it."""
 BYTES_PER_SECOND = 2e8
@@ -157,14 +157,14 @@ def bits_of_a_weight(choice: Format) -> float:
 
 
 def by_layers(choice: Format) -> bool:
-    """Whether one layer is loaded, rounded and put away after the other: gptqmodel's way."""
+    """Whether one layer is loaded, quantized and put away after the other: gptqmodel's way."""
     return hasattr(choice, "group_size")
 
 
 def scratch_bytes(model: Model, formats: Sequence[Format], tokens: int) -> float:
     """What lies on the disk while the formats are made: a GGUF file of 16 bits, GPTQ's layers.
 
-    GPTQ keeps what its layers gave, twice, so that a killed run goes on.
+    GPTQ keeps what its layers gave, twice, so that a killed run resumes.
     """
     whole = 2 * model.weights if any(each.format == "gguf" for each in formats) else 0
     gptq = [each for each in formats if by_layers(each)]
@@ -247,7 +247,7 @@ def _seconds(model: Model, choice: Format, tokens: int, machine: Machine) -> flo
     if not by_layers(choice):
         return 4 * model.weights / BYTES_PER_SECOND
     columns = sum(math.prod(shape[:-2]) * shape[-1] for shape in model.linear)
-    # a pass for the inputs of the layers, and one for what the rounded layers give
+    # a pass for the inputs of the layers, and one for what the quantized layers give
     return 2 * machine.forward_seconds(model, tokens) + columns * COLUMN_SECONDS
 
 

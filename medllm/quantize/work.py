@@ -72,7 +72,7 @@ class Made:
 
 
 def _write_matrix(matrix: Matrix, target: Path) -> None:
-    """Keep a matrix, at once, for a run that goes on after one that was killed."""
+    """Keep a matrix, at once, for a run that resumes one that was killed."""
     from safetensors.numpy import save_file
 
     arrays: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def open_work(
             yield Work(model, calibration, scratch, dtype)
             is_done = True
         finally:
-            # what a stopped command leaves there, the next one goes on with
+            # the next command resumes from what a stopped one leaves there
             if is_done or {path.name for path in scratch.iterdir()} <= {LOCK}:
                 shutil.rmtree(scratch)
 

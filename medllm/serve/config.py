@@ -59,7 +59,7 @@ class ServeConfig(Strict):
     """What `medllm run` asks the served model, once."""
 
     stay: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
-    """Under `medllm run`: go on serving instead of asking the one question."""
+    """Under `medllm run`: keep serving instead of asking the one question."""
 
     @model_validator(mode="after")
     def _check_key(self) -> "ServeConfig":

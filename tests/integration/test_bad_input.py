@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "misspelt key": (
         ["finetune", "--config", "wrong.yaml"], 2,
         "wrong.yaml:5: finetune.training.max_steps: input should be a valid integer, got 'many'",
-        "mend the line(s) above"),
+        "correct the line(s) above"),
     "misspelt --set": (
         ["calibrate", "--set", "calibrate.sampels=5"], 2,
         "--set calibrate.sampels: calibrate.sampels: unknown key; did you mean 'samples'?", ""),
@@ -133,16 +133,16 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
                      "see `medllm prepare --help`"),
     "unknown command": (["finetun"], 2, "no such command 'finetun'", "see `medllm --help`"),
     "missing flag": (["run"], 2, "missing option '--config'", "see `medllm run --help`"),
-    "task without a name": (["prepare", "--dataset", "empty.jsonl", "--task", ""], 2,
+    "task without a name": (["prepare", "--set", "prepare.task=''", "--dry-run"], 2,
                             "prepare.task: string should have at least 1 character", ""),
-    "terms without a name": (["calibrate", "--boost-terms", ""], 2,
+    "terms without a name": (["calibrate", "--set", "calibrate.boost_terms=''"], 2,
                              "calibrate.boost_terms: string should have at least 1 char", ""),
     "missing recipe": (["run", "--config", "nowhere.yaml"], 2, "no such recipe: nowhere.yaml",
                        "`medllm recipes list`"),
     "misspelt recipe": (["run", "--config", "quikstart"], 2, "no such recipe: quikstart",
                         "did you mean 'quickstart'?"),
-    "no verb to begin at": (["run", "--config", "quickstart", "--from", ""], 2,
-                            "quickstart has no section ''", "it has: "),
+    "no verb to begin at": (["run", "--config", "quickstart", "--from", "zzz"], 2,
+                            "quickstart has no section 'zzz'", "it has: "),
     "recipe without sections": (["run", "--config", "empty.yaml"], 2, "nothing has no sections",
                                 "calibrate, prepare, "),
     "unset variable": (["run", "--config", "pubmedqa"], 2,
@@ -154,7 +154,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "unknown format": (["quantize", "--format", "gtpq"], 2, "unknown format 'gtpq'",
                        "one of: gptq, awq, gguf, bnb, fp8, w8a8"),
     "unknown type": (["quantize", "--format", "gguf", "--type", "Q4_K_X"], 2,
-                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "mend the line"),
+                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "correct the line"),
     "unknown dataset": (["prepare", "--dataset", "pubmed_qa"], 2, "unknown dataset 'pubmed_qa'",
                         "did you mean 'pubmedqa'?"),
     "no dataset": (["prepare"], 2, "no dataset is named", "--dataset NAME_OR_PATH"),
@@ -163,7 +163,8 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "no calibration": (["quantize", "--model", "base"], 3, "pubmedqa: not on this machine",
                        "medllm datasets add pubmedqa"),
     "no prompt": (["generate"], 2, "nothing to answer", "--prompt TEXT, or --input FILE"),
-    "empty prompt": (["generate", "--prompt", ""], 2, "nothing to answer", "--prompt TEXT"),
+    "empty prompt": (["generate", "--prompt", ""], 2, "--prompt: followed by an empty argument",
+                     "perhaps a variable of the shell is not set"),
     "unknown recipe to show": (["recipes", "show", "zzz"], 2, "no such recipe: zzz", ""),
     "copy onto a file": (["recipes", "copy", "quickstart", "empty.yaml"], 2, "empty.yaml exists",
                          ""),
@@ -176,7 +177,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "unreachable mix": (["calibrate", "--mix", "pubmedqa", "--tokenizer", "base"], 3,
                         "pubmedqa: not on this machine", ""),
     "broken data file": (["prepare", "--dataset", "broken.jsonl"], 3, "broken.jsonl:2: not JSON",
-                         "mend or remove the line"),
+                         "correct or remove the line"),
     "empty data file": (["prepare", "--dataset", "empty.jsonl"], 3, "nothing is left to train on",
                         ""),
     "unknown columns": (["prepare", "--dataset", "odd.jsonl"], 3,
@@ -250,7 +251,7 @@ def test_without_a_command_the_help_is_shown(place: Path, group: tuple[str, ...]
 def test_several_errors_come_at_once(place: Path) -> None:
     ended = medllm("finetune", "--config", "wrong.yaml")
 
-    check_error(ended, 2, "wrong.yaml:5", "mend")
+    check_error(ended, 2, "wrong.yaml:5", "correct")
     assert ended.err.splitlines()[1] == (
         "       wrong.yaml:4: finetune.training.learning_rte: "
         "unknown key; did you mean 'learning_rate'?"
@@ -394,7 +395,7 @@ def test_ctrl_c_ends_with_130_and_one_line(stopped: Stopped) -> None:
     assert stopped.interrupt_code == 130
     assert "Traceback" not in stopped.interrupt_err
     lines = stopped.interrupt_err.splitlines()
-    assert lines[-1] == "interrupted; to go on, run the same command again"
+    assert lines[-1] == "interrupted; run the same command again to resume"
     assert any(line.startswith("finetune: going on from checkpoint-") for line in lines)
     assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_interrupt
     assert not {"adapter", NAME} & stopped.left_by_interrupt

@@ -23,7 +23,7 @@ from transformers import (
 from medllm.data.example import Example, Message, read_examples, to_json, write_jsonl
 from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
-from medllm.finetune.profiling import Rehearsal, _cut
+from medllm.finetune.profiling import ProfilingRun, _cut
 from medllm.finetune.rows.build import IGNORED, Limit, RowCounts
 from medllm.finetune.rows.images import Vision, open_vision
 from medllm.finetune.rows.material import Material
@@ -440,14 +440,14 @@ def test_what_reads_images_is_trained_where_asked(seeing: Path, data: Path, tmp_
     assert not torch.equal(before[name], after[name])
 
 
-def test_a_few_layers_of_a_model_that_sees_can_be_rehearsed(
+def test_a_few_layers_of_a_model_that_sees_can_be_profiled(
     seeing: Path, data: Path, tmp_path: Path
 ) -> None:
     asked = config(seeing, data, tmp_path / "out")
     material = Material.read(open_inputs(asked), asked, "cpu")
     cut = _cut(material.inputs.model, 1, tmp_path)
 
-    costs = Rehearsal(asked, material, "cpu").costs(cut, tmp_path)
+    costs = ProfilingRun(asked, material, "cpu").costs(cut, tmp_path)
 
     assert any("vision" in name for name in read_shapes(cut.path))
     assert 0 < costs.trainable < costs.parameters < count_parameters(seeing)

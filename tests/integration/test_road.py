@@ -305,7 +305,7 @@ def test_only_the_answer_is_learnt_and_its_end_too(walk: Walk) -> None:
         )
         assert example.prompt[-1].content[-40:] in tokenizer.decode(ids[:start])
         assert ends & set(labels[-2:])  # the end of the turn, perhaps with a line break behind it
-    assert counts.learnt_tokens == sum(len(r["labels"]) - r["labels"].count(-100) for r in rows)
+    assert counts.trained_tokens == sum(len(r["labels"]) - r["labels"].count(-100) for r in rows)
 
 
 def test_a_prompt_that_is_too_long_loses_its_middle(walk: Walk) -> None:

@@ -1,4 +1,4 @@
-"""Cleaning: what it mends, and what it never touches."""
+"""Cleaning: what it fixes, and what it never touches."""
 
 import re
 import unicodedata

@@ -110,10 +110,10 @@ def finetune_figures() -> list[str]:
     ]
 
 
-def rehearsal_figures() -> list[str]:
-    models = figures("rehearsal")["models"].values()
-    seconds = [one["seconds, foretold / taken"] for one in models]
-    memory = [one["memory_gib, foretold / taken"] for one in models]
+def profiling_figures() -> list[str]:
+    models = figures("profiling")["models"].values()
+    seconds = [one["seconds, estimated / taken"] for one in models]
+    memory = [one["memory_gib, estimated / taken"] for one in models]
     return [f"{spread(seconds, 2)} of the time and {spread(memory, 2)} of the memory"]
 
 
@@ -149,11 +149,11 @@ def formats_figures() -> list[str]:
     ("document", "said"),
     [
         ("finetune.md", finetune_figures()),
-        ("finetune.md", rehearsal_figures()),
+        ("finetune.md", profiling_figures()),
         ("quantize.md", gptq_figures()),
         ("quantize.md", formats_figures()),
     ],
-    ids=["finetune", "rehearsal", "gptq", "formats"],
+    ids=["finetune", "profiling", "gptq", "formats"],
 )
 def test_a_figure_in_a_document_is_the_one_that_was_measured(
     document: str, said: list[str]

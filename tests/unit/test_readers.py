@@ -160,7 +160,7 @@ def test_bad_json_is_named_with_its_line() -> None:
     problem = refusal("a.jsonl", '{"a": 1}\n\n{"a": 2\n{"a": 3}\n')
 
     assert problem.message.startswith("a.jsonl:3: not JSON (")
-    assert problem.fix == "mend or remove the line"
+    assert problem.fix == "correct or remove the line"
 
 
 @pytest.mark.parametrize("line", ["[1, 2]", "5", '"text"', "null"])

@@ -1,23 +1,23 @@
-"""What the course of a training says."""
+"""What the loss curves of a training say."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from medllm.finetune.report import Course, write_report
+from medllm.finetune.report import LossCurves, write_report
 
 
-def course(*validation: float) -> Course:
+def course(*validation: float) -> LossCurves:
     history = [{"step": step, "eval_loss": loss} for step, loss in enumerate(validation[1:], 1)]
-    return Course.of([*history, {"step": 1, "loss": "2.5"}], validation[0])
+    return LossCurves.of([*history, {"step": 1, "loss": "2.5"}], validation[0])
 
 
 @pytest.mark.parametrize(
     ("validation", "verdict"),
     [
         ((3.0, 2.0, 1.5, 1.9), "Over-fitting: the validation loss was lowest at step 2"),
-        ((3.0, 3.1, 3.2), "Nothing was learnt"),
+        ((3.0, 3.1, 3.2), "Nothing was learned"),
         ((3.0, 2.0, 1.5), "still falling"),
         ((3.0, 2.0, 1.99), "came to rest"),
         ((3.0, 2.9), "not known from one evaluation"),
@@ -29,7 +29,7 @@ def test_the_verdict_names_what_is_seen(validation: tuple[float, ...], verdict: 
 
 
 def test_without_validation_rows_nothing_is_claimed() -> None:
-    assert Course.of([{"step": 1, "loss": 2.0}], None).verdict.startswith("Not known")
+    assert LossCurves.of([{"step": 1, "loss": 2.0}], None).verdict.startswith("Not known")
 
 
 def test_the_report_holds_numbers_and_curves(tmp_path: Path) -> None:

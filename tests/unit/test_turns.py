@@ -66,7 +66,7 @@ def test_answers_are_counted() -> None:
     row = build_row(EXAMPLE, FakeEngine(), Limit(1000), counts)
 
     assert (counts.examples, counts.answers, counts.answers_not_trained) == (1, 3, 0)
-    assert counts.learnt_tokens == sum(label != IGNORED for label in row["labels"])
+    assert counts.trained_tokens == sum(label != IGNORED for label in row["labels"])
     assert counts.tokens == len(row["input_ids"]) == len(row["labels"])
 
 

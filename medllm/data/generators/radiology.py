@@ -204,7 +204,7 @@ def _ask_present(rng: Random, report: Report) -> tuple[str, str]:
     side = rng.choice(seen.finding.sides) if seen.side == BILATERAL else seen.side
     verb = "are" if seen.is_plural else "is"
     noun = seen.short if seen.is_plural or seen.finding.mass else f"a(n) {seen.short}"
-    return _question(rng, Topic(seen.finding, side)), _mend(f"yes. There {verb} {noun}.")
+    return _question(rng, Topic(seen.finding, side)), _fix_grammar(f"yes. There {verb} {noun}.")
 
 
 def _ask_absent(rng: Random, report: Report) -> tuple[str, str]:
@@ -221,7 +221,7 @@ def _ask_absent(rng: Random, report: Report) -> tuple[str, str]:
 def _question(rng: Random, topic: Topic) -> str:
     finding = topic.finding
     noun = topic.phrase if finding.mass or finding.plural else f"a(n) {topic.phrase}"
-    return _mend(rng.choice(QUESTIONS[finding.plural] + QUESTIONS_FOR_BOTH).format(noun))
+    return _fix_grammar(rng.choice(QUESTIONS[finding.plural] + QUESTIONS_FOR_BOTH).format(noun))
 
 
 def build_report(rng: Random, at_least: int = 0) -> Report:
@@ -346,12 +346,12 @@ def _write_impression(rng: Random, study: Study, seen: Sequence[Seen]) -> str:
 def _conclude(rng: Random, seen: Seen) -> str:
     if seen.side != BILATERAL and seen.finding.impression:
         return _say(rng, seen.finding.impression, seen.slots)
-    return _mend(f"{seen.short}.")
+    return _fix_grammar(f"{seen.short}.")
 
 
 def _say(rng: Random, phrasings: Sequence[str], slots: Mapping[str, str] | None = None) -> str:
     """One of the phrasings, filled in."""
-    return _mend(_fill(_draw(rng, rng.choice(phrasings)), slots or {}))
+    return _fix_grammar(_fill(_draw(rng, rng.choice(phrasings)), slots or {}))
 
 
 def _draw(rng: Random, template: str) -> str:
@@ -379,7 +379,7 @@ def _fill(template: str, slots: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", fill, template)
 
 
-def _mend(sentence: str) -> str:
+def _fix_grammar(sentence: str) -> str:
     """The sentence with the right articles and, unless it is an answer, a capital letter."""
     sentence = re.sub(r"\b([Aa])\(n\) (?=[aeiouAEIOU]|8|1[18]\b(?!\.)|L\d)", r"\1n ", sentence)
     sentence = re.sub(r"\b([Aa])\(n\) ", r"\1 ", sentence)

@@ -108,7 +108,7 @@ def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
                 yield from _read_mapping(path, meter.each(pairs))
     except (ijson.JSONError, ValueError) as problem:
         raise DataError(
-            f"{path}: not valid JSON: {_first_line(problem)}", "mend the file or fetch it again"
+            f"{path}: not valid JSON: {_first_line(problem)}", "correct the file or fetch it again"
         ) from None
 
 
@@ -168,7 +168,7 @@ class _Metered:
         for item in items:
             if self._doubled:
                 raise DataError(
-                    f"{self._path}: a key is written twice in an object", "mend the file"
+                    f"{self._path}: a key is written twice in an object", "correct the file"
                 )
             self._read = 0
             yield item
@@ -196,7 +196,7 @@ class Nesting:
 
 def _too_deep(what: str) -> DataError:
     message = f"{what}: lists or mappings nested more than {DEEPEST} deep"
-    return DataError(message, "mend or remove it")
+    return DataError(message, "correct or remove it")
 
 
 def is_deeper(value: Any, levels: int) -> bool:
@@ -223,7 +223,7 @@ def _objects(path: Source, items: Iterator[Any]) -> Iterator[Row]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
             raise DataError(
-                f"{path}: item {number}: a row must be a JSON object", "mend or remove the item"
+                f"{path}: item {number}: a row must be a JSON object", "correct or remove the item"
             )
         yield _without_marks(item)
 
@@ -276,7 +276,7 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
                 yield from map(_without_marks, batch.to_pylist())
     except OverflowError as problem:  # a date before the year 1 or after 9999
         raise DataError(
-            f"{path}: holds what Python cannot: {problem}", "mend the column, or cast it to text"
+            f"{path}: holds what Python cannot: {problem}", "correct the column, or cast it to text"
         ) from None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:
         reason = (str(problem).splitlines() or ["?"])[0]

@@ -86,7 +86,7 @@ def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:
 
 
 def fetch_files(source: HubSource, folder: Path) -> None:
-    """Download a dataset's files; what a stopped download has left is gone on with.
+    """Download a dataset's files; a stopped download is resumed.
 
     Raises:
         DataError: offline, unreachable, gated, or no such dataset.

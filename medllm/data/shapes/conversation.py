@@ -198,7 +198,7 @@ def _role_of(message: Mapping[str, Any]) -> Role:
         raise LeftOut("tool calls are not read")
     if name not in ROLES:
         raise LeftOut("unknown role")
-    if message.get("weight") == 0:  # OpenAI's mark of an answer that is not to be learnt
+    if message.get("weight") == 0:  # OpenAI's mark of an answer that is not to be trained on
         raise LeftOut("a turn of weight 0")
     return ROLES[name]
 

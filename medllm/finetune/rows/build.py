@@ -25,7 +25,7 @@ IGNORED = -100
 CHUNK = 1000
 """Rows that are in memory as Python's lists at a time."""
 FEWEST = 2
-"""Training examples; of one alone nothing can be learnt but itself."""
+"""Training examples; from a single one nothing general can be learned."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class RowCounts:
 
     examples: int = 0
     tokens: int = 0
-    learnt_tokens: int = 0
+    trained_tokens: int = 0
     truncated: int = 0
     too_long: int = 0
     dropped: int = 0
@@ -77,7 +77,7 @@ class RowCounts:
         """Count an example that is trained on, with so many answers."""
         self.examples += 1
         self.tokens += len(row.input_ids)
-        self.learnt_tokens += len(row.labels) - row.labels.count(IGNORED)
+        self.trained_tokens += len(row.labels) - row.labels.count(IGNORED)
         self.answers += answers
         self.images += images
 

@@ -104,7 +104,7 @@ class Replay:
         return Ranked(stream, self._config.seed).pools("train", expected)
 
     def _row(self, example: Example) -> dict[str, list[int]] | None:
-        """A document is learnt from its beginning on, a conversation as in training."""
+        """A document is trained on from its beginning, a conversation as in training."""
         limit = Limit.of(self._config.training)
         if example.prompt:
             counts = RowCounts()

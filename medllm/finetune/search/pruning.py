@@ -24,7 +24,7 @@ class Pruning(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Compare with the other trials after as many evaluations, between the first step and end.
 
-        A checkpoint's log holds those before it, so that a trial that goes on counts them too.
+        A checkpoint's log holds those before it, so that a resumed trial counts them too.
         """
         if self._is_training and 0 < state.global_step < state.max_steps:
             number = sum("eval_loss" in log and log["step"] > 0 for log in state.log_history)

@@ -8,7 +8,7 @@ from typing import Any
 
 from medllm.artifacts.manifest import without_credentials, write_atomically, write_json
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.report import Course, Points, build_page
+from medllm.finetune.report import LossCurves, Points, build_page
 
 ENDED, EARLY = "came to its end", "ended early"
 
@@ -65,7 +65,7 @@ def write_search(tried: Sequence[Tried], best: Tried, found: FinetuneConfig, fol
     kept = {"objective": "validation_loss", "best_trial": best.number, "trials": rows}
     write_json(folder / "search.json", kept)
     write_atomically(folder / "best.yaml", render_recipe(found))
-    page = build_page(Course.read(folder), best.outcome["results"])
+    page = build_page(LossCurves.read(folder), best.outcome["results"])
     page.heading("Trials of the search")
     page.text(f"Trial {best.number} was the best; all else on this page is about it.")
     axes = ("trial", "validation loss, nats a token")

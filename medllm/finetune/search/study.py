@@ -1,6 +1,6 @@
 """The search for good settings: trials, each a training, drawn and ended early by Optuna.
 
-The study lies in the unfinished folder, so that a search that was killed goes on: a trial that ran
+The study lies in the unfinished folder, so that a killed search resumes: a trial that ran
 then is failed, and drawn again. Every trial has a sampler of its own, whose seed is that of the run
 and the trial's number, so that it is the same trial whether the search was killed before it or not.
 """

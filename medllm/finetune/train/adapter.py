@@ -56,7 +56,7 @@ def _all_but_language(base: "PreTrainedModel") -> str | None:
 
 
 def announce_experts(model: "PreTrainedModel") -> None:
-    """Say that the experts of a mixture stay as they are, where no parameter of them is trained."""
+    """Say that the experts of a MoE model stay as they are, where none of them is trained."""
     experts = [weight for name, weight in model.named_parameters() if EXPERTS in name]
     if experts and not any(weight.requires_grad for weight in experts):
         console.notice(
@@ -66,7 +66,7 @@ def announce_experts(model: "PreTrainedModel") -> None:
 
 
 def announce_unrounded(model: ModelRef, bits: int) -> None:
-    """Say how much of a mixture of experts stays in so many bits where the rest is rounded to 4."""
+    """Say how much of a MoE model stays in so many bits where the rest is quantized to 4."""
     import torch
     import transformers
 
@@ -76,11 +76,11 @@ def announce_unrounded(model: ModelRef, bits: int) -> None:
         return
     with torch.device("meta"), console.quiet():
         skeleton = kind(config)
-    # bitsandbytes rounds the weights of linear layers; transformers 5 keeps all experts in one
+    # bitsandbytes quantizes the weights of linear layers; transformers 5 keeps all experts in one
     fused = (w for name, w in skeleton.named_parameters() if EXPERTS in name and w.dim() == 3)
     if numbers := sum(weight.numel() for weight in fused):
         gib = numbers * bits / 8 / 2**30
-        said = f"nf4 rounds no experts: {gib:.3g} GiB of them stay in {bits} bits"
+        said = f"nf4 quantizes no experts: {gib:.3g} GiB of them stay in {bits} bits"
         console.notice(f"finetune: {said}")
 
 

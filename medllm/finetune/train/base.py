@@ -27,7 +27,7 @@ def load_base(
     `sees` says that image tokens see those after them: flash attention would hide them.
 
     Raises:
-        SetupError: it is to be rounded, and bitsandbytes is not installed.
+        SetupError: it is to be quantized, and bitsandbytes is not installed.
     """
     wanted = "sdpa" if sees and config.attn_implementation == "auto" else config.attn_implementation
     attention = {"attn_implementation": pick_attention(wanted, device)}
@@ -40,19 +40,19 @@ def load_base(
 
     if find_spec("bitsandbytes") is None:
         raise SetupError("QLoRA needs bitsandbytes", "pip install 'medllm[bnb]'")
-    rounding = BitsAndBytesConfig(
+    quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         # Dettmers et al. 2023; a GPU without bfloat16 computes in float16
         bnb_4bit_compute_dtype="float16" if _lacks_bfloat16(device) else "bfloat16",
     )
-    # what is not rounded: float16, if it is stored so, would take a CPU many times as long
+    # what is not quantized: float16, if it is stored so, would take a CPU many times as long
     rest: Dtype = "float32" if device == "cpu" else "auto"
     announce_unrounded(model, bits=32 if device == "cpu" else 16)
     # accelerate compares the number of the GPU with that of the process
     place = torch.cuda.current_device() if device == "cuda" else device
-    options: dict[str, Any] = {"quantization_config": rounding, "device_map": {"": place}}
+    options: dict[str, Any] = {"quantization_config": quantization, "device_map": {"": place}}
     return load_as_stored(model.location, dtype=rest, **options, **attention)
 
 

@@ -36,7 +36,7 @@ def newest_checkpoint(folder: Path, resume: bool, tuned: Any = None) -> str | No
             console.notice("finetune: no whole checkpoint is left: starting from the beginning")
         return None
     newest = whole[-1]
-    console.notice(f"finetune: going on from {newest.name}")
+    console.notice(f"finetune: resuming from {newest.name}")
     _announce_differences(newest)
     return str(newest)
 
@@ -88,7 +88,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: there is none, or it is broken.
     """
-    path, fix = checkpoint / STATE, "go on from an older checkpoint"
+    path, fix = checkpoint / STATE, "resume from an older checkpoint"
     if not path.is_file():
         raise ArtifactError(f"{path} was not written any more", fix)
     try:
@@ -101,7 +101,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def _announce_differences(checkpoint: Path) -> None:
-    """Say where a training that goes on cannot be the one that was ended."""
+    """Say where a resumed training cannot be the same as the one that was ended."""
     best = _read_state(checkpoint).get("best_model_checkpoint")
     if best and not Path(best).is_dir():
         name = Path(best).name

@@ -34,7 +34,7 @@ def check_sharding(config: FinetuneConfig) -> None:
     if config.quantization and is_fsdp():
         raise ConfigError(
             "finetune.quantization: FSDP does not shard a base of 4 bits here",
-            "launch with accelerate/ddp, where each GPU holds the rounded base; or train without",
+            "launch with accelerate/ddp, where each GPU holds the quantized base; or train without",
         )
 
 

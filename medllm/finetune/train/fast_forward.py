@@ -1,4 +1,4 @@
-"""A forward pass of a training without what changes nothing: padding's mask, unlearnt logits."""
+"""The forward pass of a training, without the padding's mask and untrained tokens' logits."""
 
 import inspect
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from transformers import PreTrainedModel
 
-SCORES_LEARNT_ALONE = {"cuda", "xpu"}
-"""Devices with Triton, where TRL's fused head leaves out the tokens that are not learnt itself."""
+SCORES_TRAINED_ALONE = {"cuda", "xpu"}
+"""Devices with Triton, where TRL's fused head itself leaves out tokens that are not trained on."""
 
 
 def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
@@ -23,7 +23,7 @@ def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
 
     Adapters are computed with their layers where that is less. Padding stands behind a text, where
     no token of a causal model sees it: without a mask PyTorch's attention leaves out the half above
-    the diagonal. Logits are wanted where something is learnt, and so is what the
+    the diagonal. Logits are wanted where a token is trained on, and so is what the
     last feed-forward layer makes of a token; TRL computes the logits of every token, twice, where
     Triton does not run.
     """
@@ -41,16 +41,16 @@ def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
             return fused(*inputs, fused_lm_head=fused_lm_head, labels=labels, **named)
         if not is_masked and not named.get("output_router_logits"):  # padding is no expert's load
             named.pop("attention_mask", None)
-        learnt = labels[:, 1:] != IGNORED
-        if self.device.type in SCORES_LEARNT_ALONE or not learnt.any():
+        trained = labels[:, 1:] != IGNORED
+        if self.device.type in SCORES_TRAINED_ALONE or not trained.any():
             return fused(*inputs, fused_lm_head=True, labels=labels, **named)
 
-        picked = labels[:, 1:][learnt][None]
-        with _picking(learnt, self, last):
+        picked = labels[:, 1:][trained][None]
+        with _picking(trained, self, last):
             outputs = fused(*inputs, fused_lm_head=True, shift_labels=picked, **named)
         for name, value in tuple(outputs.items()):
             if value.shape == picked.shape:
-                outputs[name] = value.new_zeros(learnt.shape).masked_scatter(learnt, value)
+                outputs[name] = value.new_zeros(trained.shape).masked_scatter(trained, value)
         return outputs
 
     model.forward = MethodType(forward, model)
@@ -69,14 +69,14 @@ def _last_mlp(model: "PreTrainedModel") -> "Module | None":
 
 
 @contextmanager
-def _picking(learnt: "Tensor", model: "PreTrainedModel", mlp: "Module | None") -> Iterator[None]:
-    """Within, a pass ends with the tokens before those that are learnt, alone.
+def _picking(trained: "Tensor", model: "PreTrainedModel", mlp: "Module | None") -> Iterator[None]:
+    """Within, a pass ends with the tokens before those that are trained on, alone.
 
-    `learnt` is for the tokens of a batch without the first. `mlp` computes those alone, too, unless
-    the backward pass is to compute it again.
+    `trained` is for the tokens of a batch without the first. `mlp` computes those alone, too,
+    unless the backward pass is to compute it again.
     """
-    before = learnt.new_zeros(len(learnt), learnt.shape[1] + 1)
-    before[:, :-1] = learnt
+    before = trained.new_zeros(len(trained), trained.shape[1] + 1)
+    before[:, :-1] = trained
 
     def pick(_: Any, __: Any, outputs: Any) -> Any:
         outputs.last_hidden_state = outputs.last_hidden_state[before][None]

@@ -1,4 +1,4 @@
-"""A mixture's load-balancing loss: TRL adds it to the loss; it says nothing of the answers."""
+"""The load-balancing loss of a MoE model, which TRL adds to that of the answers."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

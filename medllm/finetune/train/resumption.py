@@ -1,4 +1,4 @@
-"""What makes a training that goes on the same as one that never stopped. Imports transformers."""
+"""What makes a resumed training the same as one that never stopped. Imports transformers."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 class SameOrder(TrainerCallback):  # type: ignore[misc]
     """Gives the rows of each epoch an order that follows from the seed and the epoch alone.
 
-    The trainer groups rows of like length with torch's global generator: a training that goes on in
-    a later epoch, or another process of the same training, would draw another order from it.
+    The trainer groups rows of like length with torch's global generator: a training that is resumed
+    in a later epoch, or another process of the same training, would draw another order from it.
     """
 
     def on_epoch_begin(

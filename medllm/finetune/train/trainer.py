@@ -80,7 +80,7 @@ def trainer_arguments(
     try:
         return SFTConfig(**arguments)
     except (TypeError, ValueError) as problem:
-        raise ConfigError(f"finetune.training: {problem}", "mend the option") from problem
+        raise ConfigError(f"finetune.training: {problem}", "correct the option") from problem
 
 
 def _split_batches(arguments: "SFTConfig", splits: Splits) -> None:
@@ -196,6 +196,6 @@ def run(trainer: "SFTTrainer", config: FinetuneConfig, folder: Path) -> "tuple[T
             "or lower max_length; or add training.extra.auto_find_batch_size: true",
         ) from problem
     if watch.terminated:
-        console.notice("finetune: a checkpoint is saved; the same command goes on from it")
+        console.notice("finetune: a checkpoint is saved; the same command resumes from it")
         raise SystemExit(128 + signal.SIGTERM)
     return losses, watch

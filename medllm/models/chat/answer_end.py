@@ -45,7 +45,7 @@ def tail_of(template: Template) -> str:
 def reserve_end(tokenizer: "PreTrainedTokenizerBase", model: Path) -> bool:
     """Give a tokenizer without an end-of-text token one; whether it was changed.
 
-    Without one an answer has no end that can be learnt.
+    Without one an answer has no end that can be trained on.
     """
     if tokenizer.eos_token is not None:
         return False

@@ -44,7 +44,7 @@ def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> 
 def reserve_padding(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Give a tokenizer without a padding token one that is never EOS; whether it was changed.
 
-    EOS as padding is masked with it wherever padding is, and then the end is not learnt.
+    EOS as padding is masked with it wherever padding is, and then the end is not trained on.
     """
     if tokenizer.pad_token is not None and tokenizer.pad_token != tokenizer.eos_token:
         return False

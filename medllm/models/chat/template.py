@@ -165,7 +165,7 @@ def _after(rendered: str, answer: str) -> str:
 
 
 def _with_end(template: Template, rendered: str, tail: str) -> str:
-    """The answer with an end that can be learnt: the template's own, else the end-of-text token.
+    """The answer with an end to train on: the template's own, else the end-of-text token.
 
     An end that is no special token is left out: nothing that answers would stop at it.
     """

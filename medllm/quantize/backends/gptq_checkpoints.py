@@ -1,4 +1,4 @@
-"""GPTQ that goes on after a kill: gptqmodel keeps its state now and then, in a folder of ours."""
+"""GPTQ that resumes after a kill: gptqmodel keeps its state now and then, in a folder of ours."""
 
 import shutil
 import time
@@ -35,7 +35,7 @@ def quantize_kept(
         loaded.quantize(rows, **options)
         return
     if (kept / "CURRENT").is_file():
-        console.notice("quantize: GPTQ goes on with the layers that an earlier run has kept")
+        console.notice("quantize: GPTQ resumes after the layers that an earlier run has finished")
     checkpoint = _timed(kept, max(every_seconds, _state_seconds(loaded, rows) / SHARE))
     try:
         loaded.quantize(rows, checkpoint=checkpoint, **options)

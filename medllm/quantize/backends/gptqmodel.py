@@ -90,7 +90,7 @@ def quantize_layers(
 
 
 def _check_no_experts(model: ModelRef) -> None:
-    """Raise ArtifactError for a mixture of experts.
+    """Raise ArtifactError for a mixture of experts (MoE).
 
     transformers 5 keeps the experts of a layer in one tensor and does not find those that gptqmodel
     writes one by one: it makes them up, at random.

@@ -1,4 +1,4 @@
-"""bitsandbytes through transformers: rounding alone, no calibration."""
+"""bitsandbytes through transformers: round-to-nearest, no calibration."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ def check_ahead(choice: BnbFormat) -> None:
 
 
 def make(choice: BnbFormat, work: Work, folder: Path) -> Made:
-    """Write a model whose weights are rounded, so that loading it need not round them again.
+    """Write a model whose weights are quantized, so that loading it need not quantize them again.
 
     Raises:
         ArtifactError: transformers cannot load the parent.
@@ -26,9 +26,9 @@ def make(choice: BnbFormat, work: Work, folder: Path) -> Made:
     from transformers import BitsAndBytesConfig
 
     console.notice(f"quantize: bitsandbytes {choice.type}, which uses no calibration text")
-    rounding = BitsAndBytesConfig(load_in_8bit=True)
+    quantization = BitsAndBytesConfig(load_in_8bit=True)
     if choice.type == "nf4":
-        rounding = BitsAndBytesConfig(
+        quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=choice.bnb_4bit_use_double_quant,
@@ -36,7 +36,7 @@ def make(choice: BnbFormat, work: Work, folder: Path) -> Made:
         )
     # freshly loaded weights only: a forward pass may repack them
     model = load_as_stored(
-        work.model.location, quantization_config=rounding, device_map={"": pick_device()}
+        work.model.location, quantization_config=quantization, device_map={"": pick_device()}
     )
     with console.quiet():
         model.save_pretrained(folder)

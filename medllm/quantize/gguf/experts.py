@@ -1,4 +1,4 @@
-"""What the experts of a mixture-of-experts model are given, and which are hardly given anything.
+"""How many tokens each expert of a MoE model is given, and which get hardly any.
 
 transformers keeps the experts of a layer in one module with weights of three dimensions, so no
 linear layer is there to listen to. Of its ways to run them, "grouped_mm", the default, keeps the

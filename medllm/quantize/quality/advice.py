@@ -60,7 +60,7 @@ def _by_text(quality: Quality) -> Iterator[str]:
         yield (
             "calibrate on text with more rare terms (boost_terms, a mix nearer to the use, more "
             "samples): rare terms lose more than the average token of the same texts, and what "
-            "calibration never drives is rounded as if it did not matter"
+            "calibration never drives is quantized as if it did not matter"
         )
     if _loses_more(general, medical):
         yield (

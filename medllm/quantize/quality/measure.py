@@ -69,10 +69,10 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
     quality = _rounded(quality)
     write_json(folder / "quality.json", quality)
     texts = [document.ids for document in parent.documents]
-    course = measure_cost(made.weights, texts, parent.context_length, reference.dtype)
-    write_atomically(folder / "quality.html", render_quality(quality, course))
-    show_quality(quality, course)
-    return main_figures(quality) | course
+    costs = measure_cost(made.weights, texts, parent.context_length, reference.dtype)
+    write_atomically(folder / "quality.html", render_quality(quality, costs))
+    show_quality(quality, costs)
+    return main_figures(quality) | costs
 
 
 def _compare(parent: Parent, quantized: Engine) -> dict[str, list[Compared]]:
@@ -87,7 +87,7 @@ def _compare(parent: Parent, quantized: Engine) -> dict[str, list[Compared]]:
 
 
 def _check_finite(compared: ByKind) -> None:
-    """Raise ArtifactError where rounding broke the model: NaN would make every figure NaN."""
+    """Raise ArtifactError where quantizing broke the model: NaN would make every figure NaN."""
     every = (document for found in compared.values() for document in found)
     if not all(np.isfinite(document.divergence).all() for document in every):
         message = "the quantized model is broken: for some tokens it gives no probabilities (NaN)"

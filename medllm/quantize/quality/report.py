@@ -39,12 +39,12 @@ def main_figures(quality: Quality) -> dict[str, float]:
     return dict(sorted(figures.items()))
 
 
-def show_quality(quality: Quality, course: Mapping[str, float]) -> None:
+def show_quality(quality: Quality, costs: Mapping[str, float]) -> None:
     """Print the measures as a table, and the probes and costs in a line each."""
     console.table(*_measures(quality))
     for label, value, interval, size in _probes(quality):
         console.say(f"  {label}: {value} ({interval}; {size})")
-    console.say("  " + ", ".join(f"{name} {value}" for name, value in _costs(quality, course)))
+    console.say("  " + ", ".join(f"{name} {value}" for name, value in _costs(quality, costs)))
     if worst := worst_layers(quality["layers"]):
         count = f"{len(worst)} of {len(quality['layers'])}"
         console.say(f"  layers: {count} hold half of the error, the worst is {worst[0]}")
@@ -52,7 +52,7 @@ def show_quality(quality: Quality, course: Mapping[str, float]) -> None:
         console.say(f"  to try next: {step}")
 
 
-def render_quality(quality: Quality, course: Mapping[str, float]) -> str:
+def render_quality(quality: Quality, costs: Mapping[str, float]) -> str:
     """The same and the distribution of the documents' mean KL as an HTML page."""
     page = Page("Quality of the quantized model")
     page.text(
@@ -83,7 +83,7 @@ def render_quality(quality: Quality, course: Mapping[str, float]) -> str:
     )
     page.table(("probe", "value", "95 % interval", "on"), list(_probes(quality)))
     page.heading("Cost")
-    page.table(("", ""), list(_costs(quality, course)))
+    page.table(("", ""), list(_costs(quality, costs)))
     return page.render()
 
 
@@ -99,7 +99,7 @@ def _add_layers(page: Page, layers: Sequence[Mapping[str, Any]]) -> None:
     )
     page.bars("The worst layers", dict(list(errors.items())[:WORST]), "error")
     if unknown := [row["name"] for row in layers if row["error"] is None]:
-        page.text(f"Without an error, for they fell back to rounding: {', '.join(unknown)}")
+        page.text(f"No error is known of those that fell back to rounding: {', '.join(unknown)}")
 
 
 def _measures(quality: Quality) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -131,17 +131,17 @@ def _probes(quality: Quality) -> Iterator[tuple[str, str, str, str]]:
     yield "change of its margin, nats", f"{change['value']:.4g}", _interval(change), size
 
 
-def _costs(quality: Quality, course: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+def _costs(quality: Quality, costs: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     size, parent_size = (quality[name] / 1e6 for name in ("bytes", "parent_bytes"))
     yield "size", f"{size:,.1f} MB of {parent_size:,.1f}"
     if quality["bits_per_weight"]:
         yield "bits a weight of the parent", f"{quality['bits_per_weight']:.2f}"
-    yield "loaded in, libraries included", f"{course['load_seconds']:.2f} s"
-    yield "scored tokens/s", f"{course['tokens_per_second']:,.0f}"
-    memory = f"{course['peak_memory_gib']:.2f} GiB"
+    yield "loaded in, libraries included", f"{costs['load_seconds']:.2f} s"
+    yield "scored tokens/s", f"{costs['tokens_per_second']:,.0f}"
+    memory = f"{costs['peak_memory_gib']:.2f} GiB"
     yield "peak memory of a process that loads and scores it, libraries included", memory
-    if "peak_gpu_memory_gib" in course:
-        yield "and on the GPU", f"{course['peak_gpu_memory_gib']:.2f} GiB"
+    if "peak_gpu_memory_gib" in costs:
+        yield "and on the GPU", f"{costs['peak_gpu_memory_gib']:.2f} GiB"
 
 
 def _few(quality: Quality) -> list[tuple[str, int]]:

@@ -1,11 +1,11 @@
-"""What `finetune --dry-run` foretells beside what the training then takes: time and memory.
+"""What `finetune --dry-run` estimates beside what the training then takes: time and memory.
 
-    python scripts/benchmarks/rehearsal.py --model REF --data DIR [--shape 1.1b]
+    python scripts/benchmarks/profiling.py --model REF --data DIR [--shape 1.1b]
 
-DIR is what `medllm prepare` wrote. The model is rehearsed and trained whole; one with random
-weights of a shape is too large for that, so that one and three of its layers are rehearsed. Each
-rehearsal and each training is a process of its own, with validation rows. Writes
-docs/benchmarks/rehearsal.json.
+DIR is what `medllm prepare` wrote. The model is profiled and trained whole; one with random
+weights of a shape is too large for that, so that one and three of its layers are profiled. Each
+profiling run and each training is a process of its own, with validation rows. Writes
+docs/benchmarks/profiling.json.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import random_model
 from finetune import copy_first
 
 from medllm.finetune.config import FinetuneConfig, TrainingSettings
-from medllm.finetune.profiling import rehearse
+from medllm.finetune.profiling import profile
 from medllm.finetune.rows.material import Material
 from medllm.finetune.verb import finetune, open_inputs
 
@@ -30,7 +30,7 @@ TERMS = ("seconds", "memory_gib")
 
 
 def main() -> None:
-    """Rehearse and train each, print and write both figures and their ratio."""
+    """Profile and train each, print and write both figures and their ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
@@ -50,17 +50,17 @@ def main() -> None:
             for model, count in sizes.items()
         }
     print(json.dumps(found, indent=1))
-    measure.write("rehearsal", {"settings": LENGTHS, "models": found})
+    measure.write("profiling", {"settings": LENGTHS, "models": found})
 
 
 def compare(model: str, data: Path, examples: int, room: Path) -> dict[str, Any]:
-    """What was foretold, what it took, and the one by the other."""
+    """What was estimated, what it took, and the one by the other."""
     room.mkdir()
     copy_first(data / "train.jsonl", room / "data" / "train.jsonl", examples)
     copy_first(data / "validation.jsonl", room / "data" / "validation.jsonl", examples // 4)
-    foretold, taken = (run(way, model, room) for way in ("foretell", "take"))
-    ratios = {f"{term}, foretold / taken": foretold[term] / taken[term] for term in TERMS}
-    return {"examples": examples, "foretold": foretold, "taken": taken, **ratios}
+    estimated, taken = (run(way, model, room) for way in ("estimate", "take"))
+    ratios = {f"{term}, estimated / taken": estimated[term] / taken[term] for term in TERMS}
+    return {"examples": examples, "estimated": estimated, "taken": taken, **ratios}
 
 
 def run(way: str, model: str, room: Path) -> dict[str, Any]:
@@ -72,21 +72,21 @@ def run(way: str, model: str, room: Path) -> dict[str, Any]:
 
 
 def one(way: str, model: str, folder: str) -> None:
-    """Rehearse or train, and write the figures."""
+    """Profile or train, and write the figures."""
     room = Path(folder)
     training = TrainingSettings.model_validate(LENGTHS)
     config = FinetuneConfig(
         model=model, data=room / "data", training=training, output=room / "adapter"
     )
-    figures = foretell(config) if way == "foretell" else take(config)
+    figures = estimate(config) if way == "estimate" else take(config)
     (room / measure.FIGURES).write_text(json.dumps(figures), encoding="utf-8")
 
 
-def foretell(config: FinetuneConfig) -> dict[str, Any]:
-    """What the rehearsal says."""
-    forecast = rehearse(config, Material.read(open_inputs(config), config, "cpu"), "cpu")
+def estimate(config: FinetuneConfig) -> dict[str, Any]:
+    """What the profiling run says."""
+    forecast = profile(config, Material.read(open_inputs(config), config, "cpu"), "cpu")
     figures = {"seconds": forecast.seconds, "memory_gib": forecast.costs.memory_gib}
-    return {**figures, "rehearsed": forecast.layers}
+    return {**figures, "profiled": forecast.layers}
 
 
 def take(config: FinetuneConfig) -> dict[str, Any]:
