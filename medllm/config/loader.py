@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -216,9 +216,14 @@ def read_named(
     """
     known = list_named(shipped, folder)
     if name not in known:
-        fix = f"{did_you_mean(name, known)}known: {', '.join(sorted(known))}"
-        raise ConfigError(f"unknown {what} '{name}'", fix)
+        raise unknown_name(what, name, known)
     return validate(model, read_yaml(known[name]))
+
+
+def unknown_name(what: str, name: str, known: Collection[str]) -> ConfigError:
+    """That a name is none of those known, and the closest."""
+    fix = f"{did_you_mean(name, known)}known: {', '.join(sorted(known))}"
+    return ConfigError(f"unknown {what} '{name}'", fix)
 
 
 def _place(model: type[BaseModel], data: Any, key: Key, document: Document) -> Any:

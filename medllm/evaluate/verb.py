@@ -17,8 +17,8 @@ from medllm.engines.base import Engine
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.items import Items, Task
 from medllm.evaluate.summary import summarize_answers, summarize_choices, table_of
-from medllm.evaluate.tasks import Task
 from medllm.measures.likelihood import (
     AnswerResult,
     ChoiceResult,
@@ -54,7 +54,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     sources = [task.source for task in tasks]
     job = Job.of(config, "evaluation", "evaluate", "jsonl", *models, *sources)
     job = job.deciding(
-        specs_of_tasks={task.name: task.spec.model_dump(mode="json") for task in tasks},
+        specs_of_tasks={task.name: task.decides for task in tasks},
         datasets=specs_of(source for source in sources if isinstance(source, Dataset)),
     )
     return produce(job, partial(_evaluate, config, models, tasks))
@@ -70,24 +70,27 @@ def _evaluate(
     for task in tasks:
         _announce_unlike(task.name, [row for row in rows if row["task"] == task.name])
     rejected: Counter[str] = Counter()
+    for found in items.values():
+        rejected.update(found.rejected)
     for row in rows:
         rejected.update(row["not_asked"])
-    counts = Counts(examples=sum(map(len, items.values())), rejected=dict(rejected))
+    asked = sum(len(found.examples) for found in items.values())
+    counts = Counts(examples=asked, rejected=dict(rejected))
     return Outcome(counts, {"scores": rows}, pick_device())
 
 
 def _evaluate_model(
-    config: EvaluateConfig, model: ModelRef, items: dict[Task, list[Example]], folder: Path
+    config: EvaluateConfig, model: ModelRef, items: dict[Task, Items], folder: Path
 ) -> list[dict[str, Any]]:
     """The scores of one model; what an interrupted run left whole is not run again."""
     engine: Engine | None = None
     size = model.weight_bytes
     rows = []
-    for task, examples in items.items():
+    for task, found in items.items():
         path = folder / f"{task.name}.jsonl"
         if not path.is_file():
             engine = engine or open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
-            _write_records(config, engine, task, examples, path)
+            _write_records(config, engine, task, found.examples, path)
         known = {"model": folder.name, "identity": model.parent.identity, "bytes": size}
         known |= {"computed_in": computed_in(model, config.dtype)}
         known |= {"task": task.name, "kind": task.spec.kind}
@@ -114,7 +117,7 @@ def _summarize(task: Task, model: str, path: Path) -> dict[str, Any]:
     if cut:
         console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
     counts = {"not_asked": dict(reasons), "cut": cut}
-    return {**SUMMARIES[task.spec.kind](asked), **how, **counts}
+    return {**SUMMARIES[task.spec.kind or ""](asked), **how, **counts}
 
 
 def _write_records(
@@ -144,7 +147,7 @@ def _notes_of(path: Path) -> Path:
 def _how_asked(config: EvaluateConfig, engine: Engine, task: Task, what: str) -> dict[str, Any]:
     """What two scores must have alike to be compared; a template that is missing is said."""
     wanted = {"choices": config.apply_chat_template, "answers": True, "texts": False}
-    is_asked = wanted[task.spec.kind]
+    is_asked = wanted[task.spec.kind or ""]
     how: dict[str, Any] = {"engine": engine.name, "n_ctx": engine.context_length}
     how["chat_template"] = is_asked and engine.has_chat_template
     if is_asked and not engine.has_chat_template:

@@ -27,7 +27,8 @@ from medllm.data.shapes import CUT, images_at_hand, unasked, unread_columns
 from medllm.data.shapes.values import is_missing
 from medllm.data.split import SPLITS, UNDATED, official_split, rank
 from medllm.prepare.config import PrepareConfig
-from medllm.prepare.tasks import TaskSpec, name_of_task, put_as
+from medllm.tasks.spec import TaskSpec
+from medllm.tasks.words import name_of_task, put_as
 
 Block = Sequence[tuple[int, int, Row]]
 """(number of the dataset, number of the row, raw row)."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
-from medllm.config.loader import list_named
 from medllm.data.registry.datasets import Dataset, open_dataset, share_test_groups, specs_of
 from medllm.data.split import SPLITS
 from medllm.errors import ConfigError, DataError
@@ -25,9 +24,10 @@ from medllm.prepare.output import (
 from medllm.prepare.pipeline import write_shards
 from medllm.prepare.shard import ROWS_CUT, Plan
 from medllm.prepare.statistics import collect_statistics, load_template, render_report
-from medllm.prepare.tasks import SHIPPED, find_task
 from medllm.prepare.unused import announce
 from medllm.prepare.verdicts import judge
+from medllm.tasks.spec import find_task, list_tasks
+from medllm.tasks.words import UNSAID
 
 
 def prepare(config: PrepareConfig) -> Manifest:
@@ -49,7 +49,7 @@ def prepare(config: PrepareConfig) -> Manifest:
             "--dataset NAME_OR_PATH, or `prepare: {datasets: [...]}` in the recipe",
         )
     asked = [config.task] if config.task else list(config.tasks)
-    tasks = {name: find_task(name, config.task_dir) for name in asked}
+    tasks = {name: find_task(name, "prepare", config.task_dir) for name in asked}
     datasets = share_test_groups(
         [
             open_dataset(ref, data_dir=config.data_dir, accepted=config.data_use)
@@ -58,8 +58,8 @@ def prepare(config: PrepareConfig) -> Manifest:
     )
     _check_names(datasets)
     job = Job.of(config, "dataset", "prepare", config.format, *datasets)
-    words = {name: task.model_dump(mode="json") for name, task in tasks.items()}
-    names = tuple(sorted(list_named(SHIPPED, config.task_dir)))
+    words = {name: {"description": task.description, **task.words} for name, task in tasks.items()}
+    names = tuple(sorted({*list_tasks("prepare", config.task_dir), *UNSAID}))
     job = job.deciding(words_of_tasks=words, tasks_known=names, datasets=specs_of(datasets))
     plan = partial(Plan, config, tuple(datasets), tasks, names)
     return produce(job, lambda folder: _build(plan(folder / "shards"), folder))

@@ -1,39 +1,13 @@
-"""Tasks: what a row must hold to be one, and the words that put it to a model."""
+"""The words of a task around a row: prepare and evaluate put them alike."""
 
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
 
-from medllm.config.base import Strict
-from medllm.config.loader import read_named
 from medllm.data.example import Example, Message, Rejected
+from medllm.tasks.spec import TaskSpec
 
-SHIPPED = Path(__file__).parent / "tasks"
-
-
-class TaskSpec(Strict):
-    """A task, from its YAML."""
-
-    description: str = ""
-    """What it is."""
-    needs: tuple[Literal["prompt", "completion", "choices", "target", "images"], ...] = ()
-    """What a row must hold."""
-    system: str | None = None
-    """System message, for rows that have none of their own."""
-    instruction: str | None = None
-    """What is asked, put before the first message of the user."""
-    form: Literal["chat", "text"] = "chat"
-    """`text`: the whole row is plain text, without question and answer."""
-
-
-def find_task(name: str, folder: Path | None = None) -> TaskSpec:
-    """The task of a name.
-
-    Raises:
-        ConfigError: there is none; names the closest.
-    """
-    return read_named(TaskSpec, "task", name, SHIPPED, folder)
+UNSAID = ("mcq", "qa", "text")
+"""What a row may be that names no task; a file by such a name does not change that."""
 
 
 def name_of_task(example: Example, of_dataset: str | None, known: Collection[str]) -> str:

@@ -1,0 +1,109 @@
+"""The items of a task: rows of its test split, in its words."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from medllm.artifacts.lineage import Input, open_output
+from medllm.config.loader import unknown_name
+from medllm.data.example import Example, Rejected, read_examples
+from medllm.data.registry.datasets import Dataset, open_dataset
+from medllm.data.sample import take_lowest
+from medllm.errors import ConfigError, DataError
+from medllm.evaluate.config import EvaluateConfig
+from medllm.tasks.spec import WORDS, find_task
+from medllm.tasks.words import put_as
+
+KINDS = ("choices", "answers", "texts")
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What a task asks, and how many rows of its test split it cannot ask, by reason."""
+
+    examples: list[Example]
+    rejected: Counter[str]
+
+
+class Task:
+    """A task with its data at hand.
+
+    Raises:
+        ConfigError: it is unknown, is not scored, needs data that are not named, or the prepared
+            data are in other words.
+    """
+
+    def __init__(self, name: str, config: EvaluateConfig) -> None:
+        self.name = name
+        self.spec = find_task(name, "evaluate", config.task_dir)
+        if self.spec.kind not in KINDS:
+            raise unknown_name("kind of task", self.spec.kind or "", KINDS)
+        self._config = config
+        self.source: Dataset | Input
+        if self.spec.dataset:
+            self.source = open_dataset(
+                self.spec.dataset, data_dir=config.data_dir, accepted=config.data_use
+            )
+        elif config.data:
+            self.source = open_output(config.data, "prepare", "test.jsonl", "evaluation data")
+        else:
+            fix = "--data DIR, a folder that `medllm prepare` wrote"
+            raise ConfigError(f"the task {name} needs prepared data", fix)
+        self._is_put = not self.spec.has_words or self._is_prepared()
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What of its specification decides a score, as plain data."""
+        unsaid = set() if self.spec.has_words else WORDS
+        return self.spec.model_dump(mode="json", exclude=unsaid)
+
+    def items(self) -> Items:
+        """The items of the test split, up to the limit; for choices, those that have some.
+
+        Raises:
+            DataError: there is none.
+        """
+        rejected: Counter[str] = Counter()
+        rows = self._in_words(rejected)
+        if self.spec.kind == "choices":
+            rows = (row for row in rows if row.choices)
+        limit = self._config.limit
+        if limit:
+            keyed = ((self.name, row) for row in rows)
+            rows = iter(take_lowest(keyed, limit, self._config.seed).get(self.name, []))
+        items = list(rows)
+        if not items:
+            fix = "check the data: a test split with answers is needed"
+            raise DataError(f"the task {self.name} has no items", fix)
+        return Items(items, rejected)
+
+    def _in_words(self, rejected: Counter[str]) -> Iterator[Example]:
+        """The rows as prepare would put them; those that lack something are counted."""
+        for row in self._test_split():
+            put = row if self._is_put else put_as(row, self.name, self.spec, None)
+            if isinstance(put, Rejected):
+                rejected[put.reason] += 1
+            else:
+                yield put
+
+    def _test_split(self) -> Iterator[Example]:
+        if isinstance(self.source, Input):
+            return read_examples(self.source.path / "test.jsonl")
+        return self.source.in_split("test", self._config.split)
+
+    def _is_prepared(self) -> bool:
+        """Whether the rows have the task's words from prepare.
+
+        Raises:
+            ConfigError: they have other words.
+        """
+        manifest = self.source.manifest if isinstance(self.source, Input) else None
+        prepared = manifest.settings.get("words_of_tasks", {}) if manifest else {}
+        words = {name: {key: said.get(key) for key in WORDS} for name, said in prepared.items()}
+        if words and words.get(self.name) != self.spec.words:
+            named = ", ".join(f"'{name}'" for name in words)
+            message = f"the task {self.name} has other words than its prepared data ({named})"
+            fix = f"prepare the data as {self.name}, or give the task a `dataset` of its own"
+            raise ConfigError(message, fix)
+        return bool(words)

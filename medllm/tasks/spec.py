@@ -1,0 +1,93 @@
+"""What a task is: prepare words rows by it, and evaluate scores by it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from medllm.config.base import Strict
+from medllm.config.loader import list_named, read_named, unknown_name
+from medllm.errors import ConfigError
+
+SHIPPED = Path(__file__).parent
+WORDS = {"needs", "system", "instruction", "form"}
+"""The fields that say how a row is put to a model."""
+
+Use = Literal["prepare", "evaluate"]
+"""What a task is looked up for."""
+
+
+class TaskSpec(Strict):
+    """A task, from its YAML: the words of its rows, its scoring, or both."""
+
+    description: str = ""
+    """What it is, and what it measures."""
+    kind: str | None = None
+    """How evaluate scores it (`choices`, `answers`, `texts`); without one it is not scored."""
+    dataset: str | None = None
+    """Dataset of the registry that evaluate asks; without one, the test split of the prepared
+    data."""
+    needs: tuple[Literal["prompt", "completion", "choices", "target", "images"], ...] = ()
+    """What a row must hold."""
+    system: str | None = None
+    """System message, for rows that have none of their own."""
+    instruction: str | None = None
+    """What is asked, put before the first message of the user."""
+    form: Literal["chat", "text"] = "chat"
+    """`text`: the whole row is plain text, without question and answer."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it changes how rows are put, or which are."""
+        return bool(self.model_dump(include=WORDS, exclude_defaults=True))
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What decides how it puts rows, as plain data."""
+        return self.model_dump(mode="json", include=WORDS)
+
+
+FITS: dict[Use, Callable[[TaskSpec], bool]] = {
+    "prepare": lambda task: task.has_words or not task.kind,
+    "evaluate": lambda task: bool(task.kind),
+}
+
+
+def list_tasks(use: Use, folder: Path | None = None) -> list[str]:
+    """The names of the tasks that fit a use; the user's come over the shipped ones.
+
+    A file that is no task keeps its name: whoever asks for it learns what is wrong in it.
+    """
+    names = list_named(SHIPPED, folder)
+    return sorted(name for name in names if _may_fit(name, use, folder))
+
+
+def find_task(name: str, use: Use, folder: Path | None = None) -> TaskSpec:
+    """The task of a name.
+
+    Raises:
+        ConfigError: there is none, which names the closest; or it does not fit the use.
+    """
+    if name not in list_named(SHIPPED, folder):
+        raise unknown_name("task", name, list_tasks(use, folder))
+    task = read_named(TaskSpec, "task", name, SHIPPED, folder)
+    if not FITS[use](task):
+        raise _unfit(name, use, list_tasks(use, folder))
+    return task
+
+
+def _unfit(name: str, use: Use, known: list[str]) -> ConfigError:
+    """That a task is none for this use, and which are."""
+    if use == "evaluate":
+        message, write = f"the task {name} has no scoring", "its `kind`"
+    else:
+        message = f"the task {name} has no words to put rows in"
+        write = "an `instruction`, a `system` message or what a row `needs`"
+    fix = f"name one of {', '.join(known)}; write {write} into the file of a task of your own"
+    return ConfigError(message, fix)
+
+
+def _may_fit(name: str, use: Use, folder: Path | None) -> bool:
+    try:
+        return FITS[use](read_named(TaskSpec, "task", name, SHIPPED, folder))
+    except ConfigError:
+        return True
