@@ -1,21 +1,19 @@
 """The items of a task: rows of its test split, in its words."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from medllm.artifacts.lineage import Input, open_output
-from medllm.config.loader import unknown_name
 from medllm.data.example import Example, Rejected, read_examples
 from medllm.data.registry.datasets import Dataset, open_dataset
 from medllm.data.sample import take_lowest
 from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.kinds import find_kind
 from medllm.tasks.spec import WORDS, find_task
 from medllm.tasks.words import put_as
-
-KINDS = ("choices", "answers", "texts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,7 @@ class Task:
     def __init__(self, name: str, config: EvaluateConfig) -> None:
         self.name = name
         self.spec = find_task(name, "evaluate", config.task_dir)
-        if self.spec.kind not in KINDS:
-            raise unknown_name("kind of task", self.spec.kind or "", KINDS)
+        self.kind = find_kind(self.spec.kind or "")
         self._config = config
         self.source: Dataset | Input
         if self.spec.dataset:
@@ -59,19 +56,17 @@ class Task:
         return self.spec.model_dump(mode="json", exclude=unsaid)
 
     def items(self) -> Items:
-        """The items of the test split, up to the limit; for choices, those that have some.
+        """The items of the test split that the kind takes, up to the limit.
 
         Raises:
             DataError: there is none.
         """
         rejected: Counter[str] = Counter()
-        rows = self._in_words(rejected)
-        if self.spec.kind == "choices":
-            rows = (row for row in rows if row.choices)
+        rows: Iterable[Example] = filter(self.kind.takes, self._in_words(rejected))
         limit = self._config.limit
         if limit:
             keyed = ((self.name, row) for row in rows)
-            rows = iter(take_lowest(keyed, limit, self._config.seed).get(self.name, []))
+            rows = take_lowest(keyed, limit, self._config.seed).get(self.name, [])
         items = list(rows)
         if not items:
             fix = "check the data: a test split with answers is needed"

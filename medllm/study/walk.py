@@ -12,6 +12,7 @@ from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.verb import calibrate
 from medllm.data.example import read_jsonl
 from medllm.errors import ConfigError, DataError
+from medllm.evaluate.kinds import KINDS
 from medllm.evaluate.verb import evaluate
 from medllm.models.load import resolve_model
 from medllm.places import short_path
@@ -191,7 +192,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _evaluate(study: Study, name: str, models: Sequence[str]) -> dict[str, dict[str, float]]:
-    """For each model the score of each task: accuracy, or perplexity of answers."""
+    """For each model the score of each task, by its kind's measure: accuracy, or perplexity."""
     if study.recipe.evaluate is None:
         return {}
     own = {"models": tuple(models), "output": study.folder / name / "evaluate"}
@@ -199,7 +200,7 @@ def _evaluate(study: Study, name: str, models: Sequence[str]) -> dict[str, dict[
     manifest = evaluate(wire(study.recipe, "evaluate").model_copy(update=own))
     scores: dict[str, dict[str, float]] = {}
     for row in manifest.results["scores"]:
-        measure = "accuracy" if row["kind"] == "choices" else "perplexity"
+        measure = KINDS[row["kind"]].measure
         scores.setdefault(row["model"], {})[f"{row['task']} {measure}"] = row[measure]
     return scores
 

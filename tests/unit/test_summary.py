@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from medllm.evaluate.summary import summarize_answers, summarize_choices, table_of
+from medllm.evaluate.kinds import KINDS
+from medllm.evaluate.summary import table_of
+
+summarize_choices, summarize_answers = KINDS["choices"].summarize, KINDS["answers"].summarize
 
 CHOICES = [
     {"id": "1", "target": "yes", "answer": "yes"},

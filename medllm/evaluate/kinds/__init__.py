@@ -1,0 +1,26 @@
+"""Kinds of task: how its items are scored. A kind is a module here, and its entry below."""
+
+from collections.abc import Mapping
+
+from medllm.config.loader import unknown_name
+from medllm.evaluate.kinds.answers import Answers
+from medllm.evaluate.kinds.base import Asking, Column, Kind
+from medllm.evaluate.kinds.choices import Choices
+from medllm.evaluate.kinds.texts import Texts
+
+KINDS: Mapping[str, Kind] = {"choices": Choices(), "answers": Answers(), "texts": Texts()}
+"""The kinds by the names that the YAML of a task gives them."""
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of a name.
+
+    Raises:
+        ConfigError: there is none; names the closest.
+    """
+    if name not in KINDS:
+        raise unknown_name("kind of task", name, KINDS)
+    return KINDS[name]
+
+
+__all__ = ["KINDS", "Asking", "Column", "Kind", "find_kind"]

@@ -1,0 +1,56 @@
+"""What a kind of task is."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from medllm.data.example import Example
+from medllm.engines.base import Engine
+from medllm.evaluate.config import EvaluateConfig
+
+Record = dict[str, Any]
+"""What is known of an item, as plain data: its `id`, and either what was found, with the tokens
+that it lost to fit into the context as `cut`, or why it was `not_asked`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the items of a task are put to a model."""
+
+    config: EvaluateConfig
+    in_chat: bool
+    """Whether through the model's chat template, which it then has."""
+    what: str
+    """The words before the progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that a score has in the table, with the model's cell in it."""
+
+    heading: str
+    cell: str
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """The cells of what no model is needed for, by its name."""
+
+
+class Kind(Protocol):
+    """How the items of a task are scored: what that needs, its records, numbers and columns."""
+
+    measure: str
+    """Which of its numbers stands for all where there is room for one."""
+
+    def takes(self, item: Example) -> bool:
+        """Whether an item holds what is scored."""
+
+    def is_in_chat(self, config: EvaluateConfig) -> bool:
+        """Whether items are asked through a chat template, where the model has one."""
+
+    def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
+        """A record of each item, in their order."""
+
+    def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
+        """The numbers of all items that were asked, with their intervals, and how many `items`."""
+
+    def columns(self, score: Mapping[str, Any]) -> list[Column]:
+        """What the table shows of the numbers, which have the name of their `task` with them."""

@@ -1,0 +1,87 @@
+"""The records of a model on a task: written item by item, and summed up."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.manifest import without_nan, write_atomically
+from medllm.data.example import Example, read_jsonl, write_jsonl
+from medllm.engines.base import Engine
+from medllm.errors import ArtifactError, DataError
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.items import Task
+from medllm.evaluate.kinds import Asking
+
+
+def write_records(
+    config: EvaluateConfig, engine: Engine, task: Task, items: Sequence[Example], path: Path
+) -> None:
+    """Score the items and write a record of each; beside them how they were asked.
+
+    Raises:
+        ArtifactError: a score is no number.
+    """
+    what = f"evaluate: {path.parent.name}, {task.name}"
+    console.notice(f"{what}: {len(items)} items")
+    how = _how_asked(config, engine, task, what)
+    records = task.kind.score(engine, items, Asking(config, how["chat_template"], what))
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(_notes_of(path), json.dumps(how) + "\n")
+    partial_path = path.with_suffix(".partial")
+    write_jsonl(partial_path, map(_finite, records))
+    partial_path.replace(path)
+
+
+def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
+    """The scores on a task, how it was asked, and what could not be asked or was cut.
+
+    Raises:
+        DataError: no item could be put to the model.
+    """
+    records = list(read_jsonl(path))
+    asked = [record for record in records if "not_asked" not in record]
+    reasons = Counter(record["not_asked"] for record in records if "not_asked" in record)
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    if not asked:
+        message = f"none of the items of {task.name} can be put to {model}: {told}"
+        raise DataError(message, "check the data and the chat template")
+    cut = sum(record.get("cut", 0) > 0 for record in asked)
+    how = json.loads(_notes_of(path).read_text(encoding="utf-8"))
+    what = f"evaluate: {model}, {task.name}: of {len(records)} items"
+    if reasons:
+        console.notice(f"{what} {sum(reasons.values())} were not asked: {told}")
+    if cut:
+        console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
+    counts = {"not_asked": dict(reasons), "cut": cut}
+    return {**task.kind.summarize(asked), **how, **counts}
+
+
+def _notes_of(path: Path) -> Path:
+    """The file that says how the items of some records were asked."""
+    return path.with_suffix(".json")
+
+
+def _how_asked(config: EvaluateConfig, engine: Engine, task: Task, what: str) -> dict[str, Any]:
+    """What two scores must have alike to be compared; a template that is missing is said."""
+    is_wanted = task.kind.is_in_chat(config)
+    how: dict[str, Any] = {"engine": engine.name, "n_ctx": engine.context_length}
+    how["chat_template"] = is_wanted and engine.has_chat_template
+    if is_wanted and not engine.has_chat_template:
+        console.notice(f"{what}: the model has no chat template, so it is asked plainly")
+        how["template_missing"] = True
+    return how
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """The record.
+
+    Raises:
+        ArtifactError: a score in it is no number, which no mean over others may hide.
+    """
+    if without_nan(record)[1]:
+        fix = "make the model again, or in a wider number format"
+        raise ArtifactError("the model scores an item with NaN or infinity", fix)
+    return record
