@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medllm.measures.intervals import (
+    DRAWS,
     Estimate,
     estimate_proportion,
     estimate_ratio,
@@ -102,6 +103,21 @@ def test_drawing_in_parts_gives_what_drawing_at_once_gives() -> None:
 
     assert estimate.low == pytest.approx(low, rel=1e-12)
     assert estimate.high == pytest.approx(high, rel=1e-12)
+
+
+def test_the_interval_is_that_of_scipys_bootstrap() -> None:
+    from scipy.stats import bootstrap
+
+    source = np.random.default_rng(5)
+    data = source.normal(50, 10, 300), source.integers(5, 50, 300).astype(float)
+
+    interval = bootstrap(
+        data, lambda top, bottom, axis: top.sum(axis=axis) / bottom.sum(axis=axis), paired=True,
+        n_resamples=DRAWS, method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    estimate = estimate_ratio(data[0].tolist(), data[1].astype(int).tolist())
+
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(interval), rel=1e-12)
 
 
 def test_the_memory_of_the_bootstrap_is_bounded() -> None:
