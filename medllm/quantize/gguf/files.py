@@ -239,7 +239,12 @@ class _InitParameters(ctypes.Structure):
 
 
 def _gguf_functions() -> tuple[Any, Any]:
-    """The library, with the signatures of what llama-cpp-python does not bind, and its log."""
+    """The library, with the signatures of what llama-cpp-python does not bind, and its log.
+
+    gguf-py's own reader makes Python objects of each token of the vocabulary: for the header of a
+    model of 151,000 tokens it takes 7 s and 490 MiB, these functions 0.06 s and 19 MiB. It also
+    imports `gguf` by that name, which may be another version than the converter's.
+    """
     llama, log = load_llama_cpp()
     library = ctypes.CDLL(llama.llama_cpp._lib._name)  # its symbols include those of ggml
     pointer, index = ctypes.c_void_p, ctypes.c_int64
