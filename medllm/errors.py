@@ -25,6 +25,7 @@ class MedllmError(Exception):
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(message)
+        self.add_note(f"  fix: {fix}")  # a notebook shows notes below the message
         self.message = message
         self.fix = fix
 

@@ -181,9 +181,7 @@ def _report_usage(problem: TyperException) -> int:
 
 
 def _quiet_libraries() -> None:
-    """No telemetry, no banners, and no bars of theirs where there is no terminal."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    """No banners, and no bars of theirs where there is no terminal."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a line for each retry
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

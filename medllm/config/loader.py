@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from medllm.config.base import Location, is_there, location_of, models_in
 from medllm.config.dialect import MOST_DEPTH, SURROGATE, parse_yaml, read_text
@@ -186,6 +187,23 @@ def validate(model: type[Model], document: Document) -> Model:
             lines.append(f"and {len(found) - MOST_ERRORS:,} more")
         fix = "correct the line(s) above; `medllm recipes show NAME` shows good ones"
         raise ConfigError("\n".join(lines), fix) from None
+
+
+def configure(model: type[Model], /, **values: Any) -> Model:
+    """A section from Python, by the rules of a recipe: lists, mappings, and paths as text.
+
+    Relative paths are relative to the working folder.
+
+    Raises:
+        ConfigError: one line per problem.
+    """
+    label = model.__name__
+    try:
+        data = to_jsonable_python(values)
+    except ValueError as problem:
+        fix = "give numbers, texts, paths, lists, mappings and configurations"
+        raise ConfigError(f"{label}: {problem}", fix) from None
+    return validate(model, Document(data, {(): Origin(label, Path.cwd())}))
 
 
 def _texts(data: Any, key: Key) -> Iterator[tuple[Key, str]]:

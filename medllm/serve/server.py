@@ -107,22 +107,54 @@ def running_server(app: "FastAPI") -> Iterator[str]:
         SetupError: the server did not start.
     """
     server = build_server(app)
-    with bound_socket("127.0.0.1", 0) as sock:
-        thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
-        thread.start()
+    with bound_socket("127.0.0.1", 0) as sock, _in_thread(server, sock) as ended:
+        while not server.started and not ended.is_set():
+            time.sleep(0.01)
+        if not server.started:
+            raise SetupError("the server did not start", "see the lines above for the reason")
+        yield base_url(sock)
+
+
+def run_server(server: "Server", sock: socket.socket) -> None:
+    """Answer until Ctrl-C, which comes out as KeyboardInterrupt.
+
+    In a notebook, whose thread runs an event loop already, the server gets a thread of its own.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # there is none
+        server.run([sock])
+        return
+    with _in_thread(server, sock) as ended:
+        ended.wait()
+
+
+@contextmanager
+def _in_thread(server: "Server", sock: socket.socket) -> Iterator[threading.Event]:
+    """Answer in a thread meanwhile, and let it end; yields what is set when it has ended.
+
+    To wait for the thread itself will not do: before Python 3.13 one whose `join` was interrupted
+    counts as ended.
+    """
+    ended = threading.Event()
+
+    def answer() -> None:
         try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.01)
-            if not server.started:
-                raise SetupError("the server did not start", "see the lines above for the reason")
-            yield base_url(sock)
+            server.run([sock])
         finally:
-            server.should_exit = True
-            thread.join()
+            ended.set()
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield ended
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def build_server(app: "FastAPI") -> "Server":
-    """The server; its `run(sockets)` ends with Ctrl-C, which comes out as KeyboardInterrupt."""
+    """The server, for `run_server`."""
     from uvicorn import Config
 
     from medllm.serve.connections import Connection, OrderlyServer, max_connections

@@ -23,6 +23,7 @@ from medllm.serve.server import (
     build_server,
     choose_key,
     listen,
+    run_server,
     running_server,
 )
 
@@ -51,7 +52,7 @@ def serve(config: ServeConfig, engine: Engine | None = None) -> None:
     ):
         listen(sock)  # from here on a client is not refused, so the address may be told
         _announce(config, engine, base_url(sock), key)
-        build_server(app).run([sock])
+        run_server(build_server(app), sock)
 
 
 @within_memory("serve", FREE_MEMORY)

@@ -18,7 +18,7 @@ def test_the_wheel_holds_all_data_of_the_package(tmp_path: Path) -> None:
     recipes = {f"medllm/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert {path.relative_to(ROOT).as_posix() for path in data} <= packed
     assert recipes <= packed
-    assert "medllm/data/catalog/pubmedqa.yaml" in packed
+    assert {"medllm/data/catalog/pubmedqa.yaml", "medllm/py.typed"} <= packed
 
 
 def test_an_installed_wheel_finds_its_recipes_outside_a_checkout(tmp_path: Path) -> None:
