@@ -18,12 +18,13 @@ ENV PATH=/home/medllm/venv/bin:$PATH \
     MEDLLM_DATA_DIR=/data
 
 COPY --chown=medllm:medllm pyproject.toml README.md LICENSE NOTICE constraints.txt source/
+COPY --chown=medllm:medllm scripts/readme_for_pypi.py source/scripts/
 COPY --chown=medllm:medllm configs source/configs
 COPY --chown=medllm:medllm medllm source/medllm
 
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m venv venv \
-    && pip install -c source/constraints.txt './source[all]'
+    && pip install -c source/constraints.txt './source[standard]'
 
 # For any x86-64 processor with AVX2, not only for the one that built the image.
 RUN CMAKE_ARGS="-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF" medllm doctor --set-up-llama-cpp

@@ -12,7 +12,7 @@ from medllm.models.hardware import count_cpus, pick_device
 from medllm.models.llama_cpp_setup import converter_script
 from medllm.places import cache_dir, data_dir
 
-CORE = "pip install -c constraints.txt -e ."
+CORE = "pip install medllm"
 NEEDS = {
     **dict.fromkeys(("torch", "transformers", "trl", "peft"), CORE),
     "gptqmodel": "pip install 'medllm[gptq]', for --format gptq and awq",

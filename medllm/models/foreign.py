@@ -28,7 +28,7 @@ CONFIGURATIONS = (
 
 
 @contextmanager
-def loading(what: str, package: str = "'medllm[all]'") -> Iterator[None]:
+def loading(what: str, package: str = "'medllm[standard]'") -> Iterator[None]:
     """Silence; what the libraries find wrong with a model becomes an ArtifactError.
 
     Raises:

@@ -87,7 +87,7 @@ class Made:
         """The folder of a format; skips where its package is missing."""
         package = NEEDS.get(FORMATS[folder].format, "llmcompressor")
         if find_spec(package) is None:
-            pytest.skip(f"{folder} needs {package}: pip install 'medllm[all]'")
+            pytest.skip(f"{folder} needs {package}: pip install 'medllm[standard]'")
         return self.output / folder
 
     def config(self, choice: Format, output: Path) -> QuantizeConfig:
