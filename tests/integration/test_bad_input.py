@@ -396,14 +396,14 @@ def test_ctrl_c_ends_with_130_and_one_line(stopped: Stopped) -> None:
     assert "Traceback" not in stopped.interrupt_err
     lines = stopped.interrupt_err.splitlines()
     assert lines[-1] == "interrupted; run the same command again to resume"
-    assert any(line.startswith("finetune: going on from checkpoint-") for line in lines)
+    assert any(line.startswith("finetune: resuming from checkpoint-") for line in lines)
     assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_interrupt
     assert not {"adapter", NAME} & stopped.left_by_interrupt
 
 
 def test_the_same_command_then_finishes(stopped: Stopped) -> None:
     assert stopped.finished.code == 0, stopped.finished.err
-    assert "finetune: going on from checkpoint-1" in stopped.finished.err
+    assert "finetune: resuming from checkpoint-1" in stopped.finished.err
     manifest = Manifest.read(stopped.folder)
     assert manifest.results["steps"] == 24
     assert names(stopped.folder.parent) == {"prepared", "adapter"}

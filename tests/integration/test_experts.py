@@ -13,7 +13,7 @@ from medllm.engines.open import open_model
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.precision import check_precision
-from medllm.finetune.train.adapter import announce_unrounded
+from medllm.finetune.train.adapter import announce_unquantized
 from medllm.finetune.verb import finetune
 from medllm.measures.likelihood import score_answers
 from medllm.merge.config import MergeConfig
@@ -136,11 +136,11 @@ def test_a_name_that_the_model_has_not_is_told(
 def test_the_share_of_experts_that_stays_in_16_bits_is_told(
     mixtral: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    announce_unrounded(resolve_model(str(tiny_model)), bits=16)
+    announce_unquantized(resolve_model(str(tiny_model)), bits=16)
     assert "experts" not in capfd.readouterr().err
 
     for bits in (16, 32):
-        announce_unrounded(resolve_model(str(mixtral)), bits)
+        announce_unquantized(resolve_model(str(mixtral)), bits)
         gib = 2 * 8 * (3 * 256 * 512) * bits / 8 / 2**30
         assert f"{gib:.3g} GiB of them stay in {bits} bits" in capfd.readouterr().err
 

@@ -191,7 +191,7 @@ def test_sigterm_saves_first_and_the_same_command_goes_on(
     assert list((tmp_path / "out.unfinished/checkpoints").glob("checkpoint-*/trainer_state.json"))
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert "going on from checkpoint-" in again.stderr
+    assert "resuming from checkpoint-" in again.stderr
     assert Manifest.read(tmp_path / "out").results["steps"] == 192
 
 

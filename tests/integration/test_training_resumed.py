@@ -79,7 +79,7 @@ def test_a_killed_training_goes_on_exactly(
 
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
 
-    assert "finetune: going on from checkpoint-16\n" in capsys.readouterr().err
+    assert "finetune: resuming from checkpoint-16\n" in capsys.readouterr().err
     assert_same(tmp_path / "out", manifest, config, whole)
     assert manifest.identity == whole.identity
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(
     said = capsys.readouterr().err
     assert "checkpoint-16 is not whole, so it is removed: " in said
     assert "adapter_model.safetensors is cut off or broken\n" in said
-    assert "finetune: going on from checkpoint-8\n" in said
+    assert "finetune: resuming from checkpoint-8\n" in said
     assert_same(tmp_path / "out", manifest, config, whole)
 
 
@@ -164,7 +164,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said(
     removed, *rest = capsys.readouterr().err.splitlines()
     assert removed.startswith("finetune: checkpoint-16 is not whole, so it is removed: ")
     assert why in removed
-    assert rest == ["finetune: going on from checkpoint-8"]
+    assert rest == ["finetune: resuming from checkpoint-8"]
     assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-8"]
 
 

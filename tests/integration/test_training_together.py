@@ -76,13 +76,13 @@ def test_two_processes_make_what_one_makes(recipe: Path, capsys: pytest.CaptureF
     os.kill(first.pid, signal.SIGTERM)
     _, said = end(first)
     assert first.returncode != 0
-    assert said.count("finetune: a checkpoint is saved; the same command goes on from it") == 1
+    assert said.count("finetune: a checkpoint is saved; the same command resumes from it") == 1
     assert not output.exists()
 
     second = launch(recipe)
     shown, said = end(second)
     assert second.returncode == 0, said
-    assert said.count("finetune: going on from checkpoint-") == 1
+    assert said.count("finetune: resuming from checkpoint-") == 1
     assert shown.count("validation loss") == 1
     third = launch(recipe)
     _, said = end(third)

@@ -417,7 +417,7 @@ def test_the_same_job_goes_on_with_it(
     manifest = produce(job_of(output), go_on)
 
     assert [file.path for file in manifest.files] == ["half.txt", "rows.jsonl"]
-    assert f"prepare: going on with {interrupted}\n" in capfd.readouterr().err
+    assert f"prepare: resuming from {interrupted}\n" in capfd.readouterr().err
     assert not interrupted.exists()
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from medllm.artifacts.manifest import NAME
+from medllm.config.loader import read_yaml, validate
 from medllm.errors import ConfigError
 from medllm.plan import render_plan, show_plan
 from medllm.quantize.config import GgufFormat, GptqFormat
@@ -22,6 +23,7 @@ from medllm.recipe import (
     wire,
 )
 from medllm.run import run_recipe
+from medllm.tasks.spec import TaskSpec
 
 ROOT = Path(__file__).parents[2]
 FENCED = re.compile(r"^```ya?ml\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -42,6 +44,11 @@ evaluate: {}
 generate: {input: prompts.jsonl}
 serve: {}
 """
+
+
+def task_of(text: str) -> TaskSpec:
+    Path("task.yaml").write_text(text, encoding="utf-8")
+    return validate(TaskSpec, read_yaml(Path("task.yaml")))
 
 
 def recipe_of(text: str, *assignments: str) -> Recipe:
@@ -97,7 +104,7 @@ def test_every_yaml_snippet_of_the_documents_parses(
     snippets = FENCED.findall(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     for snippet in snippets:
-        assert recipe_of(snippet)
+        assert task_of(snippet) if snippet.startswith("description:") else recipe_of(snippet)
 
 
 def test_the_names_of_shipped_recipes_are_unlike() -> None:

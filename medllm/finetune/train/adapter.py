@@ -65,7 +65,7 @@ def announce_experts(model: "PreTrainedModel") -> None:
         )
 
 
-def announce_unrounded(model: ModelRef, bits: int) -> None:
+def announce_unquantized(model: ModelRef, bits: int) -> None:
     """Say how much of a MoE model stays in so many bits where the rest is quantized to 4."""
     import torch
     import transformers

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.train.adapter import announce_unrounded
+from medllm.finetune.train.adapter import announce_unquantized
 from medllm.finetune.train.distributed import is_fsdp
 from medllm.models.hardware import Dtype, multiplies_bfloat16, pick_dtype
 from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
@@ -49,7 +49,7 @@ def load_base(
     )
     # what is not quantized: float16, if it is stored so, would take a CPU many times as long
     rest: Dtype = "float32" if device == "cpu" else "auto"
-    announce_unrounded(model, bits=32 if device == "cpu" else 16)
+    announce_unquantized(model, bits=32 if device == "cpu" else 16)
     # accelerate compares the number of the GPU with that of the process
     place = torch.cuda.current_device() if device == "cuda" else device
     options: dict[str, Any] = {"quantization_config": quantization, "device_map": {"": place}}
