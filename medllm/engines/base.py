@@ -1,13 +1,18 @@
-"""The protocol that every engine follows."""
+"""What engines are asked and answer, and small protocols by ability: none has to have them all.
+
+A verb asks an engine that it opened for the ability it needs, with `require`.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from medllm import console
+from medllm.data.example import Message
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.template import Template
 
@@ -54,6 +59,7 @@ class Sampling:
     """How to generate; temperature 0 is greedy decoding."""
 
     max_tokens: int = 256
+    """The most tokens of the answer, which also ends where the context is full."""
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
@@ -72,6 +78,27 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What is to be answered: `messages`, or where there are none the `prompt` to go on from.
+
+    Messages and texts are for engines without token ids, and messages for all where images come
+    with them; any other prompt is encoded before (`engines/prompts.py` does so).
+    """
+
+    prompt: Sequence[int] | str = ()
+    """Token ids, or a text."""
+    sampling: Sampling = Sampling()
+    messages: tuple[Message, ...] = ()
+    images: tuple[Path, ...] = ()
+    """Image files, in the order in which they stand before the first user's words."""
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """The tokens of the prompt; None where the engine alone knows them."""
+        return None if self.messages or isinstance(self.prompt, str) else len(self.prompt)
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of generated text; the last one says why generation ended ("stop" or "length").
 
@@ -83,8 +110,9 @@ class Piece:
     finish_reason: str | None = None
 
 
-class Engine(Template, Protocol):
-    """A loaded model, which can also `render` and `encode` what it is asked."""
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded model, or one that answers elsewhere: what is known of each."""
 
     name: str
     """The name of the engine: "transformers", "llama_cpp", "fake"."""
@@ -93,8 +121,51 @@ class Engine(Template, Protocol):
     unused_settings: Mapping[str, Any]
     """What the model's files would have sampling be; only `Sampling` decides."""
 
+    def close(self) -> None:
+        """Free the model's memory."""
+
+
+@runtime_checkable
+class Generates(Engine, Protocol):
+    """An engine that writes answers."""
+
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        """The answer, piece by piece, until the model, a stop string or `max_tokens` ends it.
+
+        A piece comes after each token, and where the engine can after each part of the prompt that
+        it has read, so that whoever closes the iterator stops the work soon.
+
+        Raises:
+            DataError: the prompt is empty, leaves no room for an answer, or comes with images that
+                the engine does not read.
+        """
+
+
+@runtime_checkable
+class GeneratesBatches(Generates, Protocol):
+    """An engine that writes many answers together, sooner than one after another."""
+
+    def generate_batch(
+        self, requests: Sequence[GenerateRequest]
+    ) -> Iterator[tuple[int, Piece | DataError]]:
+        """The pieces of all answers as they come, each with the place of its request, from 0.
+
+        The last piece of an answer says why it ended. A request that cannot be answered has a
+        DataError in its place, and the others go on.
+        """
+
+
+@runtime_checkable
+class Scores(Engine, Template, Protocol):
+    """An engine that knows how likely given tokens are."""
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation after its context, in the order asked."""
+
+
+@runtime_checkable
+class Expects(Engine, Template, Protocol):
+    """An engine that knows how likely each token of its vocabulary is to come next."""
 
     def log_probs(self, ids: Sequence[int]) -> Iterator[LogProbs]:
         """What the model expects after each token of `ids`, which must fit into the context.
@@ -103,15 +174,30 @@ class Engine(Template, Protocol):
         answers nothing else before the last block is read.
         """
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """The answer, piece by piece, until the model, a stop string or `max_tokens` ends it.
 
-        A piece comes after each token, and where the engine can after each part of the prompt that
-        it has read, so that whoever closes the iterator stops the work soon.
-        """
+Ability = TypeVar("Ability")
 
-    def close(self) -> None:
-        """Free the model's memory."""
+GIVEN: Mapping[type, str] = {
+    Template: "token ids of texts",
+    Generates: "answers",
+    GeneratesBatches: "many answers at once",
+    Scores: "the likelihood of given tokens",
+    Expects: "the likelihood of every token",
+}
+"""What engines with an ability give, in the words of an error."""
+
+
+def require(engine: Engine, ability: type[Ability], verb: str) -> Ability:
+    """The engine, as one with an ability; a verb asks before it begins with slow work.
+
+    Raises:
+        ConfigError: the engine lacks it.
+    """
+    if isinstance(engine, ability):
+        return engine
+    message = f"{verb} needs {GIVEN[ability]}, and the engine {engine.name} gives none"
+    fix = "name a model that runs on this machine: a folder, a hub id or a .gguf file"
+    raise ConfigError(message, fix)
 
 
 def choose_context(n_ctx: int | None, made_for: int | None, most: int | None = None) -> int:
@@ -131,15 +217,6 @@ def choose_context(n_ctx: int | None, made_for: int | None, most: int | None = N
         console.notice(f"the model names no context length: {UNKNOWN_CONTEXT:,} tokens are assumed")
     context = made_for or UNKNOWN_CONTEXT
     return min(context, most or context)
-
-
-def check_room(prompt: Sequence[int], context_length: int) -> None:
-    """Raise DataError where a prompt is empty or leaves no room for an answer."""
-    if not prompt:
-        raise DataError("the prompt is empty", "give a prompt of at least one token")
-    if len(prompt) >= context_length:
-        what = f"the prompt has {len(prompt):,} tokens, the context holds {context_length:,}"
-        raise DataError(what, "shorten the prompt or raise n_ctx")
 
 
 def until_stop(pieces: Iterable[Piece], stop: Sequence[str]) -> Iterator[Piece]:

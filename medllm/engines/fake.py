@@ -13,13 +13,14 @@ import numpy as np
 from medllm.data.example import Message
 from medllm.engines.base import (
     BLOCK_TOKENS,
+    GenerateRequest,
     LogProbs,
     Piece,
-    Sampling,
     Score,
     ScoreRequest,
     until_stop,
 )
+from medllm.engines.prompts import prompt_ids
 from medllm.models.chat.special_tokens import SpecialTokens
 
 BOS = 256
@@ -82,8 +83,13 @@ class FakeEngine:
             block[range(len(tokens)), tokens] = np.log(self._confidence)
             yield block
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """The answer, a character at a time; temperature and seed change nothing."""
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        """The answer, a character at a time; temperature and seed change nothing.
+
+        Raises:
+            DataError: the prompt is empty, leaves no room for an answer, or comes with images.
+        """
+        prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
         room = min(sampling.max_tokens, self.context_length - len(prompt))
         return until_stop(self._pieces(_answer(prompt), room), sampling.stop)
 

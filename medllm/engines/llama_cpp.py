@@ -18,12 +18,12 @@ from medllm import console
 from medllm.data.example import Message
 from medllm.engines.base import (
     BLOCK_TOKENS,
+    GenerateRequest,
     LogProbs,
     Piece,
     Sampling,
     Score,
     ScoreRequest,
-    check_room,
     choose_context,
     encodable,
     until_stop,
@@ -34,6 +34,7 @@ from medllm.engines.llama_native import (
     model_parameters,
     read_settings,
 )
+from medllm.engines.prompts import prompt_ids
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.chat.answer_end import answer_end
 from medllm.models.chat.rendering import bounded_rendering
@@ -169,14 +170,14 @@ class LlamaCppEngine:
         while block := list(islice(logits, BLOCK_TOKENS)):
             yield log_softmax(np.stack(block), axis=-1)
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         """The answer, piece by piece; its last piece says why it ended.
 
         Raises:
-            DataError: the prompt is empty, or leaves no room for an answer.
+            DataError: the prompt is empty, leaves no room for an answer, or comes with images.
         """
-        check_room(prompt, self.context_length)
-        return until_stop(self._pieces(list(prompt), sampling), sampling.stop)
+        prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
+        return until_stop(self._pieces(prompt, sampling), sampling.stop)
 
     def close(self) -> None:
         """Free the model's memory."""

@@ -1,9 +1,9 @@
 """A model → the engine that runs it."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from medllm import console
-from medllm.engines.base import Engine
+from medllm.engines.base import Engine, Expects, Generates, Scores
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.adapter import load_adapter
 from medllm.models.chat.answer_end import answer_end
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 EngineName = Literal["auto", "transformers", "llama_cpp"]
 
 
+class InProcess(Generates, Scores, Expects, Protocol):
+    """An engine in this process, which has every ability."""
+
+
 def open_model(
     model: ModelRef, engine: EngineName = "auto", n_ctx: int | None = None, dtype: Dtype = "auto"
 ) -> Engine:
-    """The loaded model, on the engine that fits it.
+    """The loaded model, on the engine that fits it; `require` asks it for an ability.
 
     `dtype` is what transformers computes in; llama.cpp has formats of its own.
 
@@ -37,10 +41,16 @@ def open_model(
         raise ConfigError(
             f"the engine {engine} cannot run {model.location}", f"use --engine {fitting}, or auto"
         )
-    if model.is_gguf:
-        from medllm.engines.llama_cpp import LlamaCppEngine
+    return _open_gguf(model, n_ctx) if model.is_gguf else _open_transformers(model, n_ctx, dtype)
 
-        return LlamaCppEngine(model.path, n_ctx=n_ctx, window=_lost_window(model))
+
+def _open_gguf(model: ModelRef, n_ctx: int | None) -> InProcess:
+    from medllm.engines.llama_cpp import LlamaCppEngine
+
+    return LlamaCppEngine(model.path, n_ctx=n_ctx, window=_lost_window(model))
+
+
+def _open_transformers(model: ModelRef, n_ctx: int | None, dtype: Dtype) -> InProcess:
     from medllm.engines.transformers import TransformersEngine
 
     tokenizer = load_tokenizer(model.location)

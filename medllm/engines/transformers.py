@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.engines.base import (
     BLOCK_TOKENS,
+    GenerateRequest,
     LogProbs,
     Piece,
     Sampling,
     Score,
     ScoreRequest,
-    check_room,
     choose_context,
     encodable,
     until_stop,
 )
 from medllm.engines.cache import can_go_back, is_attention_alone
 from medllm.engines.growing_text import GrowingText
+from medllm.engines.prompts import prompt_ids
 from medllm.engines.settings import neutral_settings, unused_settings
 from medllm.models.chat.template import TokenizerTemplate
 
@@ -177,13 +178,13 @@ class TransformersEngine(TokenizerTemplate):
             for begin in range(0, len(ids), BLOCK_TOKENS):
                 yield _log_probs(logits[begin : begin + BLOCK_TOKENS])
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         """The answer, piece by piece; its last piece says why it ended.
 
         Raises:
-            DataError: the prompt is empty, or leaves no room for an answer.
+            DataError: the prompt is empty, leaves no room for an answer, or comes with images.
         """
-        check_room(prompt, self.context_length)
+        prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
         return until_stop(self._pieces(prompt, sampling), sampling.stop)
 
     def _pieces(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:

@@ -10,6 +10,7 @@ from medllm import console
 from medllm.artifacts.manifest import without_nan, write_atomically
 from medllm.data.example import Example, read_jsonl, write_jsonl
 from medllm.engines.base import Engine
+from medllm.engines.prompts import takes_messages
 from medllm.errors import ArtifactError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.items import Task
@@ -68,8 +69,8 @@ def _how_asked(config: EvaluateConfig, engine: Engine, task: Task, what: str) ->
     """What two scores must have alike to be compared; a template that is missing is said."""
     is_wanted = task.kind.is_in_chat(config)
     how: dict[str, Any] = {"engine": engine.name, "n_ctx": engine.context_length}
-    how["chat_template"] = is_wanted and engine.has_chat_template
-    if is_wanted and not engine.has_chat_template:
+    how["chat_template"] = is_wanted and takes_messages(engine)
+    if is_wanted and not takes_messages(engine):
         console.notice(f"{what}: the model has no chat template, so it is asked plainly")
         how["template_missing"] = True
     return how

@@ -1,7 +1,7 @@
 """The evaluate verb."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.data.registry.datasets import Dataset, specs_of
-from medllm.engines.base import Engine
+from medllm.engines.base import Engine, require
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError
 from medllm.evaluate.config import EvaluateConfig
@@ -77,7 +77,7 @@ def _evaluate_model(
     for task, found in items.items():
         path = folder / f"{task.name}.jsonl"
         if not path.is_file():
-            engine = engine or open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
+            engine = engine or _open(config, model, items)
             write_records(config, engine, task, found.examples, path)
         known = {"model": folder.name, "identity": model.parent.identity, "bytes": size}
         known |= {"computed_in": computed_in(model, config.dtype)}
@@ -86,6 +86,18 @@ def _evaluate_model(
     if engine:
         engine.close()
     return rows
+
+
+def _open(config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task]) -> Engine:
+    """The loaded model.
+
+    Raises:
+        ConfigError: its engine cannot do what one of the tasks needs.
+    """
+    engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
+    for task in tasks:
+        require(engine, task.kind.ability, "evaluate")
+    return engine
 
 
 def _announce_unlike(task: str, rows: Sequence[dict[str, Any]]) -> None:

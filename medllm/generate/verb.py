@@ -18,12 +18,12 @@ from medllm.data.readers.files import check_readable
 from medllm.data.readers.rows import read_rows
 from medllm.data.shapes import read_prompt
 from medllm.data.shapes.values import clean, text_of
-from medllm.engines.base import Engine, Piece, Sampling, check_room
+from medllm.engines.base import Engine, Generates, Piece, Sampling, require
 from medllm.engines.open import open_model
+from medllm.engines.prompts import ask_messages, takes_messages
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
-from medllm.models.chat.template import encode_prompt
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
@@ -73,8 +73,7 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     """
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
-    engine = open_model(resolve_model(config.model), n_ctx=config.n_ctx, dtype=config.dtype)
-    _announce(engine)
+    engine = _open(resolve_model(config.model), config)
     try:
         for piece in _answer(engine, (Message("user", clean(config.prompt)),), config):
             yield piece.text
@@ -90,8 +89,7 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
         raise DataError(f"{source}: no row has a prompt", fix)
     path = folder / "generations.jsonl"
     done = _done(path)
-    engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
-    _announce(engine)
+    engine = _open(model, config)
     progress = console.progress("generate", len(asked))
     with path.open("a", encoding="utf-8") as file, progress as advance:
         path.chmod(0o600)
@@ -164,7 +162,7 @@ def _named(rows: Sequence[int]) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:NAMED]))}{more}"
 
 
-def _row_of(engine: Engine, prompt: _Prompt, config: GenerateConfig) -> dict[str, Any]:
+def _row_of(engine: Generates, prompt: _Prompt, config: GenerateConfig) -> dict[str, Any]:
     """A row of the result: the answer, or why there is none."""
     row: dict[str, Any] = {"id": prompt.id} | ({"row": prompt.number} if prompt.is_twice else {})
     try:
@@ -175,11 +173,14 @@ def _row_of(engine: Engine, prompt: _Prompt, config: GenerateConfig) -> dict[str
     return {**row, "answer": answer, "finish_reason": pieces[-1].finish_reason}
 
 
-def _announce(engine: Engine) -> None:
-    """Say what the answers do not depend on, though the model's files might make one think so."""
-    if not engine.has_chat_template:
+def _open(model: ModelRef, config: GenerateConfig) -> Generates:
+    """The loaded model; says what its answers do not depend on, though one might think so."""
+    opened = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
+    engine = require(opened, Generates, "generate")
+    if not takes_messages(engine):
         console.notice("generate: the model has no chat template: prompts are given as they are")
     announce_unused("generate", engine.unused_settings)
+    return engine
 
 
 def _decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def _decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:
     return {
         "engine": engine.name,
         "n_ctx": engine.context_length,
-        "chat_template": engine.has_chat_template,
+        "chat_template": takes_messages(engine),
         "sampling": {"max_tokens": config.max_tokens, **sampling, "stop": list(config.stop)},
         "unused_settings": dict(engine.unused_settings),
     }
@@ -204,13 +205,11 @@ def _done(path: Path) -> int:
 
 
 def _answer(
-    engine: Engine, messages: tuple[Message, ...], config: GenerateConfig
+    engine: Generates, messages: tuple[Message, ...], config: GenerateConfig
 ) -> Iterator[Piece]:
-    ids = encode_prompt(engine, messages)
-    check_room(ids, engine.context_length)
-    limit = min(config.max_tokens, engine.context_length - len(ids))
-    sampling = Sampling(limit, config.temperature, config.top_p, config.seed, config.stop)
-    yield from engine.generate(ids, sampling)
+    limit, seed = config.max_tokens, config.seed
+    sampling = Sampling(limit, config.temperature, config.top_p, seed, config.stop)
+    yield from engine.generate(ask_messages(engine, messages, sampling))
 
 
 def describe(manifest: Manifest) -> str:

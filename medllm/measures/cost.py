@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm.artifacts.manifest import BaseModelRef, Parent
+from medllm.engines.base import Expects, require
 from medllm.engines.open import open_model
 from medllm.errors import SetupError
 from medllm.models.children import following
@@ -67,7 +68,8 @@ def main() -> None:
     parent = Parent(kind="quantized", path=str(path), identity="")
     model = ModelRef(str(path), path, None, parent, BaseModelRef(id=str(path)))
     began = time.monotonic()
-    engine = open_model(model, n_ctx=asked["n_ctx"], dtype=asked["dtype"])
+    opened = open_model(model, n_ctx=asked["n_ctx"], dtype=asked["dtype"])
+    engine = require(opened, Expects, "quantize")
     loaded = time.monotonic() - began
     texts = asked["texts"]
     _score(engine, texts[:1])
@@ -82,7 +84,7 @@ def main() -> None:
     sys.stdout.write(f"\n{json.dumps(figures | _peak_of_gpu())}\n")
 
 
-def _score(engine: Any, texts: Sequence[Sequence[int]]) -> None:
+def _score(engine: Expects, texts: Sequence[Sequence[int]]) -> None:
     for ids in texts:
         for _ in engine.log_probs(ids):
             pass

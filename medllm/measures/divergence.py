@@ -23,7 +23,7 @@ class Expecting(Protocol):
     """What is compared: an engine, or something that stands before one."""
 
     def log_probs(self, ids: Sequence[int]) -> Iterator[LogProbs]:
-        """As `Engine.log_probs`."""
+        """As `Expects.log_probs`."""
 
 
 @dataclass(frozen=True, slots=True)

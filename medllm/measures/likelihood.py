@@ -9,8 +9,9 @@ import numpy as np
 
 from medllm import console
 from medllm.data.example import Example
-from medllm.engines.base import Engine, Score, ScoreRequest
+from medllm.engines.base import Expects, Score, ScoreRequest, Scores
 from medllm.errors import DataError
+from medllm.models.chat.prompts import Pair, cut_alike
 from medllm.models.chat.template import encode_rendered, join_plain, render_example
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class _Asked:
 
 
 def score_choices(
-    engine: Engine, examples: Sequence[Example], *, chat: bool, what: str
+    engine: Scores, examples: Sequence[Example], *, chat: bool, what: str
 ) -> list[ChoiceResult | NotAsked]:
     """The likeliest choice of each example after its prompt.
 
@@ -74,14 +75,14 @@ def score_choices(
 
 
 def score_answers(
-    engine: Engine, examples: Sequence[Example], *, what: str
+    engine: Scores, examples: Sequence[Example], *, what: str
 ) -> list[AnswerResult | NotAsked]:
     """The likelihood of each example's completion after its prompt, rendered as in training."""
     return _score(engine, examples, partial(_answer_request, engine), _weigh, what)
 
 
 def _score(
-    engine: Engine,
+    engine: Scores,
     examples: Sequence[Example],
     build: Callable[[Example], _Asked],
     read: Callable[[_Asked, list[Score]], T],
@@ -115,7 +116,7 @@ def _try(build: Callable[[Example], _Asked], example: Example) -> _Asked | NotAs
     return asked
 
 
-def _choice_requests(engine: Engine, chat: bool, example: Example) -> _Asked:
+def _choice_requests(engine: Scores, chat: bool, example: Example) -> _Asked:
     choices = map(engine.special_tokens.mark, example.choices)
     if chat:
         context = tuple(engine.encode(engine.render(example.prompt), add_special_tokens=False))
@@ -129,18 +130,15 @@ def _choice_requests(engine: Engine, chat: bool, example: Example) -> _Asked:
     return _fit(engine, example, [(whole[:size], whole[size:]) for whole in wholes])
 
 
-def _answer_request(engine: Engine, example: Example) -> _Asked:
+def _answer_request(engine: Scores, example: Example) -> _Asked:
     prompt, completion = encode_rendered(engine, render_example(engine, example))
     return _fit(engine, example, [(tuple(prompt), tuple(completion))])
 
 
-def _fit(
-    engine: Engine, example: Example, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
-) -> _Asked:
-    """The requests, all contexts cut alike so that the longest fits; its last token is not read."""
-    over = max(len(context) + len(ending) - 1 for context, ending in pairs) - engine.context_length
-    cut = max(over, 0)
-    return _Asked(example, [ScoreRequest(context[cut:], ending) for context, ending in pairs], cut)
+def _fit(engine: Scores, example: Example, pairs: Sequence[Pair]) -> _Asked:
+    """The requests, all contexts cut alike so that the longest fits."""
+    fitting, cut = cut_alike(pairs, engine.context_length)
+    return _Asked(example, [ScoreRequest(*pair) for pair in fitting], cut)
 
 
 def _choose(asked: _Asked, scores: Sequence[Score]) -> ChoiceResult:
@@ -155,7 +153,7 @@ def _weigh(asked: _Asked, scores: Sequence[Score]) -> AnswerResult:
 
 
 def score_texts(
-    engine: Engine, examples: Sequence[Example], *, what: str
+    engine: Expects, examples: Sequence[Example], *, what: str
 ) -> list[AnswerResult | NotAsked]:
     """The likelihood of whole texts, in pieces of `WINDOW` tokens that do not see each other."""
     results: list[AnswerResult | NotAsked] = []
@@ -172,7 +170,7 @@ def score_texts(
     return results
 
 
-def _pieces(engine: Engine, text: str) -> Iterator[list[int]]:
+def _pieces(engine: Expects, text: str) -> Iterator[list[int]]:
     """The token ids of a text, each piece after the tokens that a text begins with."""
     begin = engine.encode("", add_special_tokens=True)
     ids = engine.encode(engine.special_tokens.mark(text), add_special_tokens=False)
@@ -181,7 +179,7 @@ def _pieces(engine: Engine, text: str) -> Iterator[list[int]]:
         yield begin + ids[start : start + room]
 
 
-def _read(engine: Engine, ids: Sequence[int]) -> float:
+def _read(engine: Expects, ids: Sequence[int]) -> float:
     """The log-likelihood of all tokens but the first, which nothing precedes."""
     total, following = 0.0, list(ids[1:])
     for block in engine.log_probs(ids):

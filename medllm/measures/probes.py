@@ -7,7 +7,7 @@ from operator import sub
 
 from medllm.clinical.look_alikes import LookAlike
 from medllm.clinical.terms import locate_terms
-from medllm.engines.base import Engine, ScoreRequest
+from medllm.engines.base import ScoreRequest, Scores
 from medllm.measures.divergence import Compared
 from medllm.measures.intervals import Estimate, estimate_proportion, estimate_ratio
 from medllm.models.chat.template import Template, encode_text
@@ -108,7 +108,7 @@ class LookAlikeScores:
 
 
 def score_look_alikes(
-    template: Template, engine: Engine, pairs: Sequence[LookAlike]
+    template: Template, engine: Scores, pairs: Sequence[LookAlike]
 ) -> LookAlikeScores:
     """The log-likelihood of each sentence with the fitting name, less that with the mistaken one.
 

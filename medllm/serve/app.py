@@ -16,13 +16,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from medllm.engines.base import Engine, Piece
+from medllm.engines.base import GenerateRequest, Generates, Piece
+from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import MedllmError
-from medllm.models.chat.template import as_given
+from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
 from medllm.serve.access import Gate, Origins
 from medllm.serve.body import read_body
-from medllm.serve.prompts import BYTES_PER_TOKEN, check_bytes, encode_prompt
-from medllm.serve.refusals import explain
+from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
 
@@ -37,7 +37,7 @@ NO_TELEMETRY: Any = dict.fromkeys(
 
 
 def build_app(
-    engine: Engine,
+    engine: Generates,
     *,
     model_id: str,
     api_key: str | None,
@@ -77,7 +77,7 @@ class Desk:
     max_tokens: int
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> Generates:
         """What answers."""
         return self.queue.engine
 
@@ -97,37 +97,35 @@ class Desk:
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
         body = await read_body(request, ChatRequest, self._body_bytes)
-        if not self.engine.has_chat_template:
+        if not takes_messages(self.engine):
             text = "this model has no chat template; use /v1/completions"
             raise ApiError(400, text, "no_chat_template", "messages")
         messages = [message.as_message() for message in body.messages]
-        check_bytes(self.engine, "messages", [turn.role + turn.content for turn in messages])
-
-        def read() -> list[int]:
-            text = self.engine.render(messages)
-            return encode_prompt(self.engine, "messages", text, add_special_tokens=False)
-
-        return await self._answer(body, read, self.max_tokens, request)
+        sampling = body.sampling(self.max_tokens, self.max_tokens)
+        read = partial(ask_messages, self.engine, messages, sampling)
+        return await self._answer(body, "messages", read, request)
 
     async def complete(self, request: Request) -> Response:
         """What follows a text."""
         body = await read_body(request, CompletionRequest, self._body_bytes)
-        check_bytes(self.engine, "prompt", [body.prompt])
-        text = as_given(self.engine, body.prompt)
-        read = partial(encode_prompt, self.engine, "prompt", text, add_special_tokens=True)
-        return await self._answer(body, read, DEFAULT_COMPLETION_TOKENS, request)
+        sampling = body.sampling(self.max_tokens, DEFAULT_COMPLETION_TOKENS)
+        read = partial(ask_text, self.engine, body.prompt, sampling)
+        return await self._answer(body, "prompt", read, request)
 
     async def _answer(
-        self, body: AnswerRequest, read: Callable[[], list[int]], default: int, request: Request
+        self, body: AnswerRequest, param: str, read: Callable[[], GenerateRequest], request: Request
     ) -> Response:
         self._check_model(body.model)
         self._check_limits(body)
-        prompt = await self.queue.read(read)
-        limit = min(self.max_tokens, self.engine.context_length - len(prompt))
+        try:
+            asked = await self.queue.read(read)
+        except UnfitPrompt as problem:
+            raise refuse_prompt(problem, param) from problem
         stopped = threading.Event()
-        pieces = self.queue.answer(prompt, body.sampling(limit, default), stopped)
+        pieces = self.queue.answer(asked, stopped)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        reply = Reply(self.model_id, isinstance(body, ChatRequest), len(prompt), include_usage)
+        is_chat, tokens = isinstance(body, ChatRequest), asked.prompt_tokens
+        reply = Reply(self.model_id, is_chat, tokens, include_usage)
         if body.stream:
             events = _events(reply, pieces)
             return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from medllm.errors import DataError, MedllmError
+from medllm.models.chat.prompts import UnfitPrompt
 from medllm.serve.wire import ApiError
 
 ADDRESSES = "/v1/chat/completions, /v1/completions, /v1/models and /health"
@@ -39,6 +40,17 @@ def api_error(error: BaseException) -> ApiError:
         case MedllmError():  # DataError: such as a chat that the template refuses
             return ApiError(400 if isinstance(error, DataError) else 500, error.message)
     return ApiError(500, "internal error")
+
+
+def refuse_prompt(problem: UnfitPrompt, param: str) -> ApiError:
+    """A prompt that does not fit, as OpenAI tells it; `param` is the field that holds it."""
+    if problem.size is None:
+        return ApiError(400, problem.message, param=param)
+    limit = problem.context_length
+    holds = f"this model's context holds {limit:,} tokens, prompt and answer together"
+    return ApiError(
+        400, f"the prompt has {problem.size}; {holds}", "context_length_exceeded", param
+    )
 
 
 def log_bug(error: BaseException) -> None:

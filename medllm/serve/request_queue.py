@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from medllm.engines.base import Engine, Piece, Sampling
+from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.serve.refusals import api_error, log_bug
 from medllm.serve.wire import ApiError
 
@@ -17,19 +17,19 @@ Pieces = asyncio.Queue[Piece | ApiError | None]
 class RequestQueue:
     """Whatever is asked of one engine passes here; the engine itself need not be thread-safe."""
 
-    engine: Engine
+    engine: Generates
     writer: Executor = field(default_factory=lambda: ThreadPoolExecutor(1))
     reader: Executor = field(default_factory=lambda: ThreadPoolExecutor(1))
     """A thread for prompts, which may be read while an answer is written; tokenizers are not
     thread-safe."""
     unfinished: set[Pieces] = field(default_factory=set)
 
-    async def read(self, read_prompt: Callable[[], list[int]]) -> list[int]:
-        """The token ids of a prompt."""
+    async def read(self, read_prompt: Callable[[], GenerateRequest]) -> GenerateRequest:
+        """A request whose prompt is read."""
         return await asyncio.get_running_loop().run_in_executor(self.reader, read_prompt)
 
     async def answer(
-        self, prompt: Sequence[int], sampling: Sampling, stopped: threading.Event
+        self, request: GenerateRequest, stopped: threading.Event
     ) -> AsyncIterator[Piece]:
         """An answer as it comes, until `stopped`.
 
@@ -45,7 +45,7 @@ class RequestQueue:
 
         def write() -> None:
             try:
-                for piece in () if stopped.is_set() else self.engine.generate(prompt, sampling):
+                for piece in () if stopped.is_set() else self.engine.generate(request):
                     loop.call_soon_threadsafe(pieces.put_nowait, piece)
                     if stopped.is_set():
                         return

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.data.example import Message
-from medllm.engines.base import Engine
+from medllm.engines.base import Generates, require
+from medllm.engines.prompts import takes_messages
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
+from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
 from medllm.serve.config import ServeConfig, is_loopback
 from medllm.serve.server import (
@@ -37,7 +39,7 @@ FREE_MEMORY = "lower serve.n_ctx, or serve a quantized model"
 
 
 @within_memory("serve", FREE_MEMORY)
-def serve(config: ServeConfig, engine: Engine | None = None) -> None:
+def serve(config: ServeConfig, engine: Generates | None = None) -> None:
     """Serve the model until Ctrl-C; an `engine` that is loaded already is used, and left open.
 
     Raises:
@@ -56,7 +58,7 @@ def serve(config: ServeConfig, engine: Engine | None = None) -> None:
 
 
 @within_memory("serve", FREE_MEMORY)
-def serve_once(config: ServeConfig, engine: Engine | None = None) -> str:
+def serve_once(config: ServeConfig, engine: Generates | None = None) -> str:
     """The served model's answer to `config.question`, asked over a free loopback port.
 
     Raises:
@@ -85,17 +87,18 @@ def check_ahead(config: ServeConfig) -> str | None:
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Engine | None, key: str | None
-) -> Iterator[tuple[Engine, "FastAPI"]]:
+    config: ServeConfig, engine: Generates | None, key: str | None
+) -> Iterator[tuple[Generates, "FastAPI"]]:
     from medllm.engines.open import open_model
     from medllm.models.load import resolve_model
     from medllm.serve.app import build_app
 
     if engine:
-        opened: AbstractContextManager[Engine] = nullcontext(engine)
+        opened: AbstractContextManager[Generates] = nullcontext(engine)
     else:
         model = resolve_model(config.model)
-        opened = closing(open_model(model, config.engine, config.n_ctx, config.dtype))
+        loaded = open_model(model, config.engine, config.n_ctx, config.dtype)
+        opened = closing(require(loaded, Generates, "serve"))
     with opened as engine:
         _check_template(engine)
         app = build_app(
@@ -108,10 +111,10 @@ def _loaded(
         yield engine, app
 
 
-def _check_template(engine: Engine) -> None:
+def _check_template(engine: Generates) -> None:
     """Raise ArtifactError where the chat template is broken; its refusal of a greeting is none."""
     with suppress(DataError):
-        if engine.has_chat_template:
+        if isinstance(engine, Template) and engine.has_chat_template:
             engine.render((Message("user", "Hello"),))
 
 
@@ -121,7 +124,7 @@ def _model_id(config: ServeConfig) -> str:
     return path.resolve().name if path.exists() else str(config.model)
 
 
-def _announce(config: ServeConfig, engine: Engine, url: str, key: str | None) -> None:
+def _announce(config: ServeConfig, engine: Generates, url: str, key: str | None) -> None:
     name = _model_id(config)
     console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
     console.say(f"address   {url}/v1")
@@ -138,10 +141,10 @@ def _announce(config: ServeConfig, engine: Engine, url: str, key: str | None) ->
     console.notice("Ctrl-C stops the server.")
 
 
-def _render_curl(config: ServeConfig, engine: Engine, url: str, *, has_key: bool) -> str:
+def _render_curl(config: ServeConfig, engine: Generates, url: str, *, has_key: bool) -> str:
     """A command line that asks the served model something; the key stays in the environment."""
     body: dict[str, object] = {"model": _model_id(config), "max_tokens": QUESTION_TOKENS}
-    if engine.has_chat_template:
+    if takes_messages(engine):
         path, body["messages"] = "chat/completions", [{"role": "user", "content": config.question}]
     else:
         path, body["prompt"] = "completions", config.question

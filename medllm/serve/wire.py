@@ -198,7 +198,8 @@ class Reply:
 
     model: str
     chat: bool
-    prompt_tokens: int
+    prompt_tokens: int | None
+    """None where the engine does not tell them: then no usage is told."""
     include_usage: bool = False
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -220,6 +221,8 @@ class Reply:
         return self._envelope(suffix=".chunk") | self._usage(tokens)
 
     def _usage(self, tokens: int) -> dict[str, Any]:
+        if self.prompt_tokens is None:
+            return {"usage": None}
         total = self.prompt_tokens + tokens
         counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens}
         return {"usage": {**counts, "total_tokens": total}}

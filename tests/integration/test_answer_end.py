@@ -9,7 +9,7 @@ import pytest
 from trainings import SHORT, small, write_examples
 
 from medllm.data.example import Example, Message
-from medllm.engines.base import Sampling
+from medllm.engines.base import GenerateRequest, Sampling
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.open import open_model
 from medllm.finetune.verb import finetune
@@ -103,7 +103,7 @@ def test_llama_cpp_is_told_of_an_end_that_it_does_not_know(
         assert engine._llama.llama_vocab_is_eog(vocab, end)
         assert engine._ends == [end]
         asked = engine.encode(engine.render(EXAMPLE.prompt), add_special_tokens=False)
-        *_, last = engine.generate(asked, Sampling(max_tokens=2))
+        *_, last = engine.generate(GenerateRequest(asked, Sampling(max_tokens=2)))
         assert last.finish_reason in {"stop", "length"}
         engine.close()
 

@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medllm.artifacts.manifest import Manifest
+from medllm.cli.main import run_command
 from medllm.data.example import read_jsonl
+from medllm.engines.base import GenerateRequest, Piece
 from medllm.errors import DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.verb import evaluate
@@ -134,3 +138,49 @@ def test_a_template_that_was_asked_for_and_is_missing_is_said(
     assert "plain, radiology: the model has no chat template, so it is asked plainly" in said
     assert f"of 4 items {with_template['cut']} lost their beginning to fit n_ctx 64" in said
     assert "asked through a chat template and plainly; do not compare them" in said
+
+
+class Remote:
+    """What answers elsewhere: it writes, and knows neither token ids nor likelihoods."""
+
+    name = "remote"
+    context_length = 100
+    unused_settings: Mapping[str, Any] = {}
+
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        yield Piece(f"Said: {request.messages[-1].content}")
+        yield Piece("", 0, "stop")
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_engine_that_only_writes_answers_a_file(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medllm.generate.verb.open_model", lambda *_, **__: Remote())
+
+    manifest, made = answer_rows(
+        tiny_model, tmp_path, [{"question": "Hi"}, {"question": "x" * 3201}]
+    )
+
+    assert (made[0]["answer"], made[0]["finish_reason"]) == ("Said: Hi", "stop")
+    assert made[1]["error"] == "the prompt has 3,205 bytes, the context holds 100 tokens"
+    assert (manifest.results["engine"], manifest.results["chat_template"]) == ("remote", True)
+
+
+def test_an_engine_that_only_writes_cannot_be_evaluated(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("medllm.evaluate.verb.open_model", lambda *_, **__: Remote())
+    output = tmp_path / "out"
+    asked = ["evaluate", "--model", str(tiny_model), "--tasks", "radiology", "--limit", "2"]
+
+    assert run_command([*asked, "--output", str(output)]) == 2
+
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: evaluate needs the likelihood of given tokens, and the engine remote gives none",
+        "  fix: name a model that runs on this machine: a folder, a hub id or a .gguf file",
+    ]
+    assert not (output / "medllm.json").exists()

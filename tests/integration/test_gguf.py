@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from medllm.artifacts.serving import serving_lines
 from medllm.data.example import Message
 from medllm.data.generators import radiology
-from medllm.engines.base import Piece, Sampling, ScoreRequest
+from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_native import read_window
 from medllm.engines.open import open_model
@@ -101,7 +101,9 @@ def test_quantized_files_are_smaller_and_say_what_fell_back(
     odd = {tensor.name for tensor in matrices if tensor.columns % 256}
     expected = set() if name == "Q8_0" else odd
     assert {tensor.name for tensor in files.find_fallbacks(target, name)} == expected
-    assert text_of(list(LlamaCppEngine(target).generate([1, 9, 9], Sampling(max_tokens=8))))
+    assert text_of(
+        list(LlamaCppEngine(target).generate(GenerateRequest([1, 9, 9], Sampling(max_tokens=8))))
+    )
 
 
 def test_an_architecture_that_llama_cpp_does_not_know(tiny_model: Path, tmp_path: Path) -> None:
@@ -323,9 +325,9 @@ def test_token_ids_of_another_tokenizer_are_refused(engine: LlamaCppEngine) -> N
 def test_greedy_answers_repeat_and_count_their_tokens(engine: LlamaCppEngine) -> None:
     prompt = engine.encode("Blood pressure is", add_special_tokens=True)
 
-    first = list(engine.generate(prompt, Sampling(max_tokens=12)))
+    first = list(engine.generate(GenerateRequest(prompt, Sampling(max_tokens=12))))
     engine.score([ScoreRequest((9, 8), (7,))])
-    second = list(engine.generate(prompt, Sampling(max_tokens=12)))
+    second = list(engine.generate(GenerateRequest(prompt, Sampling(max_tokens=12))))
 
     assert first == second
     assert sum(piece.tokens for piece in first) <= 12
@@ -338,7 +340,7 @@ def test_a_seed_fixes_the_dice(engine: LlamaCppEngine) -> None:
 
     def answer(seed: int) -> str:
         sampling = Sampling(max_tokens=12, temperature=1.0, top_p=0.95, seed=seed)
-        return text_of(list(engine.generate(prompt, sampling)))
+        return text_of(list(engine.generate(GenerateRequest(prompt, sampling))))
 
     assert answer(1) == answer(1)
     assert len({answer(seed) for seed in range(4)}) > 1
@@ -346,9 +348,14 @@ def test_a_seed_fixes_the_dice(engine: LlamaCppEngine) -> None:
 
 def test_interleaved_answers_do_not_disturb_each_other(engine: LlamaCppEngine) -> None:
     prompts = [engine.encode(text, add_special_tokens=True) for text in ("Fever and", "The dose")]
-    alone = [text_of(list(engine.generate(prompt, Sampling(max_tokens=8)))) for prompt in prompts]
+    alone = [
+        text_of(list(engine.generate(GenerateRequest(prompt, Sampling(max_tokens=8)))))
+        for prompt in prompts
+    ]
 
-    started = [engine.generate(prompt, Sampling(max_tokens=8)) for prompt in prompts]
+    started = [
+        engine.generate(GenerateRequest(prompt, Sampling(max_tokens=8))) for prompt in prompts
+    ]
     turns = list(zip_longest(*started))
 
     together = [
@@ -359,11 +366,13 @@ def test_interleaved_answers_do_not_disturb_each_other(engine: LlamaCppEngine) -
 
 def test_stop_strings_end_the_answer_and_never_show(engine: LlamaCppEngine) -> None:
     prompt = engine.encode("Blood pressure is", add_special_tokens=True)
-    whole = text_of(list(engine.generate(prompt, Sampling(max_tokens=40))))
+    whole = text_of(list(engine.generate(GenerateRequest(prompt, Sampling(max_tokens=40)))))
     middle = len(whole) // 2
     stop = whole[middle : middle + 4]
 
-    pieces = list(engine.generate(prompt, Sampling(max_tokens=40, stop=("never said", stop))))
+    pieces = list(
+        engine.generate(GenerateRequest(prompt, Sampling(max_tokens=40, stop=("never said", stop))))
+    )
 
     assert text_of(pieces) == whole[: whole.find(stop)]
     assert pieces[-1].finish_reason == "stop"
@@ -371,10 +380,10 @@ def test_stop_strings_end_the_answer_and_never_show(engine: LlamaCppEngine) -> N
 
 def test_prompts_must_leave_room(engine: LlamaCppEngine) -> None:
     with pytest.raises(DataError, match="context holds 256"):
-        engine.generate([5] * 256, Sampling())
+        engine.generate(GenerateRequest([5] * 256, Sampling()))
     with pytest.raises(DataError, match="empty"):
-        engine.generate([], Sampling())
-    pieces = list(engine.generate([5] * 250, Sampling(max_tokens=99)))
+        engine.generate(GenerateRequest([], Sampling()))
+    pieces = list(engine.generate(GenerateRequest([5] * 250, Sampling(max_tokens=99))))
     assert sum(piece.tokens for piece in pieces) <= 6
 
 
@@ -386,7 +395,7 @@ def test_characters_come_whole_and_stop_strings_not_in_part(
         written = iter([data[i : i + 1] for i in range(len(data))])
         monkeypatch.setattr(engine, "_token_bytes", lambda token: next(written))
         sampling = Sampling(max_tokens=len(data), temperature=1.0, seed=1, stop=stop)
-        return list(engine.generate([20, 21], sampling))
+        return list(engine.generate(GenerateRequest([20, 21], sampling)))
 
     pieces = said("Temp 38°C <END no <END> gone".encode(), "<END>", "EN!", "")
 

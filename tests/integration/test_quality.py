@@ -14,9 +14,9 @@ from medllm.artifacts.verify import verify_artifact
 from medllm.cli.main import run_command
 from medllm.data.example import write_jsonl
 from medllm.data.generators.radiology import build_example
-from medllm.engines.base import BLOCK_TOKENS, Engine, ScoreRequest
+from medllm.engines.base import BLOCK_TOKENS, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
-from medllm.engines.open import open_model
+from medllm.engines.open import InProcess, open_model
 from medllm.errors import ArtifactError, ConfigError, DataError, GateError, SetupError
 from medllm.measures.divergence import compare_document, summarize_divergence
 from medllm.models.chat.template import encode_text
@@ -96,7 +96,7 @@ def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture(scope="module")
-def parent(tiny_model: Path) -> Engine:
+def parent(tiny_model: Path) -> InProcess:
     return open_model(resolve_model(str(tiny_model)))
 
 
@@ -108,7 +108,7 @@ def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> LlamaCppE
 
 
 @pytest.fixture(scope="module")
-def long_text(parent: Engine) -> list[int]:
+def long_text(parent: InProcess) -> list[int]:
     """More than two blocks of tokens."""
     ids = encode_text(parent, " ".join(report_texts(range(20, 50))))
     return ids[: 2 * BLOCK_TOKENS + 7]
@@ -118,7 +118,7 @@ def long_text(parent: Engine) -> list[int]:
 
 
 def test_distributions_are_whole_and_come_in_blocks(
-    parent: Engine, f16: LlamaCppEngine, long_text: list[int]
+    parent: InProcess, f16: LlamaCppEngine, long_text: list[int]
 ) -> None:
     for engine in (parent, f16):
         blocks = list(engine.log_probs(long_text))
@@ -129,7 +129,7 @@ def test_distributions_are_whole_and_come_in_blocks(
 
 
 def test_both_engines_expect_the_same(
-    parent: Engine, f16: LlamaCppEngine, long_text: list[int]
+    parent: InProcess, f16: LlamaCppEngine, long_text: list[int]
 ) -> None:
     ours, theirs = (np.concatenate(list(each.log_probs(long_text))) for each in (parent, f16))
 
@@ -141,7 +141,7 @@ def test_both_engines_expect_the_same(
 
 
 def test_distributions_are_those_that_score_reads(
-    parent: Engine, f16: LlamaCppEngine, long_text: list[int]
+    parent: InProcess, f16: LlamaCppEngine, long_text: list[int]
 ) -> None:
     whole = ScoreRequest(tuple(long_text[:1]), tuple(long_text[1:]))
     for engine in (parent, f16):
@@ -170,7 +170,7 @@ def test_more_bits_are_nearer_to_the_parent(made: Made) -> None:
         assert fine[name] == coarse[name], "the parent is the same"
 
 
-def test_the_perplexity_is_that_of_scoring_the_same_tokens(made: Made, parent: Engine) -> None:
+def test_the_perplexity_is_that_of_scoring_the_same_tokens(made: Made, parent: InProcess) -> None:
     quantized = LlamaCppEngine(made.output / "gguf-q8_0/model-Q8_0.gguf")
     rows = [tuple(encode_text(parent, text)) for text in GENERAL]
     requests = [ScoreRequest(row[:1], row[1:]) for row in rows]
@@ -242,7 +242,7 @@ def test_the_proof_belongs_to_the_artifact_and_times_do_not(made: Made, tmp_path
 
 
 def test_a_kept_pass_is_what_the_parent_says_and_outlives_a_stopped_command(
-    tiny_model: Path, tmp_path: Path, made: Made, parent: Engine
+    tiny_model: Path, tmp_path: Path, made: Made, parent: InProcess
 ) -> None:
     model = resolve_model(str(tiny_model))
     config = QuantizeConfig(quality_texts=3, holdouts=made.texts)

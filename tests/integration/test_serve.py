@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from medllm.engines.base import Engine, Piece, Sampling
+from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.serve import verb
@@ -36,7 +36,7 @@ ANSWER = f"You said: {SECRET}"
 class BrokenEngine(FakeEngine):
     """Fails as a bug would, with patient text in its message."""
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         yield Piece("Y")
         raise RuntimeError(SECRET)
 
@@ -44,12 +44,12 @@ class BrokenEngine(FakeEngine):
 class FullEngine(FakeEngine):
     """Runs out of memory."""
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         yield Piece("Y")
         raise SetupError("out of memory", "use a smaller model")
 
 
-def app_of(engine: Engine, key: str | None = KEY, max_tokens: int = 256) -> Any:
+def app_of(engine: Generates, key: str | None = KEY, max_tokens: int = 256) -> Any:
     return build_app(engine, model_id=MODEL, api_key=key, max_tokens=max_tokens)
 
 

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
-from medllm.engines.base import Piece, Sampling
+from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.serve.server import ask, running_server
 
@@ -171,7 +171,7 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 class Talkative(FakeEngine):
     """Writes more than all buffers hold."""
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         for _ in range(400):
             yield Piece("x" * 50_000)
         yield Piece("", 0, "stop")
@@ -195,12 +195,12 @@ class LongPrompt(FakeEngine):
 
     steps = 0
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        for _ in range(600 if len(prompt) > 1000 else 0):
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        for _ in range(600 if len(request.prompt) > 1000 else 0):
             self.steps += 1
             time.sleep(0.05)
             yield Piece("", 0)
-        yield from super().generate(prompt, sampling)
+        yield from super().generate(request)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from medllm.data.example import Message
-from medllm.engines.base import Engine, Piece, Sampling, ScoreRequest
+from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest
 from medllm.engines.growing_text import GrowingText
-from medllm.engines.open import open_model
+from medllm.engines.open import InProcess, open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.template import TokenizerTemplate
@@ -19,11 +19,11 @@ from medllm.models.load import load_tokenizer, resolve_model
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_model: Path) -> Engine:
+def engine(tiny_model: Path) -> InProcess:
     return open_model(resolve_model(str(tiny_model)), n_ctx=64)
 
 
-def test_a_score_does_not_depend_on_what_else_is_asked(engine: Engine) -> None:
+def test_a_score_does_not_depend_on_what_else_is_asked(engine: InProcess) -> None:
     long = tuple(range(20, 120))
     requests = [
         ScoreRequest((9, 10), (11,)),
@@ -44,13 +44,13 @@ def test_a_score_does_not_depend_on_what_else_is_asked(engine: Engine) -> None:
     assert [score.tokens for score in together] == [1, 2, 2, 1, 3, 0, 1, 1]
 
 
-def test_answers_end_at_stop_strings_and_limits(engine: Engine) -> None:
+def test_answers_end_at_stop_strings_and_limits(engine: InProcess) -> None:
     prompt = engine.encode("The chest is", add_special_tokens=True)
-    whole = list(engine.generate(prompt, Sampling(max_tokens=12)))
+    whole = list(engine.generate(GenerateRequest(prompt, Sampling(max_tokens=12))))
     text = "".join(piece.text for piece in whole)
     stop = text[3:6]
 
-    stopped = list(engine.generate(prompt, Sampling(max_tokens=12, stop=(stop,))))
+    stopped = list(engine.generate(GenerateRequest(prompt, Sampling(max_tokens=12, stop=(stop,)))))
 
     assert (whole[-1].finish_reason, sum(piece.tokens for piece in whole)) == ("length", 12)
     assert "".join(piece.text for piece in stopped) == text[: text.find(stop)]
@@ -65,20 +65,20 @@ def test_an_answer_can_be_ended_while_its_prompt_is_read(tiny_model: Path) -> No
     slow = first.register_forward_hook(lambda *_: time.sleep(0.3))
     last.register_forward_hook(lambda *_: passes.append(1))
 
-    pieces = engine.generate(list(range(20, 120)), Sampling(max_tokens=4))
+    pieces = engine.generate(GenerateRequest(list(range(20, 120)), Sampling(max_tokens=4)))
     assert next(pieces) == Piece("", 0)
     pieces.close()  # type: ignore[attr-defined]
     assert passes == []
 
     slow.remove()
-    whole = list(engine.generate(list(range(20, 120)), Sampling(max_tokens=4)))
+    whole = list(engine.generate(GenerateRequest(list(range(20, 120)), Sampling(max_tokens=4))))
     assert whole[0] == Piece("", 0) and sum(piece.tokens for piece in whole) > 0
     assert whole[-1].finish_reason and passes
 
 
-def test_what_fails_while_writing_is_raised_where_it_is_read(engine: Engine) -> None:
+def test_what_fails_while_writing_is_raised_where_it_is_read(engine: InProcess) -> None:
     with pytest.raises(IndexError):
-        list(engine.generate([10**7], Sampling(max_tokens=2)))
+        list(engine.generate(GenerateRequest([10**7], Sampling(max_tokens=2))))
 
 
 def test_messages_that_a_template_refuses_are_the_users_error(tiny_model: Path) -> None:
@@ -132,7 +132,7 @@ WITHOUT_BLANKS = [
 def test_text_without_blanks_comes_token_by_token(tiny_model: Path, text: str) -> None:
     engine, ids = saying(tiny_model, text)
 
-    pieces = list(engine.generate([9], Sampling(max_tokens=len(ids))))
+    pieces = list(engine.generate(GenerateRequest([9], Sampling(max_tokens=len(ids)))))
 
     assert "".join(piece.text for piece in pieces) == text
     assert pieces[-1] == Piece("", 0, "stop")
@@ -151,7 +151,7 @@ def test_a_stop_string_ends_the_work_where_it_is_written(tiny_model: Path, text:
     engine.model.register_forward_hook(lambda *_: passes.append(1))
     engine.model.register_forward_hook(lambda *_: time.sleep(0.03))  # no longer than a real pass
 
-    pieces = list(engine.generate([9], Sampling(max_tokens=100, stop=(stop,))))
+    pieces = list(engine.generate(GenerateRequest([9], Sampling(max_tokens=100, stop=(stop,)))))
 
     end = text.index(stop)
     assert "".join(piece.text for piece in pieces) == text[:end]
@@ -166,20 +166,23 @@ def test_a_reader_that_goes_away_ends_the_work(tiny_model: Path) -> None:
     passes: list[int] = []
     engine.model.register_forward_hook(lambda *_: passes.append(1))
 
-    answer = engine.generate([9], Sampling(max_tokens=200))
+    answer = engine.generate(GenerateRequest([9], Sampling(max_tokens=200)))
     first = list(islice(answer, 3))
     answer.close()  # type: ignore[attr-defined]
 
     assert len(first) == 3
     assert len(passes) < 20
-    assert "".join(p.text for p in engine.generate([9], Sampling(max_tokens=2))) == "__"
+    assert (
+        "".join(p.text for p in engine.generate(GenerateRequest([9], Sampling(max_tokens=2))))
+        == "__"
+    )
 
 
 def test_the_end_as_the_last_allowed_token_is_a_stop(tiny_model: Path) -> None:
     engine, ids = saying(tiny_model, "Paracetamol.")
 
     def ending(tokens: int) -> tuple[int, str | None]:
-        pieces = list(engine.generate([9], Sampling(max_tokens=tokens)))
+        pieces = list(engine.generate(GenerateRequest([9], Sampling(max_tokens=tokens))))
         return sum(piece.tokens for piece in pieces), pieces[-1].finish_reason
 
     assert ending(len(ids)) == (len(ids) - 1, "stop")
@@ -243,9 +246,11 @@ def test_generation_settings_of_the_model_decide_nothing(tiny_model: Path) -> No
     plain = open_model(resolve_model(str(tiny_model)))
     prompt = engine.encode("The chest is", add_special_tokens=True)
 
-    def answers(which: Engine) -> list[str]:
+    def answers(which: InProcess) -> list[str]:
         asked = [Sampling(12), Sampling(12, 1.0, seed=1), Sampling(12, 0.7, 0.9, seed=2)]
-        return ["".join(p.text for p in which.generate(prompt, each)) for each in asked]
+        return [
+            "".join(p.text for p in which.generate(GenerateRequest(prompt, each))) for each in asked
+        ]
 
     assert answers(engine) == answers(plain)
     assert engine.unused_settings == {
@@ -267,12 +272,12 @@ def test_sampling_draws_of_all_tokens_not_of_the_likeliest_50(engine: Any) -> No
     assert drawn - likeliest
 
 
-def test_without_a_seed_answers_differ_and_with_one_they_are_the_same(engine: Engine) -> None:
+def test_without_a_seed_answers_differ_and_with_one_they_are_the_same(engine: InProcess) -> None:
     prompt = engine.encode("The chest is", add_special_tokens=True)
 
     def answer(seed: int | None) -> str:
         sampling = Sampling(12, temperature=2.0, seed=seed)
-        return "".join(piece.text for piece in engine.generate(prompt, sampling))
+        return "".join(piece.text for piece in engine.generate(GenerateRequest(prompt, sampling)))
 
     assert answer(3) == answer(3) == answer(3 + 2**32 - 1)
     assert answer(-1) == answer(-1)
@@ -280,26 +285,28 @@ def test_without_a_seed_answers_differ_and_with_one_they_are_the_same(engine: En
     assert answer(2**70) == answer(2**70)
 
 
-def test_a_temperature_next_to_nothing_is_greedy(engine: Engine) -> None:
+def test_a_temperature_next_to_nothing_is_greedy(engine: InProcess) -> None:
     prompt = engine.encode("The chest is", add_special_tokens=True)
 
-    answers = [list(engine.generate(prompt, Sampling(8, t))) for t in (0.0, 1e-320, 1e-9)]
+    answers = [
+        list(engine.generate(GenerateRequest(prompt, Sampling(8, t)))) for t in (0.0, 1e-320, 1e-9)
+    ]
 
     assert answers[0] == answers[1] == answers[2]
 
 
 def test_more_context_than_the_model_was_made_for_is_refused(
-    tiny_model: Path, engine: Engine
+    tiny_model: Path, engine: InProcess
 ) -> None:
     with pytest.raises(ConfigError, match=r"n_ctx 1,000,000 is more than the [\d,]+ tokens"):
         open_model(resolve_model(str(tiny_model)), n_ctx=1_000_000)
     with pytest.raises(DataError, match="the prompt has 64 tokens, the context holds 64"):
-        engine.generate([5] * 64, Sampling())
+        engine.generate(GenerateRequest([5] * 64, Sampling()))
     with pytest.raises(DataError, match="the prompt is empty"):
-        engine.generate([], Sampling())
+        engine.generate(GenerateRequest([], Sampling()))
     whole, _ = saying(tiny_model, "_" * 20)
     small = TransformersEngine(whole.model, whole.tokenizer, n_ctx=10)
-    pieces = list(small.generate([9] * 6, Sampling(max_tokens=99)))
+    pieces = list(small.generate(GenerateRequest([9] * 6, Sampling(max_tokens=99))))
     assert (sum(piece.tokens for piece in pieces), pieces[-1].finish_reason) == (4, "length")
 
 

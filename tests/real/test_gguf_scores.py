@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medllm.engines.base import Sampling, ScoreRequest
+from medllm.engines.base import GenerateRequest, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.errors import SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
@@ -144,7 +144,9 @@ def test_greedy_answers_are_those_of_transformers(engine: LlamaCppEngine, model:
     with torch.inference_mode():
         ids = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)[0]
 
-    answer = "".join(piece.text for piece in engine.generate(prompt, Sampling(max_tokens=24)))
+    answer = "".join(
+        piece.text for piece in engine.generate(GenerateRequest(prompt, Sampling(max_tokens=24)))
+    )
 
     assert answer.strip() == tokenizer.decode(ids[len(prompt) :]).strip()
 
@@ -156,7 +158,7 @@ def test_an_answer_ends_where_the_model_ends_it(
     finished = [row for row, end in zip(abstracts, ends, strict=True) if end.greedy]
     assert finished, "after a whole abstract, EOS is often the likeliest token"
 
-    pieces = list(engine.generate(finished[0], Sampling(max_tokens=20)))
+    pieces = list(engine.generate(GenerateRequest(finished[0], Sampling(max_tokens=20))))
 
     assert not any(piece.text or piece.tokens for piece in pieces)
     assert [piece.finish_reason for piece in pieces if piece.finish_reason] == ["stop"]
@@ -167,7 +169,7 @@ def test_sampled_answers_end_without_writing_special_tokens(engine: LlamaCppEngi
     answers = []
     for seed in range(6):
         sampling = Sampling(max_tokens=600, temperature=1.0, seed=seed)
-        answers.append(list(engine.generate(prompt, sampling)))
+        answers.append(list(engine.generate(GenerateRequest(prompt, sampling))))
 
     assert any(answer[-1].finish_reason == "stop" for answer in answers)
     texts = ["".join(piece.text for piece in answer) for answer in answers]

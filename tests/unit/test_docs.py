@@ -21,9 +21,10 @@ from medllm.data.groups import KIND_OF, KINDS, squeeze
 from medllm.data.registry.specs import CATALOG, read_spec
 from medllm.engines.llama_cpp import DEFAULT_N_CTX
 from medllm.errors import MedllmError
+from medllm.models.chat import prompts
 from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
 from medllm.recipe import ROAD, Recipe
-from medllm.serve import app, body, connections, prompts, wire
+from medllm.serve import app, body, connections, wire
 from medllm.serve.config import ServeConfig
 from medllm.tasks.spec import list_tasks
 

@@ -5,49 +5,52 @@ import time
 import pytest
 
 from medllm.data.example import Message
-from medllm.engines.base import Engine, Piece, Sampling, ScoreRequest, until_stop
+from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest, until_stop
 from medllm.engines.fake import BOS, END, FakeEngine
+from medllm.errors import DataError
 
 QUESTION = Message("user", "Hat der Patient Ödeme?")
 
 
 @pytest.fixture
-def engine() -> Engine:
+def engine() -> FakeEngine:
     return FakeEngine()
 
 
-def answer(engine: Engine, prompt: list[int], sampling: Sampling | None = None) -> str:
-    return "".join(piece.text for piece in engine.generate(prompt, sampling or Sampling()))
+def answer(engine: FakeEngine, prompt: list[int], sampling: Sampling | None = None) -> str:
+    return "".join(
+        piece.text for piece in engine.generate(GenerateRequest(prompt, sampling or Sampling()))
+    )
 
 
-def chat_ids(engine: Engine, *messages: Message) -> list[int]:
+def chat_ids(engine: FakeEngine, *messages: Message) -> list[int]:
     return engine.encode(engine.render(messages), add_special_tokens=False)
 
 
-def test_tokens_are_bytes_and_special_tokens_are_one_each(engine: Engine) -> None:
+def test_tokens_are_bytes_and_special_tokens_are_one_each(engine: FakeEngine) -> None:
     assert engine.encode("<bos>é<end>", add_special_tokens=False) == [BOS, 0xC3, 0xA9, END]
     assert engine.encode("a", add_special_tokens=True) == [BOS, ord("a")]
     assert engine.encode("", add_special_tokens=False) == []
 
 
-def test_rendered_chat_ends_where_the_answer_begins(engine: Engine) -> None:
+def test_rendered_chat_ends_where_the_answer_begins(engine: FakeEngine) -> None:
     rendered = engine.render([QUESTION])
     assert rendered == f"<bos>user: {QUESTION.content}<end>\nassistant: "
     assert engine.render([QUESTION], add_generation_prompt=False) + "assistant: " == rendered
     assert engine.eos_token in rendered
 
 
-def test_answer_repeats_the_last_message(engine: Engine) -> None:
+def test_answer_repeats_the_last_message(engine: FakeEngine) -> None:
     system = Message("system", "Be brief.")
     assert answer(engine, chat_ids(engine, system, QUESTION)) == f"You said: {QUESTION.content}"
 
 
-def test_answer_repeats_a_plain_prompt(engine: Engine) -> None:
+def test_answer_repeats_a_plain_prompt(engine: FakeEngine) -> None:
     assert answer(engine, engine.encode("a: b", add_special_tokens=True)) == "You said: a: b"
 
 
-def test_last_piece_says_why_and_counts_add_up(engine: Engine) -> None:
-    pieces = list(engine.generate(chat_ids(engine, QUESTION), Sampling()))
+def test_last_piece_says_why_and_counts_add_up(engine: FakeEngine) -> None:
+    pieces = list(engine.generate(GenerateRequest(chat_ids(engine, QUESTION), Sampling())))
     assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
     assert pieces[-1].finish_reason == "stop"
     text = "".join(piece.text for piece in pieces)
@@ -66,9 +69,11 @@ def test_last_piece_says_why_and_counts_add_up(engine: Engine) -> None:
     ],
 )
 def test_answer_ends_at_its_limits(
-    engine: Engine, sampling: Sampling, text: str, reason: str
+    engine: FakeEngine, sampling: Sampling, text: str, reason: str
 ) -> None:
-    pieces = list(engine.generate(engine.encode("Ö", add_special_tokens=True), sampling))
+    pieces = list(
+        engine.generate(GenerateRequest(engine.encode("Ö", add_special_tokens=True), sampling))
+    )
     assert "".join(piece.text for piece in pieces) == text
     assert pieces[-1].finish_reason == reason
 
@@ -77,10 +82,11 @@ def test_context_holds_prompt_and_answer() -> None:
     small = FakeEngine(context_length=10)
     prompt = small.encode("seven b", add_special_tokens=True)
     assert answer(small, prompt) == "Yo"
-    assert answer(small, prompt * 2) == ""
+    with pytest.raises(DataError, match="16 tokens, the context holds 10 tokens"):
+        answer(small, prompt * 2)
 
 
-def test_score_prefers_what_it_would_write(engine: Engine) -> None:
+def test_score_prefers_what_it_would_write(engine: FakeEngine) -> None:
     context = tuple(chat_ids(engine, Message("user", "ja")))
     expected = tuple(engine.encode("You said: ja<end>", add_special_tokens=False))
     other = tuple(engine.encode("You said: no<end>", add_special_tokens=False))

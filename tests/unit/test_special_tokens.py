@@ -4,8 +4,9 @@ import pytest
 
 from medllm.data.example import Example, Message
 from medllm.engines.fake import BOS, END, FakeEngine
+from medllm.models.chat.prompts import encode_messages
 from medllm.models.chat.special_tokens import MARK, SpecialTokens
-from medllm.models.chat.template import as_given, encode_prompt, encode_rendered, render_example
+from medllm.models.chat.template import as_given, encode_rendered, render_example
 
 SPECIAL = SpecialTokens(["<s>", "</s>", "<|end|>", "<|endoftext|>", "[INST]", "$"])
 
@@ -59,7 +60,7 @@ def test_messages_and_answers_hold_no_special_token(has_chat_template: bool) -> 
     ):
         assert special(one) == special(other)
         assert len(one) == len(other)
-    asked = encode_prompt(engine, turns)
+    asked = encode_messages(engine, turns, engine.context_length)
     assert asked == encode_rendered(engine, render_example(engine, spelling))[0]
 
 

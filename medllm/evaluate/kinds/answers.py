@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medllm.data.example import Example
-from medllm.engines.base import Engine
+from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.measures.intervals import estimate_ratio
@@ -16,6 +16,7 @@ from medllm.measures.likelihood import score_answers
 class Answers:
     """Whole answers, asked as in training."""
 
+    ability: type[Engine] = Scores
     measure = "perplexity"
 
     def takes(self, item: Example) -> bool:
@@ -28,7 +29,8 @@ class Answers:
 
     def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
         """The likelihood of each answer, its end included."""
-        return map(asdict, score_answers(engine, items, what=asking.what))
+        scoring = require(engine, Scores, "evaluate")
+        return map(asdict, score_answers(scoring, items, what=asking.what))
 
     def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
         """Loss in nats per token and perplexity, with a 95 % bootstrap interval over the items."""

@@ -37,6 +37,8 @@ class Column:
 class Kind(Protocol):
     """How the items of a task are scored: what that needs, its records, numbers and columns."""
 
+    ability: type[Engine]
+    """What an engine must be able to do."""
     measure: str
     """Which of its numbers stands for all where there is room for one."""
 

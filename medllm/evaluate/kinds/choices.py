@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medllm.data.example import Example
-from medllm.engines.base import Engine
+from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.measures.intervals import estimate_proportion, macro_f1, majority_share
@@ -15,6 +15,7 @@ from medllm.measures.likelihood import score_choices
 class Choices:
     """Multiple choice, by the likelihood of each choice."""
 
+    ability: type[Engine] = Scores
     measure = "accuracy"
 
     def takes(self, item: Example) -> bool:
@@ -27,7 +28,8 @@ class Choices:
 
     def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
         """The likelihood of each choice."""
-        results = score_choices(engine, items, chat=asking.in_chat, what=asking.what)
+        scoring = require(engine, Scores, "evaluate")
+        results = score_choices(scoring, items, chat=asking.in_chat, what=asking.what)
         return map(asdict, results)
 
     def summarize(self, records: Sequence[Record]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ They are the same in calibration, training, evaluation and serving.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from medllm.data.example import Example, Message
 from medllm.errors import ArtifactError
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@runtime_checkable
 class Template(Protocol):
-    """What rendering needs: an engine is a template, and so is a `TokenizerTemplate`."""
+    """What rendering needs: engines that have token ids, and a `TokenizerTemplate`."""
 
     has_chat_template: bool
     """Whether `render` can be used."""
@@ -124,13 +125,6 @@ def render_example(template: Template, example: Example) -> Rendered:
 def join_plain(template: Template, messages: Sequence[Message]) -> str:
     """The messages for a model without a chat template: their texts, a line for each."""
     return "\n".join(template.special_tokens.mark(message.content) for message in messages)
-
-
-def encode_prompt(template: Template, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation, up to where the model's answer begins, as in training."""
-    if template.has_chat_template:
-        return template.encode(template.render(messages), add_special_tokens=False)
-    return template.encode(join_plain(template, messages), add_special_tokens=True)
 
 
 def as_given(template: Template, text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from medllm import console
 from medllm.artifacts.manifest import write_atomically, write_json
 from medllm.clinical.look_alikes import look_alikes
-from medllm.engines.base import Engine
+from medllm.engines.base import Expects, Scores, require
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError
 from medllm.measures.cost import measure_cost
@@ -55,9 +55,10 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
         with closing(
             open_model(quantized, n_ctx=parent.context_length, dtype=reference.dtype)
         ) as engine:
-            compared = _compare(parent, engine)
+            scoring = require(engine, Scores, "quantize")
+            compared = _compare(parent, require(engine, Expects, "quantize"))
             _check_finite(compared)
-            after = score_look_alikes(parent.template, engine, look_alikes())
+            after = score_look_alikes(parent.template, scoring, look_alikes())
         occurrences = _find_terms(parent, terms)
     quality = _summarize(compared, occurrences, terms) | _names(parent.names, after)
     parameters = count_parameters(reference.model.path)
@@ -75,7 +76,7 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
     return main_figures(quality) | costs
 
 
-def _compare(parent: Parent, quantized: Engine) -> dict[str, list[Compared]]:
+def _compare(parent: Parent, quantized: Expects) -> dict[str, list[Compared]]:
     """Both models on every text, by kind of text."""
     compared: dict[str, list[Compared]] = {}
     with console.progress("quantize: quality", len(parent.documents)) as advance:

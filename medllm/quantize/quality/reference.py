@@ -15,7 +15,7 @@ import numpy as np
 from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.look_alikes import look_alikes
-from medllm.engines.base import BLOCK_TOKENS, Engine, LogProbs
+from medllm.engines.base import BLOCK_TOKENS, Expects, LogProbs, Scores, require
 from medllm.engines.llama_cpp import DEFAULT_N_CTX
 from medllm.engines.open import open_model
 from medllm.measures.divergence import Expecting
@@ -86,7 +86,9 @@ class Reference:
             yield self._kept
             return
         with closing(open_model(self.model, dtype=self.dtype)) as engine:
-            parent = self._read(engine, engine, min(engine.context_length, DEFAULT_N_CTX))
+            expecting = require(engine, Expects, "quantize")
+            scoring = require(engine, Scores, "quantize")
+            parent = self._read(expecting, scoring, min(engine.context_length, DEFAULT_N_CTX))
             is_kept = self._formats > 1 and bool(parent.documents) and self._keep(parent)
             if not is_kept:
                 yield parent
@@ -98,7 +100,7 @@ class Reference:
     def _read(
         self,
         expecting: Expecting,
-        engine: Engine | None,
+        engine: Scores | None,
         context_length: int,
         names: LookAlikeScores | None = None,
     ) -> Parent:

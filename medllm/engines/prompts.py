@@ -1,0 +1,64 @@
+"""A conversation, or a text → a request in the form that an engine takes, and its token ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medllm.data.example import Message
+from medllm.engines.base import Engine, GenerateRequest, Sampling
+from medllm.errors import DataError
+from medllm.models.chat.prompts import check_bytes, check_room, encode_messages, encode_raw
+from medllm.models.chat.template import Template
+
+
+def takes_messages(engine: Engine) -> bool:
+    """Whether conversations go through a chat template: the engine's own, or behind its address."""
+    return not isinstance(engine, Template) or engine.has_chat_template
+
+
+def ask_messages(
+    engine: Engine, messages: Sequence[Message], sampling: Sampling, images: Sequence[Path] = ()
+) -> GenerateRequest:
+    """A conversation as token ids where the engine has some, else as it is.
+
+    With `images` it stays as it is, too: what an image takes is known to the engine alone.
+
+    Raises:
+        UnfitPrompt: it is empty, or leaves no room for an answer.
+        DataError: the chat template refuses it.
+    """
+    if isinstance(engine, Template) and not images:
+        ids = encode_messages(engine, messages, engine.context_length)
+        return GenerateRequest(ids, sampling)
+    check_bytes((turn.role + turn.content for turn in messages), engine.context_length)
+    return GenerateRequest((), sampling, tuple(messages), tuple(images))
+
+
+def ask_text(engine: Engine, text: str, sampling: Sampling) -> GenerateRequest:
+    """A text to go on from, as token ids where the engine has some, else as it is.
+
+    Raises:
+        UnfitPrompt: it is empty, or leaves no room for an answer.
+    """
+    if isinstance(engine, Template):
+        ids = encode_raw(engine, text, engine.context_length)
+        return GenerateRequest(ids, sampling)
+    check_bytes([text], engine.context_length)
+    return GenerateRequest(text, sampling)
+
+
+def prompt_ids(template: Template, request: GenerateRequest, context_length: int) -> list[int]:
+    """The token ids of any request, for an engine that reads no images.
+
+    Raises:
+        UnfitPrompt: it is empty, or leaves no room for an answer.
+        DataError: it has images; or the chat template refuses it.
+    """
+    if request.images:
+        message = f"the prompt comes with {len(request.images)} images, and this engine reads none"
+        raise DataError(message, "leave the images out, or ask a model that reads images")
+    if request.messages:
+        return encode_messages(template, request.messages, context_length)
+    if isinstance(request.prompt, str):
+        return encode_raw(template, request.prompt, context_length)
+    check_room(request.prompt, context_length)
+    return list(request.prompt)
