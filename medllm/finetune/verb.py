@@ -23,7 +23,6 @@ from medllm.finetune.results import (
     save,
     summarize_training,
 )
-from medllm.finetune.rows.image_files import digest_images, named_images
 from medllm.finetune.rows.material import Inputs, Material
 from medllm.finetune.rows.replay import open_replay
 from medllm.finetune.search.study import check_can_search, search
@@ -33,6 +32,7 @@ from medllm.finetune.train.moe import of_answers
 from medllm.finetune.train.trainer import open_trainer, run
 from medllm.models.chat.answer_end import answer_end
 from medllm.models.hardware import peak_memory_gib
+from medllm.models.image_files import digest_images, named_images
 from medllm.models.load import resolve_model
 from medllm.models.memory import within_memory
 from medllm.models.weights import read_weights

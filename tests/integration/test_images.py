@@ -25,7 +25,7 @@ from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.profiling import ProfilingRun, _cut
 from medllm.finetune.rows.build import IGNORED, Limit, RowCounts
-from medllm.finetune.rows.images import Vision, open_vision
+from medllm.finetune.rows.images import VisionRows, open_vision_rows
 from medllm.finetune.rows.material import Material
 from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.train.base import load_base
@@ -34,6 +34,7 @@ from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
 from medllm.models.chat.template import TokenizerTemplate, encode_rendered, render_example
 from medllm.models.hardware import count_parameters, read_shapes
+from medllm.models.images import Vision
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.verb import prepare
@@ -118,12 +119,13 @@ def config(model: Path, data: Path, output: Path, **own: object) -> FinetuneConf
     )  # fmt: skip
 
 
-def open_seeing(model: Path) -> Vision:
-    return Vision.open(resolve_model(str(model)), load_tokenizer(str(model)))
+def open_seeing(model: Path) -> VisionRows:
+    tokenizer = load_tokenizer(str(model))
+    return VisionRows(Vision.open(resolve_model(str(model)), tokenizer, "finetune"))
 
 
-def rows_of(vision: Vision, path: Path, max_length: int = 64) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = vision.load_rows(path, Limit(max_length))[0].to_list()
+def rows_of(images: VisionRows, path: Path, max_length: int = 64) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = images.load_rows(path, Limit(max_length))[0].to_list()
     return rows
 
 
@@ -150,8 +152,8 @@ def test_what_only_an_image_tells_is_learnt_and_merged(
     assert (tmp_path / "a/processor_config.json").read_bytes() == config_
     assert (tmp_path / "m/processor_config.json").read_bytes() == config_
 
-    vision = open_seeing(tmp_path / "m")
-    batch = vision.collate(rows_of(vision, data / "validation.jsonl"))
+    images = open_seeing(tmp_path / "m")
+    batch = images.collate(rows_of(images, data / "validation.jsonl"))
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "m", dtype=torch.float32)
     base = AutoModelForImageTextToText.from_pretrained(seeing, dtype=torch.float32)
     tuned = PeftModel.from_pretrained(base, tmp_path / "a")
@@ -170,9 +172,9 @@ def test_what_only_an_image_tells_is_learnt_and_merged(
 
 
 def test_a_row_is_what_the_processor_makes_of_the_conversation(seeing: Path, data: Path) -> None:
-    vision = open_seeing(seeing)
+    images = open_seeing(seeing)
     first = next(read_examples(data / "train.jsonl"))
-    row = rows_of(vision, data / "train.jsonl")[0]
+    row = rows_of(images, data / "train.jsonl")[0]
     processor = AutoProcessor.from_pretrained(seeing)
     words = {"type": "text", "text": first.prompt[0].content}
     parts = [{"type": "image", "url": str(data / "0.png")}, words]
@@ -187,50 +189,50 @@ def test_a_row_is_what_the_processor_makes_of_the_conversation(seeing: Path, dat
     assert row["token_type_ids"][: len(prompt)] == asked["token_type_ids"][0].tolist()
     assert sum(row["token_type_ids"]) == PATCHES
     assert processor.decode(learnt) == "dark<|end|>"
-    batch = vision.collate([row])
+    batch = images.collate([row])
     assert torch.equal(batch["pixel_values"], asked["pixel_values"])
 
 
 def test_rows_without_images_are_as_they_are_for_a_model_of_text(seeing: Path, data: Path) -> None:
-    vision = open_seeing(seeing)
-    rows = [row for row in rows_of(vision, data / "train.jsonl") if not row["image_paths"]]
+    images = open_seeing(seeing)
+    rows = [row for row in rows_of(images, data / "train.jsonl") if not row["image_paths"]]
     template = TokenizerTemplate(load_tokenizer(str(seeing)))
     texts = [one for one in read_examples(data / "train.jsonl") if not one.images]
 
     for row, one in zip(rows, texts, strict=True):
         prompt, completion = encode_rendered(template, render_example(template, one))
         assert row["input_ids"] == prompt + completion
-    batch = vision.collate(rows)
+    batch = images.collate(rows)
     assert batch.keys() == {"input_ids", "labels", "attention_mask"}
 
 
 def test_neither_padding_nor_images_are_learnt_and_neighbours_do_not_matter(
     seeing: Path, data: Path
 ) -> None:
-    vision = open_seeing(seeing)
-    rows = rows_of(vision, data / "train.jsonl")
-    three = [rows[0], row_of_two_images(vision, data), rows[-1]]
+    images = open_seeing(seeing)
+    rows = rows_of(images, data / "train.jsonl")
+    three = [rows[0], row_of_two_images(images, data), rows[-1]]
     model = load_base(FinetuneConfig(dtype="float32"), resolve_model(str(seeing)), "cpu").eval()
 
-    batch = vision.collate(three)
+    batch = images.collate(three)
 
     assert len(batch["pixel_values"]) == 3
     labels = batch["labels"]
     assert ((labels != IGNORED).sum(1) > 1).all()
-    assert not (labels == vision.processor.tokenizer.image_token_id).any()
+    assert not (labels == images.vision.processor.tokenizer.image_token_id).any()
     assert not (labels[batch["attention_mask"] == 0] != IGNORED).any()
     with torch.inference_mode():
         together = model(**{k: v for k, v in batch.items() if k != "labels"}).logits
         for number, row in enumerate(three):
-            alone = {k: v for k, v in vision.collate([row]).items() if k != "labels"}
+            alone = {k: v for k, v in images.collate([row]).items() if k != "labels"}
             found = together[number, : len(row["input_ids"])]
             assert (found - model(**alone).logits[0]).abs().max() < 1e-4
 
 
-def row_of_two_images(vision: Vision, data: Path) -> dict[str, object]:
+def row_of_two_images(images: VisionRows, data: Path) -> dict[str, object]:
     path = data / "two.jsonl"
     write_jsonl(path, [to_json(example(1, "bright", ("1.png", "0.png")))])
-    (row,) = rows_of(vision, path)
+    (row,) = rows_of(images, path)
     assert sum(row["token_type_ids"]) == 2 * PATCHES
     return row
 
@@ -371,11 +373,11 @@ def test_an_example_too_long_with_its_images_is_left_out_and_counted(
 
 
 def test_the_token_of_an_image_in_a_text_is_text(seeing: Path, data: Path, tmp_path: Path) -> None:
-    vision = open_seeing(seeing)
-    (row,) = rows_of(vision, written(tmp_path, (), "<image_soft_token>") / "train.jsonl")
+    images = open_seeing(seeing)
+    (row,) = rows_of(images, written(tmp_path, (), "<image_soft_token>") / "train.jsonl")
 
-    assert vision.tokenizer.image_token_id not in row["input_ids"]
-    assert "<image_soft_token>" in vision.processor.decode(row["input_ids"])
+    assert images.vision.tokenizer.image_token_id not in row["input_ids"]
+    assert "<image_soft_token>" in images.vision.processor.decode(row["input_ids"])
 
 
 def test_a_special_token_spelled_beside_an_image_leaves_its_row_out(
@@ -395,11 +397,11 @@ def test_a_template_that_knows_no_images_gets_them_before_the_text(
 ) -> None:
     other = config(seeing, data, tmp_path / "out").model_copy(update={"prompt_template": "alpaca"})
     model = resolve_model(str(seeing))
-    vision = open_vision(other, model, Tokenizer.open(other, model).own)
+    images = open_vision_rows(other, model, Tokenizer.open(other, model).own)
 
     assert "the chat template knows no images" in capfd.readouterr().err
-    row = rows_of(vision, data / "train.jsonl", 128)[0]
-    text = vision.processor.decode(row["input_ids"])
+    row = rows_of(images, data / "train.jsonl", 128)[0]
+    text = images.vision.processor.decode(row["input_ids"])
     assert text.index("Instruction") < text.index("<start_of_image>") < text.index("Is it bright")
 
 

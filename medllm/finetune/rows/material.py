@@ -10,7 +10,7 @@ from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.precision import check_precision
 from medllm.finetune.rows.build import Limit, Splits, load_splits
-from medllm.finetune.rows.images import Vision, open_vision
+from medllm.finetune.rows.images import VisionRows, open_vision_rows
 from medllm.finetune.rows.replay import Replay
 from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.train.base import check_attention, pick_attention
@@ -35,7 +35,7 @@ class Material:
 
     inputs: Inputs
     tokenizer: Tokenizer
-    vision: Vision | None
+    images: VisionRows | None
     """What reads images, where examples have some."""
     splits: Splits
     replay: Replay | None
@@ -52,16 +52,18 @@ class Material:
         check_precision(config, inputs.model, device)
         tokenizer = Tokenizer.open(config, inputs.model)
         template = TokenizerTemplate(tokenizer.own)
-        vision = open_vision(config, inputs.model, tokenizer.own) if inputs.images else None
+        images = None
+        if inputs.images:
+            images = open_vision_rows(config, inputs.model, tokenizer.own)
         check_attention(config.attn_implementation, device)
-        splits = load_splits(inputs.data.path, template, Limit.of(config.training), vision)
+        splits = load_splits(inputs.data.path, template, Limit.of(config.training), images)
         _check_fits(config, inputs.model.path, splits)
         replay = Replay(inputs.replayed, config, template) if inputs.replayed else None
         if replay:
             splits = replay.mix_into(splits, inputs.data.path)
-        if vision is None and packs(config, device):
+        if images is None and packs(config, device):
             splits = splits.packed(config)
-        return cls(inputs, tokenizer, vision, splits, replay)
+        return cls(inputs, tokenizer, images, splits, replay)
 
     @property
     def template(self) -> TokenizerTemplate:

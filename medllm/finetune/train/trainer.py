@@ -110,13 +110,13 @@ def open_trainer(
         ConfigError: an option that the trainer does not know, or an adapter that fits no layer.
         SetupError: something to load the model with is not installed.
     """
-    splits, vision = material.splits, material.vision
+    splits, images = material.splits, material.images
     can_evaluate = splits.validation is not None
     arguments = trainer_arguments(config, folder, device, can_evaluate=can_evaluate)
     arguments.packing = splits.is_packed
     if device == "cpu":
         _split_batches(arguments, splits)
-    sees = vision is not None and vision.sees_both_ways
+    sees = images is not None and images.vision.sees_both_ways
     base = load_base(config, material.inputs.model, device, sees=sees)
     material.tokenizer.fit(base)
     trainer = _build_trainer(config, base, material.tokenizer.own, splits, arguments)

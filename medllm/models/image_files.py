@@ -49,7 +49,7 @@ def named_images(data: Path) -> tuple[Path, ...]:
 
 
 def digest_images(images: Iterable[Path]) -> str:
-    """One digest of what is in image files; of one that cannot be read the training tells."""
+    """One digest of what is in image files; an image that cannot be read counts as empty here."""
     total = hashlib.sha256()
     for image in images:
         try:
