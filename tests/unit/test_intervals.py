@@ -113,7 +113,7 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
 
     interval = bootstrap(
         data, lambda top, bottom, axis: top.sum(axis=axis) / bottom.sum(axis=axis), paired=True,
-        n_resamples=DRAWS, method="percentile", rng=np.random.default_rng(0),
+        n_resamples=DRAWS, method="percentile", random_state=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     estimate = estimate_ratio(data[0].tolist(), data[1].astype(int).tolist())
 
