@@ -42,7 +42,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "serve": {"model": ("quantize", "merge", "finetune")},
 }
 """Which verbs an input may come from, the nearest first."""
-SHARED = ("seed", "data_dir", "data_use", "split", "dtype")
+SHARED = ("seed", "data_dir", "data_use", "task_dir", "split", "dtype")
 """Keys that a section takes from the recipe unless it has its own."""
 
 
@@ -63,6 +63,8 @@ class Recipe(Strict):
     """Folder with raw files, one folder a dataset; default `$MEDLLM_DATA_DIR`."""
     data_use: tuple[str, ...] = ()
     """Data use agreements that you have signed."""
+    task_dir: Place | None = None
+    """Folder with your own tasks (`<name>.yaml`), to prepare for and to evaluate."""
     dtype: Dtype = "auto"
     """Number format that models compute in. `merge` keeps that of the base, and a training of all
     weights has its own."""

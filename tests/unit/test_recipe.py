@@ -299,6 +299,16 @@ def test_shared_keys_reach_every_section_that_has_none_of_its_own(whole: Recipe)
     assert {wire(whole, verb).split.test for verb in ("calibrate", "prepare", "evaluate")} == {0.2}
 
 
+def test_a_folder_of_tasks_serves_both_verbs_that_read_them(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("task_dir: mine\nprepare: {}\nevaluate: {task_dir: others}\n")
+
+    recipe = load_recipe(path)
+
+    assert wire(recipe, "prepare").task_dir == tmp_path / "mine"
+    assert wire(recipe, "evaluate").task_dir == tmp_path / "others"
+
+
 def test_each_format_has_a_folder_of_its_own(whole: Recipe, runs: Path) -> None:
     assert outputs_of(whole, "quantize") == [
         runs / "quantize/gptq-8bit",
