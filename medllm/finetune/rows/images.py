@@ -88,7 +88,7 @@ class VisionRows:
         return self.vision.encode(prompt, images, add_special_tokens=is_plain)
 
     def collate(self, rows: Sequence[dict[str, Any]]) -> "dict[str, Tensor]":
-        """A batch, padded on the right; padding and image tokens are never learnt.
+        """A batch, padded on the right; padding and image tokens are never trained on.
 
         Raises:
             DataError: an image has gone since it was first read.
