@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import yaml
+
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.serving import serving_lines
 
@@ -13,6 +15,11 @@ MAY_SHARE = {
     "through the data's own repository",
     "private": "no: this contains data of your own whose licence was not declared",
 }
+
+LICENCES = {None: "unknown", "open": "of-base-model-and-data",
+            "non-commercial": "non-commercial-data", "credentialed": "data-use-agreement",
+            "private": "private-data"}  # fmt: skip
+"""By the strictest terms of the data, what the hub shows beside the licence "other"."""
 
 
 def render_card(manifest: Manifest) -> str:
@@ -43,11 +50,35 @@ def render_card(manifest: Manifest) -> str:
 
 
 def _front_matter(manifest: Manifest) -> str:
+    """What the hub reads, by the fields of its model cards; what is not known is left out.
+
+    A licence of the whole is never named: that of the base model was not checked.
+    """
+    is_adapter, is_gguf = manifest.kind == "adapter", manifest.format == "gguf"
+    sees = any(file.path.endswith("processor_config.json") for file in manifest.files)  # images
     base = manifest.base_model
-    lines = ["---", "tags: [medical, research-only, medllm]"]
-    if base and not base.id.startswith(("/", ".")):
-        lines.append(f"base_model: {base.id}")
-    return "\n".join([*lines, "---"])
+    is_on_hub = base is not None and base.revision is not None  # a folder has none
+    kind = "lora" if is_adapter else manifest.format if manifest.kind == "quantized" else ""
+    fields = {
+        "library_name": "peft" if is_adapter else "llama-cpp-python" if is_gguf else "transformers",
+        "pipeline_tag": "image-text-to-text" if sees else "text-generation",
+        "license": "other",
+        "license_name": LICENCES[manifest.access],
+        "base_model": base.id if base and is_on_hub else None,
+        "base_model_relation": _relation(manifest) if is_on_hub else None,
+        "datasets": sorted({term.hub for term in manifest.data_terms if term.hub}),
+        "tags": ["medical", "research-only", "medllm", *filter(None, [kind])],
+    }
+    known = {name: value for name, value in fields.items() if value}
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, default_flow_style=None)}---"
+
+
+def _relation(manifest: Manifest) -> str:
+    """What the hub calls a descendant; to it a merge has several models, and no adapter in it."""
+    if manifest.kind == "adapter":
+        return "adapter"
+    is_of_base = any(parent.kind == "hub" for parent in manifest.parents)
+    return "quantized" if manifest.kind == "quantized" and is_of_base else "finetune"
 
 
 def _data_terms(manifest: Manifest) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from medllm import __version__
 from medllm.artifacts.digest import digest_file, digest_text
@@ -73,6 +73,14 @@ class DataTerm(Record):
     licence: str
     access: Access
     agreement: str | None = None
+    hub: str | None = None
+    """Its name on the hub, where it is known to be there."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent_name(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As written before there was `hub`: a seal is over what is written."""
+        written: dict[str, Any] = write(self)
+        return {key: value for key, value in written.items() if key != "hub" or value}
 
 
 def _now() -> str:

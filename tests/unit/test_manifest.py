@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.utils import validate_repo_id
 
 from medllm.artifacts.card import render_card
 from medllm.artifacts.manifest import (
@@ -202,7 +204,6 @@ def test_the_card_says_what_it_is_for_and_where_it_came_from() -> None:
 
     card = render_card(made)
 
-    assert card.startswith("---\ntags: [medical, research-only, medllm]\nbase_model: org/base\n---")
     assert "This is not a medical device" in card
     assert "- hub: `11`" in card
     assert "- max_difference: 1.235e-06" in card
@@ -210,10 +211,88 @@ def test_the_card_says_what_it_is_for_and_where_it_came_from() -> None:
     assert "None recorded. **May I share it?** Not known" in card
 
 
-def test_a_local_base_is_no_link_in_the_front_matter() -> None:
-    card = render_card(manifest(base_model=BaseModelRef(id="/home/me/base")))
+HUB, FOLDER = ("hub", "org/base@main"), ("model", "runs/x/merge")
+OF = {
+    "adapter": ("adapter", "lora", HUB, "peft", "adapter", "lora"),
+    "trained": ("model", "safetensors", HUB, "transformers", "finetune", None),
+    "merged": ("model", "safetensors", HUB, "transformers", "finetune", None),
+    "gptq": ("quantized", "gptq", HUB, "transformers", "quantized", "gptq"),
+    "gguf": ("quantized", "gguf", FOLDER, "llama-cpp-python", "finetune", "gguf"),
+}
+"""Kind, format, parent, and what the hub is to read: library, relation to the base, tag."""
+RELATIONS = {"adapter", "finetune", "merge", "quantized"}
+"""Of the hub's documentation of model cards."""
 
-    assert "base_model:" not in card
+
+def front_of(**fields: Any) -> dict[str, Any]:
+    """The front matter of a card, as the hub's own library reads it."""
+    card = ModelCard(render_card(manifest(**fields)))
+    assert card.content.startswith("---\n") and card.text.startswith("\n# ")
+    read: dict[str, Any] = card.data.to_dict()
+    assert ModelCardData(**read).to_dict() == read
+    return read
+
+
+@pytest.mark.parametrize("what", OF)
+def test_the_hub_reads_what_an_artifact_is(what: str) -> None:
+    kind, form, (parent, path), library, relation, tag = OF[what]
+    front = front_of(
+        kind=kind,
+        format=form,
+        base_model=BaseModelRef(id="org/base", revision="a" * 40),
+        parents=[Parent(kind=parent, path=path, identity="11")],
+        data_terms=[term("pubmedqa", "open").model_copy(update={"hub": "qiaojin/PubMedQA"})],
+    )
+
+    assert front == {
+        "library_name": library,
+        "pipeline_tag": "text-generation",
+        "license": "other",
+        "license_name": "of-base-model-and-data",
+        "base_model": "org/base",
+        "base_model_relation": relation,
+        "datasets": ["qiaojin/PubMedQA"],
+        "tags": ["medical", "research-only", "medllm", *([tag] if tag else [])],
+    }
+    assert front["base_model_relation"] in RELATIONS
+    for name in (front["base_model"], *front["datasets"]):
+        validate_repo_id(name)
+
+
+@pytest.mark.parametrize("base", ["/home/me/base", "runs/base", "medllm/tiny"])
+def test_what_is_not_on_the_hub_is_no_link_in_the_front_matter(base: str) -> None:
+    front = front_of(base_model=BaseModelRef(id=base), data_terms=[term("mine", "private")])
+
+    assert not front.keys() & {"base_model", "base_model_relation", "datasets"}
+
+
+def test_a_model_that_reads_images_says_so() -> None:
+    entry = FileEntry(path="preprocessor_config.json", bytes=1, sha256="11")
+
+    assert front_of(files=[entry])["pipeline_tag"] == "image-text-to-text"
+
+
+@pytest.mark.parametrize(
+    ("access", "name"),
+    [
+        (None, "unknown"),
+        ("open", "of-base-model-and-data"),
+        ("non-commercial", "non-commercial-data"),
+        ("credentialed", "data-use-agreement"),
+        ("private", "private-data"),
+    ],
+)
+def test_no_licence_is_claimed(access: Access | None, name: str) -> None:
+    front = front_of(data_terms=[term("x", access)] if access else [])
+
+    assert (front["license"], front["license_name"]) == ("other", name)
+
+
+def test_a_term_without_a_name_on_the_hub_is_written_as_before() -> None:
+    """So the seals of artifacts that are there still hold."""
+    assert json.loads(term("x", "open").model_dump_json()).keys() == {
+        "dataset", "licence", "access", "agreement"
+    }  # fmt: skip
 
 
 # Secrets

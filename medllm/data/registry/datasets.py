@@ -78,7 +78,11 @@ class Dataset:
         """The terms that follow everything made from it."""
         spec = self.spec
         return DataTerm(
-            dataset=self.name, licence=spec.licence, access=spec.access, agreement=spec.agreement
+            dataset=self.name,
+            licence=spec.licence,
+            access=spec.access,
+            agreement=spec.agreement,
+            hub=spec.hub.id if spec.hub else None,
         )
 
     @property
