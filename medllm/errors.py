@@ -25,9 +25,12 @@ class MedllmError(Exception):
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(message)
-        self.add_note(f"  fix: {fix}")  # a notebook shows notes below the message
         self.message = message
         self.fix = fix
+
+    def _render_traceback_(self, *_: object) -> list[str]:
+        """The two lines; IPython asks for them, and a notebook then shows no traceback."""
+        return [f"error: {self.message}", f"  fix: {self.fix}"]
 
 
 class ConfigError(MedllmError):

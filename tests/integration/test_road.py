@@ -199,7 +199,8 @@ def test_each_model_has_a_card(walk: Walk, name: str) -> None:
 
     assert "**May I share it?** As far as the data go, yes, under the licences above" in card
     assert "| synthetic_radiology | Apache-2.0 | open |" in card
-    assert "base_model: medllm/tiny" in card
+    assert "- Base model: `medllm/tiny`" in card
+    assert "base_model:" not in card  # the hub has none of that name
 
 
 def test_no_path_of_this_machine_is_in_a_card(walk: Walk) -> None:

@@ -102,6 +102,7 @@ def test_what_is_wrong_in_a_section_from_python_is_told_in_two_lines() -> None:
         "PrepareConfig: max_examples: input should be a valid integer, got '3'",
         "PrepareConfig: dataset: unknown key; did you mean 'datasets'?",
     ]
-    assert caught.value.__notes__ == [f"  fix: {caught.value.fix}"]
+    shown = caught.value._render_traceback_()  # by a notebook
+    assert shown == [f"error: {caught.value.message}", f"  fix: {caught.value.fix}"]
     with pytest.raises(ConfigError, match="PrepareConfig: .*object"):
         configure(PrepareConfig, output=object())

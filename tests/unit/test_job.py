@@ -438,7 +438,7 @@ def test_it_is_discarded_where_nobody_knows_whose_it_is(
 
 def test_it_is_no_input(output: Path, interrupted: Path) -> None:
     for path in (output, interrupted):
-        with pytest.raises(ArtifactError, match=r" is unfinished\n") as caught:
+        with pytest.raises(ArtifactError, match=r" is unfinished$") as caught:
             open_input(path, ("dataset",), "training data")
         assert caught.value.exit_code == 4
 

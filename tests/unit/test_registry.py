@@ -61,6 +61,7 @@ def test_a_dataset_is_found_in_the_data_folder(data: Path, name: str) -> None:
     assert ids(dataset) == ["pubmedqa/21645374", "pubmedqa/16418930"]
     assert dataset.term.model_dump() == {
         "dataset": "pubmedqa", "licence": "MIT", "access": "open", "agreement": None,
+        "hub": "qiaojin/PubMedQA",
     }  # fmt: skip
     assert len(dataset.test_ids) == 500
 
