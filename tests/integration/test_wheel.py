@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +22,32 @@ def test_the_wheel_holds_all_data_of_the_package(tmp_path: Path) -> None:
     assert {path.relative_to(ROOT).as_posix() for path in data} <= packed
     assert recipes <= packed
     assert {"medllm/data/catalog/pubmedqa.yaml", "medllm/py.typed"} <= packed
+    described = metadata_of(wheel)
+    assert "Typing :: Typed" in described.get_all("Classifier", [])
+    assert described["License-Expression"] == "Apache-2.0"
+    assert described["Project-URL"] is None  # it has no public place yet
+    assert "datasets (`docs/datasets.md`)" in described.get_payload().lower()
+    assert "](docs/" not in described.get_payload()
+
+
+def metadata_of(wheel: Path) -> Message:
+    """What a package index reads of a wheel."""
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (each for each in opened.namelist() if each.endswith(".dist-info/METADATA"))
+        return message_from_bytes(opened.read(name))
+
+
+def test_the_source_distribution_holds_what_its_wheel_is_built_with(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path, filter="data")
+
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=archive.with_suffix("").with_suffix(""), check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert metadata_of(wheel)["Name"] == "medllm"
 
 
 def test_an_installed_wheel_finds_its_recipes_outside_a_checkout(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """What pyproject.toml says holds, and so do the remedies that name parts of it."""
 
+import ast
 import importlib.util
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,32 @@ def test_a_remedy_of_the_code_needs_no_checkout() -> None:
     ]
 
     assert remedies == []
+
+
+def test_a_module_that_imports_an_extra_is_one_of_the_server() -> None:
+    """All others import it inside of functions: what needs no extra runs without any."""
+    optional = {
+        canonicalize_name(requirement.name)
+        for extra in EXTRAS.keys() - {"standard", "bench", "dev"}
+        for requirement in map(Requirement, EXTRAS[extra])
+    }
+    found = {
+        (path.relative_to(ROOT / "medllm").parts[0], package)
+        for path in CODE
+        for package in map(canonicalize_name, imported_at_once(path))
+        if package.replace("llama-cpp", "llama-cpp-python") in optional
+    }
+
+    assert found == {("serve", package) for package in ("h11", "starlette", "uvicorn", "fastapi")}
+
+
+def imported_at_once(path: Path) -> Iterator[str]:
+    """The packages that a module imports when it is imported itself."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 def test_standard_is_every_extra_that_users_want_but_llama_cpp() -> None:
