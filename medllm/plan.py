@@ -63,8 +63,8 @@ def announce_sources(recipe: Recipe, verb: str) -> None:
             console.notice(f"{verb}: {field} is {where}, which an earlier command made")
         if source and field == "model" and len(source.folders) > 1:
             console.notice(
-                f"{verb}: of {len(source.folders)} quantized models the one with the most bits a "
-                f"weight in its layers: {source.chosen.name}; name another as {verb}.model"
+                f"{verb}: of {len(source.folders)} quantized models the one with the most bits "
+                f"per weight in its layers: {source.chosen.name}; name another as {verb}.model"
             )
 
 

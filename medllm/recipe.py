@@ -163,7 +163,7 @@ def wire(recipe: Recipe, verb: str) -> Any:
     """The configuration of a verb with its shared keys, output and inputs filled in.
 
     Raises:
-        ConfigError: what an earlier section makes would be passed over.
+        ConfigError: what an earlier section makes would be ignored.
     """
     section = recipe.section(verb)
     filled: dict[str, Any] = {key: getattr(recipe, key) for key in SHARED}
@@ -220,8 +220,8 @@ def find_source(recipe: Recipe, verb: str, field: str) -> Source | None:
     """Where a verb takes an input from, unless its section names one; None where nothing makes it.
 
     What a section makes goes before what an earlier command left; among each the nearest verb. Of
-    several quantized models the one with the most bits a weight in its layers is taken (embeddings
-    may be kept whole), of equals a GGUF.
+    several quantized models the one with the most bits per weight in its layers is taken
+    (embeddings may be kept whole), of equals a GGUF.
     """
     providers = [each for each in SOURCES[verb][field] if _fits(recipe, each, verb, field)]
     for is_left in (False, True):
@@ -271,7 +271,7 @@ def _check_nothing_passed_over(recipe: Recipe, verb: str, wired: Any) -> None:
     (folder,) = outputs_of(recipe, "finetune")
     is_trained = recipe.finetune is not None or _are_made([folder])
     if is_trained and _makes(recipe) == "adapter":
-        message = f"quantize: the adapter of {short_path(folder)} would be passed over"
+        message = f"quantize: the adapter of {short_path(folder)} would be ignored"
         reason = "only models are quantized, and no `merge` folds it into its base"
         fix = "add `merge: {}` (or run `medllm merge`), or name quantize.model"
         raise ConfigError(f"{message}: {reason}", fix)

@@ -108,7 +108,7 @@ def _ancestors(parent: Parent, line: frozenset[str]) -> tuple[str, list[str]]:
     artifact = Artifact(folder, Manifest.read(folder))
     if artifact.manifest.identity != parent.identity:
         return (
-            f"{parent.path}  {parent.kind} {parent.identity[:12]}: another one lies there now",
+            f"{parent.path}  {parent.kind} {parent.identity[:12]}: another artifact is there now",
             [],
         )
     draw = partial(_ancestors, line=_longer(line, artifact))

@@ -73,7 +73,7 @@ def _parent_problems(folder: Path, identity: str) -> list[str]:
         found = Manifest.read(folder)
     except ArtifactError as problem:
         return [f"parent {problem.message}"]
-    return [] if found.identity == identity else [f"parent {folder}: is another one now"]
+    return [] if found.identity == identity else [f"parent {folder}: another artifact is there now"]
 
 
 def _is_card(path: Path, manifest: Manifest) -> bool:

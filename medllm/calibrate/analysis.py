@@ -97,7 +97,7 @@ def _checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"overlap with {len(found['overlaps'])} evaluation sets: {overlapping or 'none'}"
             if found["overlaps"]
             else "overlap is not known: no evaluation set is on this machine",
-            "a model scored on its calibration text is flattered",
+            "a model scores too well on text that it was calibrated with",
         ),
     ]
     return [

@@ -10,7 +10,9 @@ def prepare(
     datasets: list[str] | None = option(
         "A dataset's name, or your own file or folder; repeatable.", "NAME_OR_PATH", "--dataset"
     ),
-    task: str | None = option("The task that rows are put as: qa, mcq, summarize, …"),
+    task: str | None = option(
+        "The task whose words are put around the rows: qa, mcq, summarize, …"
+    ),
     format_: str | None = option("jsonl or csv.  [default: jsonl]", None, "--format"),
     workers: int | None = option("Processes.  [default: one a processor, at most 8]"),
     max_examples: int | None = option("Cap for each dataset and split."),

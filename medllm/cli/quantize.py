@@ -45,7 +45,9 @@ def quantize(
         run_verb("quantize", flags, **own)
         return
     if calibration:
-        fix = "leave out --calibration; `calibrate:` of the recipe says what the sets are drawn of"
+        fix = (
+            "leave out --calibration; `calibrate:` of the recipe says what the sets are drawn from"
+        )
         raise ConfigError("--sweep-samples draws calibration sets of its own", fix)
     sizes = _sizes(sweep_samples)
     from medllm.study.walk import sweep_samples as sweep

@@ -50,7 +50,7 @@ class _Loader(yaml.SafeLoader):
             self._check_tag(node, is_written=event.tag not in {None, "!"})
             self._sizes[id(node)] = self._measure(node, event.start_mark)
         elif id(node) not in self._sizes:
-            raise _mistake("an anchor that holds itself", event.start_mark)
+            raise _mistake("an anchor that contains itself", event.start_mark)
         return node
 
     def _measure(self, node: yaml.Node, mark: Any) -> tuple[int, int]:

@@ -92,7 +92,7 @@ def split_of(
         return "validation" if is_held_out else "train"
     if config.by == "time":
         raise ConfigError(
-            "a split by time is known to `medllm prepare` alone, which sees all rows",
+            "only `medllm prepare` can split by time, because it sees all rows",
             "use what it wrote, or another dataset, or `split: {by: ratio}`",
         )
     if config.by != "ratio" and (official := official_split(example)):

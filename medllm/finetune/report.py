@@ -21,7 +21,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class LossCurves:
-    """The losses of a training by step, in nats a token."""
+    """The losses of a training by step, in nats per token."""
 
     train: Points
     validation: Points
@@ -68,22 +68,22 @@ class LossCurves:
             )
         if len(losses) < 3:
             return (
-                "The validation loss fell; whether it came to rest is not known from one "
-                "evaluation: lower training.eval_steps."
+                "The validation loss fell; whether it has stopped falling cannot be told from "
+                "one evaluation: lower training.eval_steps."
             )
         if losses[-1] < losses[-2] * (1 - STILL_FALLING):
             return (
                 "The validation loss was still falling at the end: try more "
                 "training.num_train_epochs or a higher training.learning_rate."
             )
-        return "The validation loss came to rest: neither over- nor under-fitting shows."
+        return "The validation loss has levelled off: there is no sign of over- or under-fitting."
 
 
 def write_report(curves: LossCurves, results: Mapping[str, Any], folder: Path) -> None:
     """Write `course.json`, `loss.png` and `report.html`."""
     kept = {name: [list(point) for point in points] for name, points in curves.series.items()}
     write_json(folder / "course.json", kept)
-    save_curves(folder / "loss.png", curves.series, "step", "loss, nats a token")
+    save_curves(folder / "loss.png", curves.series, "step", "loss, nats per token")
     write_atomically(folder / "report.html", build_page(curves, results).render())
 
 
@@ -91,7 +91,7 @@ def build_page(curves: LossCurves, results: Mapping[str, Any]) -> Page:
     """The training for people."""
     page = Page("What the training reached")
     page.text(curves.verdict)
-    page.curves("Loss", curves.series, "step", "nats a token")
+    page.curves("Loss", curves.series, "step", "nats per token")
     page.table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in results.items()])
     return page
 

@@ -44,7 +44,7 @@ def evaluate(trainer: "SFTTrainer", config: FinetuneConfig) -> dict[str, float]:
 def summarize_training(
     trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]
 ) -> dict[str, Any]:
-    """Losses in nats a token, and what follows from them; None where there are no such rows."""
+    """Losses in nats per token, and what follows from them; None where there are no such rows."""
     return {
         "train_loss": _mean_loss(trainer, losses.training_loss),
         "validation_loss_before": loss_before(trainer),

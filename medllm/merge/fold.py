@@ -137,7 +137,9 @@ class Fold:
             plan = self._plan(key, stored, parameters.get(key, key))
             shards.setdefault(stored.path.name, []).append(plan)
         if untied := self._is_to_be_untied():
-            console.notice("merge: embedding and head, one tensor in the base, are two from now on")
+            console.notice(
+                "merge: embedding and head share one tensor in the base; the merged model holds two"
+            )
             source = self.base.tensors[self.base.keys[self.base.embedding]]
             head = self._plan(HEAD, replace(source, name=HEAD), HEAD)
             shards[source.path.name].append(head)

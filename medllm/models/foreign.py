@@ -173,7 +173,7 @@ def check_finite(model: "PreTrainedModel", location: str) -> None:
             raise _not_finite(location, name)
     for name, buffer in model.named_buffers():  # attention as it is computed fast hides a NaN
         if name.endswith("inv_freq") and buffer.device.type != "meta" and not _is_finite(buffer):
-            raise _misfit(location, "its rope settings turn by no number")
+            raise _misfit(location, "its rope settings give NaN or infinite angles")
 
 
 def check_files_finite(folder: Path) -> None:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DEEP = ("I", "F")
-"""How Pillow's modes of more than 8 bits a channel begin."""
+"""How Pillow's modes of more than 8 bits per channel begin."""
 
 
 def read_image(path: Path, row: str) -> "Image":
     """An image as RGB, turned as its camera says; `row` is the id of the example that names it.
 
     Raises:
-        DataError: it is missing or broken, or has more than 8 bits a channel: which of them a
+        DataError: it is missing or broken, or has more than 8 bits per channel: which of them a
             reader would see is not in the file, and Pillow would cut all above 255 off.
     """
     from PIL import Image, ImageOps
@@ -30,7 +30,7 @@ def read_image(path: Path, row: str) -> "Image":
             deep = image.mode.startswith(DEEP)
             if not deep:
                 return ImageOps.exif_transpose(image).convert("RGB")
-            reason = f"has more than 8 bits a channel ({image.mode})"
+            reason = f"has more than 8 bits per channel ({image.mode})"
     except FileNotFoundError:
         reason = "is missing"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:

@@ -77,7 +77,7 @@ class Vision:
         return cls(processor, tokenizer, knows, str(token))
 
     @property
-    def sees_both_ways(self) -> bool:
+    def is_bidirectional(self) -> bool:
         """Whether image tokens see those after them, which flash attention cannot do."""
         return TOKEN_TYPES[0] in self.processor.model_input_names
 

@@ -212,7 +212,7 @@ def load_processor(location: str) -> "ProcessorMixin":
 
         processor: ProcessorMixin = AutoProcessor.from_pretrained(location, trust_remote_code=False)
     if not hasattr(processor, "image_processor"):
-        message = f"{location}: what prepares images for the model is missing"
+        message = f"{location}: the image processor of the model is missing"
         fix = "put preprocessor_config.json and processor_config.json of its source there"
         raise ArtifactError(message, fix)
     return processor

@@ -196,7 +196,7 @@ def _show_samples(
     if plan.config.format == "csv":
         page.pre("".join(lines))
         return
-    page.heading("As the model will meet them" if template else "Samples")
+    page.heading("As the model will see them" if template else "Samples")
     for example in (from_json(json.loads(line)) for line in lines):
         page.text(example.id)
         page.pre(_as_met(template, example) if template else _as_turns(example))

@@ -218,7 +218,7 @@ class QuantizeGate(Strict):
     """What a quantized model may lose; a command that any format of fails ends with exit code 6."""
 
     max_kl: float | None = Field(default=None, gt=0)
-    """Mean KL divergence from the model over all held-out text, in nats a token."""
+    """Mean KL divergence from the model over all held-out text, in nats per token."""
     max_perplexity_increase: float | None = Field(default=None, gt=0)
     """Increase of the perplexity on held-out medical text over the model's: 0.05 is 5 %."""
 

@@ -10,7 +10,7 @@ from medllm.artifacts.serving import serving_lines
 from medllm.places import short_path
 
 COLUMNS = {
-    "bits_per_weight": ("bits a weight", "{:.2f}"),
+    "bits_per_weight": ("bits per weight", "{:.2f}"),
     "kl_mean": ("KL mean", "{:.4f}"),
     "kl_p99": ("KL 99 %", "{:.3f}"),
     "top1_agreement": ("same token", "{:.1%}"),
@@ -25,7 +25,7 @@ COLUMNS = {
 def table_of(manifests: Sequence[Manifest]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: the parent first, then a row a format; what was not measured is left out.
 
-    KL is in nats a token, over all held-out text. The peak is that of a process which loads and
+    KL is in nats per token, over all held-out text. The peak is that of a process which loads and
     scores the model; size is that of the weights.
     """
     found = [manifest.results for manifest in manifests]

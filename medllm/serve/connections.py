@@ -97,7 +97,7 @@ class Connection(H11Protocol):
 
     def _give_up(self) -> None:
         has_begun = bool(self.conn.trailing_data[0]) or self.conn.their_state is h11.SEND_BODY
-        message = f"the request was not whole after {REQUEST_SECONDS:.0f} s"
+        message = f"the request was incomplete after {REQUEST_SECONDS:.0f} s"
         self._close(ApiError(408, message) if has_begun else None)
 
     def _close(self, error: ApiError | None) -> None:

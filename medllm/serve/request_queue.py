@@ -72,4 +72,4 @@ class RequestQueue:
     def end(self) -> None:
         """End all answers that are not finished, and tell their readers."""
         for pieces in self.unfinished:
-            pieces.put_nowait(ApiError(503, "the server ends; this answer is not whole"))
+            pieces.put_nowait(ApiError(503, "the server is stopping; this answer is incomplete"))

@@ -66,7 +66,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm less the reference, in nats a token of the same texts; below 0 the arm is better."""
+    """An arm less the reference, in nats per token of the same texts; below 0 the arm is better."""
 
     estimate: Estimate
     """Of the means over the draws; the interval is bootstrapped over the documents, paired."""

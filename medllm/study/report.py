@@ -70,7 +70,7 @@ def differences_of(outcome: Outcome, name: str) -> Table:
             each = ", ".join(f"{value:+.3g}" for value in found["draws"])
             rows.append([arm, loss, f"{estimate['value']:+.4g}", interval, each, found["verdict"]])
     title = f"less {outcome['reference']}"
-    return [title, "nats a token", "difference", "95 % over texts", "each draw", "arm is"], rows
+    return [title, "nats per token", "difference", "95 % over texts", "each draw", "arm is"], rows
 
 
 def verdict_of(outcome: Outcome) -> str:
@@ -117,7 +117,7 @@ def render_study(outcome: Outcome) -> str:
         page.table(*figures_of(outcome, name))
         each = {arm: values["draws"]["kl all"] for arm, values in found["arms"].items()}
         if len(each) > 1:
-            page.dots("Mean KL divergence, a dot a draw", each, "nats per token")
+            page.dots("Mean KL divergence, a dot per draw", each, "nats per token")
         if found["differences"] and not is_sweep(outcome):
             page.table(*differences_of(outcome, name))
     page.heading("How to read it")

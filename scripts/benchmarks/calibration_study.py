@@ -39,7 +39,7 @@ The general texts are drawn from 30 long articles of Wikipedia, with a heading l
 each, and 300 pages of C4, those that judge from WikiText-2's validation part and other pages of C4.
 PubMedQA is asked {limit} of its test questions; a model of this size guesses. KL is the mean
 divergence from the unquantized model, in
-nats a token; "mean (lowest – highest)" is over the draws.
+nats per token; "mean (lowest – highest)" is over the draws.
 
 ## What it says
 

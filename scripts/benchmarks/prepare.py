@@ -5,7 +5,7 @@
 Needs the `bench` extra (pandas, nltk) and WordNet's dictionary, which is not on PyPI: Debian's
 package `wordnet-base`. The seed's pipeline (reference: talhaahmed884's data_cleaning.ipynb) is
 written anew below with its own tools and steps; it is slow, so that it gets the first notes of the
-same file, and notes a second are compared. Its imports are not counted, ours are.
+same file, and notes per second are compared. Its imports are not counted, ours are.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def compare(place: Path, notes: int) -> dict[str, Any]:
-    """Our notes a second and the peer's, on one file."""
+    """Our notes per second and the peer's, on one file."""
     path = place / "notes.csv"
     if not path.is_file():
         write_notes(path, notes)

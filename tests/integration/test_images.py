@@ -353,7 +353,7 @@ def test_options_that_do_not_go_with_images_are_refused(
         finetune(config(seeing, data, tmp_path / "out", packing=True))
     flash = config(seeing, data, tmp_path / "out")
     flash = flash.model_copy(update={"attn_implementation": "flash_attention_2"})
-    with pytest.raises(ConfigError, match="hides from an image"):
+    with pytest.raises(ConfigError, match="no bidirectional"):
         finetune(flash)
 
 

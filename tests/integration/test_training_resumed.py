@@ -146,7 +146,11 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(
         ("scheduler.pt", lambda path: path.write_text("garbage"), "scheduler.pt is cut off"),
         ("trainer_state.json", cut, "trainer_state.json is cut off or broken"),
         ("trainer_state.json", lambda path: path.write_text("[1]"), "is no state of a trainer"),
-        ("trainer_state.json", Path.unlink, "trainer_state.json was not written any more"),
+        (
+            "trainer_state.json",
+            Path.unlink,
+            "trainer_state.json is missing: the checkpoint was not finished",
+        ),
         ("optimizer.pt", Path.unlink, "it holds no state of the optimizer"),
         ("adapter_model.safetensors", Path.unlink, "it holds no weights"),
     ],

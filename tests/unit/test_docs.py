@@ -104,7 +104,7 @@ def finetune_figures() -> list[str]:
     bfloat16 = ratios(runs, speed, "medllm-bf16", "guide")
     nf4 = ratios(runs, speed, "medllm-nf4", "guide-nf4")
     return [
-        f"{spread(trl, 1)} times as many useful tokens a second as plain TRL",
+        f"{spread(trl, 1)} times as many useful tokens per second as plain TRL",
         f"({len(trl)} rounds)",
         f"{spread(guide, 1)} times as many as a guide's script",
         f"{spread(bfloat16, 1)} times in bfloat16",

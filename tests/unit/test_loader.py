@@ -283,9 +283,9 @@ HOSTILE = {
     "lists in lists": ("name: " + "[" * 5000 + "]" * 5000, "nested more than 50 deep"),
     "maps in maps": ("name: " + "{a: " * 600 + "1" + "}" * 600, "nested more than 50 deep"),
     "blocks in blocks": ("".join(" " * n + "a:\n" for n in range(1500)), "nested more than 50"),
-    "an anchor in itself": ("training: &a\n  labels: *a\n", "an anchor that holds itself"),
-    "a list in itself": ("training:\n  labels: &a [*a]\n", "an anchor that holds itself"),
-    "a key in itself": ("&a {? *a : 1}\n", "an anchor that holds itself"),
+    "an anchor in itself": ("training: &a\n  labels: *a\n", "an anchor that contains itself"),
+    "a list in itself": ("training:\n  labels: &a [*a]\n", "an anchor that contains itself"),
+    "a key in itself": ("&a {? *a : 1}\n", "an anchor that contains itself"),
     "a bomb": (BOMB, "more than 100,000 values"),
     "a bomb of merge keys": (MERGES, "more than 100,000 values"),
     "a chain of aliases": (CHAIN, "nested more than 50 deep"),
@@ -337,7 +337,7 @@ def test_set_refuses_a_bomb_and_an_anchor_in_itself() -> None:
     flow = "{" + ", ".join(BOMB.strip().splitlines()) + "}"
 
     assert "more than 100,000 values" in refusal("", f"name={flow}").message
-    assert "an anchor that holds itself" in refusal("", "name=&a [*a]").message
+    assert "an anchor that contains itself" in refusal("", "name=&a [*a]").message
     assert "written twice" in refusal("", "training={bf16: true, bf16: false}").message
     assert "more than 50 parts" in refusal("", ".".join(["a"] * 5000) + "=1").message
 

@@ -205,7 +205,7 @@ def test_an_adapter_left_by_an_earlier_command_is_not_passed_over_either(runs: P
     (runs / "finetune/adapter_config.json").write_text("{}")
     recipe = recipe_of("name: whole\nmodel: org/base\nquantize: {}")
 
-    with pytest.raises(ConfigError, match="would be passed over"):
+    with pytest.raises(ConfigError, match="would be ignored"):
         wire(recipe, "quantize")
 
     finish(runs / "merge")
@@ -250,7 +250,7 @@ def test_of_several_quantized_models_the_best_is_served(
 
     assert Path(wire(recipe, "serve").model).name == served
     show_plan(recipe, only="serve")
-    assert f"with the most bits a weight in its layers: {served}" in capsys.readouterr().err
+    assert f"with the most bits per weight in its layers: {served}" in capsys.readouterr().err
 
 
 def test_another_quantized_model_is_served_by_its_name(whole: Recipe, runs: Path) -> None:

@@ -139,7 +139,7 @@ def test_the_sources_own_split_wins_unless_a_ratio_is_asked_for(
 def test_no_single_row_knows_a_split_by_time() -> None:
     row = Example("d/1", "d", "1", (), "text")
 
-    with pytest.raises(ConfigError, match="known to `medllm prepare` alone"):
+    with pytest.raises(ConfigError, match="only `medllm prepare` can split by time"):
         split_of(row, SplitConfig(by="time"))
     assert split_of(row, SplitConfig(by="time"), {"1"}) == "test"
 

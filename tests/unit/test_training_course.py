@@ -19,7 +19,7 @@ def course(*validation: float) -> LossCurves:
         ((3.0, 2.0, 1.5, 1.9), "Over-fitting: the validation loss was lowest at step 2"),
         ((3.0, 3.1, 3.2), "Nothing was learned"),
         ((3.0, 2.0, 1.5), "still falling"),
-        ((3.0, 2.0, 1.99), "came to rest"),
+        ((3.0, 2.0, 1.99), "levelled off"),
         ((3.0, 2.9), "not known from one evaluation"),
         ((3.0,), "Not known"),
     ],
@@ -41,6 +41,6 @@ def test_the_report_holds_numbers_and_curves(tmp_path: Path) -> None:
     }
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.html").read_text()
-    assert "came to rest" in page
+    assert "levelled off" in page
     assert "not measured" in page
     assert "<svg" in page

@@ -74,7 +74,7 @@ def test_a_parent_that_is_another_one_now_is_said(runs: Path) -> None:
     (runs / "a/finetune").rmdir()
     make(runs / "a/finetune", "adapter", terms=(OPEN,))
 
-    assert "another one lies there now" in "\n".join(draw_lineage(str(runs / "a/merge"), runs))
+    assert "another artifact is there now" in "\n".join(draw_lineage(str(runs / "a/merge"), runs))
 
 
 def test_an_unknown_name_says_what_was_seen(runs: Path) -> None:

@@ -273,7 +273,7 @@ def test_a_changed_parent_is_found(model: Path, dataset: Path) -> None:
     shutil.rmtree(dataset)
     produce(Job("dataset", "jsonl", "prepare", dataset, {}, {"seed": 1}), write)
 
-    assert problems_of(model) == [f"parent {dataset}: is another one now"]
+    assert problems_of(model) == [f"parent {dataset}: another artifact is there now"]
 
 
 def test_everything_wrong_is_listed(model: Path) -> None:

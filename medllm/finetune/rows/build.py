@@ -250,7 +250,7 @@ def load_splits(
         message = f"{data}: no training example fits {limit.max_length} tokens"
         raise DataError(message, "raise training.max_length")
     if counts.examples < FEWEST:
-        message = f"{data}: {counts.examples} training examples, and no training can do with one"
+        message = f"{data}: {counts.examples} training examples, and one is not enough to train on"
         raise DataError(message, "prepare more rows, or hold fewer of them out (`split:`)")
     counts.announce("the training file", limit.max_length)
     path = data / "validation.jsonl"

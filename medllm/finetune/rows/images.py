@@ -129,10 +129,10 @@ def open_vision_rows(
         message = "finetune.training.packing: examples with images cannot share a row"
         raise ConfigError(message, "leave packing out")
     vision = Vision.open(model, tokenizer, "finetune")
-    if vision.sees_both_ways and config.attn_implementation.startswith("flash_attention"):
+    if vision.is_bidirectional and config.attn_implementation.startswith("flash_attention"):
         message = (
-            f"finetune.attn_implementation: {config.attn_implementation} hides from an image of "
-            "this model what comes after it in the same image"
+            f"finetune.attn_implementation: {config.attn_implementation} has no bidirectional "
+            "attention within an image, which this model needs"
         )
         raise ConfigError(message, "leave it out, or take sdpa")
     return VisionRows(vision)

@@ -10,7 +10,7 @@ from medllm.artifacts.manifest import without_credentials, write_atomically, wri
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.report import LossCurves, Points, build_page
 
-ENDED, EARLY = "came to its end", "ended early"
+ENDED, EARLY = "finished", "ended early"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Tried:
     number: int
     parameters: Mapping[str, Any]
     value: float | None
-    """Validation loss at its end, in nats a token; None where it did not come to its end."""
+    """Validation loss at its end, in nats per token; None where it did not come to its end."""
     state: str
     seconds: float
     evaluations: Sequence[float]
@@ -68,7 +68,7 @@ def write_search(tried: Sequence[Tried], best: Tried, found: FinetuneConfig, fol
     page = build_page(LossCurves.read(folder), best.outcome["results"])
     page.heading("Trials of the search")
     page.text(f"Trial {best.number} was the best; all else on this page is about it.")
-    axes = ("trial", "validation loss, nats a token")
+    axes = ("trial", "validation loss, nats per token")
     page.curves("Validation loss by trial", _points(tried), *axes, dots=(ENDED, EARLY))
     columns = ("trial", *best.short, "validation loss", "ended", "seconds")
     page.table(columns, [_row(each) for each in tried])

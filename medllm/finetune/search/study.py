@@ -143,7 +143,7 @@ class Search:
         best = self.best
         if best is None:
             raise ArtifactError(
-                "no trial of the search came to its end",
+                "no trial of the search finished",
                 "lower finetune.search.parameters.training.learning_rate, or the batch size",
             )
         made = self.folder / TRIALS / str(best.number)

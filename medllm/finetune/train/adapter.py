@@ -60,8 +60,8 @@ def announce_experts(model: "PreTrainedModel") -> None:
     experts = [weight for name, weight in model.named_parameters() if EXPERTS in name]
     if experts and not any(weight.requires_grad for weight in experts):
         console.notice(
-            "finetune: the experts of this model are not trained, all else that was named is; "
-            "lora.target_parameters names them"
+            "finetune: the experts of this model are not trained, everything else that was named "
+            "is; to train them, name them in lora.target_parameters"
         )
 
 

@@ -20,16 +20,17 @@ FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_int
 
 
 def load_base(
-    config: FinetuneConfig, model: ModelRef, device: str, *, sees: bool = False
+    config: FinetuneConfig, model: ModelRef, device: str, *, is_bidirectional: bool = False
 ) -> "PreTrainedModel":
     """The base of an adapter, or the model whose every weight will be trained.
 
-    `sees` says that image tokens see those after them: flash attention would hide them.
+    `is_bidirectional` says that image tokens attend to later ones, which flash attention cannot do.
 
     Raises:
         SetupError: it is to be quantized, and bitsandbytes is not installed.
     """
-    wanted = "sdpa" if sees and config.attn_implementation == "auto" else config.attn_implementation
+    is_free = config.attn_implementation == "auto"
+    wanted = "sdpa" if is_bidirectional and is_free else config.attn_implementation
     attention = {"attn_implementation": pick_attention(wanted, device)}
     if config.quantization is None:
         dtype = weights_dtype(config, device)

@@ -35,7 +35,7 @@ def check_finite(losses: Mapping[str, float | None], model: Any) -> None:
             raise Diverged(f"the {name.replace('_', ' ')} is {loss}", LOWER)
     for name, weight in model.named_parameters() if model else ():
         if weight.requires_grad and not bool(torch.isfinite(weight.detach()).all()):
-            raise Diverged(f"the trained weights hold values that are no numbers: {name}", LOWER)
+            raise Diverged(f"the trained weights hold NaN or infinite values: {name}", LOWER)
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]

@@ -90,7 +90,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     """
     path, fix = checkpoint / STATE, "resume from an older checkpoint"
     if not path.is_file():
-        raise ArtifactError(f"{path} was not written any more", fix)
+        raise ArtifactError(f"{path} is missing: the checkpoint was not finished", fix)
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as problem:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def of_answers(trainer: "SFTTrainer", log: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of the trainer's log with the training loss of the answers alone, in nats a token.
+    """An entry of the trainer's log with the training loss of the answers alone, in nats per token.
 
     The validation loss is theirs alone already (`validation.TokenMeans`).
     """

@@ -116,8 +116,8 @@ def open_trainer(
     arguments.packing = splits.is_packed
     if device == "cpu":
         _split_batches(arguments, splits)
-    sees = images is not None and images.vision.sees_both_ways
-    base = load_base(config, material.inputs.model, device, sees=sees)
+    is_bidirectional = images is not None and images.vision.is_bidirectional
+    base = load_base(config, material.inputs.model, device, is_bidirectional=is_bidirectional)
     material.tokenizer.fit(base)
     trainer = _build_trainer(config, base, material.tokenizer.own, splits, arguments)
     if is_widened(config, device):

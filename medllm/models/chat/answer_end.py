@@ -84,7 +84,7 @@ def write_end(tokenizer: "PreTrainedTokenizerBase", source: Path, folder: Path) 
         settings = {**_settings(place), "eos_token_id": sorted({*known, token})}
         (folder / GENERATION).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         console.notice(
-            f"an answer ends with {end}, which {GENERATION} did not name: it does from now on"
+            f"an answer ends with {end}, which {GENERATION} did not name: it is added there"
         )
     return end
 

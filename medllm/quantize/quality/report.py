@@ -22,7 +22,7 @@ MEASURES = {
     "top1_agreement": "same likeliest token",
     "perplexity": "perplexity",
     "perplexity_parent": "perplexity, parent",
-    "nats_lost": "nats a token lost",
+    "nats_lost": "nats per token lost",
 }
 
 
@@ -121,7 +121,7 @@ def _probes(quality: Quality) -> Iterator[tuple[str, str, str, str]]:
     for bucket, found in quality["terms"].items():
         lost = found["nats_lost"]
         size = f"{found['terms']} terms, {found['occurrences']} times, {found['documents']} texts"
-        yield f"{bucket} terms, nats a token lost", f"{lost['value']:.4g}", _interval(lost), size
+        yield f"{bucket} terms, nats per token lost", f"{lost['value']:.4g}", _interval(lost), size
     names = quality["look_alikes"]
     size = f"{names['parent']['sentences']} sentences"
     for which in ("parent", "quantized"):
@@ -135,7 +135,7 @@ def _costs(quality: Quality, costs: Mapping[str, float]) -> Iterator[tuple[str, 
     size, parent_size = (quality[name] / 1e6 for name in ("bytes", "parent_bytes"))
     yield "size", f"{size:,.1f} MB of {parent_size:,.1f}"
     if quality["bits_per_weight"]:
-        yield "bits a weight of the parent", f"{quality['bits_per_weight']:.2f}"
+        yield "bits per weight of the parent", f"{quality['bits_per_weight']:.2f}"
     yield "loaded in, libraries included", f"{costs['load_seconds']:.2f} s"
     yield "scored tokens/s", f"{costs['tokens_per_second']:,.0f}"
     memory = f"{costs['peak_memory_gib']:.2f} GiB"
