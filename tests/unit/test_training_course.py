@@ -20,7 +20,7 @@ def course(*validation: float) -> LossCurves:
         ((3.0, 3.1, 3.2), "Nothing was learned"),
         ((3.0, 2.0, 1.5), "still falling"),
         ((3.0, 2.0, 1.99), "levelled off"),
-        ((3.0, 2.9), "not known from one evaluation"),
+        ((3.0, 2.9), "cannot be told from one evaluation"),
         ((3.0,), "Not known"),
     ],
 )
