@@ -14,8 +14,8 @@ from medllm.serve.refusals import error_response
 from medllm.serve.wire import ApiError
 
 
-class Gate:
-    """The door: lets through `/health`, and whoever may come in."""
+class Access:
+    """Access to the server: lets through `/health`, and whoever may come in."""
 
     def __init__(
         self, app: ASGIApp, api_key: str | None, allow_origins: Collection[str] = ()

@@ -20,7 +20,7 @@ from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import MedllmError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
-from medllm.serve.access import Gate, Origins
+from medllm.serve.access import Access, Origins
 from medllm.serve.body import read_body
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
@@ -52,25 +52,25 @@ def build_app(
     the answers that are running.
     """
     queue = RequestQueue(engine)
-    desk = Desk(queue, model_id, max_tokens)
+    endpoints = Endpoints(queue, model_id, max_tokens)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     app.state.end_answers = queue.end
-    app.add_middleware(Gate, api_key=api_key, allow_origins=allow_origins)
+    app.add_middleware(Access, api_key=api_key, allow_origins=allow_origins)
     app.add_middleware(Origins, allow_origins=allow_origins)  # the last one added is asked first
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
     read = partial(app.api_route, methods=["GET", "HEAD"])
-    read("/health")(desk.health)
-    read("/v1/models")(desk.list_models)
-    read("/v1/models/{model:path}")(desk.describe_model)
-    app.post("/v1/chat/completions")(desk.chat)
-    app.post("/v1/completions")(desk.complete)
+    read("/health")(endpoints.health)
+    read("/v1/models")(endpoints.list_models)
+    read("/v1/models/{model:path}")(endpoints.describe_model)
+    app.post("/v1/chat/completions")(endpoints.chat)
+    app.post("/v1/completions")(endpoints.complete)
     return app
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Takes requests for one engine, checks them, and words the answers."""
+class Endpoints:
+    """What each address does with a request: check it, ask the engine, word the answer."""
 
     queue: RequestQueue
     model_id: str
