@@ -1,9 +1,12 @@
-"""A tiny model, built once."""
+"""A tiny model, built once, and `medllm` as it is typed."""
 
 import json
 from pathlib import Path
 
 import pytest
+from typed import Ended, Typed
+
+from medllm.cli.main import run_command
 
 SMALL = {
     "hidden_size": 256,
@@ -14,6 +17,18 @@ SMALL = {
     "max_position_embeddings": 1024,
     "initializer_range": 0.05,
 }
+
+
+@pytest.fixture
+def typed(capfd: pytest.CaptureFixture[str]) -> Typed:
+    """Runs `medllm` with some arguments in this process, where the libraries are imported once."""
+
+    def run(*arguments: str | Path) -> Ended:
+        capfd.readouterr()
+        words = [str(each) for each in arguments]
+        return Ended(words, run_command(words), *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,56 +3,29 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import QUIET, Ended, Typed, run_alone
 
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import NAME, DataTerm, Manifest, Parent
-
-COMMAND = [sys.executable, "-m", "medllm"]
-QUIET = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-    seconds: float
-
-
-def medllm(*arguments: str | Path, **environment: str) -> Ended:
-    started = time.monotonic()
-    result = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env={**os.environ, **QUIET, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    return Ended(result.returncode, result.stdout, result.stderr, time.monotonic() - started)
+from medllm.artifacts.manifest import DataTerm, Manifest, Parent
 
 
 def check_error(ended: Ended, code: int, message: str, fix: str) -> None:
     """One `error:` line with its continuations, one `  fix:` line, and nothing like a traceback."""
-    assert "Traceback" not in ended.err + ended.out
-    assert ended.code == code, ended.err
-    assert ended.out == ""
-    lines = ended.err.splitlines()
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     fixes = [line for line in lines if line.startswith("  fix: ")]
-    assert (len(errors), len(fixes)) == (1, 1), ended.err
+    assert (len(errors), len(fixes)) == (1, 1), ended.stderr
     assert message in errors[0]
     assert fix in fixes[0]
     start = lines.index(errors[0])
@@ -228,38 +201,47 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_wrong_is_said_with_a_remedy(place: Path, case: str) -> None:
+def test_what_is_wrong_is_said_with_a_remedy(place: Path, case: str, typed: Typed) -> None:
     arguments, code, message, fix = CASES[case]
     before = sorted(path for path in place.rglob("*") if ".unfinished" not in str(path))
 
-    ended = medllm(*arguments)
+    ended = typed(*arguments)
 
     check_error(ended, code, message, fix)
     after = sorted(path for path in place.rglob("*") if ".unfinished" not in str(path))
     assert set(after) - set(before) <= {place / "runs", place / "runs/default"}
 
 
+@pytest.mark.parametrize("case", ["misspelt key", "missing data file", "altered input"])
+def test_a_process_of_its_own_ends_alike(place: Path, case: str) -> None:
+    arguments, code, message, fix = CASES[case]
+
+    check_error(run_alone(*arguments), code, message, fix)
+
+
 @pytest.mark.parametrize("group", [(), ("datasets",), ("recipes",)])
-def test_without_a_command_the_help_is_shown(place: Path, group: tuple[str, ...]) -> None:
-    ended = medllm(*group)
+def test_without_a_command_the_help_is_shown(
+    place: Path, group: tuple[str, ...], typed: Typed
+) -> None:
+    ended = typed(*group)
 
-    assert ended.code == 2
-    assert ended.err.startswith(f"Usage: {' '.join(('medllm', *group))} [OPTIONS] COMMAND")
-    assert "error:" not in ended.err
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"Usage: {' '.join(('medllm', *group))} [OPTIONS] COMMAND")
+    assert "error:" not in ended.stderr
 
 
-def test_several_errors_come_at_once(place: Path) -> None:
-    ended = medllm("finetune", "--config", "wrong.yaml")
+def test_several_errors_come_at_once(place: Path, typed: Typed) -> None:
+    ended = typed("finetune", "--config", "wrong.yaml")
 
     check_error(ended, 2, "wrong.yaml:5", "correct")
-    assert ended.err.splitlines()[1] == (
+    assert ended.stderr.splitlines()[1] == (
         "       wrong.yaml:4: finetune.training.learning_rte: "
         "unknown key; did you mean 'learning_rate'?"
     )
 
 
 def test_a_credentialed_dataset_is_refused_until_its_terms_are_accepted(
-    place: Path, tmp_path: Path
+    place: Path, tmp_path: Path, typed: Typed
 ) -> None:
     folder = tmp_path / "datasets/icu"
     folder.mkdir(parents=True)
@@ -271,20 +253,20 @@ def test_a_credentialed_dataset_is_refused_until_its_terms_are_accepted(
     command = ("prepare", "--dataset", "icu", "--output", "icu")
 
     check_error(
-        medllm(*command), 3, "under the data use agreement 'icu-dua'", "--accept-terms icu-dua"
+        typed(*command), 3, "under the data use agreement 'icu-dua'", "--accept-terms icu-dua"
     )
-    assert medllm(*command, "--accept-terms", "icu-dua").code == 0
+    assert typed(*command, "--accept-terms", "icu-dua").returncode == 0
     assert Manifest.read(Path("icu")).access == "credentialed"
 
 
-def test_zero_is_a_value_not_an_absence(place: Path) -> None:
+def test_zero_is_a_value_not_an_absence(place: Path, typed: Typed) -> None:
     Path("seed.yaml").write_text("seed: 5\nprepare: {seed: 7}\ngenerate: {temperature: 0.7}")
 
-    plan = medllm("prepare", "--config", "seed.yaml", "--seed", "0", "--dry-run")
-    other = medllm("generate", "--config", "seed.yaml", "--temperature", "0", "--dry-run")
+    plan = typed("prepare", "--config", "seed.yaml", "--seed", "0", "--dry-run")
+    other = typed("generate", "--config", "seed.yaml", "--temperature", "0", "--dry-run")
 
-    assert "  seed: 0\n" in plan.out
-    assert "  temperature: 0.0\n" in other.out
+    assert "  seed: 0\n" in plan.stdout
+    assert "  temperature: 0.0\n" in other.stdout
 
 
 # A wrong recipe is known at once
@@ -308,122 +290,9 @@ def test_a_wrong_recipe_is_reported_before_torch_loads(place: Path) -> None:
 
 
 def test_a_wrong_recipe_is_reported_within_a_second_and_a_half(place: Path) -> None:
-    fastest = min(medllm("finetune", "--config", "wrong.yaml").seconds for _ in range(3))
+    def seconds() -> float:
+        started = time.monotonic()
+        run_alone("finetune", "--config", "wrong.yaml")
+        return time.monotonic() - started
 
-    assert fastest < 1.5
-
-
-# Killed and interrupted
-
-
-def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, **QUIET},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell's background jobs, which tests may be, ignore Ctrl-C and so would their children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def wait_until(process: subprocess.Popen[str], folder: Path, pattern: str, size: int = 0) -> None:
-    """Wait until a file of this name, of more than `size` bytes, is there."""
-    deadline = time.monotonic() + 300
-    while not any(path.stat().st_size > size for path in folder.glob(pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """A training that was killed, then interrupted, then left to finish."""
-
-    folder: Path
-    prepared: Path
-    command: tuple[str | Path, ...]
-    kill_code: int
-    left_by_kill: set[str]
-    interrupt_code: int
-    interrupt_err: str
-    left_by_interrupt: set[str]
-    finished: Ended
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def stopped(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
-    room = tmp_path_factory.mktemp("stopped")
-    prepared, output = room / "prepared", room / "adapter"
-    dataset = ("--dataset", "synthetic_radiology", "--max-examples", "64")
-    assert medllm("prepare", *dataset, "--output", prepared).code == 0
-    command: tuple[str | Path, ...] = (
-        "finetune", "--model", "medllm/tiny", "--data", prepared, "--output", output,
-        "--set", "finetune.training={max_steps: 24, save_steps: 2, logging_steps: 2,"
-        " per_device_train_batch_size: 2, max_length: 256}",
-    )  # fmt: skip
-    unfinished = room / "adapter.unfinished"
-    pattern = "checkpoints/checkpoint-{}/trainer_state.json"
-    with start(*command, cwd=room) as process:
-        wait_until(process, unfinished, pattern.format(4))
-        process.kill()
-        process.communicate()
-    kill_code, left_by_kill = process.returncode, names(unfinished) | names(room)
-    with start(*command, cwd=room) as process:
-        wait_until(process, unfinished, pattern.format(10))
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
-    left = names(unfinished) | names(room)
-    code = process.returncode
-    finished = medllm(*command)
-    return Stopped(output, prepared, command, kill_code, left_by_kill, code, err, left, finished)
-
-
-def test_a_killed_training_leaves_its_checkpoints_and_no_output(stopped: Stopped) -> None:
-    assert stopped.kill_code == -signal.SIGKILL
-    assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_kill
-    assert not {"adapter", NAME} & stopped.left_by_kill
-
-
-def test_ctrl_c_ends_with_130_and_one_line(stopped: Stopped) -> None:
-    assert stopped.interrupt_code == 130
-    assert "Traceback" not in stopped.interrupt_err
-    lines = stopped.interrupt_err.splitlines()
-    assert lines[-1] == "interrupted; run the same command again to resume"
-    assert any(line.startswith("finetune: resuming from checkpoint-") for line in lines)
-    assert {"request.json", "checkpoints", "adapter.unfinished"} <= stopped.left_by_interrupt
-    assert not {"adapter", NAME} & stopped.left_by_interrupt
-
-
-def test_the_same_command_then_finishes(stopped: Stopped) -> None:
-    assert stopped.finished.code == 0, stopped.finished.err
-    assert "finetune: resuming from checkpoint-1" in stopped.finished.err
-    manifest = Manifest.read(stopped.folder)
-    assert manifest.results["steps"] == 24
-    assert names(stopped.folder.parent) == {"prepared", "adapter"}
-    assert not names(stopped.folder) & {"checkpoints", "request.json", "lock"}
-    assert medllm("verify", stopped.folder).code == 0
-
-
-def test_what_was_resumed_equals_what_ran_through(stopped: Stopped) -> None:
-    other = stopped.folder.with_name("through")
-    command = [other if part == stopped.folder else part for part in stopped.command]
-
-    ended = medllm(*command)
-
-    assert ended.code == 0, ended.err
-    resumed, through = Manifest.read(stopped.folder), Manifest.read(other)
-    assert through.results["validation_loss"] == pytest.approx(
-        resumed.results["validation_loss"], abs=1e-3
-    )
-    assert through.results["train_loss"] == pytest.approx(resumed.results["train_loss"], rel=0.02)
-    assert through.results["validation_loss_before"] == pytest.approx(
-        resumed.results["validation_loss_before"], abs=1e-5
-    )
-    shutil.rmtree(other)
+    assert min(seconds() for _ in range(3)) < 1.5

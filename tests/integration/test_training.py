@@ -1,13 +1,8 @@
 """Training that goes wrong, ends early or is ended."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -165,34 +160,6 @@ def test_stopping_early_keeps_the_best_weights(
     losses = [loss for _, loss in course["validation"]]
     assert manifest.results["steps"] < 64
     assert manifest.results["validation_loss"] == pytest.approx(min(losses[1:]), rel=1e-4)
-
-
-def test_sigterm_saves_first_and_the_same_command_goes_on(
-    tiny_model: Path, data: Path, tmp_path: Path
-) -> None:
-    arguments = ["finetune", "--model", str(tiny_model), "--data", str(data), "--output", "out"]
-    own = {"num_train_epochs": 12, "per_device_train_batch_size": 4, "logging_steps": 1,
-           "max_length": 64, "save_steps": 1000, "eval_steps": 1000}  # fmt: skip
-    for key, value in own.items():
-        arguments += ["--set", f"finetune.training.{key}={value}"]
-    command = [sys.executable, "-m", "medllm", *arguments]
-
-    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    logs = tmp_path / "out.unfinished/logs"
-    ends = time.monotonic() + 240
-    while time.monotonic() < ends and first.poll() is None and not any(logs.rglob("events*")):
-        time.sleep(0.2)
-    time.sleep(3)
-    os.kill(first.pid, signal.SIGTERM)
-    _, said = first.communicate(timeout=240)
-
-    assert first.returncode == 128 + signal.SIGTERM, said
-    assert "a checkpoint is saved" in said
-    assert list((tmp_path / "out.unfinished/checkpoints").glob("checkpoint-*/trainer_state.json"))
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "resuming from checkpoint-" in again.stderr
-    assert Manifest.read(tmp_path / "out").results["steps"] == 192
 
 
 def test_qlora_trains_on_rounded_weights_exactly_and_merges_onto_them(

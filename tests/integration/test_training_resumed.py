@@ -1,13 +1,13 @@
-"""A training that was killed goes on exactly; a checkpoint that is broken is left out."""
+"""A training that was stopped resumes exactly; a checkpoint that is broken is left out."""
 
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,20 +18,15 @@ from torch.utils.data import DataLoader
 from trainings import losses_of, small, write_examples
 from transformers import TrainerState
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from typed import COMMAND, QUIET, Typed
 
-from medllm.artifacts.manifest import Manifest
+from medllm.artifacts.manifest import NAME, Manifest
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.train.checkpoints import find_damage, newest_checkpoint
 from medllm.finetune.train.resumption import SameOrder
 from medllm.finetune.verb import finetune
 
 Said = pytest.CaptureFixture[str]
-TRAIN = """
-import sys
-from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.verb import finetune
-finetune(FinetuneConfig.model_validate_json(sys.argv[1]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,27 +50,152 @@ def whole(config: FinetuneConfig) -> Manifest:
     return finetune(config)
 
 
+# Stopped from outside, in processes of their own
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training that a signal ended."""
+
+    code: int
+    said: list[str]
+    """The lines of its stderr."""
+    left: Path
+    """What is left of it; tests work on copies."""
+
+
 @pytest.fixture(scope="module")
-def killed(config: FinetuneConfig) -> Path:
-    """What SIGKILL leaves of the same training after its second checkpoint."""
+def recipe(config: FinetuneConfig) -> Path:
+    """The same training, for the command line."""
     assert config.output
-    folder = config.output.with_name("killed")
-    document = config.model_copy(update={"output": folder}).model_dump_json()
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, document])
-    left = folder.with_name("killed.unfinished")
-    ends = time.monotonic() + 240
-    while time.monotonic() < ends and find_damage(left / "checkpoints/checkpoint-16"):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    return left
+    section = config.model_dump(mode="json", exclude={"output"}, exclude_defaults=True)
+    file = config.output.with_name("recipe.yaml")
+    file.write_text(json.dumps({"finetune": section}))
+    return file
 
 
-def test_a_killed_training_goes_on_exactly(
+def stop(recipe: Path, output: Path, checkpoint: int, number: signal.Signals) -> Stopped:
+    """What a signal leaves, sent once a checkpoint is whole."""
+    left = output.with_name(f"{output.name}.unfinished")
+    with subprocess.Popen(
+        [*COMMAND, "finetune", "--config", recipe, "--output", output],
+        env=os.environ | QUIET,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs, which tests may be, ignore Ctrl-C and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        ends = time.monotonic() + 240
+        while time.monotonic() < ends and find_damage(
+            left / f"checkpoints/checkpoint-{checkpoint}"
+        ):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=240)
+    for path in left.rglob("*"):
+        path.chmod(path.stat().st_mode & ~0o222)
+    return Stopped(process.returncode, said.splitlines(), left)
+
+
+def copy_of(left: Path, target: Path) -> None:
+    """Something to work on; what is left itself cannot be written."""
+    shutil.copytree(left, target)
+    for path in target.rglob("*"):
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+@pytest.fixture(scope="module")
+def killed_training(recipe: Path) -> Stopped:
+    """After its second checkpoint."""
+    return stop(recipe, recipe.with_name("killed"), 16, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def killed(killed_training: Stopped) -> Path:
+    return killed_training.left
+
+
+@pytest.fixture(scope="module")
+def interrupted(recipe: Path, killed: Path) -> Stopped:
+    """Resumed from the first checkpoint of the killed one, and ended with Ctrl-C."""
+    output = recipe.parent / "interrupted/out"
+    copy_of(killed, output.with_name("out.unfinished"))
+    shutil.rmtree(output.with_name("out.unfinished") / "checkpoints/checkpoint-16")
+    return stop(recipe, output, 16, signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def terminated(recipe: Path) -> Stopped:
+    """Between its checkpoints."""
+    return stop(recipe, recipe.with_name("terminated"), 8, signal.SIGTERM)
+
+
+def check_unfinished(left: Path) -> None:
+    """There are checkpoints, and no output."""
+    assert {"request.json", "checkpoints"} <= names(left)
+    assert NAME not in names(left)
+    assert left.name.removesuffix(".unfinished") not in names(left.parent)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_killed_training_leaves_its_checkpoints_and_no_output(killed_training: Stopped) -> None:
+    assert killed_training.code == -signal.SIGKILL
+    check_unfinished(killed_training.left)
+
+
+def test_ctrl_c_ends_with_130_and_one_line(interrupted: Stopped) -> None:
+    assert interrupted.code == 130
+    assert "Traceback" not in " ".join(interrupted.said)
+    assert interrupted.said[-1] == "interrupted; run the same command again to resume"
+    assert "finetune: resuming from checkpoint-8" in interrupted.said
+    check_unfinished(interrupted.left)
+
+
+def test_the_same_command_then_finishes(
+    config: FinetuneConfig,
+    whole: Manifest,
+    recipe: Path,
+    interrupted: Stopped,
+    tmp_path: Path,
+    typed: Typed,
+) -> None:
+    room = tmp_path / "room"
+    copy_of(interrupted.left, room / "out.unfinished")
+
+    ended = typed("finetune", "--config", recipe, "--output", room / "out")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "finetune: resuming from checkpoint-16\n" in ended.stderr
+    assert_same(room / "out", Manifest.read(room / "out"), config, whole)
+    assert names(room) == {"out"}
+    assert not names(room / "out") & {"checkpoints", "request.json", "lock"}
+    assert typed("verify", room / "out").returncode == 0
+
+
+def test_sigterm_saves_first_and_the_training_resumes_from_there(
+    config: FinetuneConfig, whole: Manifest, terminated: Stopped, tmp_path: Path, capsys: Said
+) -> None:
+    assert terminated.code == 128 + signal.SIGTERM
+    assert "a checkpoint is saved" in " ".join(terminated.said)
+    check_unfinished(terminated.left)
+    checkpoints = {path.name for path in terminated.left.glob("checkpoints/checkpoint-*")}
+    (saved,) = checkpoints - {"checkpoint-8", "checkpoint-16"}
+    copy_of(terminated.left, tmp_path / "out.unfinished")
+
+    manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
+
+    assert f"finetune: resuming from {saved}\n" in capsys.readouterr().err
+    assert_same(tmp_path / "out", manifest, config, whole)
+
+
+def test_a_killed_training_resumes_exactly(
     config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    shutil.copytree(killed, tmp_path / "out.unfinished")
+    copy_of(killed, tmp_path / "out.unfinished")
 
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
 
@@ -87,7 +207,7 @@ def test_a_killed_training_goes_on_exactly(
 def test_a_checkpoint_of_half_an_adapter_gives_way_to_the_one_before(
     config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    shutil.copytree(killed, tmp_path / "out.unfinished")
+    copy_of(killed, tmp_path / "out.unfinished")
     path = tmp_path / "out.unfinished/checkpoints/checkpoint-16/adapter_model.safetensors"
     kept = {name: each for name, each in load_file(path).items() if "layers.0." in name}
     save_file(kept, path, metadata={"format": "pt"})
@@ -126,7 +246,7 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(
     config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
     left = tmp_path / "out.unfinished"
-    shutil.copytree(killed, left)
+    copy_of(killed, left)
     cut(left / "checkpoints/checkpoint-16/adapter_model.safetensors")
 
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
@@ -158,7 +278,7 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(
 def test_what_is_wrong_with_a_checkpoint_is_said(
     file: str, harm: Callable[[Path], None], why: str, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    shutil.copytree(killed, tmp_path / "left")
+    copy_of(killed, tmp_path / "left")
     checkpoints = tmp_path / "left/checkpoints"
     harm(checkpoints / "checkpoint-16" / file)
 
@@ -175,7 +295,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said(
 def test_the_patience_of_early_stopping_goes_on_too(
     config: FinetuneConfig, killed: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(killed, tmp_path / "out.unfinished")
+    copy_of(killed, tmp_path / "out.unfinished")
     shutil.rmtree(tmp_path / "out.unfinished/checkpoints/checkpoint-16")
     path = tmp_path / "out.unfinished/checkpoints/checkpoint-8/trainer_state.json"
     state = json.loads(path.read_text())
@@ -191,7 +311,7 @@ def test_the_patience_of_early_stopping_goes_on_too(
 def test_without_a_whole_checkpoint_it_begins_again_and_says_so(
     killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    shutil.copytree(killed, tmp_path / "left")
+    copy_of(killed, tmp_path / "left")
     for state in tmp_path.rglob("trainer_state.json"):
         state.write_text("")
 
@@ -205,7 +325,7 @@ def test_without_a_whole_checkpoint_it_begins_again_and_says_so(
 def test_other_processes_than_those_that_wrote_it_are_announced(
     killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    shutil.copytree(killed, tmp_path / "left")
+    copy_of(killed, tmp_path / "left")
     states = tmp_path / "left/checkpoints/checkpoint-16/rng_state.pth"
     shutil.copyfile(states, states.with_name("rng_state_0.pth"))
     states.rename(states.with_name("rng_state_1.pth"))
