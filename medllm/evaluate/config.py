@@ -21,7 +21,8 @@ class EvaluateConfig(DataConfig):
     task_dir: Place | None = None
     """Folder with your own tasks (`<name>.yaml`)."""
     data: Place | None = None
-    """A folder that `medllm prepare` wrote; the task `answers` reads its test split."""
+    """A folder that `medllm prepare` wrote; tasks without a dataset, such as `answers`, read its
+    test split."""
     limit: int | None = Field(default=None, gt=0)
     """At most so many items of each task, drawn by seed."""
     apply_chat_template: bool = False

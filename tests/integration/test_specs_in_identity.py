@@ -79,6 +79,7 @@ EDITS = {
     "mix": (make_calibration, "mixes/mine.yaml", "{ward: 1}", "{ward: 2}"),
     "list of terms": (make_calibration, "terms.txt", "pulse", "wound"),
     "task to evaluate": (make_evaluation, "scores/mine.yaml", "answers", "texts"),
+    "words of a task": (make_evaluation, "scores/mine.yaml", "kind", "instruction: Say.\nkind"),
     "mapping of a task": (make_evaluation, "ward/dataset.yaml", "{answer}", "So: {answer}"),
 }
 
