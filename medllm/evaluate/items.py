@@ -97,8 +97,8 @@ class Task:
         prepared = manifest.settings.get("words_of_tasks", {}) if manifest else {}
         words = {name: {key: said.get(key) for key in WORDS} for name, said in prepared.items()}
         if words and words.get(self.name) != self.spec.words:
-            named = ", ".join(f"'{name}'" for name in words)
-            message = f"the task {self.name} has other words than its prepared data ({named})"
+            how = "before its words changed" if self.name in words else f"as {', '.join(words)}"
+            message = f"the prepared data are not in the words of the task {self.name}"
             fix = f"prepare the data as {self.name}, or give the task a `dataset` of its own"
-            raise ConfigError(message, fix)
+            raise ConfigError(f"{message}: they were prepared {how}", fix)
         return bool(words)

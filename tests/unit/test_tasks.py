@@ -112,12 +112,14 @@ def test_prepared_rows_without_a_task_get_its_words(place: Path) -> None:
     assert plain.examples == list(read_examples(place / "out" / "test.jsonl"))
 
 
-@pytest.mark.parametrize("edit", ["another task", "other words"])
-def test_prepared_rows_in_other_words_are_refused(place: Path, edit: str) -> None:
-    prepared(place, task="qa" if edit == "another task" else "mine")
+@pytest.mark.parametrize(
+    ("task", "how"), [("qa", "prepared as qa"), ("mine", "prepared before its words changed")]
+)
+def test_prepared_rows_in_other_words_are_refused(place: Path, task: str, how: str) -> None:
+    prepared(place, task=task)
     (place / "tasks" / "mine.yaml").write_text(MINE.replace("in mg", "in grams"))
 
-    with pytest.raises(ConfigError, match="mine has other words than its prepared data") as caught:
+    with pytest.raises(ConfigError, match=f"not in the words of the task mine: .* {how}") as caught:
         asked(place, "mine")
     assert "prepare the data as mine" in caught.value.fix
 
