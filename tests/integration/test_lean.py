@@ -12,6 +12,7 @@ from trl.trainer import utils as trl_utils
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.build import IGNORED
 from medllm.finetune.rows.material import Material
+from medllm.finetune.train import trainer as trainer_module
 from medllm.finetune.train.trainer import open_trainer
 from medllm.finetune.verb import open_inputs
 
@@ -31,7 +32,7 @@ def test_losses_and_gradients_are_those_of_trl(
     config = small(tiny_model, data, tmp_path / "out", extra=extra)
     config = config.model_copy(update={"attn_implementation": attention})
     ours = opened(config, tmp_path)
-    monkeypatch.setattr("medllm.finetune.train.trainer.make_lean", lambda *_, **__: None)
+    monkeypatch.setattr(trainer_module, "make_lean", lambda *_, **__: None)
     theirs = opened(config, tmp_path)
     batch = next(b for b in theirs.get_train_dataloader() if not b["attention_mask"].all())
 
@@ -103,7 +104,7 @@ def test_a_step_of_long_rows_is_computed_in_parts(
     tokens: float, parts: int, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small(tiny_model, write_examples(tmp_path / "data"), tmp_path / "out")
-    monkeypatch.setattr("medllm.finetune.train.trainer.AT_A_TIME", tokens * 8)
+    monkeypatch.setattr(trainer_module, "AT_A_TIME", tokens * 8)
 
     arguments = opened(config, tmp_path).args
 

@@ -18,6 +18,7 @@ from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
 from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.search import study
 from medllm.finetune.verb import finetune
 from medllm.recipe import load_recipe, wire
 
@@ -145,7 +146,7 @@ def test_a_value_that_the_trainer_refuses_is_known_before_the_first_trial(
 def test_without_optuna_the_remedy_is_said(
     searching: Searching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medllm.finetune.search.study.find_spec", lambda name: None)
+    monkeypatch.setattr(study, "find_spec", lambda name: None)
 
     with pytest.raises(SetupError) as caught:
         finetune(searching({"parameters": {"lora.r": [4, 8]}}))

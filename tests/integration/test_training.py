@@ -23,6 +23,7 @@ from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.rows.build import IGNORED, Splits, lengths_of
 from medllm.finetune.rows.material import Material
+from medllm.finetune.train import base as base_module
 from medllm.finetune.train.adapter import why_refused
 from medllm.finetune.train.base import check_attention, load_base
 from medllm.finetune.train.trainer import open_trainer
@@ -312,7 +313,7 @@ def test_an_adapter_of_a_base_in_16_bits_stays_in_32(
 def test_flash_attention_that_is_not_installed_is_told(
     wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medllm.finetune.train.base.find_spec", lambda _: None)
+    monkeypatch.setattr(base_module, "find_spec", lambda _: None)
 
     with pytest.raises(SetupError, match=f"{wanted} is not installed"):
         check_attention(wanted, "cuda")
