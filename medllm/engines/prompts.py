@@ -54,7 +54,7 @@ def prompt_ids(template: Template, request: GenerateRequest, context_length: int
         DataError: it has images; or the chat template refuses it.
     """
     if request.images:
-        message = f"the prompt comes with {len(request.images)} images, and this engine reads none"
+        message = f"this engine reads no images, and the prompt has {len(request.images)}"
         raise DataError(message, "leave the images out, or ask a model that reads images")
     if request.messages:
         return encode_messages(template, request.messages, context_length)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ class Remote:
 def test_an_engine_that_only_writes_answers_a_file(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medllm.generate.verb.open_model", lambda *_, **__: Remote())
+    verb = import_module("medllm.generate.verb")
+    monkeypatch.setattr(verb, "open_model", lambda *_, **__: Remote())
 
     manifest, made = answer_rows(
         tiny_model, tmp_path, [{"question": "Hi"}, {"question": "x" * 3201}]
@@ -173,7 +175,8 @@ def test_an_engine_that_only_writes_cannot_be_evaluated(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("medllm.evaluate.verb.open_model", lambda *_, **__: Remote())
+    verb = import_module("medllm.evaluate.verb")
+    monkeypatch.setattr(verb, "open_model", lambda *_, **__: Remote())
     output = tmp_path / "out"
     asked = ["evaluate", "--model", str(tiny_model), "--tasks", "radiology", "--limit", "2"]
 

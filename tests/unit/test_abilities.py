@@ -103,7 +103,7 @@ def test_images_reach_an_engine_or_are_refused() -> None:
         assert (asked.messages, asked.images) == ((QUESTION,), images)
     (said, _) = Remote().generate(asked)
     assert said.text == "Said: Fieber?, 2"
-    with pytest.raises(DataError, match="comes with 2 images, and this engine reads none"):
+    with pytest.raises(DataError, match="this engine reads no images, and the prompt has 2"):
         FakeEngine().generate(asked)
 
 
