@@ -56,13 +56,13 @@ class Task:
         return self.spec.model_dump(mode="json", exclude=unsaid)
 
     def items(self) -> Items:
-        """The items of the test split that the kind takes, up to the limit.
+        """The items of the test split that can be scored, up to the limit.
 
         Raises:
             DataError: there is none.
         """
         rejected: Counter[str] = Counter()
-        rows: Iterable[Example] = filter(self.kind.takes, self._in_words(rejected))
+        rows: Iterable[Example] = self._scorable(rejected)
         limit = self._config.limit
         if limit:
             keyed = ((self.name, row) for row in rows)
@@ -72,6 +72,14 @@ class Task:
             fix = "check the data: a test split with answers is needed"
             raise DataError(f"the task {self.name} has no items", fix)
         return Items(items, rejected)
+
+    def _scorable(self, rejected: Counter[str]) -> Iterator[Example]:
+        """The rows that have what the kind scores; the others are counted."""
+        for row in self._in_words(rejected):
+            if lacking := self.kind.lacking(row):
+                rejected[lacking] += 1
+            else:
+                yield row
 
     def _in_words(self, rejected: Counter[str]) -> Iterator[Example]:
         """The rows as prepare would put them; those that lack something are counted."""

@@ -41,8 +41,8 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     bare = replace(ITEM, choices=(), target=None)
     chat = EvaluateConfig(apply_chat_template=True)
 
-    assert {name for name, kind in KINDS.items() if not kind.takes(bare)} == {"choices"}
-    assert all(kind.takes(ITEM) for kind in KINDS.values())
+    assert {name for name, kind in KINDS.items() if kind.lacking(bare)} == {"choices"}
+    assert not any(kind.lacking(ITEM) for kind in KINDS.values())
     assert [name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())] == [
         "answers"
     ]

@@ -19,9 +19,8 @@ class Answers:
     ability: type[Engine] = Scores
     measure = "perplexity"
 
-    def takes(self, item: Example) -> bool:
-        """All; an empty answer is not asked, which is counted."""
-        return True
+    def lacking(self, item: Example) -> str | None:
+        """Nothing; an empty answer is not asked, which is counted."""
 
     def is_in_chat(self, config: EvaluateConfig) -> bool:
         """Always, as in training."""

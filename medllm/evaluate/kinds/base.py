@@ -42,8 +42,8 @@ class Kind(Protocol):
     measure: str
     """Which of its numbers stands for all where there is room for one."""
 
-    def takes(self, item: Example) -> bool:
-        """Whether an item holds what is scored."""
+    def lacking(self, item: Example) -> str | None:
+        """What an item lacks to be scored, as "no choices"; None where it lacks nothing."""
 
     def is_in_chat(self, config: EvaluateConfig) -> bool:
         """Whether items are asked through a chat template, where the model has one."""

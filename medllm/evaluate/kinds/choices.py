@@ -18,9 +18,9 @@ class Choices:
     ability: type[Engine] = Scores
     measure = "accuracy"
 
-    def takes(self, item: Example) -> bool:
-        """Those that have choices."""
-        return bool(item.choices)
+    def lacking(self, item: Example) -> str | None:
+        """Its choices, where it has none."""
+        return None if item.choices else "no choices"
 
     def is_in_chat(self, config: EvaluateConfig) -> bool:
         """As the configuration says."""
