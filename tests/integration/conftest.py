@@ -1,10 +1,12 @@
 """A tiny model, built once, and `medllm` as it is typed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typed import Ended, Typed
+from unchanged import unchanged
 
 from medllm.cli.main import run_command
 
@@ -37,6 +39,17 @@ def tiny_model() -> Path:
     from medllm.models.tiny.base import tiny_base
 
     return tiny_base()
+
+
+@pytest.fixture(scope="session")
+def tiny_f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tiny model as a GGUF file of 16-bit floats."""
+    from medllm.quantize.gguf.files import convert_to_f16
+
+    target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
+    convert_to_f16(tiny_model, target)
+    with unchanged(target):
+        yield target
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_three_calls import invent_text, typed, write_pubmedqa
+from test_three_calls import invent_text, write_pubmedqa
+from typed import Typed
 
 from medllm.data.example import read_jsonl
 from medllm.data.registry.datasets import CATALOG, open_dataset
@@ -41,7 +42,9 @@ def move_to_test(path: Path, count: int = 8) -> None:
     path.write_text(json.dumps(dict(zip(ids, rows.values(), strict=True))), encoding="utf-8")
 
 
-def test_base_and_result_are_scored_in_both_domains(tiny_model: Path, data_dir: Path) -> None:
+def test_base_and_result_are_scored_in_both_domains(
+    tiny_model: Path, data_dir: Path, typed: Typed
+) -> None:
     settings = [f"model={tiny_model}", "finetune.training.max_steps=2"]
     short = [*settings, "finetune.training.max_length=256"]
 

@@ -4,8 +4,6 @@ import copy
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from converted import after_conversion
+from typed import Typed, run_alone
 
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
@@ -321,16 +321,6 @@ def test_an_architecture_that_gptqmodel_does_not_know(made: Made, tmp_path: Path
     assert "llama, " in caught.value.fix
 
 
-def medllm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medllm", *map(str, arguments)],
-        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def formats_of(plan: str) -> Sequence[dict[str, Any]]:
     import yaml
 
@@ -342,7 +332,7 @@ def test_the_command_makes_formats_without_calibration(made: Made, tmp_path: Pat
     if find_spec("llmcompressor") is None:
         pytest.skip("needs llmcompressor")
     out = tmp_path / "out"
-    ended = medllm("quantize", "--model", made.model, "--format", "fp8", "--output", out)
+    ended = run_alone("quantize", "--model", made.model, "--format", "fp8", "--output", out)
 
     assert ended.returncode == 0, ended.stderr
     assert "quantize: FP8 dynamic, which uses no calibration text" in ended.stderr
@@ -352,24 +342,27 @@ def test_the_command_makes_formats_without_calibration(made: Made, tmp_path: Pat
     assert not list(Path.cwd().glob("*logs*"))
 
 
-def test_the_flags_name_formats(tmp_path: Path) -> None:
-    plan = medllm("quantize", "--model", "medllm/tiny", "--format", "bnb", "--format", "gguf",
-                  "--format", "fp8", "--type", "int8", "--type", "Q8_0", "--type", "static",
-                  "--dry-run")  # fmt: skip
+def test_the_flags_name_formats(typed: Typed) -> None:
+    plan = typed("quantize", "--model", "medllm/tiny", "--format", "bnb", "--format", "gguf",
+                 "--format", "fp8", "--type", "int8", "--type", "Q8_0", "--type", "static",
+                 "--dry-run")  # fmt: skip
 
     found = formats_of(plan.stdout)
     chosen = [(each["format"], each.get("type") or each["scheme"]) for each in found]
     assert chosen == [("bnb", "int8"), ("gguf", "Q8_0"), ("fp8", "static")]
 
 
-def test_a_gguf_has_what_ollama_and_others_ask_for(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_gguf_has_what_ollama_and_others_ask_for(
+    tiny_model: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     try:
         require_llama_cpp()
         converter_script()
     except SetupError as problem:
         pytest.skip(f"{problem.message}: {problem.fix}")
     formats = (GgufFormat(type="F16"),)
-    quantize(QuantizeConfig(model=str(tiny_model), formats=formats, output=tmp_path / "out"))
+    config = QuantizeConfig(model=str(tiny_model), formats=formats, output=tmp_path / "out")
+    quantize(after_conversion(config, request.getfixturevalue("tiny_f16")))
 
     folder = tmp_path / "out/gguf-f16"
     lines = (folder / "Modelfile").read_text(encoding="utf-8").splitlines()

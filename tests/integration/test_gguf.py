@@ -43,15 +43,8 @@ QUESTION = (Message("user", "Which drugs lower blood pressure?"),)
 
 
 @pytest.fixture(scope="module")
-def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
-    files.convert_to_f16(tiny_model, target)
-    return target
-
-
-@pytest.fixture(scope="module")
-def engine(f16: Path) -> LlamaCppEngine:
-    return LlamaCppEngine(f16, n_ctx=256)
+def engine(tiny_f16: Path) -> LlamaCppEngine:
+    return LlamaCppEngine(tiny_f16, n_ctx=256)
 
 
 def copy_with(model: Path, target: Path, file: str, **changes: object) -> Path:
@@ -83,21 +76,23 @@ def test_an_unknown_type_is_answered_with_the_nearest() -> None:
         GgufFormat(type="IQ2_XS", imatrix=False)
 
 
-def test_conversion_keeps_matrices_in_16_bits(f16: Path) -> None:
-    assert {tensor.type for tensor in files.read_tensors(f16)} == {"f16", "f32"}
-    assert [path.name for path in f16.parent.iterdir()] == [f16.name], "nothing unfinished is left"
+def test_conversion_keeps_matrices_in_16_bits(tiny_f16: Path) -> None:
+    assert {tensor.type for tensor in files.read_tensors(tiny_f16)} == {"f16", "f32"}
+    assert [path.name for path in tiny_f16.parent.iterdir()] == [tiny_f16.name], (
+        "nothing unfinished is left"
+    )
 
 
 @pytest.mark.parametrize("name", ["Q8_0", "Q4_K_M", "Q2_K", "IQ4_XS"])
 def test_quantized_files_are_smaller_and_say_what_fell_back(
-    f16: Path, tmp_path: Path, name: str
+    tiny_f16: Path, tmp_path: Path, name: str
 ) -> None:
     target = tmp_path / f"tiny-{name}.gguf"
 
-    files.quantize_file(f16, target, name)
+    files.quantize_file(tiny_f16, target, name)
 
-    assert target.stat().st_size < 0.75 * f16.stat().st_size
-    matrices = [tensor for tensor in files.read_tensors(f16) if tensor.type == "f16"]
+    assert target.stat().st_size < 0.75 * tiny_f16.stat().st_size
+    matrices = [tensor for tensor in files.read_tensors(tiny_f16) if tensor.type == "f16"]
     odd = {tensor.name for tensor in matrices if tensor.columns % 256}
     expected = set() if name == "Q8_0" else odd
     assert {tensor.name for tensor in files.find_fallbacks(target, name)} == expected
@@ -228,9 +223,9 @@ def test_a_model_with_code_of_its_own_is_refused(
         files.convert_to_f16(model, tmp_path / "out.gguf")
 
 
-def test_files_that_cannot_be_used(f16: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_be_used(tiny_f16: Path, tmp_path: Path) -> None:
     half, text, none = (tmp_path / name for name in ("half.gguf", "text.gguf", "none.gguf"))
-    half.write_bytes(f16.read_bytes()[: f16.stat().st_size // 2])
+    half.write_bytes(tiny_f16.read_bytes()[: tiny_f16.stat().st_size // 2])
     text.write_text("Take two tablets with water. " * 10)
 
     for path, reason in ((half, "not within the file"), (text, "magic"), (none, "no such file")):
@@ -241,9 +236,9 @@ def test_files_that_cannot_be_used(f16: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out.gguf").exists()
 
 
-def test_weights_that_are_no_numbers_are_refused(f16: Path, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_refused(tiny_f16: Path, tmp_path: Path) -> None:
     q8 = tmp_path / "q8.gguf"
-    files.quantize_file(f16, q8, "Q8_0")
+    files.quantize_file(tiny_f16, q8, "Q8_0")
     raw = bytearray(q8.read_bytes())
     raw[-34:-32] = b"\x00\x7e"  # the scale of the last block, in float16: NaN
     q8.write_bytes(raw)
@@ -252,8 +247,8 @@ def test_weights_that_are_no_numbers_are_refused(f16: Path, tmp_path: Path) -> N
         LlamaCppEngine(q8, n_ctx=64)
 
 
-def test_a_quantized_file_is_not_quantized_again(f16: Path, tmp_path: Path) -> None:
-    files.quantize_file(f16, tmp_path / "q8.gguf", "Q8_0")
+def test_a_quantized_file_is_not_quantized_again(tiny_f16: Path, tmp_path: Path) -> None:
+    files.quantize_file(tiny_f16, tmp_path / "q8.gguf", "Q8_0")
 
     with pytest.raises(ArtifactError, match="requantizing") as caught:
         files.quantize_file(tmp_path / "q8.gguf", tmp_path / "q4.gguf", "Q4_0")
@@ -425,14 +420,14 @@ def test_the_chat_template_is_the_models_own(engine: LlamaCppEngine, tiny_model:
 
 
 def test_plain_llama_cpp_python_knows_the_template_and_where_answers_end(
-    f16: Path, tiny_model: Path
+    tiny_f16: Path, tiny_model: Path
 ) -> None:
     from transformers import GenerationConfig
 
     library = require_llama_cpp()
     tokenizer = load_tokenizer(str(tiny_model))
 
-    with closing(library.Llama(str(f16), vocab_only=True, verbose=False)) as model:
+    with closing(library.Llama(str(tiny_f16), vocab_only=True, verbose=False)) as model:
         assert model.metadata["tokenizer.chat_template"] == tokenizer.chat_template
         assert model.token_bos() == tokenizer.bos_token_id
         assert model.token_eos() == tokenizer.eos_token_id
@@ -530,9 +525,9 @@ def test_a_window_that_llama_cpp_does_not_know_bounds_the_context(
 
 
 def test_a_window_that_llama_cpp_knows_bounds_nothing(
-    gemma: Path, f16: Path, tmp_path: Path
+    gemma: Path, tiny_f16: Path, tmp_path: Path
 ) -> None:
-    assert read_window(f16) == 0
+    assert read_window(tiny_f16) == 0
     folder = copy_with(gemma, tmp_path / "gemma", "config.json")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= {"sliding_window": 96, "max_position_embeddings": 512}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from converted import after_conversion
 
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
@@ -92,15 +93,8 @@ def matrix(tiny_model: Path, calibration: Path) -> imatrix.Matrix:
 
 
 @pytest.fixture(scope="module")
-def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("gguf") / "f16.gguf"
-    files.convert_to_f16(tiny_model, target)
-    return target
-
-
-@pytest.fixture(scope="module")
-def named(matrix: imatrix.Matrix, f16: Path) -> imatrix.Matrix:
-    return imatrix.name_tensors(matrix, f16)
+def named(matrix: imatrix.Matrix, tiny_f16: Path) -> imatrix.Matrix:
+    return imatrix.name_tensors(matrix, tiny_f16)
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +140,8 @@ def test_sums_are_those_of_a_computation_by_hand(
         np.testing.assert_allclose(layer.sums, [expected], rtol=1e-4, err_msg=name)
 
 
-def test_every_matrix_of_the_file_is_measured(named: imatrix.Matrix, f16: Path) -> None:
-    tensors = files.read_tensors(f16)
+def test_every_matrix_of_the_file_is_measured(named: imatrix.Matrix, tiny_f16: Path) -> None:
+    tensors = files.read_tensors(tiny_f16)
 
     blocks = [t.name for t in tensors if t.name.startswith("blk.") and t.type == "f16"]
     assert sorted(blocks) == list(named.layers)
@@ -193,14 +187,18 @@ def test_the_file_is_a_standard_one(named: imatrix.Matrix, tmp_path: Path) -> No
 
 
 def test_three_bits_lose_less_of_what_calibration_text_drives(
-    named: imatrix.Matrix, matrix: imatrix.Matrix, inputs: dict[str, Any], f16: Path, tmp_path: Path
+    named: imatrix.Matrix,
+    matrix: imatrix.Matrix,
+    inputs: dict[str, Any],
+    tiny_f16: Path,
+    tmp_path: Path,
 ) -> None:
     plain, weighted = tmp_path / "plain.gguf", tmp_path / "weighted.gguf"
-    files.quantize_file(f16, plain, "Q3_K_S")
-    files.quantize_file(f16, weighted, "Q3_K_S", **named.parameters)
+    files.quantize_file(tiny_f16, plain, "Q3_K_S")
+    files.quantize_file(tiny_f16, weighted, "Q3_K_S", **named.parameters)
 
     layer_of = {id(layer): name for name, layer in matrix.layers.items()}
-    exact = read_tensors(f16)
+    exact = read_tensors(tiny_f16)
 
     def output_error(path: Path) -> float:
         """The squared error of all layers' outputs, each relative to the output."""
@@ -215,9 +213,9 @@ def test_three_bits_lose_less_of_what_calibration_text_drives(
 
 
 def test_the_file_says_what_it_was_made_with(
-    named: imatrix.Matrix, f16: Path, tmp_path: Path
+    named: imatrix.Matrix, tiny_f16: Path, tmp_path: Path
 ) -> None:
-    files.quantize_file(f16, tmp_path / "q.gguf", "IQ2_XS", **named.parameters)
+    files.quantize_file(tiny_f16, tmp_path / "q.gguf", "IQ2_XS", **named.parameters)
 
     said = json.loads(with_gguf_py(DESCRIBE, tmp_path / "q.gguf"))
     assert said["quantize.imatrix.file"] == "imatrix.gguf"
@@ -227,20 +225,24 @@ def test_the_file_says_what_it_was_made_with(
 
 
 def test_types_that_need_it_are_those_that_llama_cpp_refuses_without(
-    f16: Path, tmp_path: Path
+    tiny_f16: Path, tmp_path: Path
 ) -> None:
     for name in NEEDS_IMPORTANCE:
         with pytest.raises(ArtifactError):
-            files.quantize_file(f16, tmp_path / "q.gguf", name)
+            files.quantize_file(tiny_f16, tmp_path / "q.gguf", name)
     for name in ("IQ3_M", "Q2_K"):
-        files.quantize_file(f16, tmp_path / "q.gguf", name)
+        files.quantize_file(tiny_f16, tmp_path / "q.gguf", name)
 
 
 # The verb
 
 
 def test_one_pass_serves_all_types(
-    tiny_model: Path, calibration: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_model: Path,
+    tiny_f16: Path,
+    calibration: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     config = QuantizeConfig(
         model=str(tiny_model),
@@ -249,7 +251,7 @@ def test_one_pass_serves_all_types(
         output=tmp_path / "out",
     )
 
-    four, two, eight = quantize(config)
+    four, two, eight = quantize(after_conversion(config, tiny_f16))
 
     said = capfd.readouterr().err
     assert said.count("calibration tokens are few") == 1
@@ -268,12 +270,12 @@ def test_one_pass_serves_all_types(
 
 
 def test_without_a_calibration_set_it_is_said(
-    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_model: Path, tiny_f16: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     one = (GgufFormat(type="Q4_0"),)
     config = QuantizeConfig(model=str(tiny_model), formats=one, output=tmp_path / "out")
 
-    (manifest,) = quantize(config)
+    (manifest,) = quantize(after_conversion(config, tiny_f16))
 
     assert "GGUF Q4_0, without an importance matrix" in capfd.readouterr().err
     assert manifest.results["importance_matrix"] == "none"

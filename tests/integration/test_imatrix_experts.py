@@ -1,11 +1,14 @@
 """The importance matrix of a mixture of experts: each has its own sums; the unreached are named."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from converted import after_conversion
 from sets import write_reports
+from unchanged import unchanged
 
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
@@ -38,10 +41,11 @@ def matrix(calibration: Calibration) -> imatrix.Matrix:
 
 
 @pytest.fixture(scope="module")
-def f16(mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def f16(mixtral: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     target = tmp_path_factory.mktemp("gguf") / "f16.gguf"
     files.convert_to_f16(mixtral, target)
-    return target
+    with unchanged(target):
+        yield target
 
 
 def expert_inputs(model: Any, chunks: Any) -> dict[tuple[int, int], tuple[list[Any], list[Any]]]:
@@ -121,7 +125,7 @@ def test_listening_leaves_the_model_as_it_was(calibration: Calibration) -> None:
 
 
 def test_types_that_need_importance_are_made_and_unreached_experts_are_named(
-    mixtral: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    mixtral: Path, f16: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = QuantizeConfig(
         model=str(mixtral),
@@ -130,7 +134,7 @@ def test_types_that_need_importance_are_made_and_unreached_experts_are_named(
         output=tmp_path / "out",
     )
 
-    (manifest,) = quantize(config)
+    (manifest,) = quantize(after_conversion(config, f16))
 
     said = capfd.readouterr().err
     assert f"experts that saw fewer than {ENOUGH_TOKENS} calibration tokens: " in said

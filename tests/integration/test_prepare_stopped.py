@@ -10,6 +10,10 @@ from pathlib import Path
 
 from medllm.artifacts.manifest import Manifest, file_problems
 from medllm.data.example import read_jsonl
+from medllm.prepare.pipeline import BLOCK_ROWS
+
+ROWS = 4 * BLOCK_ROWS
+"""Of four shards: two processes have work left when the first is finished."""
 
 
 def write_questions(path: Path, count: int) -> str:
@@ -37,7 +41,7 @@ def wait_for(process: "subprocess.Popen[str]", path: Path) -> None:
 
 
 def test_what_was_killed_goes_on_with_its_finished_shards(tmp_path: Path) -> None:
-    path = write_questions(tmp_path / "notes.jsonl", 30_000)
+    path = write_questions(tmp_path / "notes.jsonl", ROWS)
     shards = tmp_path / "out.unfinished" / "shards"
 
     with start(tmp_path, path) as process:
@@ -51,7 +55,7 @@ def test_what_was_killed_goes_on_with_its_finished_shards(tmp_path: Path) -> Non
 
     files = ("train.jsonl", "validation.jsonl", "test.jsonl")
     kept = [row for name in files for row in read_jsonl(tmp_path / "out" / name)]
-    assert len({row["id"] for row in kept}) == len(kept) == 30_000
+    assert len({row["id"] for row in kept}) == len(kept) == ROWS
     assert sum("Keep 7 mg" in row["completion"] for row in kept) == 1  # not computed again
     assert not (tmp_path / "out" / "shards").exists()
     assert not (tmp_path / "out.unfinished").exists()
@@ -60,7 +64,7 @@ def test_what_was_killed_goes_on_with_its_finished_shards(tmp_path: Path) -> Non
 
 
 def test_after_an_edit_of_its_description_nothing_of_before_is_kept(tmp_path: Path) -> None:
-    path = write_questions(tmp_path / "notes.jsonl", 30_000)
+    path = write_questions(tmp_path / "notes.jsonl", ROWS)
     described = "title: T\nshape: columns\ncolumns: {prompt: question, completion: '%s{answer}'}\n"
     (tmp_path / "dataset.yaml").write_text(described % "Before: ")
 
@@ -72,12 +76,12 @@ def test_after_an_edit_of_its_description_nothing_of_before_is_kept(tmp_path: Pa
         assert process.wait() == 0
 
     kept = list(read_jsonl(tmp_path / "out" / "train.jsonl"))
-    assert len(kept) > 20_000
+    assert len(kept) > ROWS / 2
     assert all(row["completion"].startswith("After: ") for row in kept)
 
 
 def test_ctrl_c_ends_all_processes_without_a_traceback(tmp_path: Path) -> None:
-    path = write_questions(tmp_path / "notes.jsonl", 30_000)
+    path = write_questions(tmp_path / "notes.jsonl", ROWS)
 
     with start(tmp_path, path) as process:
         wait_for(process, tmp_path / "out.unfinished" / "shards" / "000000.json")

@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from converted import after_conversion
+from unchanged import unchanged
 
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
@@ -23,7 +26,6 @@ from medllm.models.chat.template import encode_text
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig, QuantizeGate
-from medllm.quantize.gguf import files
 from medllm.quantize.holdouts import open_holdouts
 from medllm.quantize.quality.reference import Reference
 from medllm.quantize.quality.report import render_quality
@@ -83,16 +85,18 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(
+    tiny_model: Path, tiny_f16: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Made]:
     home = tmp_path_factory.mktemp("quality")
     texts = write_set(home / "set")
     formats = tuple(GgufFormat(type=name) for name in TYPES)
-    quantize(
-        QuantizeConfig(
-            model=str(tiny_model), calibration=texts, formats=formats, output=home / "made"
-        )
+    config = QuantizeConfig(
+        model=str(tiny_model), calibration=texts, formats=formats, output=home / "made"
     )
-    return Made(texts, home / "made")
+    quantize(after_conversion(config, tiny_f16))
+    with unchanged(texts), unchanged(home / "made/gguf-q8_0"), unchanged(home / "made/gguf-q4_k_m"):
+        yield Made(texts, home / "made")
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +105,8 @@ def parent(tiny_model: Path) -> InProcess:
 
 
 @pytest.fixture(scope="module")
-def f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> LlamaCppEngine:
-    target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
-    files.convert_to_f16(tiny_model, target)
-    return LlamaCppEngine(target)
+def f16(tiny_f16: Path) -> LlamaCppEngine:
+    return LlamaCppEngine(tiny_f16)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +213,9 @@ def test_no_text_of_the_holdouts_is_in_what_is_written(made: Made) -> None:
         assert "<svg" in (folder / "quality.html").read_text(encoding="utf-8")
 
 
-def test_the_proof_belongs_to_the_artifact_and_times_do_not(made: Made, tmp_path: Path) -> None:
+def test_the_proof_belongs_to_the_artifact_and_times_do_not(
+    made: Made, tiny_f16: Path, tmp_path: Path
+) -> None:
     for name in TYPES:
         manifest = verify_artifact(made.output / f"gguf-{name.lower()}").manifest
         files = {file.path for file in manifest.files}
@@ -223,14 +227,13 @@ def test_the_proof_belongs_to_the_artifact_and_times_do_not(made: Made, tmp_path
     )
 
     config = made.manifest("Q8_0").config
-    (again,) = quantize(
-        QuantizeConfig(
-            model=config["model"],
-            calibration=made.texts,
-            formats=(GgufFormat(type="Q8_0"),),
-            output=tmp_path / "again",
-        )
+    one = QuantizeConfig(
+        model=config["model"],
+        calibration=made.texts,
+        formats=(GgufFormat(type="Q8_0"),),
+        output=tmp_path / "again",
     )
+    (again,) = quantize(after_conversion(one, tiny_f16))
     assert again.identity == made.manifest("Q8_0").identity
     alone, shared = (home / "gguf-q8_0" for home in (tmp_path / "again", made.output))
     for home, expected in ((alone, 0), (shared, 1)):
@@ -357,12 +360,12 @@ def test_the_page_names_the_worst_layers_and_what_to_try(made: Made) -> None:
 
 
 def test_without_holdouts_it_is_said_once_and_quality_can_be_turned_off(
-    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_model: Path, tiny_f16: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     formats = tuple(GgufFormat(type=name) for name in TYPES)
     config = QuantizeConfig(model=str(tiny_model), formats=formats, output=tmp_path / "one")
 
-    plain, _ = quantize(config)
+    plain, _ = quantize(after_conversion(config, tiny_f16))
 
     assert capfd.readouterr().err.count("quality is not measured") == 1
     assert "kl_mean" not in plain.results
@@ -370,7 +373,7 @@ def test_without_holdouts_it_is_said_once_and_quality_can_be_turned_off(
     off = config.model_copy(
         update={"output": tmp_path / "two", "calibration": texts, "quality": False}
     )
-    (first, _) = quantize(off)
+    (first, _) = quantize(after_conversion(off, tiny_f16))
     assert "quality is not measured" not in capfd.readouterr().err
     assert "kl_mean" not in first.results
     assert not list((tmp_path / "two").rglob("quality.*"))
@@ -380,17 +383,16 @@ def test_without_holdouts_it_is_said_once_and_quality_can_be_turned_off(
 
 
 def test_texts_are_limited_and_drawn_from_all_sources(
-    tiny_model: Path, tmp_path: Path, made: Made
+    tiny_model: Path, tiny_f16: Path, tmp_path: Path, made: Made
 ) -> None:
-    (limited,) = quantize(
-        QuantizeConfig(
-            model=str(tiny_model),
-            calibration=made.texts,
-            formats=(GgufFormat(type="Q8_0"),),
-            quality_texts=2,
-            output=tmp_path / "few",
-        )
+    config = QuantizeConfig(
+        model=str(tiny_model),
+        calibration=made.texts,
+        formats=(GgufFormat(type="Q8_0"),),
+        quality_texts=2,
+        output=tmp_path / "few",
     )
+    (limited,) = quantize(after_conversion(config, tiny_f16))
 
     path = tmp_path / "few/gguf-q8_0/quality.json"
     texts = json.loads(path.read_text(encoding="utf-8"))["texts"]
@@ -403,22 +405,22 @@ def test_texts_are_limited_and_drawn_from_all_sources(
 
 
 def test_a_broken_model_is_no_result(
-    tiny_model: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tiny_f16: Path, tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from medllm.engines import llama_cpp
 
     real = llama_cpp.log_softmax
     monkeypatch.setattr(llama_cpp, "log_softmax", lambda rows, axis: real(rows, axis) * np.nan)
 
+    config = QuantizeConfig(
+        model=str(tiny_model),
+        calibration=made.texts,
+        formats=(GgufFormat(type="Q8_0"),),
+        output=tmp_path / "broken",
+    )
+
     with pytest.raises(ArtifactError, match="broken"):
-        quantize(
-            QuantizeConfig(
-                model=str(tiny_model),
-                calibration=made.texts,
-                formats=(GgufFormat(type="Q8_0"),),
-                output=tmp_path / "broken",
-            )
-        )
+        quantize(after_conversion(config, tiny_f16))
 
     assert not (tmp_path / "broken/gguf-q8_0").exists()
 

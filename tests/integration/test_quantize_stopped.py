@@ -3,17 +3,20 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from converted import after_conversion
 from sets import write_reports
+from typed import COMMAND, Typed
 
 from medllm.artifacts.manifest import Manifest, file_problems
+from medllm.cli.main import run_command
 from medllm.errors import SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
+from medllm.quantize.config import QuantizeConfig
 
 try:
     require_llama_cpp()
@@ -29,20 +32,18 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reports(tmp_path_factory.mktemp("stopped") / "calibration", 48)
 
 
-def start(calibration: Path, output: Path, *formats: str) -> "subprocess.Popen[str]":
-    command = ["-m", "medllm", "quantize", "--model", "medllm/tiny", *formats]
+def command(calibration: Path, output: Path, *formats: str) -> list[str]:
     places = ["--calibration", str(calibration), "--output", str(output)]
-    return subprocess.Popen(
-        [sys.executable, *command, *places], stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+    return ["quantize", "--model", "medllm/tiny", *formats, *places]
 
 
-def finish(calibration: Path, output: Path, *formats: str) -> str:
-    """What it says; it must end well."""
-    with start(calibration, output, *formats) as process:
-        _, err = process.communicate()
-    assert process.returncode == 0, err
-    return err
+def config(calibration: Path, output: Path) -> QuantizeConfig:
+    return QuantizeConfig(model="medllm/tiny", calibration=calibration, output=output)
+
+
+def start(calibration: Path, output: Path, *formats: str) -> "subprocess.Popen[str]":
+    arguments = [*COMMAND, *command(calibration, output, *formats)]
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=os.environ)
 
 
 def kill_at(process: "subprocess.Popen[str]", output: Path, pattern: str) -> None:
@@ -76,37 +77,53 @@ def identities(output: Path) -> dict[str, str]:
     ],
 )
 def test_gguf_goes_on_after_a_kill(
-    calibration: Path, tmp_path: Path, whole: dict[str, str], moment: str, again: bool
+    calibration: Path,
+    tiny_f16: Path,
+    tmp_path: Path,
+    whole: dict[str, str],
+    moment: str,
+    again: bool,
+    typed: Typed,
 ) -> None:
     output = tmp_path / "out"
+    if not again:
+        after_conversion(config(calibration, output), tiny_f16)
 
     with start(calibration, output, *GGUF) as process:
         kill_at(process, output, moment)
-    said = finish(calibration, output, *GGUF)
+    ended = typed(*command(calibration, output, *GGUF))
 
+    assert ended.returncode == 0, ended.stderr
     assert identities(output) == whole
-    assert ("calibration tokens are few" in said) == again, "the matrix is measured once"
+    assert ("calibration tokens are few" in ended.stderr) == again, "the matrix is measured once"
 
 
 @pytest.fixture(scope="module")
-def whole(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def whole(
+    calibration: Path, tiny_f16: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     output = tmp_path_factory.mktemp("whole") / "out"
-    finish(calibration, output, *GGUF)
+    after_conversion(config(calibration, output), tiny_f16)
+    assert run_command(command(calibration, output, *GGUF)) == 0
     return identities(output)
 
 
-def test_gptq_goes_on_at_its_layer(calibration: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
+def test_gptq_goes_on_at_its_layer(calibration: Path, tmp_path: Path, typed: Typed) -> None:
     if find_spec("gptqmodel") is None:
         pytest.skip("gptqmodel is not installed")
     gptq = ("--set", "quantize.formats=[{format: gptq, keep_seconds: 0}]")
-    finish(calibration, tmp_path / "whole", *gptq)
+    assert typed(*command(calibration, tmp_path / "whole", *gptq)).returncode == 0
 
     output = tmp_path / "out"
     with start(calibration, output, *gptq) as process:
         kill_at(process, output, ".shared-*/gptq-4bit.unfinished/CURRENT")
-    said = finish(calibration, output, *gptq)
+    ended = typed(*command(calibration, output, *gptq))
 
-    assert "goes on with the layers" in said
+    assert ended.returncode == 0, ended.stderr
+    assert "goes on with the layers" in ended.stderr
     assert identities(output) == identities(tmp_path / "whole")
     written = (output / "gptq-4bit/config.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in written

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import stat
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import Ended, Typed, run_alone
 
 from medllm.artifacts.manifest import NAME, Manifest, identify
 from medllm.artifacts.verify import verify_artifact
@@ -67,7 +67,7 @@ class Walk:
     """The folder of a walked recipe."""
 
     home: Path
-    result: subprocess.CompletedProcess[str]
+    result: Ended
 
     def __getitem__(self, name: str) -> Path:
         folder = self.home / "runs/road" / name
@@ -78,33 +78,26 @@ class Walk:
     def manifest(self, name: str) -> Manifest:
         return Manifest.read(self[name])
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """A command in the folder of the recipe, offline, without any raw data."""
-        return subprocess.run(
-            [sys.executable, "-m", "medllm", *map(str, arguments)],
-            cwd=self.home,
-            env={
-                **os.environ,
-                "OMP_WAIT_POLICY": "passive",
-                "HF_HUB_OFFLINE": "1",
-                "MEDLLM_DATA_DIR": str(self.home / "no-data"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
 
 @pytest.fixture(scope="session")
 def walk(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    """In a process of its own, as a user walks it: offline, without any raw data."""
     home = tmp_path_factory.mktemp("road")
     recipe = RECIPE if gguf_missing() else RECIPE.replace("#GGUF ", "")
     (home / "road.yaml").write_text(recipe)
     (home / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
-    walked = Walk(home, subprocess.CompletedProcess([], 0))
-    result = walked.run("run", "--config", "road.yaml")
+    no_data = {"MEDLLM_DATA_DIR": str(home / "no-data")}
+    result = run_alone("run", "--config", "road.yaml", cwd=home, **no_data)
     assert result.returncode == 0, result.stderr
     return Walk(home, result)
+
+
+@pytest.fixture
+def at_home(walk: Walk, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """Runs a command in the folder of the recipe, without any raw data."""
+    monkeypatch.chdir(walk.home)
+    monkeypatch.setenv("MEDLLM_DATA_DIR", str(walk.home / "no-data"))
+    return typed
 
 
 @pytest.fixture(params=FOLDERS)
@@ -140,8 +133,8 @@ def test_each_folder_is_whole_and_proven(folder: Path) -> None:
     assert (folder / "run.log").is_file()
 
 
-def test_verify_agrees_on_the_command_line(walk: Walk) -> None:
-    ended = walk.run("verify", walk["merge"])
+def test_verify_agrees_on_the_command_line(walk: Walk, at_home: Typed) -> None:
+    ended = at_home("verify", walk["merge"])
 
     assert ended.returncode == 0
     assert f"merge: model {walk.manifest('merge').identity[:16]}" in ended.stdout
@@ -415,28 +408,33 @@ def test_every_model_has_the_bases_tokenizer_byte_for_byte(walk: Walk, name: str
         assert (walk[name] / file.name).read_bytes() == file.read_bytes()
 
 
-PLAIN = """
+CLEAR = "Findings: The lungs are clear."
+PLAIN = f"""
 import json, sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-ids = tokenizer("Findings: The lungs are clear.", return_tensors="pt")["input_ids"]
+ids = tokenizer("{CLEAR}", return_tensors="pt")["input_ids"]
 with torch.inference_mode():
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-    print("LOGITS", json.dumps(model(input_ids=ids).logits[0].float().softmax(-1).tolist()))
+    print("PROBABILITIES", json.dumps(model(input_ids=ids).logits[0].float().softmax(-1).tolist()))
 """
 
 
 def test_plain_transformers_loads_the_gptq_model(walk: Walk) -> None:
     """In a process of its own, without medllm: gptqmodel prints, and leaves temporary folders."""
     import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    def probabilities(name: str) -> torch.Tensor:
-        command = [sys.executable, "-c", PLAIN, str(walk[name])]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return torch.tensor(json.loads(out.rpartition("LOGITS ")[2].splitlines()[0]))
+    command = [sys.executable, "-c", PLAIN, str(walk[GPTQ])]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    quantized = torch.tensor(json.loads(out.rpartition("PROBABILITIES ")[2].splitlines()[0]))
+    merged, tokenizer = (
+        kind.from_pretrained(walk["merge"]) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
 
-    distance = (probabilities(GPTQ) - probabilities("merge")).abs().sum(-1) / 2
+    expected = logits_of(merged.eval(), tokenizer, CLEAR)[0].softmax(-1)
 
+    distance = (quantized - expected).abs().sum(-1) / 2
     assert float(distance.mean()) < 0.25  # total variation, over the tokens
     config = json.loads((walk[GPTQ] / "config.json").read_text())["quantization_config"]
     assert (config["bits"], config["group_size"]) == (4, 128)
@@ -520,8 +518,8 @@ def test_each_prompt_has_an_answer_or_is_counted(walk: Walk) -> None:
     assert walk.manifest("generate").counts.rejected == {"no prompt": 1}
 
 
-def test_one_prompt_is_answered_on_the_screen(walk: Walk) -> None:
-    ended = walk.run(
+def test_one_prompt_is_answered_on_the_screen(walk: Walk, at_home: Typed) -> None:
+    ended = at_home(
         "generate", "--model", walk["merge"], "--prompt", "Findings: Clear.", "--max-tokens", "5"
     )
 
@@ -529,10 +527,10 @@ def test_one_prompt_is_answered_on_the_screen(walk: Walk) -> None:
     assert ended.stdout.strip()
 
 
-def test_a_prompt_of_the_recipe_is_answered_too(walk: Walk) -> None:
+def test_a_prompt_of_the_recipe_is_answered_too(walk: Walk, at_home: Typed) -> None:
     settings = ("model=medllm/tiny", "generate.prompt=Clear lungs.", "generate.max_tokens=3")
 
-    ended = walk.run("generate", *(part for text in settings for part in ("--set", text)))
+    ended = at_home("generate", *(part for text in settings for part in ("--set", text)))
 
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip()
@@ -548,10 +546,10 @@ def snapshot(home: Path) -> Iterator[tuple[str, int, int]]:
         yield str(path), stat_.st_mtime_ns, stat_.st_size
 
 
-def test_a_second_walk_returns_at_once_and_touches_nothing(walk: Walk) -> None:
+def test_a_second_walk_returns_at_once_and_touches_nothing(walk: Walk, at_home: Typed) -> None:
     before = list(snapshot(walk.home))
 
-    again = walk.run("run", "--config", "road.yaml")
+    again = at_home("run", "--config", "road.yaml")
 
     assert again.returncode == 0, again.stderr
     assert list(snapshot(walk.home)) == before
@@ -561,8 +559,8 @@ def test_a_second_walk_returns_at_once_and_touches_nothing(walk: Walk) -> None:
     assert seconds < 20
 
 
-def test_the_plan_says_that_all_is_finished(walk: Walk) -> None:
-    plan = walk.run("run", "--config", "road.yaml", "--dry-run")
+def test_the_plan_says_that_all_is_finished(walk: Walk, at_home: Typed) -> None:
+    plan = at_home("run", "--config", "road.yaml", "--dry-run")
 
     lines = plan.stdout.splitlines()
     states = [line for line in lines if line.startswith(tuple(f"# {verb}: " for verb in VERBS))]
@@ -570,15 +568,15 @@ def test_the_plan_says_that_all_is_finished(walk: Walk) -> None:
     assert not [line for line in states if "to do" in line]
 
 
-def test_another_setting_is_refused_without_overwrite(walk: Walk) -> None:
-    ended = walk.run("merge", "--config", "road.yaml", "--set", "merge.max_difference=1e-3")
+def test_another_setting_is_refused_without_overwrite(walk: Walk, at_home: Typed) -> None:
+    ended = at_home("merge", "--config", "road.yaml", "--set", "merge.max_difference=1e-3")
 
     assert ended.returncode == 4
     assert "holds another model" in ended.stderr
 
 
-def test_an_adapter_does_not_merge_into_another_base(walk: Walk) -> None:
-    ended = walk.run(
+def test_an_adapter_does_not_merge_into_another_base(walk: Walk, at_home: Typed) -> None:
+    ended = at_home(
         "merge", "--adapter", walk["finetune"], "--model", walk["merge"], "--output", "wrong"
     )
 
@@ -588,8 +586,8 @@ def test_an_adapter_does_not_merge_into_another_base(walk: Walk) -> None:
     assert not (walk.home / "wrong").exists()
 
 
-def test_what_is_quantized_is_not_quantized_again(walk: Walk) -> None:
-    ended = walk.run(
+def test_what_is_quantized_is_not_quantized_again(walk: Walk, at_home: Typed) -> None:
+    ended = at_home(
         "quantize", "--model", walk[GPTQ], "--calibration", walk["calibrate"], "--output", "twice"
     )
 

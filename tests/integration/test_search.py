@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import optuna
 import pytest
 from safetensors.torch import load_file
 from trainings import write_examples
+from typed import COMMAND, Typed
 
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
@@ -154,15 +154,17 @@ def test_without_optuna_the_remedy_is_said(
     assert caught.value.fix == "pip install 'medllm[search]'"
 
 
-def test_a_killed_search_goes_on_where_it_was(searching: Searching, tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_where_it_was(
+    searching: Searching, tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rates = {"training.learning_rate": {"low": 1e-5, "high": GOOD, "log": True}}
     config = searching({"trials": 3, "startup_trials": 1, "parameters": rates})
     section = config.model_dump(mode="json", exclude={"output"}, exclude_defaults=True)
     (tmp_path / "killed.yaml").write_text(json.dumps({"finetune": section}))
     arguments = ("finetune", "--config", "killed.yaml", "--output", "o")
-    command = [sys.executable, "-m", "medllm", *arguments]
+    monkeypatch.chdir(tmp_path)
 
-    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
     assert first.stderr
     said = iter(first.stderr.readline, "")
     assert any("trial 1 of 3" in line for line in said)
@@ -171,7 +173,7 @@ def test_a_killed_search_goes_on_where_it_was(searching: Searching, tmp_path: Pa
     os.kill(first.pid, signal.SIGKILL)
     first.communicate(timeout=60)
     before = study_of(tmp_path / "o.unfinished").trials
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = typed(*arguments)
 
     assert again.returncode == 0, again.stderr
     assert "trial 1 of 3" not in again.stderr

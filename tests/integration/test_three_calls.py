@@ -1,26 +1,23 @@
 """The three calls that everybody types first, in a fresh folder."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
+from typed import Typed
 
 from medllm.artifacts.manifest import Manifest
 
 CALIBRATE = ["calibrate", "--mix", "radiology"]
 FINETUNE = ["finetune", "--config", "lora.yaml"]
 QUANTIZE = ["quantize", "--format", "gptq"]
+SMALL = ["--set", "calibrate.holdout_samples=4"]
 
+pytestmark = pytest.mark.filterwarnings(  # of gptqmodel
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+)
 WORDS = "pleural effusion with fever in patients who were treated for pneumonia at home"
-
-
-def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`medllm` with some arguments, in a process of its own in the working folder."""
-    command = [sys.executable, "-m", "medllm", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def invent_text(number: int) -> str:
@@ -63,7 +60,7 @@ def write_pmc_patients(folder: Path, count: int = 60) -> None:
 
 @pytest.mark.parametrize("call", [CALIBRATE, FINETUNE, QUANTIZE], ids=" ".join)
 def test_without_data_each_ends_in_one_error_with_its_fix(
-    call: list[str], own_places: Path, tiny_model: Path
+    call: list[str], own_places: Path, tiny_model: Path, typed: Typed
 ) -> None:
     done = typed(*call)
 
@@ -77,13 +74,13 @@ def test_without_data_each_ends_in_one_error_with_its_fix(
 
 
 def test_with_raw_files_in_the_data_folder_all_three_work(
-    tmp_path: Path, own_places: Path, tiny_model: Path
+    tmp_path: Path, own_places: Path, tiny_model: Path, typed: Typed
 ) -> None:
     write_pubmedqa(tmp_path / "datasets/pubmedqa")
     write_pmc_patients(tmp_path / "datasets/pmc_patients")
 
     calls = [
-        typed(*CALIBRATE, "--samples", "20", "--set", "calibrate.window_tokens=512"),
+        typed(*CALIBRATE, "--samples", "20", *SMALL, "--set", "calibrate.window_tokens=512"),
         typed(*FINETUNE, "--set", "finetune.training.max_steps=2"),
         typed(*QUANTIZE),
     ]
@@ -98,11 +95,11 @@ def test_with_raw_files_in_the_data_folder_all_three_work(
 
 
 def test_quantize_builds_the_default_mix_where_no_calibration_set_is_named(
-    tmp_path: Path, own_places: Path, tiny_model: Path
+    tmp_path: Path, own_places: Path, tiny_model: Path, typed: Typed
 ) -> None:
     write_pubmedqa(tmp_path / "datasets/pubmedqa")
 
-    done = typed(*QUANTIZE, "--set", "calibrate.samples=20")
+    done = typed(*QUANTIZE, "--set", "calibrate.samples=20", *SMALL)
 
     assert done.returncode == 0, done.stderr
     assert "quantize reads what calibrate makes, so calibrate comes first" in done.stderr

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from trainings import losses_of, small, write_examples
 from transformers import TrainerState
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from typed import COMMAND, QUIET, Typed
+from unchanged import unchanged
 
 from medllm.artifacts.manifest import NAME, Manifest
 from medllm.finetune.config import FinetuneConfig
@@ -61,7 +62,7 @@ class Stopped:
     said: list[str]
     """The lines of its stderr."""
     left: Path
-    """What is left of it; tests work on copies."""
+    """What is left of it."""
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +94,15 @@ def stop(recipe: Path, output: Path, checkpoint: int, number: signal.Signals) ->
             time.sleep(0.01)
         process.send_signal(number)
         _, said = process.communicate(timeout=240)
-    for path in left.rglob("*"):
-        path.chmod(path.stat().st_mode & ~0o222)
     return Stopped(process.returncode, said.splitlines(), left)
 
 
-def copy_of(left: Path, target: Path) -> None:
-    """Something to work on; what is left itself cannot be written."""
-    shutil.copytree(left, target)
-    for path in target.rglob("*"):
-        path.chmod(path.stat().st_mode | 0o200)
-
-
 @pytest.fixture(scope="module")
-def killed_training(recipe: Path) -> Stopped:
+def killed_training(recipe: Path) -> Iterator[Stopped]:
     """After its second checkpoint."""
-    return stop(recipe, recipe.with_name("killed"), 16, signal.SIGKILL)
+    stopped = stop(recipe, recipe.with_name("killed"), 16, signal.SIGKILL)
+    with unchanged(stopped.left):
+        yield stopped
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +114,7 @@ def killed(killed_training: Stopped) -> Path:
 def interrupted(recipe: Path, killed: Path) -> Stopped:
     """Resumed from the first checkpoint of the killed one, and ended with Ctrl-C."""
     output = recipe.parent / "interrupted/out"
-    copy_of(killed, output.with_name("out.unfinished"))
+    shutil.copytree(killed, output.with_name("out.unfinished"))
     shutil.rmtree(output.with_name("out.unfinished") / "checkpoints/checkpoint-16")
     return stop(recipe, output, 16, signal.SIGINT)
 
@@ -164,7 +158,7 @@ def test_the_same_command_then_finishes(
     typed: Typed,
 ) -> None:
     room = tmp_path / "room"
-    copy_of(interrupted.left, room / "out.unfinished")
+    shutil.copytree(interrupted.left, room / "out.unfinished")
 
     ended = typed("finetune", "--config", recipe, "--output", room / "out")
 
@@ -184,7 +178,7 @@ def test_sigterm_saves_first_and_the_training_resumes_from_there(
     check_unfinished(terminated.left)
     checkpoints = {path.name for path in terminated.left.glob("checkpoints/checkpoint-*")}
     (saved,) = checkpoints - {"checkpoint-8", "checkpoint-16"}
-    copy_of(terminated.left, tmp_path / "out.unfinished")
+    shutil.copytree(terminated.left, tmp_path / "out.unfinished")
 
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
 
@@ -195,7 +189,7 @@ def test_sigterm_saves_first_and_the_training_resumes_from_there(
 def test_a_killed_training_resumes_exactly(
     config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    copy_of(killed, tmp_path / "out.unfinished")
+    shutil.copytree(killed, tmp_path / "out.unfinished")
 
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
 
@@ -207,7 +201,7 @@ def test_a_killed_training_resumes_exactly(
 def test_a_checkpoint_of_half_an_adapter_gives_way_to_the_one_before(
     config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    copy_of(killed, tmp_path / "out.unfinished")
+    shutil.copytree(killed, tmp_path / "out.unfinished")
     path = tmp_path / "out.unfinished/checkpoints/checkpoint-16/adapter_model.safetensors"
     kept = {name: each for name, each in load_file(path).items() if "layers.0." in name}
     save_file(kept, path, metadata={"format": "pt"})
@@ -246,7 +240,7 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(
     config: FinetuneConfig, whole: Manifest, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
     left = tmp_path / "out.unfinished"
-    copy_of(killed, left)
+    shutil.copytree(killed, left)
     cut(left / "checkpoints/checkpoint-16/adapter_model.safetensors")
 
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
@@ -278,7 +272,7 @@ def test_a_checkpoint_that_is_cut_off_gives_way_to_the_one_before(
 def test_what_is_wrong_with_a_checkpoint_is_said(
     file: str, harm: Callable[[Path], None], why: str, killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    copy_of(killed, tmp_path / "left")
+    shutil.copytree(killed, tmp_path / "left")
     checkpoints = tmp_path / "left/checkpoints"
     harm(checkpoints / "checkpoint-16" / file)
 
@@ -295,7 +289,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said(
 def test_the_patience_of_early_stopping_goes_on_too(
     config: FinetuneConfig, killed: Path, tmp_path: Path
 ) -> None:
-    copy_of(killed, tmp_path / "out.unfinished")
+    shutil.copytree(killed, tmp_path / "out.unfinished")
     shutil.rmtree(tmp_path / "out.unfinished/checkpoints/checkpoint-16")
     path = tmp_path / "out.unfinished/checkpoints/checkpoint-8/trainer_state.json"
     state = json.loads(path.read_text())
@@ -311,7 +305,7 @@ def test_the_patience_of_early_stopping_goes_on_too(
 def test_without_a_whole_checkpoint_it_begins_again_and_says_so(
     killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    copy_of(killed, tmp_path / "left")
+    shutil.copytree(killed, tmp_path / "left")
     for state in tmp_path.rglob("trainer_state.json"):
         state.write_text("")
 
@@ -325,7 +319,7 @@ def test_without_a_whole_checkpoint_it_begins_again_and_says_so(
 def test_other_processes_than_those_that_wrote_it_are_announced(
     killed: Path, tmp_path: Path, capsys: Said
 ) -> None:
-    copy_of(killed, tmp_path / "left")
+    shutil.copytree(killed, tmp_path / "left")
     states = tmp_path / "left/checkpoints/checkpoint-16/rng_state.pth"
     shutil.copyfile(states, states.with_name("rng_state_0.pth"))
     states.rename(states.with_name("rng_state_1.pth"))

@@ -12,7 +12,7 @@ from medllm.engines.base import GenerateRequest, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.errors import SetupError
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.quantize.gguf.files import convert_to_f16, quantize_file
+from medllm.quantize.gguf.files import quantize_file
 
 SHARED = Path(os.environ.get("MEDLLM_SHARED", Path(__file__).parents[3] / "shared"))
 MODEL = SHARED / "models" / "tiny-med"
@@ -28,15 +28,8 @@ except SetupError as problem:
 
 
 @pytest.fixture(scope="module")
-def f16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("gguf") / "tiny-med-f16.gguf"
-    convert_to_f16(MODEL, target)
-    return target
-
-
-@pytest.fixture(scope="module")
-def engine(f16: Path) -> LlamaCppEngine:
-    return LlamaCppEngine(f16)
+def engine(tiny_med_f16: Path) -> LlamaCppEngine:
+    return LlamaCppEngine(tiny_med_f16)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +111,7 @@ def test_requests_on_one_row_are_answered_each(
 
 
 def test_quantizing_costs_likelihood_in_order(
-    f16: Path, engine: LlamaCppEngine, abstracts: list[tuple[int, ...]], tmp_path: Path
+    tiny_med_f16: Path, engine: LlamaCppEngine, abstracts: list[tuple[int, ...]], tmp_path: Path
 ) -> None:
     requests = [ScoreRequest(row[:1], row[1:]) for row in abstracts[:8]]
 
@@ -128,7 +121,7 @@ def test_quantizing_costs_likelihood_in_order(
 
     means = {"F16": mean(engine)}
     for name in ("Q8_0", "Q4_K_M", "Q2_K"):
-        quantize_file(f16, tmp_path / name, name)
+        quantize_file(tiny_med_f16, tmp_path / name, name)
         means[name] = mean(LlamaCppEngine(tmp_path / name))
 
     assert means["Q8_0"] == pytest.approx(means["F16"], abs=0.005)

@@ -16,7 +16,6 @@ from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.errors import SetupError
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
-from medllm.quantize.gguf.files import convert_to_f16
 
 SHARED = Path(os.environ.get("MEDLLM_SHARED", Path(__file__).parents[3] / "shared"))
 MODEL = SHARED / "models" / "tiny-med"
@@ -68,10 +67,8 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> LlamaCppEngine:
-    target = tmp_path_factory.mktemp("gguf") / "tiny-med-f16.gguf"
-    convert_to_f16(MODEL, target)
-    return LlamaCppEngine(target)
+def engine(tiny_med_f16: Path) -> LlamaCppEngine:
+    return LlamaCppEngine(tiny_med_f16)
 
 
 @pytest.mark.parametrize("source", [mtsamples, pubmedqa, chats])
