@@ -123,7 +123,7 @@ def test_gptq_goes_on_at_its_layer(calibration: Path, tmp_path: Path, typed: Typ
     ended = typed(*command(calibration, output, *gptq))
 
     assert ended.returncode == 0, ended.stderr
-    assert "goes on with the layers" in ended.stderr
+    assert "resumes after the layers" in ended.stderr
     assert identities(output) == identities(tmp_path / "whole")
     written = (output / "gptq-4bit/config.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in written
