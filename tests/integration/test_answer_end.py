@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def copy_base(tiny_model: Path, folder: Path, template: str | None = None) -> Pa
     return folder
 
 
-def quantize_to(kind: str, model: Path, output: Path) -> None:
-    formats = (GgufFormat(format="gguf", type=kind),)
+def quantize_to(kinds: Sequence[str], model: Path, output: Path) -> None:
+    formats = tuple(GgufFormat(format="gguf", type=kind) for kind in kinds)
     quantize(QuantizeConfig(model=str(model), output=output, formats=formats))
 
 
@@ -73,7 +74,7 @@ def test_adapter_and_merged_model_end_where_the_template_does(road: Path) -> Non
 
 
 def test_so_does_its_gguf_and_whoever_serves_it(road: Path, tmp_path: Path) -> None:
-    quantize_to("Q8_0", road / "merged", tmp_path / "q")
+    quantize_to(["Q8_0"], road / "merged", tmp_path / "q")
     (made,) = (path.parent for path in (tmp_path / "q").rglob("Modelfile"))
 
     assert 'PARAMETER stop "<|end|>"' in (made / "Modelfile").read_text()
@@ -94,9 +95,9 @@ def test_llama_cpp_is_told_of_an_end_that_it_does_not_know(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     base = copy_base(tiny_model, tmp_path / "base", CHAT_TEMPLATE.replace("<|end|>", "<|system|>"))
+    quantize_to(["F16", "Q8_0"], base, tmp_path / "q")
     for kind in ("F16", "Q8_0"):
-        quantize_to(kind, base, tmp_path / kind)
-        (file,) = (tmp_path / kind).rglob("model-*.gguf")
+        (file,) = (tmp_path / "q").rglob(f"model-{kind}.gguf")
         engine = LlamaCppEngine(file)
         (end,) = engine.encode("<|system|>", add_special_tokens=False)
         vocab = engine._model.vocab

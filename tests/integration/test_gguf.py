@@ -5,14 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain, zip_longest
 from pathlib import Path
 from random import Random
 
 import pytest
+from converted import after_conversion
 from pydantic import ValidationError
+from unchanged import unchanged
 
 from medllm.artifacts.serving import serving_lines
 from medllm.data.example import Message
@@ -132,13 +134,23 @@ def test_the_converter_is_believed_about_what_it_knows() -> None:
 # Images
 
 
+@pytest.fixture(scope="module")
+def gemma_f16(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    target = tmp_path_factory.mktemp("gguf") / "gemma-f16.gguf"
+    files.convert_to_f16(gemma, target)
+    with unchanged(target):
+        yield target
+
+
 def test_a_model_of_images_carries_its_projector(
-    gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gemma: Path, gemma_f16: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     formats = (GgufFormat(type="F16"), GgufFormat(type="Q8_0"))
     config = QuantizeConfig(model=str(gemma), formats=formats, output=tmp_path / "out")
 
-    for manifest, choice in zip(quantize(config), formats, strict=True):
+    manifests = quantize(after_conversion(config, gemma_f16))
+
+    for manifest, choice in zip(manifests, formats, strict=True):
         folder = tmp_path / "out" / choice.folder
         assert manifest.results["projector"] == "mmproj-F16.gguf"
         names = {tensor.name for tensor in files.read_tensors(folder / "mmproj-F16.gguf")}
@@ -149,11 +161,10 @@ def test_a_model_of_images_carries_its_projector(
     assert said.count("converting what reads images") == 1
 
 
-def test_the_text_part_of_a_model_of_images_scores_as_before(gemma: Path, tmp_path: Path) -> None:
-    files.convert_to_f16(gemma, tmp_path / "f16.gguf")
+def test_the_text_part_of_a_model_of_images_scores_as_before(gemma: Path, gemma_f16: Path) -> None:
     ids = tuple(range(10, 60))
     engines = (
-        LlamaCppEngine(tmp_path / "f16.gguf", n_ctx=256),
+        LlamaCppEngine(gemma_f16, n_ctx=256),
         TransformersEngine(load_causal_lm(str(gemma), device="cpu"), load_tokenizer(str(gemma))),
     )
 
