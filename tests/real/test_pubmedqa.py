@@ -40,6 +40,7 @@ SETTINGS = (
     "finetune.training.max_steps=12",
     "finetune.training.per_device_train_batch_size=4",
     "finetune.training.max_length=512",
+    "quantize.quality_texts=2",
     "evaluate.limit=16",
 )
 
