@@ -8,13 +8,24 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_wheel_holds_all_data_of_the_package(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(source: Path, target: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (built,) = target.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_all_data_of_the_package(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("medllm/")}
 
     data = {path for path in (ROOT / "medllm").rglob("*") if path.suffix in {".yaml", ".txt"}}
@@ -44,16 +55,13 @@ def test_the_source_distribution_holds_what_its_wheel_is_built_with(tmp_path: Pa
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
 
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=archive.with_suffix("").with_suffix(""), check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    assert metadata_of(wheel)["Name"] == "medllm"
+    built = build_wheel(archive.with_suffix("").with_suffix(""), tmp_path)
+    assert metadata_of(built)["Name"] == "medllm"
 
 
-def test_an_installed_wheel_finds_its_recipes_outside_a_checkout(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+def test_an_installed_wheel_finds_its_recipes_outside_a_checkout(
+    wheel: Path, tmp_path: Path
+) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
 
     shown = subprocess.run(
