@@ -4,10 +4,10 @@
     python scripts/try_versions.py newest --extras standard
 
 makes a virtual environment below --room, installs medllm from this checkout into it, shows what
-`medllm doctor` says, and runs the unit tests and `tests/integration` files that --tests names. The
-lowest versions are those that the requirements name, all together: pip refuses a set of them that
-does not fit together, and then a bound is too low. One version of PyTorch is used for both (its
-builds are gigabytes), so its own bounds are not tried.
+`medllm doctor` says, and runs the unit tests and the examples of docs/python.md, which walk all
+verbs; --tests names others. The lowest versions are those that the requirements name, all together:
+pip refuses them where they do not fit together, and then a bound is too low. One version of PyTorch
+is used for both ends (its builds are gigabytes), so its own bounds are not tried.
 """
 
 import argparse
@@ -24,6 +24,7 @@ TORCH = "2.13.0"
 EXTRAS = "serve,search,bnb"
 """Those whose lowest versions fit together with the core's; gptq and fp8 pin others' versions, and
 their own ranges are a single minor version."""
+TESTS = ["tests/unit", "tests/integration/test_python_page.py"]
 TEST_TOOLS = ("pytest", "hypothesis", "openai", "hatchling")
 
 
@@ -50,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("end", choices=("lowest", "newest"))
     parser.add_argument("--extras", default=EXTRAS)
     parser.add_argument("--room", type=Path, default=Path("/tmp/medllm-versions"))
-    parser.add_argument("--tests", nargs="*", default=["tests/unit"])
+    parser.add_argument("--tests", nargs="*", default=TESTS)
     return parser.parse_args()
 
 
