@@ -80,7 +80,7 @@ def test_half_a_request_is_closed(sent: bytes, monkeypatch: pytest.MonkeyPatch) 
     with serving() as url, connect(url) as sock:
         started = time.monotonic()
         sock.sendall(sent)
-        assert "not whole" in error_of(read_all(sock), 408)["message"]
+        assert "incomplete" in error_of(read_all(sock), 408)["message"]
         assert time.monotonic() - started < 5
         assert ask(url, None, "Hi", 20) == "You said: Hi"
 
@@ -254,7 +254,7 @@ def test_sigterm_lets_answers_end(grace: float, is_whole: bool) -> None:
         process.wait(20)
         assert "Traceback" not in process.stderr.read()
     assert ("data: [DONE]" in events) == is_whole
-    assert ("this answer is not whole" in events) != is_whole
+    assert ("this answer is incomplete" in events) != is_whole
 
 
 def test_the_thread_that_serves_ends_in_time() -> None:
