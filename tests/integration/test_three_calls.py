@@ -99,7 +99,8 @@ def test_quantize_builds_the_default_mix_where_no_calibration_set_is_named(
 ) -> None:
     write_pubmedqa(tmp_path / "datasets/pubmedqa")
 
-    done = typed(*QUANTIZE, "--set", "calibrate.samples=20", *SMALL)
+    no_report = ["--set", "quantize.quality=false"]
+    done = typed(*QUANTIZE, "--set", "calibrate.samples=20", *SMALL, *no_report)
 
     assert done.returncode == 0, done.stderr
     assert "quantize reads what calibrate makes, so calibrate comes first" in done.stderr
