@@ -22,8 +22,10 @@ from transformers import (
 )
 
 from medllm.errors import ArtifactError
+from medllm.merge import fold
 from medllm.merge.config import MergeConfig
 from medllm.merge.verb import merge
+from medllm.models import weights
 from medllm.models.adapter import base_of, load_adapter
 from medllm.models.load import resolve_model
 from medllm.models.weights import read_weights
@@ -79,7 +81,9 @@ CASES = {
     "tied": Case({"target_modules": ATTENTION}, tied=True),
     "embedding": Case({"target_modules": [*ATTENTION, "embed_tokens"]}),
     "embedding, tied": Case(
-        {"target_modules": [*ATTENTION, "embed_tokens"]}, tied=True, says="are two from now on"
+        {"target_modules": [*ATTENTION, "embed_tokens"]},
+        tied=True,
+        says="the merged model holds two",
     ),
     "head": Case({"target_modules": [*ATTENTION, "lm_head"]}),
     "head saved": Case({"target_modules": ATTENTION, "modules_to_save": ["lm_head"]}),
@@ -87,7 +91,7 @@ CASES = {
     "embedding saved, tied": Case(
         {"target_modules": ATTENTION, "modules_to_save": ["embed_tokens"]},
         tied=True,
-        says="are two from now on",
+        says="the merged model holds two",
     ),
     "tokens added": Case({"target_modules": ATTENTION}, grown=8),
     "tokens added, tied": Case({"target_modules": ATTENTION}, grown=8, tied=True),
@@ -229,8 +233,8 @@ def test_a_tensor_in_pieces_is_the_same(
     config = MergeConfig(adapter=tmp_path / "a", model=str(tmp_path / "b"), output=tmp_path / "m")
     whole = merge(config)
 
-    for module in ("medllm.merge.fold", "medllm.models.weights"):
-        monkeypatch.setattr(f"{module}.PIECE_BYTES", 1000)
+    for module in (fold, weights):
+        monkeypatch.setattr(module, "PIECE_BYTES", 1000)
     small = merge(config.model_copy(update={"output": tmp_path / "pieces"}))
 
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("m", "pieces"))
