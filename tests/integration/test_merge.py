@@ -81,9 +81,7 @@ CASES = {
     "tied": Case({"target_modules": ATTENTION}, tied=True),
     "embedding": Case({"target_modules": [*ATTENTION, "embed_tokens"]}),
     "embedding, tied": Case(
-        {"target_modules": [*ATTENTION, "embed_tokens"]},
-        tied=True,
-        says="the merged model holds two",
+        {"target_modules": [*ATTENTION, "embed_tokens"]}, tied=True, says="merged model holds two"
     ),
     "head": Case({"target_modules": [*ATTENTION, "lm_head"]}),
     "head saved": Case({"target_modules": ATTENTION, "modules_to_save": ["lm_head"]}),
@@ -91,7 +89,7 @@ CASES = {
     "embedding saved, tied": Case(
         {"target_modules": ATTENTION, "modules_to_save": ["embed_tokens"]},
         tied=True,
-        says="the merged model holds two",
+        says="merged model holds two",
     ),
     "tokens added": Case({"target_modules": ATTENTION}, grown=8),
     "tokens added, tied": Case({"target_modules": ATTENTION}, grown=8, tied=True),
