@@ -24,14 +24,22 @@ FILES = {
 }
 
 
-@pytest.fixture
-def data(shared: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def raw(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The raw files under their names in the registry."""
+    folder = tmp_path_factory.mktemp("raw") / "datasets"
     for name, source in FILES.items():
-        link = tmp_path / "datasets" / name
+        link = folder / name
         link.parent.mkdir(parents=True)
         link.symlink_to(shared / "data" / source)
-    return tmp_path / "datasets"
+    return folder
+
+
+@pytest.fixture
+def data(raw: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """They are where datasets are looked for."""
+    monkeypatch.setenv("MEDLLM_DATA_DIR", str(raw))
+    return raw
 
 
 def build(shared: Path, output: Path, **settings: Any) -> list[dict[str, Any]]:
@@ -47,8 +55,16 @@ def parts_of(folder: Path) -> dict[str, list[str]]:
 MIX = Mix(shares={"pubmedqa": 50, "mtsamples": 30, "medquad": 20}, pack=("medquad",))
 
 
-def test_a_mix_keeps_its_quotas_and_its_bounds(shared: Path, data: Path, tmp_path: Path) -> None:
-    rows = build(shared, tmp_path / "set", mix=MIX, samples=100, general_share=0.1)
+@pytest.fixture(scope="module")
+def mixed(shared: Path, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of the mix and of general text."""
+    folder = tmp_path_factory.mktemp("mixed") / "set"
+    build(shared, folder, mix=MIX, samples=100, general_share=0.1, data_dir=raw)
+    return folder
+
+
+def test_a_mix_keeps_its_quotas_and_its_bounds(mixed: Path) -> None:
+    rows = list(read_jsonl(mixed / "calibration.jsonl"))
 
     sources = Counter((row["source"], row["type"]) for row in rows)
     assert sources == {
@@ -58,19 +74,20 @@ def test_a_mix_keeps_its_quotas_and_its_bounds(shared: Path, data: Path, tmp_pat
         ("c4", "general"): 10,
     }
     assert all(256 <= row["tokens"] <= 4096 for row in rows)
-    packed = {row["source"] for row in rows if len(parts_of(tmp_path / "set")[row["id"]]) > 1}
+    parts = parts_of(mixed)
+    packed = {row["source"] for row in rows if len(parts[row["id"]]) > 1}
     assert packed == {"medquad"}
     assert len({row["text"] for row in rows}) == len(rows)
 
 
-def test_what_is_held_out_is_not_in_the_set(shared: Path, data: Path, tmp_path: Path) -> None:
-    rows = build(shared, tmp_path / "set", mix=MIX, samples=100, general_share=0.1)
-    parts_by_id = parts_of(tmp_path / "set")
+def test_what_is_held_out_is_not_in_the_set(mixed: Path, data: Path) -> None:
+    rows = list(read_jsonl(mixed / "calibration.jsonl"))
+    parts_by_id = parts_of(mixed)
     parts = {part for row in rows for part in parts_by_id[row["id"]]}
     held_out = [
         row
         for kind in ("medical", "general")
-        for row in read_jsonl(tmp_path / f"set/holdout_{kind}.jsonl")
+        for row in read_jsonl(mixed / f"holdout_{kind}.jsonl")
     ]
 
     assert {row["type"] for row in held_out} == {"medical", "general"}
