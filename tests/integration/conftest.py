@@ -60,6 +60,34 @@ def tiny_f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield target
 
 
+COPY = """
+import shutil, sys
+from pathlib import Path
+assert Path(sys.argv[1]).samefile({model!r}), "another model than the one that was converted"
+shutil.copyfile({converted!r}, sys.argv[sys.argv.index("--outfile") + 1])
+"""
+
+
+@pytest.fixture
+def converter(
+    tiny_model: Path, tiny_f16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout of llama.cpp whose converter copies what the real one made of the tiny model.
+
+    The real one imports torch and transformers each time.
+    """
+    from medllm.models.llama_cpp_setup import converter_script
+
+    real, checkout = converter_script(), tmp_path / "llama.cpp"
+    checkout.mkdir()
+    for part in real.parent.iterdir():
+        if part != real:
+            (checkout / part.name).symlink_to(part)
+    script = COPY.format(model=str(tiny_model), converted=str(tiny_f16))
+    (checkout / real.name).write_text(script)
+    monkeypatch.setenv("MEDLLM_LLAMA_CPP", str(checkout))
+
+
 @pytest.fixture(scope="session")
 def mixtral(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of eight experts in each of two layers, with random weights."""

@@ -311,6 +311,7 @@ def test_a_model_with_fewer_tokens_than_its_tokenizer_gives_is_refused(
         len(Calibration.open(resolve_model(str(tmp_path)), calibration).token_ids)
 
 
+@pytest.mark.usefixtures("converter")
 def test_terms_of_the_calibration_set_follow(
     tmp_path: Path, own_places: Path, tiny_model: Path
 ) -> None:

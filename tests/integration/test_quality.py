@@ -439,6 +439,7 @@ def test_a_holdout_in_another_form_is_refused(tiny_model: Path, tmp_path: Path) 
         quantize(config)
 
 
+@pytest.mark.usefixtures("converter")
 def test_a_model_named_by_flag_gets_a_calibration_set_of_its_own_tokens(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ try:
 except SetupError as problem:
     pytest.skip(f"{problem.message}: {problem.fix}", allow_module_level=True)
 
+pytestmark = pytest.mark.usefixtures("converter")
 WINDOWS, TOKENS = 3, 64
 CALIBRATE = {
     "mix": "quickstart",
