@@ -13,6 +13,7 @@ CALIBRATE = ["calibrate", "--mix", "radiology"]
 FINETUNE = ["finetune", "--config", "lora.yaml"]
 QUANTIZE = ["quantize", "--format", "gptq"]
 SMALL = ["--set", "calibrate.holdout_samples=4"]
+SHORT = ["--set", "finetune.training.max_steps=2", "--set", "finetune.training.max_length=256"]
 
 pytestmark = pytest.mark.filterwarnings(  # of gptqmodel
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -81,7 +82,7 @@ def test_with_raw_files_in_the_data_folder_all_three_work(
 
     calls = [
         typed(*CALIBRATE, "--samples", "20", *SMALL, "--set", "calibrate.window_tokens=512"),
-        typed(*FINETUNE, "--set", "finetune.training.max_steps=2"),
+        typed(*FINETUNE, *SHORT),
         typed(*QUANTIZE),
     ]
 
