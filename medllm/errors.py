@@ -8,8 +8,10 @@ MedllmError              exit 1
 └── GateError            exit 6   a threshold was not met
 """
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -27,6 +29,11 @@ class MedllmError(Exception):
         super().__init__(message)
         self.message = message
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it comes out of a worker process: as it is, not made anew of its message alone."""
+        new = copyreg.__newobj__  # type: ignore[attr-defined]
+        return new, (type(self), *self.args), self.__dict__
 
     def _render_traceback_(self, *_: object) -> list[str]:
         """The two lines; IPython asks for them, and a notebook then shows no traceback."""
