@@ -57,4 +57,6 @@ sys.modules[__name__].__class__ = _Package
 # before any library is imported, in a notebook too: libraries read these at their import
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# OpenMP threads that spin crawl as soon as another process wants a core, and gain little otherwise
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 pin_library_folders()

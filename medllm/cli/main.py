@@ -185,8 +185,5 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a line for each retry
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Spinning OpenMP threads crawl as soon as another process wants a core, and gain little where
-    # none does; must be set before torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
