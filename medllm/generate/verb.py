@@ -39,7 +39,7 @@ def generate(config: GenerateConfig) -> Manifest | None:
     A prompt that cannot be answered, as it is too long, has no answer but an `error`, and the
     others go on. Where an id stands twice, each of its rows has its number in the file as `row`.
 
-    An interrupted run goes on where it stopped. A `prompt` is answered on the screen instead, and
+    An interrupted run resumes where it stopped. A `prompt` is answered on the screen instead, and
     leaves no manifest.
 
     Raises:

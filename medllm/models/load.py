@@ -379,7 +379,7 @@ def save_tokenizer(source: ModelRef, folder: Path) -> None:
 def save_companions(source: ModelRef, folder: Path) -> None:
     """Put the tokenizer and the generation settings of `source` into `folder`, byte for byte.
 
-    Libraries that write models "mend" the settings: gptqmodel makes a greedy model sample.
+    Libraries that write models "correct" the settings: gptqmodel makes a greedy model sample.
     """
     save_tokenizer(source, folder)
     if (source.path / GENERATION).is_file():

@@ -1,4 +1,4 @@
-"""Fine-tuning by medllm, by plain TRL and by a training guide's script: speed and what is learnt.
+"""Fine-tuning by medllm, by plain TRL and by a training guide's script: speed and held-out loss.
 
     python scripts/benchmarks/finetune.py --model REF --data DIR [--examples N] [--rounds N]
 
@@ -237,7 +237,7 @@ def conversations(examples: Iterable[Example]) -> list[dict[str, Any]]:
 
 
 def train_guide(task: Task, quantization: str | None = None) -> Trained:
-    """The guide's script: everything padded to one length, and every token learnt."""
+    """The guide's script: everything padded to one length, and every token trained on."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import Trainer, TrainingArguments
@@ -305,9 +305,9 @@ def mean_loss(model: Any, pairs: Pairs) -> float:
     with torch.no_grad():
         for prompt, answer in pairs:
             logits = model(input_ids=torch.tensor([prompt + answer])).logits[0]
-            learnt = logits[len(prompt) - 1 : -1].float()
+            answered = logits[len(prompt) - 1 : -1].float()
             losses += torch.nn.functional.cross_entropy(
-                learnt, torch.tensor(answer), reduction="none"
+                answered, torch.tensor(answer), reduction="none"
             ).tolist()
     return statistics.fmean(losses)
 
