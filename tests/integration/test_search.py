@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from safetensors.torch import load_file
 from trainings import write_examples
 from typed import COMMAND, Typed
@@ -172,12 +173,12 @@ def test_a_killed_search_goes_on_where_it_was(
         assert first.poll() is None
     os.kill(first.pid, signal.SIGKILL)
     first.communicate(timeout=60)
-    before = study_of(tmp_path / "o.unfinished").trials
+    before = trials_of(tmp_path / "o.unfinished")
     again = typed(*arguments)
 
     assert again.returncode == 0, again.stderr
     assert "trial 1 of 3" not in again.stderr
-    after = study_of(tmp_path / "o").trials
+    after = trials_of(tmp_path / "o")
     assert after[0].datetime_complete == before[0].datetime_complete is not None
     assert [trial.state.name for trial in after].count("FAIL") == 1
     assert after[1].params == after[2].params  # what was killed is tried again
@@ -187,5 +188,10 @@ def test_a_killed_search_goes_on_where_it_was(
     assert whole.identity == Manifest.read(tmp_path / "o").identity
 
 
-def study_of(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'search.sqlite3'}")
+def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """The trials in the folder of a search; its database is closed again."""
+    database = RDBStorage(f"sqlite:///{folder / 'search.sqlite3'}")
+    trials = optuna.load_study(study_name=None, storage=database).trials
+    database.remove_session()
+    database.engine.dispose()
+    return trials
