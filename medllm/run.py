@@ -85,6 +85,9 @@ def _check_sources(recipe: Recipe, verb: str) -> None:
     for field in SOURCES.get(verb, {}).keys() - named:
         if source := find_source(recipe, verb, field):
             check_descent(source.chosen)
+    if "models" not in named:  # those that `evaluate` scores by default
+        for ref in getattr(wire(recipe, verb), "models", ()):
+            check_descent(Path(ref))
 
 
 def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:

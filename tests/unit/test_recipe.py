@@ -1,15 +1,17 @@
 """Recipes: what ships parses, and each section finds what an earlier one made."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from medllm.artifacts.manifest import NAME
+from medllm.artifacts.job import Job, Outcome, produce
+from medllm.artifacts.manifest import NAME, Manifest
 from medllm.config.loader import read_yaml, validate
-from medllm.errors import ConfigError
+from medllm.errors import ArtifactError, ConfigError
 from medllm.plan import render_plan, show_plan
 from medllm.quantize.config import GgufFormat, GptqFormat
 from medllm.recipe import (
@@ -22,7 +24,7 @@ from medllm.recipe import (
     outputs_of,
     wire,
 )
-from medllm.run import run_recipe
+from medllm.run import run_recipe, run_verb
 from medllm.tasks.spec import TaskSpec
 
 ROOT = Path(__file__).parents[2]
@@ -389,3 +391,26 @@ def test_a_verb_without_a_section_cannot_be_chosen(verb: str) -> None:
 def test_a_recipe_without_sections_cannot_be_walked() -> None:
     with pytest.raises(ConfigError, match="small has no sections, so there is nothing to run"):
         run_recipe(recipe_of("name: small"))
+
+
+@pytest.mark.parametrize("verb", ["quantize", "evaluate", "generate", "serve"])
+def test_a_merge_of_another_training_is_not_taken(verb: str) -> None:
+    sections = "finetune: {}\nmerge: {}\nquantize: {formats: [{format: bnb}]}"
+    recipe = recipe_of(f"model: org/base\noutput_dir: o\n{sections}")
+    write_artifact("o/finetune", "adapter")
+    write_artifact("o/merge", "model", "o/finetune")
+    write_artifact("o/quantize/bnb-nf4", "quantized", "o/merge")
+    shutil.rmtree("o/finetune")
+    write_artifact("o/finetune", "adapter", seed=1)
+
+    with pytest.raises(ArtifactError, match="was made from another adapter than"):
+        run_verb(recipe, verb)
+
+
+def write_artifact(folder: str, kind: Any, *parents: str, seed: int = 0) -> None:
+    def write(place: Path) -> Outcome:
+        (place / "weights.txt").write_text("1")
+        return Outcome()
+
+    made_from = tuple(Manifest.read(Path(one)).as_parent(Path.cwd() / one) for one in parents)
+    produce(Job(kind, "any", "run", Path.cwd() / folder, {}, {"seed": seed}, made_from), write)
