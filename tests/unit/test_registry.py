@@ -11,6 +11,7 @@ import pytest
 
 from medllm.data.example import Example, Rejected
 from medllm.data.registry.datasets import Dataset, alternatives, known_specs, open_dataset
+from medllm.data.registry.hub import HubSource
 from medllm.data.registry.inventory import (
     add_dataset,
     describe_dataset,
@@ -18,7 +19,7 @@ from medllm.data.registry.inventory import (
     fetch_dataset,
     sample_texts,
 )
-from medllm.data.registry.specs import CATALOG
+from medllm.data.registry.specs import CATALOG, DatasetSpec
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, DataError
 from medllm.recipe import load_recipe
@@ -659,3 +660,13 @@ def test_a_template_holds_columns_alone(prompt: str) -> None:
 
     with pytest.raises(ConfigError, match="a column's name has no"):
         open_dataset("./d")
+
+
+def test_where_else_a_dataset_lies_decides_nothing_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    spec = DatasetSpec(title="Rows", shape="local")
+    elsewhere = spec.model_copy(update={"hub": HubSource(id="org/rows")})
+    here, there = (Dataset("rows", one, (tmp_path / "rows.jsonl",)) for one in (spec, elsewhere))
+
+    assert there.term.hub == "org/rows"
+    assert there.parent.identity == here.parent.identity

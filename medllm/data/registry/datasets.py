@@ -101,7 +101,10 @@ class Dataset:
             path = f"generated: {self.name}"
             sources = map(digest_file, GENERATORS[self.spec.shape].sources)
             content = ", ".join([f"{self.spec.expected_rows} rows", *sources])
-        decides = f"{self.term.model_dump_json()}\n{content}\n{self.spec.mapping}"
+        terms = self.term.model_dump_json(
+            exclude={"hub"}
+        )  # a name for cards, which decides nothing
+        decides = f"{terms}\n{content}\n{self.spec.mapping}"
         held_out = "\n".join(sorted({*self.test_ids, *self.test_keys}))
         identity = digest_text(f"{decides}\n{digest_text(held_out)}")
         return Parent(kind="source", path=path, identity=identity)
