@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from medllm.data.registry.hub import is_offline
+from medllm.engines.llama_cpp_setup import converter_script
 from medllm.errors import SetupError
 from medllm.models.hardware import count_cpus, pick_device
-from medllm.models.llama_cpp_setup import converter_script
 from medllm.places import cache_dir, data_dir
 
 CORE = "pip install medllm"

@@ -18,7 +18,7 @@ def doctor(
     from medllm.checkup import check_machine
 
     if set_up_llama_cpp:
-        from medllm.models.llama_cpp_setup import set_up
+        from medllm.engines.llama_cpp_setup import set_up
 
         set_up()
         return

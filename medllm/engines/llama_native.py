@@ -14,8 +14,8 @@ from typing import Any
 
 from medllm import console
 from medllm.engines.base import Sampling
+from medllm.engines.llama_cpp_setup import require_llama_cpp
 from medllm.errors import ArtifactError
-from medllm.models.llama_cpp_setup import require_llama_cpp
 
 ERROR_LEVEL = 4  # GGML_LOG_LEVEL_ERROR in ggml.h; llama-cpp-python's own table is off by one
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from medllm.data.generators import radiology
 from medllm.engines.llama_cpp import LlamaCppEngine
-from medllm.models.llama_cpp_setup import VERSION, import_gguf
+from medllm.engines.llama_cpp_setup import VERSION, import_gguf
 from medllm.models.load import (
     load_causal_lm,
     load_tokenizer,

@@ -76,7 +76,7 @@ def converter(
 
     The real one imports torch and transformers each time.
     """
-    from medllm.models.llama_cpp_setup import converter_script
+    from medllm.engines.llama_cpp_setup import converter_script
 
     real, checkout = converter_script(), tmp_path / "llama.cpp"
     checkout.mkdir()

@@ -20,10 +20,10 @@ from medllm.artifacts.verify import verify_artifact
 from medllm.data.example import write_jsonl
 from medllm.data.generators.radiology import build_example
 from medllm.engines.base import ScoreRequest
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.chat.template import encode_text
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.quantize.config import (
     AwqFormat,

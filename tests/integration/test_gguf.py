@@ -21,12 +21,12 @@ from medllm.data.example import Message
 from medllm.data.generators import radiology
 from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.llama_native import read_window
 from medllm.engines.open import open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ArtifactError, DataError, SetupError
 from medllm.models.chat.template import TokenizerTemplate, encode_text
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig
 from medllm.quantize.gguf import architectures, files

@@ -15,8 +15,8 @@ from converted import after_conversion
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
 from medllm.data.generators import radiology
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.errors import ArtifactError, ConfigError, SetupError
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import GgufFormat, QuantizeConfig

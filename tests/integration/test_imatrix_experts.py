@@ -10,8 +10,8 @@ from converted import after_conversion
 from sets import write_reports
 from unchanged import unchanged
 
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.errors import ArtifactError, SetupError
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, resolve_model
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.config import AwqFormat, Format, GgufFormat, GptqFormat, QuantizeConfig

@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from medllm.data.example import Example, Message, to_json, write_jsonl
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, SetupError
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
@@ -18,7 +19,6 @@ from medllm.merge.verb import merge
 from medllm.models.chat.answer_end import answer_end
 from medllm.models.chat.prompt_template import reserve_padding, set_template
 from medllm.models.chat.template import TokenizerTemplate, encode_rendered, render_example
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model, save_tokenizer
 
 EXAMPLE = Example(

@@ -19,11 +19,11 @@ from medllm.data.example import write_jsonl
 from medllm.data.generators.radiology import build_example
 from medllm.engines.base import BLOCK_TOKENS, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.open import InProcess, open_model
 from medllm.errors import ArtifactError, ConfigError, DataError, GateError, SetupError
 from medllm.measures.divergence import compare_document, summarize_divergence
 from medllm.models.chat.template import encode_text
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig, QuantizeGate
 from medllm.quantize.holdouts import open_holdouts

@@ -14,8 +14,8 @@ from typed import COMMAND, Typed
 
 from medllm.artifacts.manifest import Manifest, file_problems
 from medllm.cli.main import run_command
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.errors import SetupError
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.quantize.config import QuantizeConfig
 
 try:

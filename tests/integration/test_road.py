@@ -52,7 +52,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def gguf_missing() -> str:
     """Why there is no GGUF here, or nothing."""
-    from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
+    from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 
     try:
         require_llama_cpp()

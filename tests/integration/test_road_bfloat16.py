@@ -15,9 +15,9 @@ import pytest
 
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.open import open_model
 from medllm.models.hardware import Dtype
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import resolve_model
 from medllm.quantize.config import (
     AwqFormat,

@@ -9,8 +9,8 @@ import yaml
 
 from medllm.cli.main import run_command
 from medllm.data.example import read_jsonl
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.errors import SetupError
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.load import load_tokenizer
 from medllm.models.tiny.base import tiny_base
 

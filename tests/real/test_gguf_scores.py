@@ -10,8 +10,8 @@ import pytest
 
 from medllm.engines.base import GenerateRequest, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.errors import SetupError
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.quantize.gguf.files import quantize_file
 
 SHARED = Path(os.environ.get("MEDLLM_SHARED", Path(__file__).parents[3] / "shared"))

@@ -24,7 +24,7 @@ QUANTIZATION_COST = 0.1
 
 def formats() -> str:
     """GPTQ, and GGUF where llama.cpp is set up."""
-    from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
+    from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 
     try:
         require_llama_cpp()

@@ -13,9 +13,9 @@ import pytest
 
 from medllm.data.example import Message
 from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.errors import SetupError
 from medllm.models.chat.template import TokenizerTemplate
-from medllm.models.llama_cpp_setup import converter_script, require_llama_cpp
 
 SHARED = Path(os.environ.get("MEDLLM_SHARED", Path(__file__).parents[3] / "shared"))
 MODEL = SHARED / "models" / "tiny-med"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from medllm.engines import llama_cpp_setup
 from medllm.errors import SetupError
-from medllm.models import llama_cpp_setup
 
 VERSION = "0.0.1"  # never installed
 ROOT = f"llama_cpp_python-{VERSION}"

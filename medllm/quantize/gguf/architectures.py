@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from medllm.engines.llama_cpp_setup import converter_script
 from medllm.errors import ArtifactError
-from medllm.models.llama_cpp_setup import converter_script
 from medllm.models.load import read_config
 
 TEXT, PROJECTOR = "TEXT_MODEL_MAP", "MMPROJ_MODEL_MAP"

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medllm import console
+from medllm.engines.llama_cpp_setup import converter_script
 from medllm.engines.llama_native import load_llama_cpp
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.children import following
 from medllm.models.hardware import count_cpus
-from medllm.models.llama_cpp_setup import converter_script
 from medllm.quantize.gguf.architectures import check_architecture
 from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medllm import console
+from medllm.engines.llama_cpp_setup import import_gguf
 from medllm.errors import ArtifactError, DataError
 from medllm.models.hardware import Dtype
-from medllm.models.llama_cpp_setup import import_gguf
 from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
 from medllm.models.offload import is_offloaded
 from medllm.quantize.calibration import Calibration
