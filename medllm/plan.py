@@ -127,13 +127,13 @@ def _quantizing(recipe: Recipe) -> str:
 
 def _training(recipe: Recipe) -> str:
     """What training will take, where the model and the data are here."""
-    from medllm.finetune.profiling import render_forecast
-    from medllm.finetune.verb import open_inputs
-
     config = wire(recipe, "finetune")
     has_data = config.data and (config.data / "train.jsonl").is_file()
     if not has_data or not (config.model == TINY or Path(config.model or "").is_dir()):
         return "  # steps, memory and time are known once model and prepared data are here\n"
+    from medllm.finetune.profiling import render_forecast
+    from medllm.finetune.verb import open_inputs
+
     return "".join(f"  # {line}\n" for line in render_forecast(config, open_inputs(config)))
 
 

@@ -27,12 +27,12 @@ def pick_device() -> str:
 
 def pick_dtype(wanted: Dtype, device: str) -> Dtype:
     """The torch dtype: as asked, else float32 on CPU and bfloat16 (or float16) on a GPU."""
-    import torch
-
     if wanted != "auto":
         return wanted
     if device == "cpu":
         return "float32"
+    import torch
+
     # a T4 only emulates bfloat16, slowly
     has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if has_bfloat16 else "float16"

@@ -1,7 +1,8 @@
 """What all unit tests share."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,11 @@ def lock() -> Callable[[Path], None]:
             pytest.skip("this user may read what nobody may")
 
     return take
+
+
+@pytest.fixture(autouse=True)
+def loads_no_torch() -> Iterator[None]:
+    """A unit test loads no torch: it takes two seconds, and what needs it is an integration."""
+    was_loaded = "torch" in sys.modules
+    yield
+    assert was_loaded or "torch" not in sys.modules

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from medllm.config import dialect
 from medllm.config.base import Place, Ref, Strict
 from medllm.config.loader import Document, assign, merge, parse_assignments, read_yaml, validate
 from medllm.errors import ConfigError
@@ -289,7 +290,6 @@ HOSTILE = {
     "a bomb": (BOMB, "more than 100,000 values"),
     "a bomb of merge keys": (MERGES, "more than 100,000 values"),
     "a chain of aliases": (CHAIN, "nested more than 50 deep"),
-    "very many values": ("training: {labels: [" + "1," * 100_001 + "]}", "more than 100,000"),
     "bytes": ("name: !!binary aGVsbG8=\n", "the tag !!binary is not read"),
     "a set": ("training: {labels: !!set {a}}\n", "the tag !!set is not read"),
     "an ordered map": ("training: !!omap [name: x]\n", "the tag !!omap is not read"),
@@ -323,6 +323,13 @@ def test_what_no_person_writes_is_refused_with_its_line(name: str) -> None:
     assert expected in problem.message
     assert len(problem.message) < 300
     assert problem.exit_code == 2
+
+
+def test_more_values_than_a_person_writes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialect, "MOST_VALUES", 1000)
+
+    assert len(load("training: {labels: [" + "a," * 900 + "]}").training.labels) == 900
+    assert "more than 1,000 values" in refusal("training: {labels: [" + "1," * 1001 + "]}").message
 
 
 @pytest.mark.parametrize("name", ["lists in lists", "bytes", "no whole number", "no character"])
