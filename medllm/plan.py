@@ -99,7 +99,8 @@ def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
 
     parts = [_weights(recipe.model)] if recipe.model else []
     for verb in verbs:
-        config = wire(recipe, verb).model_dump(mode="json", exclude={"api_key", "overwrite"})
+        hidden = {"api_key", "overwrite", "recipe"}
+        config = wire(recipe, verb).model_dump(mode="json", exclude=hidden)
         folders = outputs_of(recipe, verb)
         states = ("finished" if (folder / NAME).is_file() else "to do" for folder in folders)
         section = yaml.safe_dump({verb: config}, sort_keys=False, allow_unicode=True)

@@ -168,6 +168,7 @@ def wire(recipe: Recipe, verb: str) -> Any:
     section = recipe.section(verb)
     filled: dict[str, Any] = {key: getattr(recipe, key) for key in SHARED}
     filled["output"] = recipe.root / verb
+    filled["recipe"] = recipe.name if "name" in recipe.model_fields_set else None
     if verb == "evaluate":
         filled["models"] = _models_made(recipe)
     elif verb == "merge":  # an adapter names its base, and the base the format of what is written

@@ -167,6 +167,8 @@ class VerbConfig(Strict):
     """Whether another artifact of medllm's in the output may be replaced."""
     seed: Seed = 0
     """Seed of everything random."""
+    recipe: str | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """Name of the recipe, which names what is made; filled in by `medllm`."""
 
 
 class DataConfig(VerbConfig):
