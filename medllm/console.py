@@ -4,7 +4,8 @@ Results go to stdout; notices, progress and errors go to stderr. What a verb say
 its `run.log`, except text from data or models (`show_text`), which never reaches a log. Of several
 processes that run one command the main one speaks, so that everything is said once; an error of
 another one is said too. Names of files, columns and labels are other people's: characters that
-would steer a terminal are shown as escapes, on the screen and in logs alike.
+would steer a terminal are shown as escapes, on the screen and in logs alike. Colour is for
+terminals, and for none where `NO_COLOR` is set (https://no-color.org).
 """
 
 import logging
@@ -14,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ PLAIN_PROGRESS_SECONDS = 5.0  # where there is no terminal: at most one progress
 PIPE_CLOSED = 128 + signal.SIGPIPE
 """The exit code of a command whose reader has gone, as a shell gives it."""
 LEAST_WIDTH = 20
+STYLES = {"title": "1", "good": "32", "warning": "33", "error": "1;31"}
+"""Attributes of ECMA-48 (SGR): bold, green, yellow, bold red."""
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (terminals obey them), marks that turn the direction of what follows, ends of
 lines that only some programs know, and halves of characters, which no encoding holds."""
@@ -41,10 +44,10 @@ def printable(text: str) -> str:
     return STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
-def say(text: str = "") -> None:
-    """Print a line of the result."""
+def say(text: str = "", style: str = "") -> None:
+    """Print a line of the result, in one of the `STYLES` where a terminal has colours."""
     if is_main():
-        _print(text, sys.stdout)
+        _print(text, sys.stdout, style=style)
         _log(text)
 
 
@@ -54,8 +57,8 @@ def notice(text: str) -> None:
         _warn(text)
 
 
-def _warn(text: str) -> None:
-    _print(text, _own_stderr[-1] if _own_stderr else sys.stderr)
+def _warn(text: str, style: str = "") -> None:
+    _print(text, _own_stderr[-1] if _own_stderr else sys.stderr, style=style)
     _log(text)
 
 
@@ -64,10 +67,14 @@ def show_text(text: str, end: str = "\n") -> None:
     _print(text, sys.stdout, end)
 
 
-def _print(text: str, file: TextIO, end: str = "\n") -> None:
+def _print(text: str, file: TextIO, end: str = "\n", style: str = "") -> None:
     """Print a line; where nobody reads on, as behind `| head`, the command ends without a word."""
+    shown = printable(text)
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if style and not is_plain and file.isatty():
+        shown = f"\x1b[{STYLES[style]}m{shown}\x1b[0m"
     try:
-        print(printable(text), file=file, end=end, flush=True)
+        print(shown, file=file, end=end, flush=True)
     except BrokenPipeError:
         with Path(os.devnull).open("w") as nowhere:  # what is still buffered goes there
             os.dup2(nowhere.fileno(), file.fileno())
@@ -78,29 +85,39 @@ def error(problem: MedllmError) -> None:
     """Print an error and its remedy."""
     message = "\n       ".join(printable(problem.message).splitlines())
     where = "" if is_main() else f"process {own_rank()}: "
-    _warn(f"error: {where}{message}\n  fix: {problem.fix}")
+    _warn(f"error: {where}{message}", "error")
+    _warn(f"  fix: {problem.fix}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table; numbers are right-aligned."""
-    from rich import box
+    """Print a table; numbers are right-aligned, and what names a row stands on one line."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    filled = [[row[i] for row in rows if row[i] != ""] for i in range(len(columns))]
-    numeric = [bool(cells) and all(map(_is_number, cells)) for cells in filled]
-    drawn = Table(
-        title=printable(title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for column, right in zip(columns, numeric, strict=True):
-        drawn.add_column(printable(column), justify="right" if right else "left", overflow="fold")
+    width = max(shutil.get_terminal_size((120, 0)).columns, LEAST_WIDTH)
+    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_header=any(columns))
+    least = 0  # a number is never cut, rather is a line too long for a narrow screen
+    for i, heading in enumerate(map(printable, columns)):
+        cells = [row[i] for row in rows if row[i] != ""]
+        right, wide = bool(cells) and all(map(_is_number, cells)), _width(cells)
+        if right and "\n" not in heading and len(heading) > wide:
+            heading = heading.replace(" ", "\n")
+        drawn.add_column(heading, justify="right" if right else "left", overflow="fold")
+        drawn.columns[i].no_wrap = right or (i == 0 and wide <= width / 3)
+        least += 2 + (_width([heading, *cells]) if drawn.columns[i].no_wrap else 1)
     for row in rows:
         drawn.add_row(*(printable(str(cell)) for cell in row))
-    width = max(shutil.get_terminal_size((120, 0)).columns, LEAST_WIDTH)
-    console = Console(width=width, highlight=False, markup=False)
-    with console.capture() as captured:
-        console.print(drawn)
+    screen = Console(width=max(width, least), highlight=False, markup=False, color_system=None)
+    with screen.capture() as captured:
+        screen.print(drawn)
+    if title:
+        say(title, "title")
     say("\n".join(line.rstrip() for line in captured.get().rstrip("\n").splitlines()))
+
+
+def _width(cells: Iterable[object]) -> int:
+    return max((len(line) for cell in cells for line in str(cell).splitlines()), default=0)
 
 
 def _is_number(cell: object) -> bool:
@@ -145,7 +162,7 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     def advance(n: int) -> None:
         nonlocal done
         done += n
-        bar.update(task, advance=n, rate=f"{done / (time.monotonic() - began):,.0f}/s")
+        bar.update(task, advance=n, rate=_rate(done, time.monotonic() - began))
 
     with parts.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(printable(what), total=total, rate="")
@@ -153,11 +170,18 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def _progress_line(what: str, done: int, total: int | None, seconds: float) -> str:
+    rate = _rate(done, seconds)
     if not total:
-        return f"{what}: {done:,} ({done / seconds:,.0f}/s)"
+        return f"{what}: {done:,} ({rate})"
     left = seconds * max(total - done, 0) / max(done, 1)
     share = f"{done:,} of {total:,} ({100 * done / total:.0f} %)"
-    return f"{what}: {share}, {done / seconds:,.0f}/s, {left:.0f} s left"
+    return f"{what}: {share}, {rate}, {left:.0f} s left"
+
+
+def _rate(done: int, seconds: float) -> str:
+    """How fast it goes: what is slower than one a second as the seconds of one."""
+    per_second = done / max(seconds, 1e-9)
+    return f"{per_second:,.0f}/s" if per_second >= 1 else f"{seconds / max(done, 1):,.0f} s each"
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """What people see, and what a log may hold."""
 
+import os
 import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,66 @@ def test_a_table_keeps_to_its_width(
     assert "".join(lines).count("x") == 60  # folded, not cut
 
 
+def test_a_name_and_a_number_are_never_broken(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = {"MB": "14.7", "bits per weight": "5.96", "KL mean": "0.0037", "same token": "97.1%",
+               "medical ppl": "8.358", "general ppl": "8.358", "tokens/s": "14,208",
+               "peak GiB": "0.63"}  # fmt: skip
+
+    console.table(("format", *figures), [("gguf-q2_k-no-imatrix", *figures.values())])
+
+    assert ["gguf-q2_k-no-imatrix", *figures.values()] in [
+        line.split() for line in capfd.readouterr().out.splitlines()
+    ]
+
+
+def test_a_table_whose_columns_have_no_names_has_no_head(capfd: pytest.CaptureFixture[str]) -> None:
+    console.table(("", ""), [("texts", 3)])
+
+    assert capfd.readouterr().out.split() == ["texts", "3"]
+
+
+# Colour
+
+
+PAINT = """
+from medllm import console
+from medllm.errors import DataError
+console.say("fine", "good")
+console.table(("a",), [("\x1b[31mred",)], "title")
+console.error(DataError("no file", "check"))
+"""
+
+
+def on_a_terminal(**settings: str) -> str:
+    """What a terminal is sent."""
+    screen, terminal = os.openpty()
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    environment |= {"TERM": "xterm", **settings}
+    command = [sys.executable, "-c", PAINT]
+    subprocess.run(command, stdout=terminal, stderr=terminal, env=environment, check=True)
+    os.close(terminal)
+    with os.fdopen(screen, "rb") as reader:
+        return reader.read1(65536).decode()
+
+
+def test_a_terminal_gets_colour_from_us_alone() -> None:
+    shown = on_a_terminal()
+
+    assert "\x1b[32mfine\x1b[0m" in shown
+    assert "\x1b[1mtitle\x1b[0m" in shown
+    assert "\\x1b[31mred" in shown
+    assert "\x1b[1;31merror: no file\x1b[0m" in shown
+    assert shown.count("\\x1b") == 1  # none of ours is shown as text
+
+
+@pytest.mark.parametrize("settings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_who_wants_no_colour_gets_none(settings: dict[str, str]) -> None:
+    assert "\x1b" not in on_a_terminal(**settings)
+
+
 # Progress
 
 
@@ -126,6 +188,23 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     assert first.startswith("training: 25 of 100 (25 %), ")
     assert second.startswith("training: 50 of 100 (50 %), ")
     assert third.startswith("reading: 1,000 (")
+
+
+def test_slow_work_says_how_long_each_takes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_PROGRESS_SECONDS", 0.0)
+    clock = iter((0.0, 30.0, 60.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    with console.progress("layers", 4) as advance:
+        advance(1)
+        advance(1)
+
+    assert capfd.readouterr().err.splitlines() == [
+        "layers: 1 of 4 (25 %), 30 s each, 90 s left",
+        "layers: 2 of 4 (50 %), 30 s each, 60 s left",
+    ]
 
 
 def test_quick_work_shows_no_progress(capfd: pytest.CaptureFixture[str]) -> None:
