@@ -26,6 +26,11 @@ def short_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def short_ref(ref: str | Path | None) -> str | None:
+    """A model, a folder or a file by its last two names, as on the hub: no path of this machine."""
+    return None if ref is None else "/".join(Path(ref).parts[-2:]).strip("/")
+
+
 def pin_library_folders() -> None:
     """Name the folders that libraries keep models and code in, for this process and its children.
 

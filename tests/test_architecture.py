@@ -40,12 +40,12 @@ verbs, which is one floor, imports from its own floor, too, without cycles."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
-    "errors": 40, "ranks": 30, "places": 50, "console": 160, "config": 500, "artifacts": 920,
-    "clinical": 1500, "data": 4200, "tasks": 110, "models": 2050, "engines": 1250,
-    "measures": 700, "reports": 200, "calibrate": 420, "prepare": 1050, "finetune": 2550,
-    "merge": 520, "quantize": 2290, "evaluate": 1450, "generate": 350, "serve": 1700,
-    "recipe": 200, "run": 110, "plan": 150, "ask": 60, "smoke": 65, "study": 520,
-    "checkup": 60, "cli": 750, "__main__": 5, "__init__": 40,
+    "errors": 40, "ranks": 30, "places": 55, "console": 205, "config": 500, "artifacts": 960,
+    "clinical": 1250, "data": 3800, "tasks": 110, "models": 2060, "engines": 1250,
+    "measures": 600, "reports": 250, "calibrate": 455, "prepare": 1060, "finetune": 2850,
+    "merge": 520, "quantize": 2470, "evaluate": 1250, "generate": 350, "serve": 1500,
+    "recipe": 210, "run": 120, "plan": 160, "ask": 60, "smoke": 70, "study": 530,
+    "checkup": 110, "cli": 950, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
 MOST_LINES = 24_000

@@ -27,8 +27,10 @@ NAME = "medllm.json"
 SCHEMA = 1
 MOST_BYTES = 256 * 2**20
 """Larger than any manifest: a dataset of a million images has one of 150 MB."""
+PLOTS = "plots"
+"""The folder of a report's plots as PNG files."""
 VOLATILE = frozenset(
-    {"run.log", "README.md", "report.html", "quality.html", "loss.png", "course.json", "logs",
+    {"run.log", "README.md", "report.html", "quality.html", PLOTS, "course.json", "logs",
      "search.json", "search.sqlite3", "best.yaml", NAME}
 )  # fmt: skip
 """Not digested: logs and a search hold times, its best recipe places; a loss curve has other points

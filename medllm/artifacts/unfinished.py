@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from medllm import console
-from medllm.artifacts.manifest import NAME, write_atomically
+from medllm.artifacts.manifest import NAME, PLOTS, write_atomically
 from medllm.errors import ArtifactError
 
 REQUEST = "request.json"
@@ -26,7 +26,7 @@ MARK = b"medllm\n"
 """What our lock file holds; one of a user's holds something else."""
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WRITTEN = (
-    NAME, REQUEST, LOCK, "run.log", "README.md", "report.html", "loss.png", "course.json",
+    NAME, REQUEST, LOCK, "run.log", "README.md", "report.html", PLOTS, "course.json",
     "best.yaml", "Modelfile", "*.partial", "train.*", "validation.*", "test.*", "steps.*",
     "quality.*", "search.*", "*.safetensors", "model*.gguf", "config.json", "*_config.json",
     "*.index.json", "tokenizer*", "chat_template.jinja", "calibration.jsonl", "parts.jsonl",

@@ -4,17 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.artifacts.manifest import write_atomically, write_json
+from medllm.artifacts.manifest import write_json
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
-from medllm.calibrate.report import render_statistics, show_statistics
+from medllm.calibrate.report import build_page, show_statistics
 from medllm.data.access import may_show, stand_ins
 from medllm.data.example import Example
 from medllm.data.registry.datasets import Dataset, keep_examples, open_dataset
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.tokens import TokenCounter
 from medllm.models.load import load_tokenizer, resolve_model
+from medllm.places import short_ref
 
 
 def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> dict[str, Any]:
@@ -43,8 +44,9 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
     if output:
         output.mkdir(parents=True, exist_ok=True)
         lengths = [row["tokens"] for row in rows]
-        page = render_statistics(path.name, found, lengths, names_rows=is_open)
-        write_atomically(output / "report.html", page)
+        about = {"file": path.name, "tokenizer": short_ref(config.tokenizer)}
+        page = build_page(f"Texts of {path.name}", found, lengths, about, names_rows=is_open)
+        page.write(output / "report.html")
         write_json(output / "statistics.json", found)
     return found
 

@@ -33,15 +33,20 @@ def show_statistics(statistics: Mapping[str, Any]) -> None:
             console.say(f"        {check['reason']}")
 
 
-def render_statistics(
-    title: str, statistics: Mapping[str, Any], lengths: Sequence[int], *, names_rows: bool
-) -> str:
+def build_page(
+    title: str,
+    statistics: Mapping[str, Any],
+    lengths: Sequence[int],
+    about: Mapping[str, object],
+    *,
+    names_rows: bool,
+) -> Page:
     """The same and the distribution of lengths as an HTML page; it holds no text of the data.
 
     Ids of rows may be text, too: they stand there only where it `names_rows`.
     """
-    page = Page(title)
-    page.table(("", ""), _totals(statistics))
+    page = Page(title, _verdict(statistics), about)
+    page.table(("figure", "value"), _totals(statistics))
     page.heading("Checks")
     for check in statistics["checks"]:
         page.check(check["passed"], f"{check['found']}: {check['reason']}")
@@ -54,7 +59,17 @@ def render_statistics(
         if ids:
             page.heading(f"Shared with the evaluation set of {name}")
             page.pre("\n".join(ids) if names_rows else f"{len(ids):,} texts")
-    return page.render()
+    return page
+
+
+def _verdict(statistics: Mapping[str, Any]) -> str:
+    """What the set is, and which checks say that it falls short."""
+    checks = statistics["checks"]
+    warned = [check["found"] for check in checks if not check["passed"]]
+    size = f"{statistics['samples']:,} texts of {statistics['mean_tokens']:,.0f} tokens on average"
+    if not warned:
+        return f"{size}; all {len(checks)} checks pass."
+    return f"{size}; {len(warned)} of {len(checks)} checks warn: {'; '.join(warned)}."
 
 
 def _totals(statistics: Mapping[str, Any]) -> list[tuple[str, Any]]:

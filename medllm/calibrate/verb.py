@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
+from medllm.artifacts.manifest import Counts, Manifest, write_json
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
-from medllm.calibrate.report import render_statistics, show_statistics
+from medllm.calibrate.report import build_page, show_statistics
 from medllm.clinical.specialties import specialty_terms, term_finder
 from medllm.data.access import may_show
 from medllm.data.draw import Drawing
@@ -33,7 +33,7 @@ from medllm.errors import DataError
 from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.chat.tokens import TokenCounter, digest_tokenizer
 from medllm.models.load import load_tokenizer, resolve_model
-from medllm.places import data_dir
+from medllm.places import data_dir, short_ref
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -125,8 +125,14 @@ def _build(
     write_json(folder / "statistics.json", found)
     is_open = may_show(dataset.term for dataset in datasets.values())
     lengths = [row["tokens"] for row in rows]
-    page = render_statistics("Calibration set", found, lengths, names_rows=is_open)
-    write_atomically(folder / "report.html", page)
+    about = {
+        "mix": config.mix,
+        "data": ", ".join(datasets),
+        "tokenizer": short_ref(config.tokenizer),
+        "recipe": config.recipe,
+    }
+    page = build_page("Calibration set", found, lengths, about, names_rows=is_open)
+    page.write(folder / "report.html")
     overlaps = {name: len(ids) for name, ids in found["overlaps"].items()}  # ids may be text, too
     results = {**found, "overlaps": overlaps, "tokenizer": digest_tokenizer(loaded)}
     return Outcome(Counts(examples=len(rows), rejected=rejected), results)

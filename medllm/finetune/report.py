@@ -7,15 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medllm.artifacts.manifest import write_atomically, write_json
+from medllm.artifacts.manifest import write_json
+from medllm.finetune.config import FinetuneConfig
+from medllm.places import short_ref
 from medllm.reports.page import Page
-from medllm.reports.plots import save_curves
 
 WORSE = 0.05
 """A last validation loss that lies so far above the best one means over-fitting."""
 STILL_FALLING = 0.02
 """A validation loss that fell so much from the last but one evaluation is not at its end."""
 
+UNITS = {
+    "train_loss": "mean loss of the training, nats per token",
+    "validation_loss_before": "validation loss before, nats per token",
+    "validation_loss": "validation loss, nats per token",
+    "training_seconds": "training, seconds",
+    "evaluation_seconds": "evaluations, seconds",
+    "seconds": "in all, seconds",
+    "peak_memory_gib": "peak memory, GiB",
+    "total_flos": "floating-point operations",
+    "dtype": "number format",
+    "answer_end": "what ends an answer",
+}
+"""What a figure is called, where its name does not say it."""
+NESTED = {"rows", "validation_rows", "replay"}
+"""Results that have tables of their own."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -46,6 +62,17 @@ class LossCurves:
     def series(self) -> dict[str, Points]:
         """Both by name."""
         return {"training": self.train, "validation": self.validation}
+
+    @property
+    def outcome(self) -> str:
+        """How far the loss fell, in a sentence."""
+        if len(self.validation) > 1:
+            (_, before), (_, after) = self.validation[0], self.validation[-1]
+            return f"The validation loss went from {before:.3f} to {after:.3f} nats a token."
+        if self.train:
+            (_, first), (_, last) = self.train[0], self.train[-1]
+            return f"The training loss went from {first:.3f} to {last:.3f} nats a token."
+        return "No loss was logged."
 
     @property
     def verdict(self) -> str:
@@ -79,29 +106,52 @@ class LossCurves:
         return "The validation loss has levelled off: there is no sign of over- or under-fitting."
 
 
-def write_report(curves: LossCurves, results: Mapping[str, Any], folder: Path) -> None:
-    """Write `course.json`, `loss.png` and `report.html`."""
+def write_report(
+    curves: LossCurves, results: Mapping[str, Any], folder: Path, config: FinetuneConfig
+) -> None:
+    """Write `course.json`, `report.html` and its plot."""
     kept = {name: [list(point) for point in points] for name, points in curves.series.items()}
     write_json(folder / "course.json", kept)
-    save_curves(folder / "loss.png", curves.series, "step", "loss, nats per token")
-    write_atomically(folder / "report.html", build_page(curves, results).render())
+    build_page(curves, results, config).write(folder / "report.html")
 
 
-def build_page(curves: LossCurves, results: Mapping[str, Any]) -> Page:
+def build_page(curves: LossCurves, results: Mapping[str, Any], config: FinetuneConfig) -> Page:
     """The training for people."""
-    page = Page("What the training reached")
-    page.text(curves.verdict)
+    lead = f"{curves.outcome} {curves.verdict}"
+    page = Page("What the training reached", lead, _about(config))
     page.curves("Loss", curves.series, "step", "nats per token")
-    page.table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in results.items()])
+    page.table(
+        ("figure", "value"),
+        [
+            (UNITS.get(name, name.replace("_", " ")), value)
+            for name, value in results.items()
+            if name not in NESTED
+        ],
+    )
+    rows, held_out = results.get("rows") or {}, results.get("validation_rows") or {}
+    page.table(
+        ("rows", "to train on", "for validation"),
+        [
+            (name.replace("_", " "), count, held_out.get(name, 0))
+            for name, count in rows.items()
+            if count or held_out.get(name)
+        ],
+    )
+    replay = results.get("replay") or {}
+    page.table(("replay", ""), [(name.replace("_", " "), str(v)) for name, v in replay.items()])
     return page
+
+
+def _about(config: FinetuneConfig) -> dict[str, Any]:
+    """What was trained, how, and on what."""
+    method = "all weights"
+    if config.lora:
+        quantized = f" on a base in {config.quantization}" if config.quantization else ""
+        method = f"LoRA of rank {config.lora.r}{quantized}"
+    places = {"base": short_ref(config.model), "data": short_ref(config.data)}
+    return {"method": method, **places, "recipe": config.recipe}
 
 
 def perplexity_of(loss: float | None) -> float | None:
     """E to the mean loss of a token."""
     return None if loss is None else math.exp(min(loss, 700))
-
-
-def _shown(value: Any) -> Any:
-    return (
-        "not measured" if value is None else value if isinstance(value, int | float) else str(value)
-    )

@@ -128,7 +128,7 @@ def _train(
     history = [of_answers(trainer, log) for log in trainer.state.log_history]
     curves = LossCurves.of(history, loss_before(trainer))
     if is_main():
-        write_report(curves, results, folder)
+        write_report(curves, results, folder, config)
     if not callbacks:
         console.notice(f"finetune: {curves.verdict}")
     return Outcome(Counts(examples=counts.examples, rejected=counts.rejected), results, device)

@@ -17,8 +17,10 @@ from medllm.data.split import SPLITS
 from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.load import TINY, load_tokenizer, resolve_model
 from medllm.models.tiny.base import tiny_place
+from medllm.places import short_ref
+from medllm.prepare.groups import ALONE
 from medllm.prepare.output import metas, read_samples
-from medllm.prepare.shard import Meta, Plan
+from medllm.prepare.shard import ROWS_CUT, Meta, Plan
 from medllm.prepare.unused import name_columns
 from medllm.prepare.verdicts import Verdicts
 from medllm.reports.page import Page
@@ -147,13 +149,19 @@ def _may_show(plan: Plan) -> bool:
     return may_show(dataset.term for dataset in plan.datasets)
 
 
-def render_report(
+def build_page(
     plan: Plan, verdicts: Verdicts, numbers: dict[str, Any], template: TokenizerTemplate | None
-) -> str:
+) -> Page:
     """The page: counts, plots, and rendered rows where all data are open."""
-    page = Page(f"Prepared data: {', '.join(dataset.name for dataset in plan.datasets)}")
-    counts = ", ".join(f"{n:,} {split}" for split, n in numbers["examples"].items())
-    page.text(f"{numbers['rows_read']:,} rows were read; {counts} stay.")
+    config = plan.config
+    about = {
+        "datasets": ", ".join(dataset.name for dataset in plan.datasets),
+        "tasks": config.task or ", ".join(config.tasks),
+        "format": config.format,
+        "chat template of": short_ref(config.tokenizer) if template else None,
+        "recipe": config.recipe,
+    }
+    page = Page("Prepared data", f"{_count_rows(numbers)} {_name_doubts(plan, numbers)}", about)
     page.table(("left out because", "rows"), list(numbers["rejected"].items()))
     for part in ("datasets", "tasks"):
         page.table((part, *SPLITS), [(n, *row.values()) for n, row in numbers[part].items()])
@@ -178,7 +186,38 @@ def render_report(
     for name, missing in numbers["missing_values"].items():
         page.table((f"column of {name}", "rows without a value"), list(missing.items()))
     _show_samples(page, plan, verdicts, template)
-    return page.render()
+    return page
+
+
+def _count_rows(numbers: Mapping[str, Any]) -> str:
+    """What became of the rows."""
+    kept, rejected = numbers["examples"], numbers["rejected"]
+    stay = f"{kept['train']:,} are to train on, {kept['validation']:,} to validate, "
+    told = f"Of {numbers['rows_read']:,} rows {stay}{kept['test']:,} to test"
+    if not rejected:
+        return f"{told}, and none was left out."
+    reason = next(iter(rejected))
+    return f"{told}, and {sum(rejected.values()):,} were left out, most as '{reason}'."
+
+
+def _name_doubts(plan: Plan, numbers: Mapping[str, Any]) -> str:
+    """What a person should look at before a training."""
+    unused = sum(map(len, numbers["unused_columns"].values()))
+    cut = numbers["cleaning"].get(ROWS_CUT, 0)
+    alone = sum(
+        numbers["groups"][dataset.name].get(ALONE, {"rows": 0})["rows"]
+        for dataset in plan.datasets
+        if not dataset.spec.is_generated
+    )
+    doubts = {
+        "columns that no model will see": unused,
+        "conversations cut after their last answer": cut,
+        "rows that name no patient, article or note, so that each is a group of its own": alone,
+    }
+    named = [f"{count:,} {what}" for what, count in doubts.items() if count]
+    if not named:
+        return "Nothing in them asks for a look before you train."
+    return f"Before you train, look at {'; '.join(named)}."
 
 
 def _thin(values: NDArray[Any]) -> list[float]:

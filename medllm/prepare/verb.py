@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import Counts, Manifest, write_atomically, write_json
+from medllm.artifacts.manifest import Counts, Manifest, write_json
 from medllm.data.registry.datasets import Dataset, open_dataset, share_test_groups, specs_of
 from medllm.data.split import SPLITS
 from medllm.errors import ConfigError, DataError
@@ -23,7 +23,7 @@ from medllm.prepare.output import (
 )
 from medllm.prepare.pipeline import write_shards
 from medllm.prepare.shard import ROWS_CUT, Plan
-from medllm.prepare.statistics import collect_statistics, load_template, render_report
+from medllm.prepare.statistics import build_page, collect_statistics, load_template
 from medllm.prepare.unused import announce
 from medllm.prepare.verdicts import judge
 from medllm.tasks.spec import find_task, list_tasks
@@ -115,7 +115,7 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     write_steps(plan, folder, verdicts)
     write_overlaps(plan, folder, verdicts)
     write_json(folder / "statistics.json", numbers)
-    write_atomically(folder / "report.html", render_report(plan, verdicts, numbers, template))
+    build_page(plan, verdicts, numbers, template).write(folder / "report.html")
     examples = numbers["examples"]
     lost = {
         "unused_columns": unused,

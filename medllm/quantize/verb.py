@@ -34,6 +34,7 @@ from medllm.quantize.gguf.architectures import check_architecture
 from medllm.quantize.holdouts import Holdouts, open_holdouts
 from medllm.quantize.quality.measure import measure_quality
 from medllm.quantize.quality.reference import Reference
+from medllm.quantize.quality.report import Subject
 from medllm.quantize.summary import show_serving, table_of
 from medllm.quantize.work import Made, Work, open_work
 
@@ -83,7 +84,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
         if work and holdouts:
             reference = Reference(model, holdouts, work.scratch, formats=todo, dtype=config.dtype)
         made = {
-            choice.folder: produce(job, partial(_make, choice, work, reference))
+            choice.folder: produce(job, partial(_make, config, choice, work, reference))
             for choice, job in zip(config.formats, jobs, strict=True)
         }
     manifests = list(made.values())
@@ -137,7 +138,13 @@ def _job(
     return job.deciding(lists=[digest_file(LOOK_ALIKES), digest_file(TERMS)]) if holdouts else job
 
 
-def _make(choice: Format, work: Work | None, reference: Reference | None, folder: Path) -> Outcome:
+def _make(
+    config: QuantizeConfig,
+    choice: Format,
+    work: Work | None,
+    reference: Reference | None,
+    folder: Path,
+) -> Outcome:
     """The quantized model, its size, where its calibration is from, and its quality."""
     assert work is not None  # there is something to do
     began = time.monotonic()
@@ -151,7 +158,7 @@ def _make(choice: Format, work: Work | None, reference: Reference | None, folder
     if made.texts and work.calibration:
         results["calibration"] = work.calibration.origin
     if reference:
-        results |= measure_quality(reference, made, choice)
+        results |= measure_quality(reference, made, choice, Subject.of(config, choice))
     return Outcome(Counts(examples=made.texts), results, made.device)
 
 

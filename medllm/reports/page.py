@@ -1,32 +1,69 @@
 """One HTML page that needs nothing but itself: no script, no network."""
 
+import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from medllm.reports.plots import Points, draw_bars, draw_curves, draw_dots, draw_histogram
+from medllm.artifacts.manifest import PLOTS, write_atomically
+from medllm.reports.plots import (
+    Points,
+    as_svg,
+    draw_bars,
+    draw_curves,
+    draw_dots,
+    draw_histogram,
+    save_png,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 52rem;
-       margin: 2rem auto; padding: 0 1rem; }
+:root { color-scheme: light dark; --ink: #1c2733; --ground: #fff; --line: #d8dee6;
+        --box: #f4f6f9; --pass: #22713c; --warn: #a15c00; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #dde4ec; --ground: #14191f; --line: #38424e; --box: #1e252d;
+          --pass: #6cc389; --warn: #e0a04d; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
+       max-width: 52rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
+.lead { font-size: 1.2rem; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .8rem 0; }
-th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #d8dee6; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f4f6f9; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
+         vertical-align: top; }
+.about td { overflow-wrap: anywhere; } .about td:first-child { opacity: .7; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+li { margin-left: 1.2rem; }
+pre { background: var(--box); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; }
-.pass::before { content: "pass"; color: #22713c; }
-.warn::before { content: "warn"; color: #a15c00; }
+svg text { fill: currentColor; }
+svg [style*="#000000"] { stroke: currentColor !important; }
+.pass::before { content: "pass"; color: var(--pass); }
+.warn::before { content: "warn"; color: var(--warn); }
 .pass::before, .warn::before { font-weight: 600; display: inline-block; width: 3.2rem; }
 """
+NUMBER = re.compile(r"[-+−]?[\d.,]+( ?%| [A-Za-z/]{1,4})?")
+"""A cell that is a number, with or without a unit."""
 
 
 class Page:
-    """A page that is written from top to bottom; everything put in is escaped."""
+    """A page that is written from top to bottom; everything put in is escaped.
 
-    def __init__(self, title: str) -> None:
+    It begins with what came out, and `about`: what it is of, by name. What is None there is left
+    out.
+    """
+
+    def __init__(self, title: str, lead: str, about: Mapping[str, object]) -> None:
         self.title = title
         self._parts: list[Markup] = []
+        self._plots: dict[str, Figure] = {}
+        self._add('<p class="lead">{}</p>', lead)
+        self._rows("about", (), [(name, value) for name, value in about.items() if value])
 
     def heading(self, text: str) -> None:
         """Begin a section."""
@@ -49,12 +86,8 @@ class Page:
         self._add("<li>{}</li>", text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; numbers are written with thousands separators and right-aligned."""
-        head = Markup().join(Markup("<th>{}</th>").format(column) for column in columns)
-        body = Markup().join(
-            Markup("<tr>{}</tr>").format(Markup().join(map(_cell, row))) for row in rows
-        )
-        self._add("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, body)
+        """A table with numbers right-aligned; nothing where there are no rows."""
+        self._rows("wide", columns, rows)
 
     def histogram(
         self, title: str, values: Sequence[float] | Mapping[str, Sequence[float]], unit: str
@@ -84,18 +117,60 @@ class Page:
         """The whole page as HTML."""
         return Markup(
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{}</title>'
+            '<meta name="viewport" content="width=device-width">'
             "<style>{}</style></head>\n<body><h1>{}</h1>\n{}\n</body></html>\n"
         ).format(self.title, Markup(STYLE), self.title, Markup("\n").join(self._parts))
 
-    def _plot(self, title: str, svg: str) -> None:
-        self._add("<h3>{}</h3>{}", title, Markup(svg))
+    def write(self, path: Path) -> None:
+        """Write the page, and each of its plots as a PNG file into `plots` beside it."""
+        folder = path.parent / PLOTS
+        shutil.rmtree(folder, ignore_errors=True)
+        for title, figure in self._plots.items():
+            folder.mkdir(exist_ok=True)
+            save_png(figure, folder / f"{_file_name(title)}.png")
+        write_atomically(path, self.render())
+
+    def _plot(self, title: str, figure: "Figure") -> None:
+        self._plots[title] = figure
+        self._add("<h3>{}</h3>{}", title, Markup(as_svg(figure)))
+
+    def _rows(self, kind: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        if not rows:
+            return
+        cells = [[_shown(value) for value in row] for row in rows]
+        numeric = [all(map(NUMBER.fullmatch, column)) for column in zip(*cells, strict=True)]
+        body = _lines("td", cells, numeric)
+        if any(columns):
+            body = _lines("th", [columns], numeric) + body
+        self._add('<div class="{}"><table>{}</table></div>', kind, body)
 
     def _add(self, template: str, *values: object) -> None:
         self._parts.append(Markup(template).format(*map(escape, values)))
 
 
-def _cell(value: object) -> Markup:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-        return Markup('<td class="number">{}</td>').format(text)
-    return Markup("<td>{}</td>").format(value)
+def _lines(tag: str, rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Markup:
+    """Rows of a table, right-aligned where they are numeric."""
+    opened = [Markup(f'<{tag} class="number">' if each else f"<{tag}>") for each in numeric]
+    closed = Markup(f"</{tag}>")
+    lines = (
+        Markup().join(start + cell + closed for start, cell in zip(opened, row, strict=True))
+        for row in rows
+    )
+    return Markup().join(Markup("<tr>{}</tr>").format(line) for line in lines)
+
+
+def _shown(value: object) -> str:
+    """A value of a table: numbers with four digits, or all of those before the point."""
+    if value is None:
+        return "not measured"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
+
+
+def _file_name(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

@@ -1,9 +1,9 @@
-"""Plots as SVG, to stand inside a page."""
+"""Plots: figures of matplotlib, as SVG to stand inside a page and as PNG files."""
 
 import io
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#1f4e79"
 FEW_POINTS = 20
 Points = Sequence[tuple[float, float]]
+INK = "#3d7ab8"
 ACCENT = "#d97b29"
+COLOURS = (INK, ACCENT, "#5a9367", "#a65fa1")
+"""Of lines and bars; they stand out from white and from black."""
 LONGEST_LABEL = 40
-SIZE = (6.4, 2.6)
-"""Width and height in inches."""
-MARGINS = {"left": 0.13, "right": 0.98, "top": 0.95, "bottom": 0.2}
+SIZE = (5.6, 2.5)
+"""Width and height in inches, such that the letters can be read on a telephone."""
+MARGINS = {"left": 0.14, "right": 0.98, "top": 0.95, "bottom": 0.21}
 """Room for numbers and the names of axes, as shares. To fit margins takes as long as to draw."""
 
 
-def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> str:
+def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> "Figure":
     """The distribution of one or several series of numbers, over common bins."""
     import numpy
 
@@ -37,34 +39,29 @@ def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> str:
         axes.stairs(counts, edges, fill=True, alpha=shade, label=_label(name))  # one patch, not 40
     axes.set_xlabel(unit)
     axes.set_ylabel("count")
+    axes.locator_params(axis="y", integer=True, nbins=5)
     if len(series) > 1:
         axes.legend(frameon=False)
-    return _as_svg(figure)
+    return figure
 
 
-def draw_bars(values: Mapping[str, float], unit: str) -> str:
+def draw_bars(values: Mapping[str, float], unit: str) -> "Figure":
     """Horizontal bars, the first on top, each with its value."""
     figure, axes = _new_figure(height=0.6 + 0.32 * len(values))
     bars = axes.barh(range(len(values)), list(values.values()), color=INK)
     axes.set_yticks(range(len(values)), list(map(_label, values)))
     axes.bar_label(bars, fmt="{:,.4g}", padding=3)
     axes.margins(x=0.15)
+    axes.locator_params(axis="x", nbins=5)
     axes.invert_yaxis()
     axes.set_xlabel(unit)
-    return _as_svg(figure)
+    return figure
 
 
-def draw_curves(series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()) -> str:
+def draw_curves(
+    series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()
+) -> "Figure":
     """A line a name through its points; those in `dots` have their points alone."""
-    return _as_svg(_curves(series, x, y, dots))
-
-
-def save_curves(path: Path, series: Mapping[str, Points], x: str, y: str) -> None:
-    """The same as a PNG file."""
-    _curves(series, x, y).savefig(path, dpi=150)
-
-
-def _curves(series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()) -> "Figure":
     figure, axes = _new_figure(MARGINS)
     for name, points in series.items():
         if points:
@@ -78,7 +75,7 @@ def _curves(series: Mapping[str, Points], x: str, y: str, dots: Collection[str] 
     return figure
 
 
-def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> str:
+def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> "Figure":
     """A line of dots a name, the first on top, with a stroke at their mean."""
     figure, axes = _new_figure(height=0.8 + 0.32 * len(series))
     for row, values in enumerate(series.values()):
@@ -87,7 +84,7 @@ def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> str:
     axes.set_yticks(range(len(series)), list(map(_label, series)))
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.set_xlabel(unit)
-    return _as_svg(figure)
+    return figure
 
 
 def _label(name: str) -> str:
@@ -112,7 +109,8 @@ def _new_figure(
     figure = Figure(figsize=(SIZE[0], height), layout=None if margins else "constrained")
     axes = figure.subplots(gridspec_kw=dict(margins) if margins else None)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_prop_cycle(color=[INK, ACCENT, "#5a9367", "#9b4f96"])
+    axes.set_prop_cycle(color=COLOURS)
+    axes.set_facecolor("none")  # a page may be dark
     return figure, axes
 
 
@@ -128,13 +126,28 @@ def _import_matplotlib() -> None:
             matplotlib.rcParams["backend"] = backend
 
 
-def _as_svg(figure: "Figure") -> str:
+def as_svg(figure: "Figure") -> str:
+    """The figure as an SVG element without a ground; black is left to the page to replace."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()
     # the same picture must give the same file: no date, no random ids
-    with rc_context({"svg.hashsalt": "medllm", "svg.fonttype": "none"}), catch_warnings():
-        simplefilter("ignore", UserWarning)  # a letter that its font lacks, which browsers have
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.hashsalt": "medllm", "svg.fonttype": "none"}), _without_warnings():
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", metadata=metadata, facecolor="none")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def save_png(figure: "Figure", path: Path) -> None:
+    """Write the figure as a PNG file, on white."""
+    with _without_warnings():
+        figure.savefig(path, dpi=150, facecolor="white")
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Say nothing of a letter that the font lacks, which browsers have."""
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)
+        yield

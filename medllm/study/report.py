@@ -103,10 +103,16 @@ def _knees(outcome: Outcome) -> Iterator[str]:
         yield KNEE.format(limit=f"{limit:.4g}", where=where)
 
 
-def render_study(outcome: Outcome) -> str:
+def build_page(outcome: Outcome, recipe: str) -> Page:
     """The same as an HTML page, with a plot a format."""
     title = "Calibration size" if is_sweep(outcome) else "Calibration study"
-    page = Page(f"{title}: {outcome['model']}")
+    about = {
+        "model": outcome["model"],
+        "formats": ", ".join(outcome["formats"]),
+        "arms": ", ".join(outcome["arms"]),
+        "recipe": recipe,
+    }
+    page = Page(title, _lead(outcome), about)
     page.text(
         f"The same model, quantized with calibration sets that differ: {outcome['draws']} draw(s) "
         f"of each. {_budget(outcome)} All are judged on the same held-out text. KL is in nats a "
@@ -117,12 +123,28 @@ def render_study(outcome: Outcome) -> str:
         page.table(*figures_of(outcome, name))
         each = {arm: values["draws"]["kl all"] for arm, values in found["arms"].items()}
         if len(each) > 1:
-            page.dots("Mean KL divergence, a dot per draw", each, "nats per token")
+            page.dots(f"{name}: mean KL divergence, a dot per draw", each, "nats per token")
         if found["differences"] and not is_sweep(outcome):
             page.table(*differences_of(outcome, name))
     page.heading("How to read it")
     page.text(verdict_of(outcome) if not is_sweep(outcome) else " ".join(_knees(outcome)))
-    return page.render()
+    return page
+
+
+def _lead(outcome: Outcome) -> str:
+    """The knees of a sweep, or which arms differ from the reference by mean KL on all texts."""
+    if is_sweep(outcome):
+        return " ".join(line for line in _knees(outcome) if "samples." in line)
+    told = (f"{name}: {_differing(found)}" for name, found in outcome["formats"].items())
+    return f"Beside {outcome['reference']}, by mean KL: {'; '.join(told)}."
+
+
+def _differing(found: Mapping[str, Any]) -> str:
+    """The arms of a format by their verdict."""
+    arms: dict[str, list[str]] = {}
+    for arm, losses in found["differences"].items():
+        arms.setdefault(losses["kl all"]["verdict"], []).append(arm)
+    return ", ".join(f"{' and '.join(named)} {verdict}" for verdict, named in arms.items()) or "-"
 
 
 def render_markdown(outcome: Outcome) -> str:

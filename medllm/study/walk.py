@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.artifacts.manifest import Manifest, write_atomically, write_json
+from medllm.artifacts.manifest import Manifest, write_json
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.verb import calibrate
 from medllm.data.example import read_jsonl
@@ -21,7 +21,7 @@ from medllm.quantize.verb import check_ahead, quantize
 from medllm.recipe import Recipe, wire
 from medllm.study.config import Arm, SetConfig, StudyConfig
 from medllm.study.outcome import Draw, summarize
-from medllm.study.report import render_study, show_study
+from medllm.study.report import build_page, show_study
 from medllm.study.sets import build_set
 
 UNCALIBRATED = "uncalibrated"
@@ -104,7 +104,7 @@ def run_study(study: Study) -> dict[str, Any]:
         found += _walk(study, arm, number, name, study.plan(name, calibrated, texts))
     outcome = _outcome(study, found)
     write_json(study.folder / "study.json", outcome)
-    write_atomically(study.folder / "study.html", render_study(outcome))
+    build_page(outcome, study.recipe.name).write(study.folder / "study.html")
     show_study(outcome)
     console.say(f"  {short_path(study.folder / 'study.html')}")
     return outcome

@@ -31,7 +31,7 @@ def test_a_report_on_private_texts_holds_numbers_and_no_text(
     page = (folder / "report.html").read_text(encoding="utf-8")
     statistics = (folder / "statistics.json").read_text(encoding="utf-8")
     found = json.loads(statistics)
-    assert {path.name for path in folder.iterdir()} == {"report.html", "statistics.json"}
+    assert {path.name for path in folder.iterdir()} == {"plots", "report.html", "statistics.json"}
     assert found["samples"] == 3
     assert found["sources"] == {"texts": 2, "source 1": 1}
     assert found["duplicates"] == 1

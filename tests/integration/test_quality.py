@@ -28,7 +28,6 @@ from medllm.models.load import resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig, QuantizeGate
 from medllm.quantize.holdouts import open_holdouts
 from medllm.quantize.quality.reference import Reference
-from medllm.quantize.quality.report import render_quality
 from medllm.quantize.verb import quantize
 
 try:
@@ -342,21 +341,6 @@ def test_a_text_that_calibrates_does_not_judge(tiny_model: Path, tmp_path: Path)
 
     with pytest.raises(DataError, match="2 of its texts are held out"):
         quantize(config)
-
-
-def test_the_page_names_the_worst_layers_and_what_to_try(made: Made) -> None:
-    layers = [
-        {"name": "3.mlp.down_proj", "error": 0.5},
-        {"name": "0.self_attn.q_proj", "error": None},
-    ]
-    quality = made.quality("Q4_K_M") | {"layers": layers, "advice": ["more <bits>"]}
-
-    page = render_quality(quality, made.manifest("Q4_K_M").results)
-
-    assert "3.mlp.down_proj" in page
-    assert "fell back to rounding: 0.self_attn.q_proj" in page
-    assert "<li>more &lt;bits&gt;</li>" in page
-    assert "Layers" not in render_quality(made.quality("Q4_K_M"), made.manifest("Q4_K_M").results)
 
 
 def test_without_holdouts_it_is_said_once_and_quality_can_be_turned_off(

@@ -76,7 +76,7 @@ def test_what_was_learnt_is_told(tiny_model: Path, data: Path, tmp_path: Path) -
     assert results["tokens_per_second"] > 0
     assert results["total_flos"] > 0
     assert results["peak_memory_gib"] > 0.1
-    assert {"loss.png", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"plots", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_a_training_runs_in_a_thread_of_a_notebook(

@@ -4,12 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from medllm.reports.page import Page
 
 
 def build() -> Page:
-    page = Page("A <report>")
+    page = Page("A <report>", "It went <well>.", {"model": "a/b", "recipe": None})
     page.text("less < more & so on")
     page.table(("name", "n"), [("<b>", 12345), ("x", 0.12345)])
     page.check(True, "good")
@@ -50,7 +53,7 @@ def test_a_label_is_drawn_as_it_stands() -> None:
         "葡萄糖 \U0001f600",
         "w" * 300,
     ]
-    page = Page("odd")
+    page = Page("odd", "", {})
     page.bars("Bars", dict.fromkeys(names, 1))
     page.histogram("Histogram", {name: [1, 2] for name in names}, "words")
     page.curves("Curves", {name: [(1, 2), (2, 3)] for name in names}, "x", "y")
@@ -63,16 +66,71 @@ def test_a_label_is_drawn_as_it_stands() -> None:
     assert not {"\x1b", "\x00"} & set(html)
 
 
-def test_a_plot_of_nothing_is_left_out() -> None:
-    page = Page("empty")
+def test_what_holds_nothing_is_left_out(tmp_path: Path) -> None:
+    page = Page("empty", "", {})
     page.histogram("none", [], "tokens")
     page.bars("none", {})
+    page.table(("why", "rows"), [])
+    page.write(tmp_path / "report.html")
 
     assert "<svg" not in page.render()
+    assert "<table" not in page.render()
+    assert not (tmp_path / "plots").exists()
+
+
+def test_it_begins_with_what_came_out_and_of_what() -> None:
+    html = build().render()
+
+    assert html.index("It went &lt;well&gt;.") < html.index("a/b") < html.index("less &lt; more")
+    assert "recipe" not in html
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.000123456, "0.0001235"),
+        (12_345.6, "12,346"),
+        (2.7e12, "2,700,000,000,000"),
+        (1_000_000, "1,000,000"),
+        (0.5, "0.5"),
+        (float("nan"), "nan"),
+        (True, "yes"),
+        (None, "not measured"),
+    ],
+)
+def test_numbers_are_written_as_people_read_them(value: object, shown: str) -> None:
+    page = Page("numbers", "", {})
+    page.table(("", ""), [("figure", value)])
+
+    assert f">{shown}</td>" in page.render()
+
+
+def test_columns_of_numbers_are_right_aligned_with_their_heads() -> None:
+    page = Page("numbers", "", {})
+    page.table(("name", "size", "interval"), [("a", "1.5 MB", "1 – 2"), ("b", "12.5 MB", "2 – 3")])
+
+    html = page.render()
+
+    assert '<td>a</td><td class="number">1.5 MB</td><td>1 – 2</td>' in html
+    assert '<th>name</th><th class="number">size</th><th>interval</th>' in html
+
+
+def test_each_plot_lies_beside_the_page_as_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots/of-yesterday.png").write_bytes(b"")
+
+    build().write(tmp_path / "report.html")
+
+    pictures = sorted((tmp_path / "plots").iterdir())
+    assert [path.name for path in pictures] == ["both.png", "sources.png", "tokens.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
 def test_a_backend_that_is_none_stops_no_report() -> None:
-    code = "from medllm.reports.plots import draw_bars; print(draw_bars({'a': 1}, 'n')[:4])"
+    code = (
+        "from medllm.reports.plots import as_svg, draw_bars\n"
+        "print(as_svg(draw_bars({'a': 1}, 'n'))[:4])"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": "nope"},
         capture_output=True, text=True, check=False,

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from medllm.study.config import StudyConfig
 from medllm.study.outcome import Draw, chance_of_parting, compare, find_knee, summarize
-from medllm.study.report import figures_of, render_markdown, render_study
+from medllm.study.report import build_page, figures_of, render_markdown
 from medllm.study.sets import cut_windows
 
 TOKENS = [100, 200, 100]
@@ -107,7 +107,7 @@ def test_every_rendering_names_the_arms_and_what_can_be_said() -> None:
     }
 
     columns, rows = figures_of(outcome, "gguf")
-    page, text = render_study(outcome), render_markdown(outcome)
+    page, text = build_page(outcome, "study").render(), render_markdown(outcome)
 
     assert [row[0] for row in rows] == ["medical", "generic", "the model"]
     assert "pubmedqa accuracy" in columns

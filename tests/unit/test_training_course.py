@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.report import LossCurves, write_report
 
 
@@ -33,14 +34,22 @@ def test_without_validation_rows_nothing_is_claimed() -> None:
 
 
 def test_the_report_holds_numbers_and_curves(tmp_path: Path) -> None:
-    write_report(course(3.0, 2.0, 1.99), {"steps": 2, "total_flos": None}, tmp_path)
+    results = {"steps": 2, "total_flos": None, "rows": {"examples": 12_345, "truncated": 0}}
+    config = FinetuneConfig(model="/home/anna/models/base", data=Path("/srv/ward"), recipe="mine")
+
+    write_report(course(3.0, 2.0, 1.99), results, tmp_path, config)
 
     assert json.loads((tmp_path / "course.json").read_text()) == {
         "training": [[1, 2.5]],
         "validation": [[0, 3.0], [1, 2.0], [2, 1.99]],
     }
-    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plots/loss.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.html").read_text()
     assert "levelled off" in page
+    assert "went from 3.000 to 1.990 nats a token" in page
     assert "not measured" in page
+    assert "12,345" in page
+    assert "truncated" not in page
+    assert "models/base" in page
+    assert "/home" not in page
     assert "<svg" in page

@@ -65,14 +65,14 @@ def write_search(tried: Sequence[Tried], best: Tried, found: FinetuneConfig, fol
     kept = {"objective": "validation_loss", "best_trial": best.number, "trials": rows}
     write_json(folder / "search.json", kept)
     write_atomically(folder / "best.yaml", render_recipe(found))
-    page = build_page(LossCurves.read(folder), best.outcome["results"])
+    page = build_page(LossCurves.read(folder), best.outcome["results"], found)
     page.heading("Trials of the search")
     page.text(f"Trial {best.number} was the best; all else on this page is about it.")
     axes = ("trial", "validation loss, nats per token")
     page.curves("Validation loss by trial", _points(tried), *axes, dots=(ENDED, EARLY))
     columns = ("trial", *best.short, "validation loss", "ended", "seconds")
     page.table(columns, [_row(each) for each in tried])
-    write_atomically(folder / "report.html", page.render())
+    page.write(folder / "report.html")
 
 
 def render_recipe(config: FinetuneConfig) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medllm import console
-from medllm.artifacts.manifest import write_atomically, write_json
+from medllm.artifacts.manifest import write_json
 from medllm.clinical.look_alikes import look_alikes
 from medllm.engines.base import Expects, Scores, require
 from medllm.engines.open import open_model
@@ -29,7 +29,7 @@ from medllm.quantize.config import Format
 from medllm.quantize.holdouts import MEDICAL
 from medllm.quantize.quality.advice import advise
 from medllm.quantize.quality.reference import Parent, Reference
-from medllm.quantize.quality.report import main_figures, render_quality, show_quality
+from medllm.quantize.quality.report import Subject, build_page, main_figures, show_quality
 from medllm.quantize.work import Made
 
 DIGITS = 6
@@ -38,7 +38,9 @@ DIGITS = 6
 ByKind = Mapping[str, Sequence[Compared]]
 
 
-def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[str, Any]:
+def measure_quality(
+    reference: Reference, made: Made, choice: Format, subject: Subject
+) -> dict[str, Any]:
     """The main figures; writes `quality.json` and `quality.html` beside the quantized weights.
 
     In memory at a time: the distributions of one block of tokens, and one model, or both where
@@ -71,7 +73,7 @@ def measure_quality(reference: Reference, made: Made, choice: Format) -> dict[st
     write_json(folder / "quality.json", quality)
     texts = [document.ids for document in parent.documents]
     costs = measure_cost(made.weights, texts, parent.context_length, reference.dtype)
-    write_atomically(folder / "quality.html", render_quality(quality, costs))
+    build_page(quality, costs, subject).write(folder / "quality.html")
     show_quality(quality, costs)
     return main_figures(quality) | costs
 

@@ -1,13 +1,54 @@
 """A quantized model's quality, on screen and as a page; neither holds text of the data."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from medllm import console
+from medllm.places import short_ref
+from medllm.quantize.config import Format, QuantizeConfig, QuantizeGate
+from medllm.quantize.gate import judge
+from medllm.quantize.holdouts import MEDICAL
 from medllm.quantize.quality.advice import worst_layers
 from medllm.reports.page import Page
 
 Quality = Mapping[str, Any]
+NAMES = {
+    "gptq": "{bits}-bit GPTQ",
+    "awq": "4-bit AWQ",
+    "bnb": "bitsandbytes {type}",
+    "fp8": "FP8 ({scheme})",
+    "w8a8": "INT8 (W8A8)",
+    "gguf": "GGUF {type}",
+}
+"""What people call a format, with its settings put in."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a page is about."""
+
+    model: str
+    format: str
+    about: Mapping[str, str | None]
+    gate: QuantizeGate | None
+
+    @classmethod
+    def of(cls, config: QuantizeConfig, choice: Format) -> Self:
+        """One format of a command."""
+        model = short_ref(config.model) or ""
+        name = NAMES[choice.format].format(**choice.model_dump())
+        calibration = short_ref(config.calibration) if choice.uses_calibration else None
+        about = {
+            "parent": model,
+            "format": choice.folder,
+            "calibrated on": calibration,
+            "judged on": short_ref(config.holdouts or config.calibration),
+            "recipe": config.recipe,
+        }
+        return cls(model, name, about, config.gate)
+
 
 FEW = 30
 """From how many documents on a bootstrap over them is trusted here; below, the page warns."""
@@ -52,9 +93,9 @@ def show_quality(quality: Quality, costs: Mapping[str, float]) -> None:
         console.say(f"  to try next: {step}")
 
 
-def render_quality(quality: Quality, costs: Mapping[str, float]) -> str:
+def build_page(quality: Quality, costs: Mapping[str, float], subject: "Subject") -> Page:
     """The same and the distribution of the documents' mean KL as an HTML page."""
-    page = Page("Quality of the quantized model")
+    page = Page(f"Quality: {subject.format}", _lead(quality, subject), subject.about)
     page.text(
         "What this model lost against its parent, the model that it was made from, on the holdouts "
         "of the calibration set, which no quantizer has seen. KL is the divergence of what it "
@@ -83,8 +124,32 @@ def render_quality(quality: Quality, costs: Mapping[str, float]) -> str:
     )
     page.table(("probe", "value", "95 % interval", "on"), list(_probes(quality)))
     page.heading("Cost")
-    page.table(("", ""), list(_costs(quality, costs)))
-    return page.render()
+    page.table(("cost", "value"), list(_costs(quality, costs)))
+    return page
+
+
+def _lead(quality: Quality, subject: "Subject") -> str:
+    """What the quantized model lost, and whether that is good enough."""
+    told = f"{subject.format} of {subject.model}"
+    if not quality["texts"]:
+        return f"What {told} lost is not known: there is no held-out text."
+    kind = MEDICAL if MEDICAL in quality["texts"] else "all"
+    lost, every = quality["texts"][kind]["nats_lost"], quality["texts"]["all"]
+    said = "loses nothing that can be told from 0"
+    if lost["low"] is None or lost["low"] > 0:
+        said = f"loses {lost['value']:.2g} nats a token"
+    text = "medical text" if kind == MEDICAL else "the held-out text"
+    sure = f"95 % interval {_interval(lost)}"
+    same = f"{_value(every['top1_agreement']):.1%} of its likeliest next tokens are the parent's"
+    return f"{told} {said} on {text} ({sure}); {same}. {_judged(quality, subject)}"
+
+
+def _judged(quality: Quality, subject: "Subject") -> str:
+    if subject.gate is None:
+        return "No thresholds were set (quantize.gate), so whether that is enough is yours to say."
+    checks = list(judge(subject.gate, main_figures(quality)))
+    failed = "; ".join(str(check) for check in checks if not check.passed)
+    return f"It fails the gate: {failed}." if failed else "It passes the gate."
 
 
 def _add_layers(page: Page, layers: Sequence[Mapping[str, Any]]) -> None:
@@ -97,9 +162,15 @@ def _add_layers(page: Page, layers: Sequence[Mapping[str, Any]]) -> None:
         f"The error that the quantizer itself gives for each of {len(layers)} modules, on its "
         f"calibration text. {len(worst_layers(layers))} of them hold half of it."
     )
-    page.bars("The worst layers", dict(list(errors.items())[:WORST]), "error")
+    worst = dict(list(errors.items())[:WORST])
+    page.bars("The worst layers", {_layer(name): error for name, error in worst.items()}, "error")
     if unknown := [row["name"] for row in layers if row["error"] is None]:
         page.text(f"No error is known of those that fell back to rounding: {', '.join(unknown)}")
+
+
+def _layer(name: str) -> str:
+    """A module by its number and what follows, as all begin alike."""
+    return re.sub(r"^\D*\.(?=\d+\.)", "", name)
 
 
 def _measures(quality: Quality) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
