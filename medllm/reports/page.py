@@ -47,8 +47,8 @@ svg [style*="#000000"] { stroke: currentColor !important; }
 .warn::before { content: "warn"; color: var(--warn); }
 .pass::before, .warn::before { font-weight: 600; display: inline-block; width: 3.2rem; }
 """
-NUMBER = re.compile(r"[-+−]?[\d.,]+( ?%| [A-Za-z/]{1,4})?")
-"""A cell that is a number, with or without a unit."""
+NUMBER = re.compile(r"([-+−]?[\d.,]+(e[-+]\d+)?( ?%| [A-Za-z/]{1,4})?)?")
+"""A cell that is a number, with or without a unit, or empty."""
 
 
 class Page:

@@ -70,6 +70,8 @@ def draw_curves(
             axes.plot(*zip(*points, strict=True), marker=marker, linestyle=line, label=_label(name))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+    whole = all(float(at).is_integer() for points in series.values() for at, _ in points)
+    axes.locator_params(axis="x", integer=whole)
     if any(series.values()):
         axes.legend(frameon=False)
     return figure

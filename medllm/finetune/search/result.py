@@ -68,7 +68,7 @@ def write_search(tried: Sequence[Tried], best: Tried, found: FinetuneConfig, fol
     page = build_page(LossCurves.read(folder), best.outcome["results"], found)
     page.heading("Trials of the search")
     page.text(f"Trial {best.number} was the best; all else on this page is about it.")
-    axes = ("trial", "validation loss, nats per token")
+    axes = ("trial", "nats per token")
     page.curves("Validation loss by trial", _points(tried), *axes, dots=(ENDED, EARLY))
     columns = ("trial", *best.short, "validation loss", "ended", "seconds")
     page.table(columns, [_row(each) for each in tried])
