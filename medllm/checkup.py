@@ -9,7 +9,8 @@ from pathlib import Path
 from medllm.data.registry.hub import is_offline
 from medllm.engines.llama_cpp_setup import converter_script
 from medllm.errors import SetupError
-from medllm.models.hardware import count_cpus, pick_device
+from medllm.models.gpu import read_facts
+from medllm.models.hardware import count_cpus
 from medllm.places import cache_dir, data_dir
 
 CORE = "pip install medllm"
@@ -33,13 +34,21 @@ def check_machine() -> list[tuple[str, str, str]]:
     return [
         ("python", platform.python_version(), ""),
         ("processor", f"{count_cpus()} cores, {memory_gib:.0f} GiB memory", ""),
-        ("device", pick_device(), ""),
+        ("device", _device(), ""),
         *(_check_package(name, remedy) for name, remedy in NEEDS.items()),
         _check_converter(),
         _check_disk("cache", cache_dir()),
         _check_disk("data", data_dir()),
         ("hub", hub, ""),
     ]
+
+
+def _device() -> str:
+    import torch
+
+    if read_facts().cards:
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _check_package(name: str, remedy: str) -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.items import Items, Task
 from medllm.evaluate.records import sum_up_records, write_records
 from medllm.evaluate.summary import table_of
+from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
@@ -64,7 +65,7 @@ def _evaluate(
         rejected.update(row["not_asked"])
     asked = sum(len(found.examples) for found in items.values())
     counts = Counts(examples=asked, rejected=dict(rejected))
-    return Outcome(counts, {"scores": rows}, pick_device())
+    return Outcome(counts, {"scores": rows}, describe_device(pick_device()))
 
 
 def _evaluate_model(

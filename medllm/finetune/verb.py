@@ -31,6 +31,7 @@ from medllm.finetune.train.distributed import check_sharding, own_device, produc
 from medllm.finetune.train.moe import of_answers
 from medllm.finetune.train.trainer import open_trainer, run
 from medllm.models.chat.answer_end import answer_end
+from medllm.models.gpu import describe_device
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.image_files import digest_images, named_images
 from medllm.models.load import resolve_model
@@ -131,7 +132,9 @@ def _train(
         write_report(curves, results, folder, config)
     if not callbacks:
         console.notice(f"finetune: {curves.verdict}")
-    return Outcome(Counts(examples=counts.examples, rejected=counts.rejected), results, device)
+    return Outcome(
+        Counts(examples=counts.examples, rejected=counts.rejected), results, describe_device(device)
+    )
 
 
 def describe(manifest: Manifest) -> str:

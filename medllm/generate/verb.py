@@ -24,6 +24,7 @@ from medllm.engines.prompts import ask_messages, takes_messages
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
+from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
@@ -104,7 +105,7 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
     if failed := _count_failed(source, asked, path):
         rejected["cannot be answered"] = failed
     counts = Counts(examples=len(asked) - failed, rejected=dict(rejected))
-    return Outcome(counts, results, pick_device())
+    return Outcome(counts, results, describe_device(pick_device()))
 
 
 def _count_failed(source: Path, asked: Sequence["_Prompt"], answers: Path) -> int:

@@ -19,6 +19,7 @@ from medllm.models.adapter import adapter_config, base_of, check_weights, load_a
 from medllm.models.adapter_tensors import check_tensors, describe_on_paper
 from medllm.models.chat.answer_end import ensure_end
 from medllm.models.foreign import check_files_finite
+from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
 from medllm.models.memory import within_memory
@@ -61,7 +62,7 @@ def _merge(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path)
         console.notice("merge: the merged model is not verified, as asked")
         return Outcome(results=results)
     results |= check_merge(merged, base, adapter, config.max_difference)
-    return Outcome(results=results, device=pick_device())
+    return Outcome(results=results, device=describe_device(pick_device()))
 
 
 def _fold(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path) -> Merged:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ArtifactError, SetupError
-from medllm.models.memory import is_out_of_memory
+from medllm.models.memory import gpu_failure, is_out_of_memory
 from medllm.models.weights import Stored, read_weights
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def loading(what: str, package: str = "'medllm[standard]'") -> Iterator[None]:
         message = f"{what}: {first_line(problem):.200}"
         raise SetupError(message, f"pip install {package}") from problem
     except (*NONSENSE, SafetensorError, StrictDataclassError) as problem:
-        if is_out_of_memory(problem):
+        if is_out_of_memory(problem) or gpu_failure(problem):
             raise
         raise _unreadable(what, problem) from problem
     except Exception as problem:

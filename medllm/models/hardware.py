@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from medllm.models.gpu import say_emulated, uses_cuda
 from medllm.models.weights import read_header, weight_files
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -17,25 +18,35 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def pick_device() -> str:
-    """The device to compute on: "cuda", "mps" or "cpu"."""
+    """The device to compute on: "cuda", "mps" or "cpu"; says once why a GPU is left alone.
+
+    Raises:
+        SetupError: PyTorch has no code for the GPU, or one is named that is not there.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if uses_cuda():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def pick_dtype(wanted: Dtype, device: str) -> Dtype:
     """The torch dtype: as asked, else float32 on CPU and bfloat16 (or float16) on a GPU."""
-    if wanted != "auto":
-        return wanted
-    if device == "cpu":
+    if wanted == "auto" and device == "cpu":
         return "float32"
+    has_bfloat16 = device == "cuda" and multiplies_bfloat16_on_gpu()
+    if wanted == "auto":
+        return "bfloat16" if has_bfloat16 else "float16"
+    if wanted == "bfloat16" and device == "cuda" and not has_bfloat16:
+        say_emulated()
+    return wanted
+
+
+def multiplies_bfloat16_on_gpu() -> bool:
+    """Whether the GPU has instructions for bfloat16: a T4 only emulates it, slowly."""
     import torch
 
-    # a T4 only emulates bfloat16, slowly
-    has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if has_bfloat16 else "float16"
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def multiplies_bfloat16() -> bool:

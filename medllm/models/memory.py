@@ -1,5 +1,6 @@
-"""Too little memory, of a GPU or of the processor, as an error with its remedy."""
+"""Too little memory, and a GPU that fails in the middle, as an error with its remedy."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,13 @@ OF_THE_PROCESSOR = ("DefaultCPUAllocator", "not enough memory", "Unable to alloc
 """What torch on Linux, torch on Windows and NumPy say where the processor's memory is too small."""
 OF_A_GPU = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What CUDA's driver and libraries say where torch's allocator is not asked, and Apple's MPS."""
+FAILURE = re.compile(
+    r"CUDA (driver )?error: (.*(busy or unavailable|no kernel image|ECC|NVLink|"
+    r"hardware|launch failure|launch timed out|unknown error|no CUDA-capable).*)"
+)
+"""What CUDA says of a GPU that is taken, failed or cannot run the code, and not of a mistake in it:
+https://docs.nvidia.com/cuda/cuda-runtime-api/, `cudaError`."""
+LOOK = "`nvidia-smi` and `dmesg` (lines with Xid) say why; then run the same command again"
 
 
 @contextmanager
@@ -17,11 +25,14 @@ def within_memory(command: str, fix: str) -> Iterator[None]:
     """Meanwhile, or as a decorator of a verb: running out of memory is a SetupError.
 
     Raises:
-        SetupError: the memory of the GPU or of the processor was too small; `fix` says what helps.
+        SetupError: the memory of the GPU or of the processor was too small, and `fix` says what
+            helps; or the GPU failed.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as problem:
+        if failure := gpu_failure(problem):
+            raise SetupError(f"{command}: the GPU fails: {failure}", LOOK) from problem
         if not is_out_of_memory(problem):
             raise
         where = "the GPU" if _is_of_gpu(problem) else "this machine"
@@ -33,6 +44,12 @@ def is_out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, MemoryError) or _is_of_gpu(problem):
         return True
     return isinstance(problem, RuntimeError) and any(w in str(problem) for w in OF_THE_PROCESSOR)
+
+
+def gpu_failure(problem: BaseException) -> str | None:
+    """What CUDA says of a GPU that failed; None of any other error."""
+    found = FAILURE.search(str(problem)) if isinstance(problem, RuntimeError) else None
+    return found[2] if found else None
 
 
 def _is_of_gpu(problem: BaseException) -> bool:

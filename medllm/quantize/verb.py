@@ -15,6 +15,7 @@ from medllm.clinical.look_alikes import LOOK_ALIKES
 from medllm.clinical.terms import TERMS
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.foreign import check_files_finite, check_fits
+from medllm.models.gpu import describe_device
 from medllm.models.load import (
     ModelRef,
     auto_class,
@@ -159,7 +160,7 @@ def _make(
         results["calibration"] = work.calibration.origin
     if reference:
         results |= measure_quality(reference, made, choice, Subject.of(config, choice))
-    return Outcome(Counts(examples=made.texts), results, made.device)
+    return Outcome(Counts(examples=made.texts), results, describe_device(made.device))
 
 
 def describe(manifest: Manifest) -> str:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from medllm.errors import DataError, MedllmError
 from medllm.models.chat.prompts import UnfitPrompt
+from medllm.models.memory import gpu_failure, is_out_of_memory
 from medllm.serve.wire import ApiError
 
 ADDRESSES = "/v1/chat/completions, /v1/completions, /v1/models and /health"
@@ -39,7 +40,17 @@ def api_error(error: BaseException) -> ApiError:
             return error
         case MedllmError():  # DataError: such as a chat that the template refuses
             return ApiError(400 if isinstance(error, DataError) else 500, error.message)
+    if what := _of_machine(error):
+        return ApiError(503, f"{what}; the server goes on")
     return ApiError(500, "internal error")
+
+
+def _of_machine(error: BaseException) -> str | None:
+    """What of the machine failed, and not of the code."""
+    if is_out_of_memory(error):
+        return "too little memory for this request: shorten it, or ask for fewer tokens"
+    failure = gpu_failure(error)
+    return f"the GPU fails: {failure}" if failure else None
 
 
 def refuse_prompt(problem: UnfitPrompt, param: str) -> ApiError:
@@ -55,7 +66,9 @@ def refuse_prompt(problem: UnfitPrompt, param: str) -> ApiError:
 
 def log_bug(error: BaseException) -> None:
     """Log where an error happened that nobody foresaw; the server's log leaves its message out."""
-    if not isinstance(error, ApiError | MedllmError):
+    if what := _of_machine(error):
+        logging.getLogger("uvicorn.error").error("an answer failed: %s", what)
+    elif not isinstance(error, ApiError | MedllmError):
         told = (type(error), error, error.__traceback__)
         logging.getLogger("uvicorn.error").error("an answer failed", exc_info=told)
 

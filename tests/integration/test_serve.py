@@ -308,6 +308,31 @@ def test_no_text_reaches_a_log(
     assert SECRET not in out + err + caplog.text
 
 
+class SmallEngine(FakeEngine):
+    """One whose memory ends in the middle of the first answer."""
+
+    has_failed = False
+
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        yield Piece("a")
+        if not self.has_failed:
+            self.has_failed = True
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+
+
+def test_too_little_memory_for_an_answer_is_one_line_and_the_next_is_answered(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with running_server(app_of(SmallEngine())) as url:
+        refused = post(url, {})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "server_error")
+        assert refused.json()["error"]["message"].startswith("too little memory for this request")
+        assert post(url, {}).status_code == 200
+    err = capfd.readouterr().err
+    assert err.count("an answer failed: too little memory") == 1
+    assert "Traceback" not in err
+
+
 def test_an_engine_that_fails_says_so_in_the_error_form() -> None:
     with running_server(app_of(FullEngine())) as url, connect(url) as client:
         with pytest.raises(openai.InternalServerError, match="out of memory"):

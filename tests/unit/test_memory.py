@@ -28,3 +28,27 @@ def test_they_become_one_with_a_remedy(problem: Exception, where: str) -> None:
 def test_others_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes differ"), within_memory("evaluate", "lower it"):
         raise RuntimeError("shapes differ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "uncorrectable ECC error encountered",
+        "CUDA-capable device(s) is/are busy or unavailable",
+        "unspecified launch failure",
+        "no kernel image is available for execution on the device",
+    ],
+)
+def test_a_gpu_that_fails_is_told_in_one_line(said: str) -> None:
+    text = f"CUDA error: {said}\nCUDA kernel errors might be asynchronously reported"
+    with pytest.raises(SetupError) as caught, within_memory("evaluate", "lower n_ctx"):
+        raise RuntimeError(text)
+
+    assert caught.value.message == f"evaluate: the GPU fails: {said}"
+    assert "dmesg" in caught.value.fix
+
+
+def test_a_mistake_of_the_code_on_a_gpu_keeps_its_traceback() -> None:
+    text = "CUDA error: device-side assert triggered"
+    with pytest.raises(RuntimeError, match=text), within_memory("evaluate", "lower it"):
+        raise RuntimeError(text)
