@@ -30,8 +30,11 @@ def ask_once(config: ServeConfig, folder: Path, overwrite: bool) -> None:
     asked = Asked(output=folder, overwrite=overwrite, question=config.question, serve=served)
     produce(Job.of(asked, "generation", "serve", "served", model), partial(_answer, config))
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["answer"]
+    is_open = may_show(model.data_terms)
+    shown = {"answer": answer if is_open else None, "answer_characters": len(answer)}
+    console.report(outputs=[{"verb": "serve", "path": str(folder), **shown}])
     console.say(f"  {short_path(folder)}  asked over HTTP: {config.question}")
-    if may_show(model.data_terms):
+    if is_open:
         console.show_text(f"  answer: {answer.strip() or '(nothing)'}")
     else:
         why = "not shown: its training data are not open; it is in answer.json"

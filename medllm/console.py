@@ -16,10 +16,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from medllm.errors import MedllmError
 from medllm.ranks import is_main, own_rank
@@ -35,6 +35,10 @@ STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 """Control characters (terminals obey them), marks that turn the direction of what follows, ends of
 lines that only some programs know, and halves of characters, which no encoding holds."""
 
+wanted: frozenset[str] = frozenset()
+"""The arguments of this command, of which --json, --quiet and --verbose change what is said."""
+result: dict[str, Any] = {}
+"""What this command found or made, as `--json` prints it; no text of data or patients."""
 _logs: list[TextIO] = []
 _own_stderr: list[TextIO] = []  # where notices go while third-party code is silenced
 
@@ -55,6 +59,20 @@ def notice(text: str) -> None:
     """Print a line about what happens; also every fallback is announced here."""
     if is_main():
         _warn(text)
+
+
+def detail(text: str) -> None:
+    """Print a line about what is read or chosen, where --verbose asks for it."""
+    if "--verbose" in wanted:
+        notice(text)
+
+
+def report(**parts: Any) -> None:
+    """Add parts to `result`; a list goes on where it was, a record has more in it."""
+    for name, part in parts.items():
+        known = result.get(name)
+        merged = [*known, *part] if isinstance(part, list) and known else part
+        result[name] = {**known, **part} if isinstance(part, dict) and known else merged
 
 
 def _warn(text: str, style: str = "") -> None:
@@ -213,22 +231,30 @@ def quiet() -> Iterator[None]:
     """
     root = logging.getLogger()
     loggers = list(root.handlers), root.level
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    real = os.fdopen(os.dup(kept[1]), "w", encoding="utf-8", errors="backslashreplace")
-    with Path(os.devnull).open("w") as nowhere, real as own:
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace") as own:
         _own_stderr.append(_own_stderr[-1] if _own_stderr else own)
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
         try:
-            yield
+            with closed(1), closed(2):
+                yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
             _own_stderr.pop()
             root.handlers[:] = loggers[0]
             root.setLevel(loggers[1])
-            for target, original in zip((1, 2), kept, strict=True):
-                os.dup2(original, target)
-                os.close(original)
+
+
+@contextmanager
+def closed(number: int) -> Iterator[None]:
+    """A standard stream leads nowhere meanwhile: 1 for stdout, 2 for stderr."""
+    stream, redirect = (
+        (sys.stdout, redirect_stdout) if number == 1 else (sys.stderr, redirect_stderr)
+    )
+    stream.flush()
+    kept = os.dup(number)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect(nowhere):
+        os.dup2(nowhere.fileno(), number)
+        try:
+            yield
+        finally:
+            nowhere.flush()
+            os.dup2(kept, number)
+            os.close(kept)

@@ -1,19 +1,32 @@
 """What a recipe will do: which verbs, from which inputs; and what a dry run says of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import NAME
+from medllm.config.base import Strict
 from medllm.errors import ConfigError
 from medllm.models.hardware import count_parameters
 from medllm.models.load import TINY
 from medllm.places import short_path
 from medllm.quantize.estimate import count_tokens, render_estimate
-from medllm.recipe import ROAD, SOURCES, Recipe, find_source, outputs_of, wire
+from medllm.recipe import (
+    ROAD,
+    SOURCES,
+    Recipe,
+    find_source,
+    load_recipe,
+    outputs_of,
+    uses_model,
+    wire,
+)
 
 WIDTHS = (("float32", 4), ("bfloat16", 2))
 """Number formats and their bytes."""
+TEXTS = {"prompt", "system", "question"}
+"""Keys of a section that may be about a patient."""
 TOKENS_OF_A_TEXT = 512
 """Assumed of a calibration set that is still to be made."""
 
@@ -77,6 +90,26 @@ def with_calibration(recipe: Recipe, verbs: Sequence[str]) -> Recipe:
     return recipe.model_copy(update={"calibrate": calibrate})
 
 
+def recipe_of_flags(verb: str, flags: Mapping[str, Any], **own: Any) -> Recipe:
+    """The recipe with flags on top; where nobody names a model, the built-in one, which is said.
+
+    `own` and `flags` are named as the keys of the section; None means not given.
+    """
+    given = {
+        f"{verb}.{key.rstrip('_')}": value
+        for key, value in {**own, **flags}.items()
+        if value not in (None, []) and key not in {"config", "set_", "dry_run"}
+    }
+    recipe = load_recipe(flags["config"], flags["set_"] or (), given)
+    section = getattr(recipe, verb)
+    named = {"model", "models", "tokenizer"} & (section.model_fields_set if section else set())
+    if recipe.model is None and not named and verb not in {"merge", "prepare"}:
+        recipe = recipe.model_copy(update={"model": TINY})
+        if uses_model(recipe, verb, TINY):
+            console.notice(f"no model is named: using the built-in {TINY}; name yours with --model")
+    return recipe
+
+
 def show_plan(recipe: Recipe, start: str | None = None, only: str | None = None) -> None:
     """Print what `run_recipe` would do, which may profile a few steps of training.
 
@@ -90,58 +123,93 @@ def show_plan(recipe: Recipe, start: str | None = None, only: str | None = None)
         recipe, verbs = choose_verbs(recipe, start, only)
     for verb in verbs:
         announce_sources(recipe, verb)
-    console.say(render_plan(recipe, verbs))
+    show_verbs(recipe, verbs)
+
+
+def show_verbs(recipe: Recipe, verbs: Sequence[str]) -> None:
+    """Print what some verbs of a recipe would do."""
+    plan = build_plan(recipe, verbs)
+    for step in plan:
+        public = {key: value for key, value in step["config"].items() if key not in TEXTS}
+        console.report(plan=[{**step, "config": public}])
+    console.say(_render(recipe, plan))
 
 
 def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
     """The resolved configuration of some verbs as YAML, each with the state of its result."""
+    return _render(recipe, build_plan(recipe, verbs))
+
+
+def build_plan(recipe: Recipe, verbs: Sequence[str]) -> list[dict[str, Any]]:
+    """What some verbs would do: configuration, state of the results, and what it will take."""
+    plan = []
+    for verb in verbs:
+        folders = outputs_of(recipe, verb)
+        is_made = [(folder / NAME).is_file() for folder in folders]
+        estimate = _quantizing(recipe) if verb == "quantize" else []
+        if verb == "finetune" and not is_made[0]:
+            estimate = _training(recipe)
+        config = config_of(wire(recipe, verb))
+        states = ["finished" if made else "to do" for made in is_made]
+        outputs = [
+            {"path": str(path), "state": state} for path, state in zip(folders, states, strict=True)
+        ]
+        plan.append({"verb": verb, "outputs": outputs, "config": config, "estimate": estimate})
+    return plan
+
+
+def config_of(section: Strict) -> dict[str, Any]:
+    """A resolved section as plain data, without secrets."""
+    return section.model_dump(mode="json", exclude={"api_key", "overwrite", "recipe"})
+
+
+def render_section(verb: str, config: Mapping[str, Any]) -> str:
+    """A section as YAML."""
     import yaml
 
-    parts = [_weights(recipe.model)] if recipe.model else []
-    for verb in verbs:
-        hidden = {"api_key", "overwrite", "recipe"}
-        config = wire(recipe, verb).model_dump(mode="json", exclude=hidden)
-        folders = outputs_of(recipe, verb)
-        states = ("finished" if (folder / NAME).is_file() else "to do" for folder in folders)
-        section = yaml.safe_dump({verb: config}, sort_keys=False, allow_unicode=True)
-        parts.append(f"# {verb}: {', '.join(states)}\n{section}")
-        if verb == "quantize":
-            parts[-1] += _quantizing(recipe)
-        if verb == "finetune" and not (folders[0] / NAME).is_file():
-            parts[-1] += _training(recipe)
+    return yaml.safe_dump({verb: config}, sort_keys=False, allow_unicode=True)
+
+
+def _render(recipe: Recipe, plan: Sequence[Mapping[str, Any]]) -> str:
+    parts = [f"# {_weights(recipe.model)}\n"] if recipe.model else []
+    for step in plan:
+        states = ", ".join(each["state"] for each in step["outputs"])
+        section = render_section(step["verb"], step["config"])
+        lines = "".join(f"  # {line}\n" for line in step["estimate"])
+        parts.append(f"# {step['verb']}: {states}\n{section}{lines}")
     return "\n".join(parts)
 
 
-def _quantizing(recipe: Recipe) -> str:
+def _quantizing(recipe: Recipe) -> list[str]:
     """What quantizing will take, where the model, or the one that it is made from, is here."""
     config = wire(recipe, "quantize")
     folders = (Path(ref) for ref in (config.model, recipe.model) if ref)
     folder = next((each for each in folders if count_parameters(each)), None)
     if folder is None:
-        return ""
+        return []
     console.notice("quantize: measuring how fast this machine multiplies, for the estimate")
     calibrates = config.calibration or config.lacks_calibration
     texts = recipe.section("calibrate").samples if calibrates else 0
     tokens = count_tokens(config.calibration) or texts * TOKENS_OF_A_TEXT
-    return "".join(f"  # {line}\n" for line in render_estimate(folder, config, tokens))
+    return list(render_estimate(folder, config, tokens))
 
 
-def _training(recipe: Recipe) -> str:
+def _training(recipe: Recipe) -> list[str]:
     """What training will take, where the model and the data are here."""
     config = wire(recipe, "finetune")
     has_data = config.data and (config.data / "train.jsonl").is_file()
     if not has_data or not (config.model == TINY or Path(config.model or "").is_dir()):
-        return "  # steps, memory and time are known once model and prepared data are here\n"
+        return ["steps, memory and time are known once model and prepared data are here"]
     from medllm.finetune.profiling import render_forecast
     from medllm.finetune.verb import open_inputs
 
-    return "".join(f"  # {line}\n" for line in render_forecast(config, open_inputs(config)))
+    return list(render_forecast(config, open_inputs(config)))
 
 
 def _weights(ref: str) -> str:
     """What the base model's weights take, where it is a folder on this machine."""
     count = count_parameters(Path(ref))
     if not count:
-        return f"# {ref}: its size is known once it is on this machine\n"
+        return f"{ref}: its size is known once it is on this machine"
     sizes = " or ".join(f"{count * width / 2**30:.2f} GiB in {name}" for name, width in WIDTHS)
-    return f"# {ref}: {count / 1e6:,.1f} million parameters take {sizes}\n"
+    return f"{ref}: {count / 1e6:,.1f} million parameters take {sizes}"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medllm import console
 from medllm.artifacts.manifest import NAME
 from medllm.calibrate.config import CalibrateConfig
-from medllm.config.base import FolderName, Place, Ref, Seed, Strict, models_in
+from medllm.config.base import FolderName, Place, Ref, Seed, Strict, is_there, models_in
+from medllm.config.dialect import read_text
 from medllm.config.loader import Document, assign, merge, parse_assignments, read_yaml, validate
 from medllm.data.split import SplitConfig
 from medllm.errors import ConfigError, did_you_mean
@@ -113,7 +115,9 @@ def load_recipe(
     Raises:
         ConfigError: no such recipe, or anything wrong in it, with file and line.
     """
-    document = read_yaml(find_recipe(config)) if config else Document()
+    path = find_recipe(config).resolve() if config else None
+    console.detail(f"recipe: {path or 'none, flags and defaults alone'}")
+    document = read_yaml(path) if path else Document()
     document = merge(document, parse_assignments(assignments))
     for key, value in (flags or {}).items():
         flag = f"--{key.rpartition('.')[2].replace('_', '-')}"
@@ -142,6 +146,24 @@ def find_recipe(name: str) -> Path:
     hint = did_you_mean(path.stem, shipped)
     fix = f"{hint}`medllm recipes list` shows those that ship with medllm"
     raise ConfigError(f"no such recipe: {name}", fix)
+
+
+def copy_recipe(name: str, target: Path | None) -> Path:
+    """The new file with a copy of a recipe: `target`, or one of its name in that folder, or here.
+
+    Raises:
+        ConfigError: there is no such recipe, or the file exists, or its folder does not.
+    """
+    source = find_recipe(name)
+    path = target or Path(f"{source.stem}.yaml")
+    if path.is_dir():
+        path = path / f"{source.stem}.yaml"
+    if is_there(path):
+        raise ConfigError(f"{path} exists", "choose another file name")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is no folder", "make it first")
+    path.write_text(read_text(source), encoding="utf-8")
+    return path
 
 
 def _expanded(name: str) -> Path:

@@ -12,9 +12,19 @@ from medllm.ask import ask_once
 from medllm.config.base import Strict
 from medllm.models.load import resolve_model
 from medllm.places import short_path
-from medllm.plan import announce_sources, check_whole, choose_verbs, with_calibration
+from medllm.plan import (
+    announce_sources,
+    check_whole,
+    choose_verbs,
+    config_of,
+    render_section,
+    with_calibration,
+)
 from medllm.recipe import SOURCES, Recipe, find_source, outputs_of, wire
 
+PUBLIC = {"kind", "format", "identity", "created", "medllm_version", "base_model", "parents",
+          "data_terms", "counts", "results"}  # fmt: skip
+"""What `--json` tells of a manifest: not the configuration, which may hold a prompt."""
 MADE_UNASKED = frozenset({"calibrate", "prepare"})
 """The verbs that another one may start: they take minutes and no GPU."""
 
@@ -55,7 +65,8 @@ def _run_study(recipe: Recipe, *, overwrite: bool) -> None:
 
     assert recipe.study
     folder = recipe.root / "study"
-    run_study(Study.of(recipe, recipe.study, folder, overwrite=overwrite))
+    outcome = run_study(Study.of(recipe, recipe.study, folder, overwrite=overwrite))
+    console.report(outputs=[{"verb": "study", "path": str(folder)}], study=outcome)
 
 
 def run_verb(recipe: Recipe, verb: str) -> None:
@@ -95,6 +106,7 @@ def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:
     config = wire(recipe, verb)
     if overwrite and "overwrite" in type(config).model_fields:
         config = config.model_copy(update={"overwrite": True})
+    console.detail(render_section(verb, config_of(config)).rstrip())
     made = getattr(_module(verb), verb)(config)
     manifests = made if isinstance(made, list) else [made] if made else []
     for manifest, folder in zip(manifests, outputs_of(recipe, verb), strict=bool(manifests)):
@@ -116,6 +128,10 @@ def _module(verb: str) -> ModuleType:
 
 def _show_result(verb: str, manifest: Manifest, folder: Path) -> None:
     """What a verb made, in a few lines."""
+    public = manifest.model_dump(mode="json", by_alias=True, include=PUBLIC)
+    console.report(outputs=[{"verb": verb, "path": str(folder), **public}])
+    for parent in manifest.parents:
+        console.detail(f"  {verb} read the {parent.kind} {parent.path} {parent.identity[:12]}")
     console.say(f"  {short_path(folder)}  {_module(verb).describe(manifest)}")
     if manifest.counts.rejected:
         counted = sorted(manifest.counts.rejected.items())

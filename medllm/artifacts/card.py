@@ -82,13 +82,11 @@ def _relation(manifest: Manifest) -> str:
 
 
 def _data_terms(manifest: Manifest) -> str:
-    if not manifest.data_terms:
+    terms = manifest.data_terms
+    if not terms:
         unknown = "None recorded. **May I share it?** Not known: ask who made the base model."
         return f"## Data terms\n\n{unknown}"
-    rows = [
-        f"| {t.dataset} | {t.licence} | {t.access} | {t.agreement or ''} |"
-        for t in manifest.data_terms
-    ]
+    rows = [f"| {t.dataset} | {t.licence} | {t.access} | {t.agreement or ''} |" for t in terms]
     table = "\n".join(["| dataset | licence | access | agreement |", "|---|---|---|---|", *rows])
     share = MAY_SHARE[manifest.access or "private"].capitalize()
     return (

@@ -1,10 +1,9 @@
 """Family trees of artifacts: what one was made from, and what was made from it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self
 
 from medllm import console
 from medllm.artifacts.manifest import NAME, Manifest, Parent, strictest
@@ -12,113 +11,126 @@ from medllm.config.base import is_there
 from medllm.errors import ArtifactError
 from medllm.places import short_path
 
-T = TypeVar("T")
+Artifact = tuple[Path, Manifest]
+"""A folder with its manifest."""
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A folder with its manifest."""
+class Node:
+    """An artifact, or a parent that is none on this machine, and what hangs below it."""
 
-    folder: Path
-    manifest: Manifest
+    path: str
+    kind: str
+    identity: str
+    access: str | None = None
+    """The strictest term of an artifact's data."""
+    note: str = ""
+    below: tuple["Node", ...] = ()
 
-    @property
-    def label(self) -> str:
-        """Where it is, what it is, and the strictest term of its data."""
-        access = strictest(self.manifest.data_terms) or "terms unknown"
-        identity = self.manifest.identity[:12]
-        return f"{short_path(self.folder)}  {self.manifest.kind} {identity}, {access}"
+    @classmethod
+    def of(cls, folder: Path, manifest: Manifest) -> Self:
+        """An artifact, without anything below it."""
+        access = strictest(manifest.data_terms) or "terms unknown"
+        return cls(str(folder), manifest.kind, manifest.identity, access)
+
+    def lines(self) -> Iterator[str]:
+        """It and what hangs below it, a line each."""
+        shown = short_path(Path(self.path)) if self.access else self.path
+        said = f", {self.access}" if self.access else self.note
+        yield f"{shown}  {self.kind} {self.identity[:12]}{said}"
+        for node in self.below:
+            branch, beside = ("└─ ", "   ") if node is self.below[-1] else ("├─ ", "│  ")
+            first, *others = node.lines()
+            yield from (f"{branch}{first}", *(f"{beside}{line}" for line in others))
 
 
-def draw_lineage(target: str, runs: Path) -> list[str]:
-    """What an artifact was made from, and what in `runs` was made from it; a line each.
+@dataclass(frozen=True)
+class Lineage:
+    """What an artifact was made from; and what was made from it, or from a dataset."""
+
+    made_from: tuple[Node, ...]
+    made: tuple[Node, ...]
+
+    def lines(self) -> list[str]:
+        """The trees, a line each node."""
+        above = [line for node in self.made_from for line in ("made from:", *node.lines())]
+        below = [line for node in self.made for line in node.lines()]
+        made = ["", "made from it:", *below] if len(below) > 1 else []
+        return [*above, *made] if above else below
+
+
+def find_lineage(target: str, runs: Path) -> Lineage:
+    """What an artifact was made from, and what in `runs` was made from it.
 
     Where `target` is the name of a dataset: what in `runs` saw it.
 
     Raises:
         ArtifactError: the folder is no artifact, or nothing saw a dataset of that name.
     """
-    among = list(_find_artifacts(runs))
-    folder = Path(target)
+    among, folder = list(_find_artifacts(runs)), Path(target)
     if not folder.is_dir():
-        return _draw_dataset(target, among)
-    artifact = Artifact(folder, Manifest.read(folder))
-    draw = partial(_ancestors, line=_longer(frozenset(), artifact))
-    above = _branches(artifact.manifest.parents, draw)
-    below = _draw_descendants(artifact, among)
-    made = ["", "made from it:", *below] if len(below) > 1 else []
-    return ["made from:", artifact.label, *above, *made]
+        return Lineage((), _saw(target, among))
+    one = folder, Manifest.read(folder)
+    return Lineage((_ancestry(one),), (_descent(one, among),))
 
 
 def _find_artifacts(runs: Path) -> Iterator[Artifact]:
     """The artifacts below a folder; one whose manifest cannot be read is said and left out."""
     for path in sorted(runs.rglob(NAME)):
         try:
-            yield Artifact(path.parent, Manifest.read(path.parent))
+            yield path.parent, Manifest.read(path.parent)
         except ArtifactError as problem:
             console.notice(f"left out: {problem.message}")
 
 
-def _draw_descendants(artifact: Artifact, among: Sequence[Artifact]) -> list[str]:
-    def below(parent: Artifact, line: frozenset[str] = frozenset()) -> tuple[str, list[str]]:
-        line = _longer(line, parent)
-        made = [one for one in among if parent.manifest.identity in _parent_identities(one)]
-        return parent.label, list(_branches(made, partial(below, line=line)))
-
-    label, lines = below(artifact)
-    return [label, *lines]
+def _descent(one: Artifact, among: Sequence[Artifact], line: frozenset[str] = frozenset()) -> Node:
+    line = _longer(line, one)
+    made = [each for each in among if one[1].identity in _parent_identities(each)]
+    return replace(Node.of(*one), below=tuple(_descent(each, among, line) for each in made))
 
 
-def _draw_dataset(name: str, among: Sequence[Artifact]) -> list[str]:
+def _saw(name: str, among: Sequence[Artifact]) -> tuple[Node, ...]:
     """What was made from a dataset's rows, and below each what came of it."""
-    seen = [one for one in among if name in {term.dataset for term in one.manifest.data_terms}]
-    known = {one.manifest.identity for one in seen}
+    seen = [one for one in among if name in {term.dataset for term in one[1].data_terms}]
+    known = {manifest.identity for _, manifest in seen}
     first = [one for one in seen if not known & _parent_identities(one)]
     if not first:
-        datasets = sorted({term.dataset for one in among for term in one.manifest.data_terms})
-        raise ArtifactError(
-            f"'{name}' is no artifact, and no artifact here saw a dataset of that name",
-            f"name a folder that medllm wrote, or one of: {', '.join(datasets) or 'none'}",
-        )
-    return [line for one in first for line in _draw_descendants(one, seen)]
+        datasets = sorted({term.dataset for _, manifest in among for term in manifest.data_terms})
+        message = f"'{name}' is no artifact, and no artifact here saw a dataset of that name"
+        fix = f"name a folder that medllm wrote, or one of: {', '.join(datasets) or 'none'}"
+        raise ArtifactError(message, fix)
+    return tuple(_descent(one, seen) for one in first)
 
 
-def _parent_identities(artifact: Artifact) -> set[str]:
-    return {parent.identity for parent in artifact.manifest.parents}
+def _parent_identities(one: Artifact) -> set[str]:
+    return {parent.identity for parent in one[1].parents}
 
 
-def _longer(line: frozenset[str], artifact: Artifact) -> frozenset[str]:
+def _longer(line: frozenset[str], one: Artifact) -> frozenset[str]:
     """The identities of a line of descent with one more.
 
     Raises:
         ArtifactError: it is in the line already, which no honest manifest can say.
     """
-    identity = artifact.manifest.identity
+    folder, identity = one[0], one[1].identity
     if identity in line:
-        message = f"{artifact.folder}: its manifests say that it was made from itself"
-        raise ArtifactError(message, f"see what `medllm verify {artifact.folder}` says")
+        message = f"{folder}: its manifests say that it was made from itself"
+        raise ArtifactError(message, f"see what `medllm verify {folder}` says")
     return line | {identity}
 
 
-def _ancestors(parent: Parent, line: frozenset[str]) -> tuple[str, list[str]]:
+def _ancestry(one: Artifact, line: frozenset[str] = frozenset()) -> Node:
+    line = _longer(line, one)
+    return replace(Node.of(*one), below=tuple(_ancestor(each, line) for each in one[1].parents))
+
+
+def _ancestor(parent: Parent, line: frozenset[str]) -> Node:
     folder = Path(parent.path)
     folder = folder if not is_there(folder) or folder.is_dir() else folder.parent
+    named = Node(parent.path, parent.kind, parent.identity)
     if not is_there(folder / NAME):
-        return f"{parent.path}  {parent.kind} {parent.identity[:12]}", []
-    artifact = Artifact(folder, Manifest.read(folder))
-    if artifact.manifest.identity != parent.identity:
-        return (
-            f"{parent.path}  {parent.kind} {parent.identity[:12]}: another artifact is there now",
-            [],
-        )
-    draw = partial(_ancestors, line=_longer(line, artifact))
-    return artifact.label, list(_branches(artifact.manifest.parents, draw))
-
-
-def _branches(children: Iterable[T], draw: Callable[[T], tuple[str, list[str]]]) -> Iterator[str]:
-    """The lines below a node."""
-    drawn = [draw(child) for child in children]
-    for number, (label, lines) in enumerate(drawn, 1):
-        is_last = number == len(drawn)
-        yield f"{'└─ ' if is_last else '├─ '}{label}"
-        yield from (f"{'   ' if is_last else '│  '}{line}" for line in lines)
+        return named
+    one = folder, Manifest.read(folder)
+    if one[1].identity != parent.identity:
+        return replace(named, note=": another artifact is there now")
+    return _ancestry(one, line)

@@ -25,9 +25,8 @@ def verify_artifact(folder: Path) -> Report:
         ArtifactError: it is not; lists everything that is wrong.
     """
     if not is_there(folder) or not folder.is_dir():
-        raise ArtifactError(
-            f"no such folder: {str(folder):.300}", "name a folder that medllm wrote"
-        )
+        fix = "name a folder that medllm wrote"
+        raise ArtifactError(f"no such folder: {str(folder):.300}", fix)
     manifest = Manifest.read(folder)
     problems = file_problems(folder, manifest, anew=True)
     problems += [f"{path} is not in the manifest" for path in unlisted_files(folder, manifest)]

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from medllm.cli.options import READING, WRITING, load_recipe_for, option, run_verb, takes
+from medllm import console
+from medllm.cli.options import READING, WRITING, option, run_verb, takes
 
 
 @takes(*READING, *WRITING)
 def calibrate(
-    mix: str | None = option("Name of a mix of datasets.  [default: pubmedqa]"),
+    mix: str | None = option("Name of a mix of datasets.  [default: pubmedqa]", takes="mix"),
     samples: int | None = option("Medical texts in the set.  [default: 512]"),
     tokenizer: str | None = option(
-        "Whose tokens are counted.  [default: the recipe's model]", "REF"
+        "Whose tokens are counted.  [default: the recipe's model]", "REF", None, "model"
     ),
     min_tokens: int | None = option("Shortest text.  [default: 256]"),
     max_tokens: int | None = option("Longest text.  [default: 4096]"),
@@ -39,8 +40,10 @@ def calibrate(
         run_verb("calibrate", flags, **own)
         return
     from medllm.calibrate.inspect import analyze as analyze_file
+    from medllm.plan import recipe_of_flags
     from medllm.recipe import wire
 
     output = flags["output"]
-    section = wire(load_recipe_for("calibrate", flags, **own), "calibrate")
-    analyze_file(Path(analyze), section, Path(output) if output else None)
+    section = wire(recipe_of_flags("calibrate", flags, **own), "calibrate")
+    found = analyze_file(Path(analyze), section, Path(output) if output else None)
+    console.report(statistics=found)

@@ -5,47 +5,60 @@ from typing import Annotated
 
 import typer
 
+from medllm import console
+from medllm.cli.commands import Command, Group
+from medllm.cli.names import completer
 from medllm.cli.options import option
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The dataset registry.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, rich_markup_mode=None, help="The dataset registry."
+)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_() -> None:
     """Show all datasets: what each is, its licence, and where it was found.
 
     Example: medllm datasets list
     """
-    from medllm import console
-    from medllm.data.registry.inventory import describe_datasets
+    from medllm.data.registry.inventory import describe_datasets, record_datasets
     from medllm.data.registry.specs import check_specs
     from medllm.places import data_dir
 
+    console.report(datasets=record_datasets())
     columns = ("dataset", "what it is", "rows", "licence", "access", "where")
     console.table(columns, describe_datasets())
     console.say(f"here: {data_dir()}/<dataset>; the others: `medllm datasets show NAME`")
     check_specs()  # last: one that is broken hides no other
 
 
-@app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of a dataset.")]) -> None:
+@app.command(cls=Command)
+def show(
+    name: Annotated[
+        str, typer.Argument(help="Name of a dataset.", autocompletion=completer("dataset"))
+    ],
+) -> None:
     """Show what is known of a dataset, and three rows if it is open and at hand.
 
     Example: medllm datasets show pubmedqa
     """
-    from medllm import console
-    from medllm.data.registry.inventory import describe_dataset, sample_texts
+    from medllm.data.registry.inventory import describe_dataset, record_datasets, sample_texts
 
+    console.report(datasets=record_datasets(name))
     for line in describe_dataset(name):
         console.say(line)
     for text in sample_texts(name):
         console.show_text(text)
 
 
-@app.command()
+@app.command(cls=Command)
 def add(
     name: Annotated[
-        str, typer.Argument(help="Name: one of the registry, or a new one for your own data.")
+        str,
+        typer.Argument(
+            help="Name: one of the registry, or a new one for your own data.",
+            autocompletion=completer("dataset"),
+        ),
     ],
     path: Annotated[Path, typer.Argument(help="A data file, or a folder of data files.")],
     licence: str | None = option("Licence of your own data.  [default: undeclared]"),
@@ -61,21 +74,27 @@ def add(
 
     Example: medllm datasets add pubmedqa ~/downloads/ori_pqal.json
     """
-    from medllm import console
     from medllm.data.registry.inventory import add_dataset
 
-    console.say(add_dataset(name, path, licence, access))
+    told = add_dataset(name, path, licence, access)
+    console.report(dataset=name, told=told)
+    console.say(told)
 
 
-@app.command()
-def fetch(name: Annotated[str, typer.Argument(help="Name of a dataset.")]) -> None:
+@app.command(cls=Command)
+def fetch(
+    name: Annotated[
+        str, typer.Argument(help="Name of a dataset.", autocompletion=completer("dataset"))
+    ],
+) -> None:
     """Download a dataset's files from the hub into the data folder, or say how to get them.
 
     A stopped download resumes where it stopped.
 
     Example: medllm datasets fetch medmcqa
     """
-    from medllm import console
     from medllm.data.registry.inventory import fetch_dataset
 
-    console.say(fetch_dataset(name))
+    told = fetch_dataset(name)
+    console.report(dataset=name, told=told)
+    console.say(told)

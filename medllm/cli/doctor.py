@@ -32,8 +32,10 @@ def doctor(
 
         set_up()
         return
-    gpus = gpu_rows(ask_driver(read_facts()))
-    console.table(("part", "state", "remedy"), [*check_machine(), *gpus])
+    rows = [*check_machine(), *gpu_rows(ask_driver(read_facts()))]
+    columns = ("part", "state", "remedy")
+    console.report(parts=[dict(zip(columns, row, strict=True)) for row in rows])
+    console.table(columns, rows)
 
 
 def gpu_rows(facts: "Facts") -> "Iterator[Row]":

@@ -8,9 +8,9 @@ from medllm.cli.options import READING, WRITING, option, run_verb, takes
 @takes(*READING, *WRITING)
 def evaluate(
     models: list[str] | None = option(
-        "Hub id, model or adapter folder, .gguf file; repeatable.", "REF", "--model"
+        "Hub id, model or adapter folder, .gguf file; repeatable.", "REF", "--model", "model"
     ),
-    tasks: str | None = option("Names, with commas.  [default: answers]", "A,B"),
+    tasks: str | None = option("Names, with commas.  [default: answers]", "A,B", None, "task"),
     limit: int | None = option("At most so many items of each task."),
     data: str | None = option("What `medllm prepare` wrote, for `answers`.", "DIR"),
     **flags: Any,

@@ -1,5 +1,6 @@
 """`medllm lineage`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,8 @@ def lineage(
     Example: medllm lineage pubmedqa --runs runs
     """
     from medllm import console
-    from medllm.artifacts.tree import draw_lineage
+    from medllm.artifacts.tree import find_lineage
 
-    console.say("\n".join(draw_lineage(target, Path(runs or "runs"))))
+    found = find_lineage(target, Path(runs or "runs"))
+    console.report(**asdict(found))
+    console.say("\n".join(found.lines()))

@@ -1,5 +1,6 @@
 """The entry point: commands, global options, and the exit codes of errors."""
 
+import importlib
 import io
 import os
 import sys
@@ -12,27 +13,21 @@ import typer
 from typer.exceptions import TyperException
 
 from medllm import __version__, console
-from medllm.cli import (
-    calibrate,
-    datasets,
-    doctor,
-    evaluate,
-    finetune,
-    generate,
-    lineage,
-    merge,
-    prepare,
-    quantize,
-    recipes,
-    run,
-    serve,
-    verify,
-)
+from medllm.cli import datasets, recipes, voice
+from medllm.cli.commands import Command, Group
 from medllm.cli.last_net import explain, explain_import
+from medllm.cli.names import VERBS
 from medllm.errors import ConfigError, MedllmError
 from medllm.ranks import VARIABLES, is_main
 
 INTERRUPTED = 130
+RESUME = "run the same command again to resume"
+PURPOSE = """From raw medical text to a served, checked model, on machines that keep their data.
+
+\b
+Start with:
+  medllm doctor                    what this machine can do
+  medllm run --config quickstart   all of it on a tiny model, in minutes"""
 SECONDS_OF_SILENCE = 10
 """How long a process keeps its error to itself where the main one has most likely found the same:
 it says it, ends, and the launcher ends the others."""
@@ -42,18 +37,19 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
-    help="From raw medical text to a served, checked model, on machines that keep their data.",
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=PURPOSE,
 )
-VERBS = (calibrate, prepare, finetune, merge, quantize, evaluate, generate, serve)
-for module in (*VERBS, run, verify, lineage, doctor):
-    app.command()(getattr(module, module.__name__.rpartition(".")[2]))
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(recipes.app, name="recipes")
+for name in (*VERBS, "run", "verify", "lineage", "doctor"):
+    app.command(cls=Command)(getattr(importlib.import_module(f"medllm.cli.{name}"), name))
+for group in (datasets, recipes):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        console.report(version=__version__)
         console.say(f"medllm {__version__}")
         raise typer.Exit
 
@@ -63,14 +59,8 @@ def options(
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    offline: bool = typer.Option(False, "--offline", help="Never ask the hub."),
 ) -> None:
     """Set what holds for every command."""
-    if debug:
-        os.environ["MEDLLM_DEBUG"] = "1"
-    if offline:
-        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
 
 
 def main() -> None:
@@ -118,10 +108,19 @@ def _flushed(ended: int) -> int:
 
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of a command line; errors are printed as one line and its remedy."""
+    voice.heed(arguments)
+    try:
+        return _attempt(arguments)
+    finally:
+        voice.speak()
+
+
+def _attempt(arguments: Sequence[str]) -> int:
     try:
         _check_launcher()
         _check_arguments(arguments)
-        result = app(args=list(arguments), prog_name="medllm", standalone_mode=False)
+        with voice.turned_down():
+            result = app(args=list(arguments), prog_name="medllm", standalone_mode=False)
     except (OSError, MemoryError, RecursionError) as problem:
         return _report(explain(problem))
     except ImportError as problem:
@@ -135,7 +134,15 @@ def run_command(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     if result == INTERRUPTED:
-        console.notice("interrupted; run the same command again to resume")
+        console.notice(f"interrupted; {RESUME}")
+        console.report(
+            error={
+                "code": INTERRUPTED,
+                "kind": "Interrupted",
+                "message": "interrupted",
+                "fix": RESUME,
+            }
+        )
     return result if isinstance(result, int) else 0
 
 
@@ -165,6 +172,7 @@ def _report(problem: MedllmError) -> int:
     if os.environ.get("MEDLLM_DEBUG"):
         console.notice(traceback.format_exc().rstrip())
     console.error(problem)
+    voice.report_error(problem)
     return problem.exit_code
 
 

@@ -10,7 +10,9 @@ def merge(
     adapter: str | None = option(
         "What `medllm finetune` or PEFT wrote.  [default: the recipe's]", "DIR"
     ),
-    model: str | None = option("The base.  [default: what the adapter names]", "REF"),
+    model: str | None = option(
+        "The base.  [default: what the adapter names]", "REF", None, "model"
+    ),
     **flags: Any,
 ) -> None:
     """Fold an adapter into its base, and prove that the result computes the same.

@@ -2,23 +2,33 @@
 
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-if TYPE_CHECKING:
-    from medllm.recipe import Recipe
+from medllm.cli.names import completer
+from medllm.cli.voice import places_only
 
 Command = Callable[..., None]
 
 
-def option(help: str, metavar: str | None = None, name: str | None = None) -> Any:
+def option(
+    help: str, metavar: str | None = None, name: str | None = None, takes: str | None = None
+) -> Any:
     """A flag that may be left out; its default is stated in the help, for the recipe may set it.
 
-    Without a name it is called as the parameter.
+    Without a name it is called as the parameter. A shell completes the words of a metavar like
+    `a|b`, or the names of the kind that it `takes` (`names.py`).
     """
-    names = (name,) if name else ()
-    return typer.Option(None, *names, help=help, metavar=metavar, show_default=False)
+    kind = takes or (metavar if metavar and "|" in metavar else None)
+    return typer.Option(
+        None,
+        *((name,) if name else ()),
+        help=help,
+        metavar=metavar,
+        show_default=False,
+        autocompletion=completer(kind) if kind else None,
+    )
 
 
 def _shared(key: str, kind: Any, *described: Any) -> Parameter:
@@ -26,14 +36,18 @@ def _shared(key: str, kind: Any, *described: Any) -> Parameter:
     return Parameter(key, Parameter.KEYWORD_ONLY, annotation=kind | None, default=default)
 
 
-MODEL = option("Hub id, model or adapter folder, .gguf file.  [default: medllm/tiny]", "REF")
-BASE = option("Hub id or model folder.  [default: medllm/tiny]", "REF")
+MODEL = option(
+    "Hub id, model or adapter folder, .gguf file.  [default: medllm/tiny]", "REF", takes="model"
+)
+BASE = option("Hub id or model folder.  [default: medllm/tiny]", "REF", takes="model")
 SEED = _shared("seed", int, "Seed of everything random.  [default: 0]")
 DATA_USE = _shared(
     "data_use", list[str], "A data use agreement that you have signed.", "NAME", "--accept-terms"
 )
 DATA_DIR = _shared("data_dir", str, "Folder with raw files, one folder a dataset.", "DIR")
-CONFIG = _shared("config", str, "A recipe: a file, or the name of a shipped one.", "FILE_OR_NAME")
+CONFIG = _shared(
+    "config", str, "A recipe: a file, or the name of a shipped one.", "FILE_OR_NAME", None, "recipe"
+)
 SET = _shared(
     "set_", list[str], "Set any key of the recipe; the value is YAML.", "KEY=VALUE", "--set"
 )
@@ -63,33 +77,14 @@ def run_verb(verb: str, flags: dict[str, Any], **own: Any) -> None:
 
     `own` and `flags` are named as the keys of the section; None means not given.
     """
-    from medllm import console
-    from medllm.plan import render_plan
+    from medllm.plan import recipe_of_flags, show_verbs
     from medllm.run import run_verb as run
 
-    recipe = load_recipe_for(verb, flags, **own)
+    recipe = recipe_of_flags(verb, flags, **own)
     if flags["dry_run"]:
-        console.say(render_plan(recipe, (verb,)))
+        show_verbs(recipe, (verb,))
+    elif verb == "serve" or getattr(recipe.section(verb), "prompt", None):
+        run(recipe, verb)  # what it shows lies nowhere
     else:
-        run(recipe, verb)
-
-
-def load_recipe_for(verb: str, flags: dict[str, Any], **own: Any) -> "Recipe":
-    """The recipe with flags on top; where nobody names a model, the built-in one, which is said."""
-    from medllm import console
-    from medllm.models.load import TINY
-    from medllm.recipe import load_recipe, uses_model
-
-    given = {
-        f"{verb}.{key.rstrip('_')}": value
-        for key, value in {**own, **flags}.items()
-        if value not in (None, []) and key not in {"config", "set_", "dry_run"}
-    }
-    recipe = load_recipe(flags["config"], flags["set_"] or (), given)
-    section = getattr(recipe, verb)
-    named = {"model", "models", "tokenizer"} & (section.model_fields_set if section else set())
-    if recipe.model is None and not named and verb not in {"merge", "prepare"}:
-        recipe = recipe.model_copy(update={"model": TINY})
-        if uses_model(recipe, verb, TINY):
-            console.notice(f"no model is named: using the built-in {TINY}; name yours with --model")
-    return recipe
+        with places_only():
+            run(recipe, verb)

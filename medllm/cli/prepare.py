@@ -8,12 +8,15 @@ from medllm.cli.options import READING, WRITING, option, run_verb, takes
 @takes(*READING, *WRITING)
 def prepare(
     datasets: list[str] | None = option(
-        "A dataset's name, or your own file or folder; repeatable.", "NAME_OR_PATH", "--dataset"
+        "A dataset's name, or your own file or folder; repeatable.",
+        "NAME_OR_PATH",
+        "--dataset",
+        "dataset",
     ),
     task: str | None = option(
-        "The task whose words are put around the rows: qa, mcq, summarize, …"
+        "The task whose words are put around the rows: qa, mcq, summarize, …", takes="task"
     ),
-    format_: str | None = option("jsonl or csv.  [default: jsonl]", None, "--format"),
+    format_: str | None = option("[default: jsonl]", "jsonl|csv", "--format"),
     workers: int | None = option("Processes.  [default: one a processor, at most 8]"),
     max_examples: int | None = option("Cap for each dataset and split."),
     **flags: Any,

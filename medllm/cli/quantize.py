@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from medllm.cli.options import BASE, WRITING, load_recipe_for, option, run_verb, takes
+from medllm import console
+from medllm.cli.options import BASE, WRITING, option, run_verb, takes
 from medllm.errors import ConfigError
 
 FORMATS = ("gptq", "awq", "gguf", "bnb", "fp8", "w8a8")
@@ -26,6 +27,7 @@ def quantize(
         "[default: Q4_K_M, nf4, dynamic]",
         "TYPE",
         "--type",
+        "type",
     ),
     calibration: str | None = option(
         "What `medllm calibrate` wrote.  [default: the recipe's]", "DIR"
@@ -49,19 +51,12 @@ def quantize(
             "leave out --calibration; `calibrate:` of the recipe says what the sets are drawn from"
         )
         raise ConfigError("--sweep-samples draws calibration sets of its own", fix)
-    sizes = _sizes(sweep_samples)
+    from medllm.plan import recipe_of_flags
+    from medllm.study.walk import read_sizes
     from medllm.study.walk import sweep_samples as sweep
 
-    sweep(load_recipe_for("quantize", flags, **own), sizes)
-
-
-def _sizes(text: str) -> list[int]:
-    """The numbers of `128,256,512`."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) for part in parts) or len(set(parts)) < 2:
-        fix = "two or more numbers of texts: --sweep-samples 128,256,512,768,1024"
-        raise ConfigError(f"--sweep-samples: not sizes to compare: {text}", fix)
-    return [int(part) for part in parts]
+    sizes = read_sizes(sweep_samples)
+    console.report(study=sweep(recipe_of_flags("quantize", flags, **own), sizes))
 
 
 def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[str, Any]]:

@@ -5,42 +5,53 @@ from typing import Annotated
 
 import typer
 
+from medllm import console
+from medllm.cli.commands import Command, Group
+from medllm.cli.names import completer
+
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="The recipes that ship with medllm."
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The recipes that ship with medllm.",
 )
-Name = Annotated[str, typer.Argument(help="Name of a recipe.")]
+Name = Annotated[str, typer.Argument(help="Name of a recipe.", autocompletion=completer("recipe"))]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_() -> None:
     """Show all recipes.
 
     Example: medllm recipes list
     """
-    from medllm import console
     from medllm.config.loader import read_yaml
     from medllm.recipe import list_recipes
 
-    rows = [
-        (name, read_yaml(path).data.get("description", "")) for name, path in list_recipes().items()
+    found = [
+        {"name": name, "path": path, "description": read_yaml(path).data.get("description", "")}
+        for name, path in list_recipes().items()
     ]
+    console.report(recipes=found)
+    rows = [(each["name"], each["description"]) for each in found]
     console.table(("recipe", "what it is for"), rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(name: Name) -> None:
     """Show one recipe.
 
     Example: medllm recipes show quickstart
     """
-    from medllm import console
     from medllm.config.dialect import read_text
+    from medllm.config.loader import read_yaml
     from medllm.recipe import find_recipe
 
-    console.say(read_text(find_recipe(name)).rstrip())
+    path = find_recipe(name)
+    console.report(name=path.stem, path=path, recipe=read_yaml(path).data)
+    console.say(read_text(path).rstrip())
 
 
-@app.command()
+@app.command(cls=Command)
 def copy(
     name: Name,
     target: Annotated[
@@ -52,22 +63,11 @@ def copy(
 
     Example: medllm recipes copy quickstart mine.yaml
     """
-    from medllm import console
-    from medllm.config.base import is_there
-    from medllm.config.dialect import read_text
-    from medllm.errors import ConfigError
-    from medllm.recipe import LAUNCHES, find_recipe
+    from medllm.recipe import LAUNCHES, copy_recipe, find_recipe
 
-    source = find_recipe(name)
-    path = target or Path(f"{source.stem}.yaml")
-    if path.is_dir():
-        path = path / f"{source.stem}.yaml"
-    if is_there(path):
-        raise ConfigError(f"{path} exists", "choose another file name")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is no folder", "make it first")
-    path.write_text(read_text(source), encoding="utf-8")
+    path = copy_recipe(name, target)
     use = f"medllm run --config {path}"
-    if source.parent == LAUNCHES:
+    if find_recipe(name).parent == LAUNCHES:
         use = f"accelerate launch --config_file {path} -m medllm finetune --config RECIPE"
+    console.report(path=path, use=use)
     console.say(f"wrote {path}; run it with: {use}")

@@ -4,16 +4,22 @@ from typing import Any
 
 import typer
 
+from medllm.cli.names import completer
 from medllm.cli.options import DATA_USE, DRY_RUN, OVERWRITE, SET, option, takes
+from medllm.cli.voice import places_only
 
 
 @takes(SET, DATA_USE, OVERWRITE, DRY_RUN)
 def run(
     config: str = typer.Option(
-        ..., "--config", metavar="RECIPE", help="A recipe: a file, or the name of a shipped one."
+        ...,
+        "--config",
+        metavar="RECIPE",
+        help="A recipe: a file, or the name of a shipped one.",
+        autocompletion=completer("recipe"),
     ),
-    from_: str | None = option("Begin at this verb.", "VERB", "--from"),
-    only: str | None = option("Run just this verb.", "VERB"),
+    from_: str | None = option("Begin at this verb.", "VERB", "--from", "verb"),
+    only: str | None = option("Run just this verb.", "VERB", None, "verb"),
     smoke: bool = typer.Option(
         False, "--smoke", help="Walk it with a tiny random model of the same kind and a few rows."
     ),
@@ -38,9 +44,11 @@ def run(
     if flags["dry_run"]:
         show_plan(recipe, from_, only)
         return
-    run_recipe(recipe, start=from_, only=only, overwrite=bool(flags["overwrite"]))
+    with places_only():
+        run_recipe(recipe, start=from_, only=only, overwrite=bool(flags["overwrite"]))
+    console.report(root=recipe.root)
     console.say(f"everything lies in {recipe.root}")
-    if recipe.study:
+    if recipe.study or "--quiet" in console.wanted:
         return
     console.say(f"ask it:            medllm serve --config {config}")
     if recipe.model == TINY:

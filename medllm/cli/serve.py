@@ -3,6 +3,7 @@
 from typing import Any
 
 from medllm.cli.options import CONFIG, DRY_RUN, MODEL, SET, option, run_verb, takes
+from medllm.cli.voice import refuse_json
 
 
 @takes(CONFIG, SET, DRY_RUN)
@@ -21,4 +22,7 @@ def serve(
 
     Example: medllm serve --model runs/lora/quantize/gguf-q4_k_m --port 8080
     """
-    run_verb("serve", **locals())
+    given = dict(locals())
+    if not flags["dry_run"]:
+        refuse_json("serve")
+    run_verb("serve", **given)

@@ -18,6 +18,13 @@ def verify(
 
     report = verify_artifact(folder)
     manifest = report.manifest
+    fields = {"kind", "format", "identity"}
+    console.report(
+        path=folder,
+        **manifest.model_dump(mode="json", include=fields),
+        files=len(manifest.files),
+        unchecked=report.unchecked,
+    )
     files = f"{len(manifest.files)} files as recorded"
     console.say(f"{folder}: {manifest.kind} {manifest.identity[:16]}, {files}")
     for line in report.unchecked:

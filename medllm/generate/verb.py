@@ -49,9 +49,12 @@ def generate(config: GenerateConfig) -> Manifest | None:
         ArtifactError: the model is missing, altered or unfinished.
     """
     if config.prompt is not None:
+        answer = ""
         for text in stream_answer(config):
             console.show_text(text, end="")
+            answer += text
         console.show_text("")
+        console.report(answer=answer)
         return None
     if config.input is None:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")

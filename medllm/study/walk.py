@@ -210,6 +210,19 @@ def _evaluate_parent(study: Study) -> dict[str, float]:
     return next(iter(scores.values()), {})
 
 
+def read_sizes(text: str) -> list[int]:
+    """The numbers of `128,256,512`.
+
+    Raises:
+        ConfigError: they are none, or fewer than two.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) for part in parts) or len(set(parts)) < 2:
+        fix = "two or more numbers of texts: --sweep-samples 128,256,512,768,1024"
+        raise ConfigError(f"--sweep-samples: not sizes to compare: {text}", fix)
+    return [int(part) for part in parts]
+
+
 def sweep_samples(recipe: Recipe, sizes: Sequence[int]) -> dict[str, Any]:
     """The study of how many calibration texts are worth their time, of two or more numbers."""
     arms = {str(size): Arm(samples=size) for size in sorted(set(sizes))}

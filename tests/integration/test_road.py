@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import read_result
 from typed import Ended, Typed, run_alone
 
 from medllm.artifacts.manifest import NAME, Manifest, identify
@@ -120,6 +121,16 @@ def test_the_walk_says_what_it_makes(walk: Walk) -> None:
     assert "everything lies in" in walk.result.stdout
     assert "Warning" not in walk.result.stderr
     assert "Traceback" not in walk.result.stderr
+
+
+def test_the_walk_is_told_as_one_document(walk: Walk, at_home: Typed) -> None:
+    ended = at_home("run", "--config", "road.yaml", "--json")  # all is there already
+
+    result = read_result(ended.stdout, "What a verb made")
+    assert Path(result["root"]) == walk["prepare"].parent
+    made = [each["identity"] for each in result["outputs"]]
+    assert made == [Manifest.read(Path(each["path"])).identity for each in result["outputs"]]
+    assert tuple(dict.fromkeys(each["verb"] for each in result["outputs"])) == VERBS
 
 
 def test_each_folder_is_whole_and_proven(folder: Path) -> None:

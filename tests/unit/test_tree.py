@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medllm.artifacts.manifest import DataTerm, Kind, Manifest, Parent, identify
-from medllm.artifacts.tree import draw_lineage
+from medllm.artifacts.tree import find_lineage
 from medllm.errors import ArtifactError
 
 MIMIC = DataTerm(dataset="mimic", licence="PhysioNet", access="credentialed", agreement="mimic")
@@ -44,7 +44,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_an_artifact_shows_what_it_was_made_from(runs: Path) -> None:
-    lines = draw_lineage(str(runs / "a/merge"), runs)
+    lines = find_lineage(str(runs / "a/merge"), runs).lines()
 
     assert lines[0] == "made from:"
     kinds = ["merge  model", "└─ ", "   └─ ", "      └─ /data/mimic  source 555555555555"]
@@ -53,7 +53,7 @@ def test_an_artifact_shows_what_it_was_made_from(runs: Path) -> None:
 
 
 def test_an_artifact_shows_what_was_made_from_it(runs: Path) -> None:
-    lines = draw_lineage(str(runs / "a/prepare"), runs)
+    lines = find_lineage(str(runs / "a/prepare"), runs).lines()
 
     below = lines[lines.index("made from it:") + 1 :]
     assert ["prepare" in below[0], "finetune" in below[1], "merge" in below[2]] == [True] * 3
@@ -61,7 +61,7 @@ def test_an_artifact_shows_what_was_made_from_it(runs: Path) -> None:
 
 
 def test_which_models_saw_this_dataset(runs: Path) -> None:
-    lines = draw_lineage("mimic", runs)
+    lines = find_lineage("mimic", runs).lines()
 
     assert [
         word in line for word, line in zip(("prepare", "finetune", "merge"), lines, strict=True)
@@ -74,12 +74,14 @@ def test_a_parent_that_is_another_one_now_is_said(runs: Path) -> None:
     (runs / "a/finetune").rmdir()
     make(runs / "a/finetune", "adapter", terms=(OPEN,))
 
-    assert "another artifact is there now" in "\n".join(draw_lineage(str(runs / "a/merge"), runs))
+    assert "another artifact is there now" in "\n".join(
+        find_lineage(str(runs / "a/merge"), runs).lines()
+    )
 
 
 def test_an_unknown_name_says_what_was_seen(runs: Path) -> None:
     with pytest.raises(ArtifactError, match="'mimicry' is no artifact") as problem:
-        draw_lineage("mimicry", runs)
+        find_lineage("mimicry", runs).lines()
     assert "mimic, pubmedqa" in problem.value.fix
 
 
@@ -91,7 +93,7 @@ def test_an_artifact_made_from_itself_is_refused(tmp_path: Path, length: int) ->
         Manifest.read(folder).model_copy(update={"parents": (parent,)}).write(folder)
 
     with pytest.raises(ArtifactError, match="its manifests say that it was made from itself"):
-        draw_lineage(str(tmp_path / "m0"), tmp_path)
+        find_lineage(str(tmp_path / "m0"), tmp_path).lines()
 
 
 def test_a_broken_manifest_is_left_out_and_said(
@@ -99,5 +101,5 @@ def test_a_broken_manifest_is_left_out_and_said(
 ) -> None:
     (runs / "b/prepare/medllm.json").write_text("{")
 
-    assert "merge" in "".join(draw_lineage(str(runs / "a/prepare"), runs))
+    assert "merge" in "".join(find_lineage(str(runs / "a/prepare"), runs).lines())
     assert "left out: " in capfd.readouterr().err

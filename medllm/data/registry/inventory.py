@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,6 +47,22 @@ def describe_datasets() -> list[tuple[str, ...]]:
             _where(name, spec),
         )
         for name, spec in sorted(known_specs().items())
+    ]
+
+
+def record_datasets(*names: str) -> list[dict[str, Any]]:
+    """Named datasets, or all, with the keys of `dataset.yaml`, and where each was found."""
+    specs = known_specs()
+    chosen = {name: specs.get(name) or open_dataset(name).spec for name in names} or specs
+    return [
+        {
+            "name": name,
+            "where": _where(name, spec),
+            "folder": str(data_dir() / name),
+            **spec.model_dump(mode="json", exclude={"test_ids", "columns"}),
+            "columns": spec.columns.model_dump(mode="json", exclude_unset=True),
+        }
+        for name, spec in sorted(chosen.items())
     ]
 
 
@@ -141,7 +158,9 @@ def fetch_dataset(name: str) -> str:
     """
     spec = known_specs().get(name) or open_dataset(name).spec
     if spec.hub is None or spec.access == "credentialed":
-        for line in access_steps(name, spec):
+        steps = access_steps(name, spec)
+        console.report(how_to_get=steps)
+        for line in steps:
             console.say(line)
         raise DataError(f"{name}: medllm may not or cannot download it", "follow the steps above")
     folder = data_dir() / name
