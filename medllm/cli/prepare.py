@@ -16,7 +16,11 @@ def prepare(
     task: str | None = option(
         "The task whose words are put around the rows: qa, mcq, summarize, …", takes="task"
     ),
-    format_: str | None = option("[default: jsonl]", "jsonl|csv", "--format"),
+    format_: str | None = option(
+        "messages: JSONL that other trainers read, too.  [default: jsonl]",
+        "jsonl|messages|csv",
+        "--format",
+    ),
     workers: int | None = option("Processes.  [default: one a processor, at most 8]"),
     max_examples: int | None = option("Cap for each dataset and split."),
     **flags: Any,

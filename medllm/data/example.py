@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -60,6 +60,11 @@ class Example:
 FIELDS = tuple(field.name for field in fields(Example))
 ALWAYS = ("prompt", "completion")
 """The fields that stand in a file even where they are empty."""
+TEXTS = ("id", "dataset", "group", "group_kind", "target")
+AS_JSON = ("choices", "metadata")
+"""What stands as text, and as JSON in text, in each row of the form `messages`."""
+SAID = ("messages", "text")
+"""What holds prompt and completion there: a conversation, or a text that answers nothing."""
 ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False)
 
 
@@ -71,8 +76,9 @@ class Rejected:
     reason: str
 
 
-def from_json(row: dict[str, Any]) -> Example:
-    """The example that `to_json` wrote."""
+def from_json(row: Mapping[str, Any]) -> Example:
+    """The example that `to_json` or `to_messages` wrote."""
+    row = plain_row(row)
     return Example(
         id=row["id"],
         dataset=row["dataset"],
@@ -92,6 +98,38 @@ def to_json(example: Example) -> dict[str, Any]:
     row = {name: getattr(example, name) for name in FIELDS}  # `asdict` would copy all of it
     row["prompt"] = prompt_turns(example)
     return {name: value for name, value in row.items() if value or name in ALWAYS}
+
+
+def to_messages(example: Example) -> dict[str, Any]:
+    """The example as other trainers read it: with `messages`, or `text` where nothing is asked.
+
+    `datasets` takes the columns and their types from the first rows of a file and stops at others,
+    so every row has the same, and lists and metadata stand as JSON in text. Only rows with images
+    have `images`, because TRL takes a file with this column for one with pictures.
+    """
+    row = {name: getattr(example, name) or "" for name in TEXTS}
+    row |= {name: as_json(getattr(example, name)) for name in AS_JSON}
+    if example.images:
+        row["images"] = example.images
+    if not example.prompt:
+        return {**row, "text": example.completion}
+    answer = {"role": "assistant", "content": example.completion}
+    return {**row, "messages": [*prompt_turns(example), answer]}
+
+
+def plain_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row that `to_messages` wrote in the form of `to_json`; other rows as they are."""
+    if "prompt" in row or not all(isinstance(row.get(name), str) for name in (*TEXTS, *AS_JSON)):
+        return row
+    answered = [{"role": "assistant", "content": row["text"]}] if "text" in row else []
+    try:
+        *prompt, answer = row.get("messages", answered)
+        read = {name: json.loads(row[name]) for name in AS_JSON}
+        own = {name: value for name, value in row.items() if name not in SAID}
+        own["target"] = own["target"] or None
+        return {**own, **read, "prompt": prompt, "completion": answer["content"]}
+    except (ValueError, TypeError, KeyError):
+        return row
 
 
 def prompt_turns(example: Example) -> list[dict[str, str]]:

@@ -39,8 +39,8 @@ class PrepareConfig(DataConfig):
     """Whether each step's text is kept in `steps.jsonl` (or `.csv`)."""
     max_overlap: float = Field(default=MUCH, gt=0, le=1)
     """A training row that holds at least this share of a held-out row's text is left out."""
-    format: Literal["jsonl", "csv"] = "jsonl"
-    """Form of the files; `finetune` and `evaluate` read JSONL."""
+    format: Literal["jsonl", "messages", "csv"] = "jsonl"
+    """Form of the files: JSONL, JSONL with `messages` for other trainers, too, or a table."""
     tokenizer: Ref | None = None
     """Whose chat template the report's samples are put through; default: the recipe's model."""
     workers: int | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)

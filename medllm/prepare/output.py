@@ -116,7 +116,8 @@ def _open(
     stack: ExitStack, plan: Plan, folder: Path, name: str, columns: Sequence[str]
 ) -> BinaryIO:
     """A new file of the result; CSV begins with its header."""
-    file = stack.enter_context(open_private(folder / f"{name}.{plan.config.format}")).buffer
+    ending = "csv" if plan.config.format == "csv" else "jsonl"
+    file = stack.enter_context(open_private(folder / f"{name}.{ending}")).buffer
     if plan.config.format == "csv":
         file.write(",".join(columns).encode() + b"\n")
     return file

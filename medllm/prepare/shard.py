@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medllm.artifacts.manifest import IMAGES, write_atomically
 from medllm.data.clean import clean, count_missing, parse_time, why_poor
 from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_words
-from medllm.data.example import Example, Rejected, as_json, open_private, to_json
+from medllm.data.example import Example, Rejected, as_json, open_private, to_json, to_messages
 from medllm.data.readers.csv_form import harmless, to_cells
 from medllm.data.readers.rows import Row
 from medllm.data.registry.datasets import Dataset
@@ -52,10 +52,13 @@ COLUMNS: dict[str, Any] = {
     "dataset": np.uint16,
     "kind": np.uint16,
     "split": np.uint8,
+    "form": np.uint8,
 }
 """What is known of each row: digests of id, group and words, its place in the draw, its time, where
-its bytes end, how many fingerprints it has, lengths, and its label, task, dataset, kind of group
-and split by number."""
+its bytes end, how many fingerprints it has, lengths, and its label, task, dataset, kind of group,
+split and form by number."""
+FORMS = ("conversations", "plain texts", "rows with images")
+"""What rows are to other trainers, which read files of one kind."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class ShardWriter:
             "split": split,
             "task": self._plan.task_names.index(name),
         }
-        self._describe(example, known)
+        self._describe(example, known | {"form": form_of(put)})
         return None
 
     def _count_unused(self, which: int, example: Example, row: Row) -> None:
@@ -311,11 +314,18 @@ def time_of(example: Example, column: str | None) -> int:
     return int(np.datetime64(time.isoformat()[:19], "s").astype(np.int64)) if time else UNDATED
 
 
+def form_of(example: Example) -> int:
+    """The number of its form."""
+    if example.images:
+        return FORMS.index("rows with images")
+    return FORMS.index("conversations" if example.prompt else "plain texts")
+
+
 def render_example(example: Example, format: str) -> bytes:
     """The example as a line of JSON, or as a row of CSV."""
-    if format == "jsonl":
-        return _render_json(to_json(example))
-    return _render_csv(to_cells(example))
+    if format == "csv":
+        return _render_csv(to_cells(example))
+    return _render_json(to_messages(example) if format == "messages" else to_json(example))
 
 
 STEP_COLUMNS = ("id", "step", "input", "target")
@@ -333,5 +343,6 @@ def _render_csv(row: Mapping[str, str]) -> bytes:
 
 RENDERERS: dict[str, Callable[[Mapping[str, Any]], bytes]] = {
     "jsonl": _render_json,
+    "messages": _render_json,
     "csv": _render_csv,
 }

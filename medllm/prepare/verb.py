@@ -2,9 +2,11 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_json
@@ -22,11 +24,11 @@ from medllm.prepare.output import (
     write_steps,
 )
 from medllm.prepare.pipeline import write_shards
-from medllm.prepare.shard import ROWS_CUT, Plan
+from medllm.prepare.shard import FORMS, ROWS_CUT, Plan
 from medllm.prepare.statistics import build_page, collect_statistics, load_template
 from medllm.prepare.unused import announce
-from medllm.prepare.verdicts import judge
-from medllm.tasks.spec import find_task, list_tasks
+from medllm.prepare.verdicts import Verdicts, judge
+from medllm.tasks.spec import TaskSpec, find_task, list_tasks
 from medllm.tasks.words import UNSAID
 
 
@@ -41,7 +43,8 @@ def prepare(config: PrepareConfig) -> Manifest:
     Raises:
         ArtifactError: the folder whose chat template the report needs holds no model.
         ConfigError: no dataset is named, or a dataset or task is unknown.
-        DataError: a dataset is not here, is damaged, or leaves nothing to train on.
+        DataError: a dataset is not here, is damaged, or leaves nothing to train on; or the form
+            `messages` is asked for, and the rows are of several kinds.
     """
     if not config.datasets:
         raise ConfigError(
@@ -50,6 +53,7 @@ def prepare(config: PrepareConfig) -> Manifest:
         )
     asked = [config.task] if config.task else list(config.tasks)
     tasks = {name: find_task(name, "prepare", config.task_dir) for name in asked}
+    _check_tasks_of_one_form(config, tasks.values())
     datasets = share_test_groups(
         [
             open_dataset(ref, data_dir=config.data_dir, accepted=config.data_use)
@@ -73,6 +77,27 @@ def _check_names(datasets: Sequence[Dataset]) -> None:
             f"{times} datasets are called '{name}', so their rows could not be told apart",
             "rename one, or put the files into one folder and name that",
         )
+
+
+ONE_FORM = "with format messages a folder holds rows of one kind, as other trainers want it"
+ONE_FORM_FIX = (
+    "prepare each kind into a folder of its own, plain texts with `tasks: {text: {}}`, "
+    "or leave the format at jsonl"
+)
+
+
+def _check_tasks_of_one_form(config: PrepareConfig, tasks: Iterable[TaskSpec]) -> None:
+    """Raise ConfigError where tasks make plain texts and conversations of rows, and may not."""
+    if config.format == "messages" and len({task.form for task in tasks}) > 1:
+        raise ConfigError(f"{ONE_FORM}, and the tasks make conversations and texts", ONE_FORM_FIX)
+
+
+def _check_one_form(plan: Plan, verdicts: Verdicts) -> None:
+    """Raise DataError where the rows that stay are of several kinds, and may not."""
+    numbers = np.bincount(verdicts.columns["form"][verdicts.reason == 0], minlength=len(FORMS))
+    found = [f"{n} {form}" for form, n in zip(FORMS, numbers.tolist(), strict=True) if n]
+    if plan.config.format == "messages" and len(found) > 1:
+        raise DataError(f"{ONE_FORM}: here are {', '.join(found)}", ONE_FORM_FIX)
 
 
 def _build(plan: Plan, folder: Path) -> Outcome:
@@ -101,6 +126,7 @@ def _nothing_to_train_on(examples: Mapping[str, int], rejected: Counter[str]) ->
 
 def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | None) -> Outcome:
     verdicts = judge(plan, count)
+    _check_one_form(plan, verdicts)
     rejected = write_rejected(plan, folder, verdicts)
     known = count_groups(plan, verdicts)
     numbers = {**collect_statistics(plan, verdicts, rejected), "groups": known.groups}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medllm.artifacts.manifest import Manifest
-from medllm.data.example import read_jsonl
+from medllm.data.example import AS_JSON, TEXTS, read_examples, read_jsonl
 from medllm.data.split import SplitConfig
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.models.load import TINY
@@ -376,6 +376,71 @@ def test_csv_holds_what_jsonl_holds(tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 40 * 6
 
 
+def test_messages_hold_what_the_default_form_holds(tmp_path: Path) -> None:
+    rows = [{**row, "options": ["yes", "no"], "ward": {"beds": [n, None]}, "split": "train"}
+            for n, row in enumerate(questions(20))]  # fmt: skip
+    rows += questions(40, system="Be kind.")
+    asked = [{"role": "user", "content": "Is it high, or is it not?"}]
+    rows += [{"id": f"exam/{n}", "dataset": "exam", "group": f"{n}", "prompt": asked,
+              "completion": f"A. High, by {n}.", "choices": ["High", "Not"], "target": "A"}
+             for n in range(20)]  # fmt: skip
+    run(tmp_path, rows, "lines")
+    manifest = run(tmp_path, rows, "chats", format="messages", keep_steps=True)
+
+    for split in SPLITS:
+        lines, chats = (tmp_path / name / f"{split}.jsonl" for name in ("lines", "chats"))
+        assert list(read_examples(chats)) == list(read_examples(lines))
+        assert chats.stat().st_mode & 0o777 == 0o600
+    written = [row for rows in read(tmp_path / "chats").values() for row in rows]
+    assert manifest.format == "messages"
+    assert len(written) == 60
+    assert {tuple(row) for row in written} == {(*TEXTS, *AS_JSON, "messages")}
+    assert {type(row[name]) for row in written for name in (*TEXTS, *AS_JSON)} == {str}
+    talks = [[turn["role"] for turn in row["messages"]] for row in written]
+    assert sorted({*map(tuple, talks)}) == [("system", "user", "assistant"), ("user", "assistant")]
+
+
+def test_plain_texts_in_the_form_for_other_trainers_have_a_text(tmp_path: Path) -> None:
+    rows = [{"note": n, "text": f"The potassium of bed {n} is {n * n}."} for n in range(20)]
+    run(tmp_path, rows, "lines")
+    run(tmp_path, rows, "texts", format="messages")
+
+    written = read(tmp_path / "texts")["train"]
+    assert [row["text"] for row in written] == [
+        row["completion"] for row in read(tmp_path / "lines")["train"]
+    ]
+    assert not any("messages" in row for row in written)
+    train = tmp_path / "texts" / "train.jsonl"
+    assert list(read_examples(train)) == list(read_examples(tmp_path / "lines" / "train.jsonl"))
+
+
+def test_other_trainers_get_rows_of_one_kind(tmp_path: Path) -> None:
+    rows = questions(20) + [{"text": f"The potassium of bed {n} is high."} for n in range(20)]
+
+    with pytest.raises(DataError, match="here are 20 conversations, 20 plain texts"):
+        run(tmp_path, rows, format="messages")
+    assert not (tmp_path / "out").exists()
+    mixed = {"qa": TaskShare(), "text": TaskShare()}
+    with pytest.raises(ConfigError, match="the tasks make conversations and texts"):
+        run(tmp_path, rows, format="messages", tasks=mixed)
+    run(tmp_path, rows, format="messages", tasks={"text": TaskShare()})
+    assert all("text" in row for row in read(tmp_path / "out")["train"])
+
+
+@pytest.mark.parametrize(
+    "broken", [{"choices": "["}, {"messages": []}, {"messages": ["a"]}, {"messages": None}]
+)
+def test_a_broken_row_of_the_form_for_other_trainers_is_told(
+    tmp_path: Path, broken: dict[str, Any]
+) -> None:
+    run(tmp_path, questions(20), format="messages")
+    row = read(tmp_path / "out")["train"][0] | broken
+    path = write_rows(tmp_path / "broken.jsonl", [row])
+
+    with pytest.raises(DataError, match="a row is not in medllm's form"):
+        list(read_examples(Path(path)))
+
+
 def test_each_step_is_kept_on_request(tmp_path: Path) -> None:
     rows = questions(30)
     rows[0]["question"] = "summarize:\nA  \u00a0 note\x00 of 5 mg"
@@ -530,7 +595,7 @@ def test_a_conversation_is_cut_after_its_last_answer_and_counted(
     assert "20 conversations were cut after their last answer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("format", ["jsonl", "csv"])
+@pytest.mark.parametrize("format", ["jsonl", "messages", "csv"])
 def test_prepare_reads_what_prepare_wrote(tmp_path: Path, format: str) -> None:
     rows = questions(40)
     rows += [
@@ -545,7 +610,7 @@ def test_prepare_reads_what_prepare_wrote(tmp_path: Path, format: str) -> None:
     run(tmp_path, rows, "cells", format=format)
     trained = read(tmp_path / "first")["train"]
 
-    ref = str(tmp_path / f"cells/train.{format}")
+    ref = str(tmp_path / f"cells/train.{'csv' if format == 'csv' else 'jsonl'}")
     prepare(PrepareConfig(datasets=(ref,), output=tmp_path / "again"))
 
     assert read(tmp_path / "again") == {"train": trained, "validation": [], "test": []}

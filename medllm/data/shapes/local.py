@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medllm.data.example import FIELDS, Example, Message, Rejected
+from medllm.data.example import FIELDS, Example, Message, Rejected, plain_row
 from medllm.data.groups import Group, find_group, group_column, read_id
 from medllm.data.left_out import LeftOut
 from medllm.data.readers.csv_form import plain_cells
@@ -47,7 +47,7 @@ class Fields:
 
     def __init__(self, row: Row) -> None:
         self.values: dict[str, Any] = {}
-        for name, value in plain_cells(row).items():
+        for name, value in plain_row(plain_cells(row)).items():
             lower = str(name).strip().lower()
             self.values[f"{name} (again)" if lower in self.values else lower] = value
         nested = self.values.get("metadata")
