@@ -1,6 +1,7 @@
 """Asking a served model once: what `medllm run` does with a `serve:` section."""
 
 import json
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from medllm.models.load import resolve_model
 from medllm.places import short_path
 from medllm.serve.config import ServeConfig
 
+WIDTH = 72
+SHOWN = 200
+"""The most characters of an answer on the screen."""
+
 
 class Asked(VerbConfig):
     """What the answer of a served model depends on."""
@@ -23,28 +28,48 @@ class Asked(VerbConfig):
     """How it was served."""
 
 
-def ask_once(config: ServeConfig, folder: Path, overwrite: bool) -> None:
-    """Ask the served model one question, and keep its answer."""
-    model = resolve_model(config.model)
+def ask_once(config: ServeConfig, folder: Path, overwrite: bool, base: str | None = None) -> None:
+    """Ask the served model one question, and keep its answer; also the base, where config says so.
+
+    What is shown of an answer is its beginning.
+    """
+    models = [resolve_model(config.model)]
+    if config.ask_base and base:
+        models.append(resolve_model(base))
     served = config.model_copy(update={"api_key": None})
     asked = Asked(output=folder, overwrite=overwrite, question=config.question, serve=served)
-    produce(Job.of(asked, "generation", "serve", "served", model), partial(_answer, config))
-    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))["answer"]
-    is_open = may_show(model.data_terms)
-    shown = {"answer": answer if is_open else None, "answer_characters": len(answer)}
+    produce(Job.of(asked, "generation", "serve", "served", *models), partial(_answer, config, base))
+    kept = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    is_open = may_show(models[0].data_terms)
+    shown = {"answer": kept["answer"] if is_open else None}
+    shown |= {"answer_characters": len(kept["answer"])}
     console.report(outputs=[{"verb": "serve", "path": str(folder), **shown}])
-    console.say(f"  {short_path(folder)}  asked over HTTP: {config.question}")
-    if is_open:
-        console.show_text(f"  answer: {answer.strip() or '(nothing)'}")
+    console.say("  asked over HTTP:")
+    console.say(textwrap.indent(_wrapped(config.question), "    "))
+    if "answer_of_base" in kept:
+        _show("before (the base)", kept["answer_of_base"], is_open)
+    _show(f"answer of {Path(models[0].ref).name}", kept["answer"], is_open)
+    console.say(f"  {short_path(folder)}")
+
+
+def _show(who: str, answer: str, is_shown: bool) -> None:
+    if is_shown:
+        console.show_text(f"  {who}: {textwrap.shorten(answer, SHOWN) or '(nothing)'}")
     else:
         why = "not shown: its training data are not open; it is in answer.json"
-        console.say(f"  answer: {len(answer)} characters, {why}")
+        console.say(f"  {who}: {len(answer)} characters, {why}")
 
 
-def _answer(config: ServeConfig, folder: Path) -> Outcome:
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.fill(line, WIDTH) for line in text.splitlines())
+
+
+def _answer(config: ServeConfig, base: str | None, folder: Path) -> Outcome:
     from medllm.serve.verb import serve_once
 
-    answer = serve_once(config)
-    row = json.dumps({"question": config.question, "answer": answer})
-    write_atomically(folder / "answer.json", row + "\n")
-    return Outcome(results={"answer_characters": len(answer)})
+    row = {"question": config.question}
+    if config.ask_base and base:
+        row["answer_of_base"] = serve_once(config.model_copy(update={"model": base}))
+    row["answer"] = serve_once(config)
+    write_atomically(folder / "answer.json", json.dumps(row) + "\n")
+    return Outcome(results={"answer_characters": len(row["answer"])})

@@ -23,6 +23,17 @@ from medllm.recipe import (
     wire,
 )
 
+PURPOSES = {
+    "calibrate": "choose the text that quantizing looks at",
+    "prepare": "clean the examples, and hold some out",
+    "finetune": "train the base model on them",
+    "merge": "fold what was learned into the base",
+    "quantize": "make the model smaller, and measure what that costs",
+    "evaluate": "ask every model what was held out",
+    "generate": "answer the prompts",
+    "serve": "start the server, and ask it once",
+}
+"""What a verb is for, above what it prints."""
 WIDTHS = (("float32", 4), ("bfloat16", 2))
 """Number formats and their bytes."""
 TEXTS = {"prompt", "system", "question"}
@@ -76,8 +87,9 @@ def announce_sources(recipe: Recipe, verb: str) -> None:
             console.notice(f"{verb}: {field} is {where}, which an earlier command made")
         if source and field == "model" and len(source.folders) > 1:
             console.notice(
-                f"{verb}: of {len(source.folders)} quantized models the one with the most bits "
-                f"per weight in its layers: {source.chosen.name}; name another as {verb}.model"
+                f"{verb}: of {len(source.folders)} quantized models it takes the one\n"
+                f"  with the most bits per weight in its layers: {source.chosen.name};\n"
+                f"  name another as {verb}.model"
             )
 
 

@@ -1,18 +1,20 @@
 """Walking a recipe: the only place that chains verbs."""
 
 import importlib
+import json
 import time
 from pathlib import Path
 from types import ModuleType
 
 from medllm import console
-from medllm.artifacts.manifest import NAME, Manifest
+from medllm.artifacts.manifest import NAME, Manifest, write_json
 from medllm.artifacts.verify import check_descent
 from medllm.ask import ask_once
 from medllm.config.base import Strict
 from medllm.models.load import resolve_model
 from medllm.places import short_path
 from medllm.plan import (
+    PURPOSES,
     announce_sources,
     check_whole,
     choose_verbs,
@@ -27,6 +29,8 @@ PUBLIC = {"kind", "format", "identity", "created", "medllm_version", "base_model
 """What `--json` tells of a manifest: not the configuration, which may hold a prompt."""
 MADE_UNASKED = frozenset({"calibrate", "prepare"})
 """The verbs that another one may start: they take minutes and no GPU."""
+TIMES = "walk.json"
+"""The file, beside the results, that says how long each verb took."""
 
 
 def run_recipe(
@@ -46,18 +50,36 @@ def run_recipe(
     recipe, verbs = choose_verbs(recipe, start, only)
     for verb in verbs:
         _check_ahead(verb, wire(recipe, verb))
-    for verb in verbs:
-        console.say(f"\n{verb}")
-        step_began = time.monotonic()
+    seconds: dict[str, float] = {}
+    for number, verb in enumerate(verbs, 1):
+        console.say(f"\n{number}/{len(verbs)} {verb}: {PURPOSES[verb]}", "title")
+        step_began, at = time.monotonic(), time.time()
         config = wire(recipe, verb)
         announce_sources(recipe, verb)
         _check_sources(recipe, verb)
         if verb == "serve" and not config.stay:
-            ask_once(config, outputs_of(recipe, verb)[0], overwrite)
+            ask_once(config, outputs_of(recipe, verb)[0], overwrite, recipe.model)
         else:
             walk_verb(recipe, verb, overwrite=overwrite)
-        console.say(f"  {time.monotonic() - step_began:.1f} s")
-    console.say(f"\n{recipe.name}: {len(verbs)} steps in {time.monotonic() - began:.0f} s")
+        took = time.monotonic() - step_began
+        console.say(f"  took {took:.1f} s")
+        if any(_changed_since(at, folder / NAME) for folder in outputs_of(recipe, verb)):
+            seconds[verb] = round(took, 1)
+    steps = "1 step" if len(verbs) == 1 else f"{len(verbs)} steps"
+    console.say(f"\n{recipe.name}: {steps} in {time.monotonic() - began:.0f} s", "title")
+    _keep_times(recipe.root / TIMES, seconds)
+
+
+def _changed_since(moment: float, file: Path) -> bool:
+    return file.is_file() and file.stat().st_mtime >= moment
+
+
+def _keep_times(file: Path, seconds: dict[str, float]) -> None:
+    """Write how long the verbs took that did something; of the others the last time stays."""
+    known = json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.is_file() else {}
+    if seconds:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"seconds": known | seconds})
 
 
 def _run_study(recipe: Recipe, *, overwrite: bool) -> None:

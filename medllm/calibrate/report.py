@@ -1,11 +1,14 @@
 """A calibration set's statistics, on screen and as a page."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medllm import console
 from medllm.reports.page import Page
 
+LINE = 70
+"""Characters of a line on the screen."""
 TOTALS = {
     "samples": "texts",
     "tokens": "tokens",
@@ -26,11 +29,13 @@ TOTALS = {
 def show_statistics(statistics: Mapping[str, Any]) -> None:
     """Print totals, sources and checks."""
     console.table(("", ""), [(label, _text(value)) for label, value in _totals(statistics)])
-    console.table(("source", "texts", "share"), _sources(statistics))
+    if len(statistics["sources"]) > 1:
+        console.table(("source", "texts", "share"), _sources(statistics))
     for check in statistics["checks"]:
-        console.say(f"  {'pass' if check['passed'] else 'warn'}  {check['found']}")
+        word, style = ("pass", "good") if check["passed"] else ("warn", "warning")
+        console.say(f"  {word}  {check['found']}", style)
         if not check["passed"]:
-            console.say(f"        {check['reason']}")
+            console.say(textwrap.indent(textwrap.fill(check["reason"], LINE), "        "))
 
 
 def build_page(

@@ -231,5 +231,5 @@ def _write_holdout(
 def describe(manifest: Manifest) -> str:
     """The set in a line: texts by source, and their length."""
     found = manifest.results
-    sources = ", ".join(f"{count} {name}" for name, count in found["sources"].items())
-    return f"{found['samples']} texts ({sources}), {found['mean_tokens']:.0f} tokens on average"
+    names = ", ".join(found["sources"])
+    return f"{found['samples']} texts of {names}, {found['mean_tokens']:.0f} tokens on average"

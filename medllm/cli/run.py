@@ -1,12 +1,18 @@
 """`medllm run`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from medllm.cli.names import completer
 from medllm.cli.options import DATA_USE, DRY_RUN, OVERWRITE, SET, option, takes
 from medllm.cli.voice import places_only
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from medllm.recipe import Recipe
 
 
 @takes(SET, DATA_USE, OVERWRITE, DRY_RUN)
@@ -30,7 +36,7 @@ def run(
     Example: medllm run --config quickstart
     """
     from medllm import console
-    from medllm.models.load import TINY
+    from medllm.places import short_path
     from medllm.plan import show_plan
     from medllm.recipe import load_recipe
     from medllm.run import run_recipe
@@ -47,12 +53,57 @@ def run(
     with places_only():
         run_recipe(recipe, start=from_, only=only, overwrite=bool(flags["overwrite"]))
     console.report(root=recipe.root)
-    console.say(f"everything lies in {recipe.root}")
-    if recipe.study or "--quiet" in console.wanted:
+    console.say(f"everything lies in {short_path(recipe.root)}")
+    if not recipe.study and "--quiet" not in console.wanted:
+        _show_outcome(recipe)
+        _show_next(recipe, config)
+
+
+def _show_outcome(recipe: "Recipe") -> None:
+    """What came of the walk: the models in a line each, on the first task."""
+    from medllm import console
+    from medllm.artifacts.manifest import NAME, Manifest
+    from medllm.evaluate.summary import standing, verdict
+    from medllm.recipe import outputs_of
+
+    (folder,) = outputs_of(recipe, "evaluate")
+    if not (recipe.evaluate and recipe.model and (folder / NAME).is_file()):
         return
-    console.say(f"ask it:            medllm serve --config {config}")
+    base = recipe.model.rstrip("/").rpartition("/")[2]
+    scores = Manifest.read(folder).results["scores"]
+    console.table(*standing(scores, base), "\nwhat came of it, on held-out items")
+    if said := verdict(scores, base):
+        console.say(said)
+    _show_gain(outputs_of(recipe, "quantize"))
+
+
+def _show_gain(folders: "Sequence[Path]") -> None:
+    """What calibration gained, where a format was made with and without it."""
+    from medllm import console
+    from medllm.artifacts.manifest import Manifest
+
+    for folder in folders:
+        plain = folder.with_name(f"{folder.name}-no-imatrix")
+        if plain in folders:
+            with_, without = (Manifest.read(each).results["kl_mean"] for each in (folder, plain))
+            console.say(
+                f"Calibration: {folder.name} strays {with_:.3f} nats a token from its parent;\n"
+                f"the same format without calibration {without:.3f} (0 is none)."
+            )
+
+
+def _show_next(recipe: "Recipe", config: str) -> None:
+    from medllm import console
+    from medllm.models.load import TINY
+
+    steps = {f"medllm serve --config {config}": "ask the model yourself"}
     if recipe.model == TINY:
-        console.say("its model is tiny and knows nothing: it shows that all works, no more")
-        console.say(
-            f"with a real model: medllm run --config {config} --set model=DIR --set name=mine"
-        )
+        console.say("The model is tiny and its notes are generated: this shows the road, no more.")
+        steps |= {
+            "medllm prepare --dataset FILE": "look at data of your own",
+            f"medllm recipes copy {config} mine.yaml": "a recipe to put your model and data in",
+            "medllm run --config mine.yaml": "walk it",
+        }
+    console.say("\nnext:", "title")
+    for command, why in steps.items():
+        console.say(f"  {command:<42} {why}")

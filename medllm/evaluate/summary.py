@@ -28,6 +28,36 @@ def table_of(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
     return ["model", "MB", *(column.heading for column in columns)], rows
 
 
+def standing(scores: Sequence[Score], base: str) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a short table, in the order of the models: the first task alone.
+
+    `base` is the name of the model that all were made from, which is marked.
+    """
+    first = [score for score in scores if score["task"] == scores[0]["task"]]
+    columns = [_columns(score)[0] for score in first]
+    rows = []
+    for score, column in zip(first, columns, strict=True):
+        value, _, interval = column.cell.partition("\n")
+        name, size = _begin(score["model"], [score])
+        role = {base: ", the base", "merged": ", tuned", "adapter": ", tuned"}
+        rows.append([name + role.get(score["model"], ""), value, interval, size])
+    rows += [[name, value, "", ""] for name, value in columns[0].baselines.items()]
+    return ["model", columns[0].heading, "95 % interval", "MB"], rows
+
+
+def verdict(scores: Sequence[Score], base: str) -> str:
+    """Whether training helped on the first task, in a sentence; nothing where none can tell."""
+    by_model = {s["model"]: s for s in scores if s["task"] == scores[0]["task"]}
+    before, after = by_model.get(base), by_model.get("merged") or by_model.get("adapter")
+    if not before or not after or "accuracy" not in before:
+        return ""
+    if after["accuracy_low"] > max(before["accuracy_high"], before["majority"]):
+        return "Training helped: the 95 % intervals of tuned and base lie apart."
+    if after["accuracy_high"] < before["accuracy_low"]:
+        return "Training harmed: the tuned model is right less often than the base."
+    return "These items cannot show that training helped: the intervals overlap."
+
+
 def _columns(score: Score) -> list[Column]:
     return KINDS[score["kind"]].columns(score)
 

@@ -103,7 +103,7 @@ class LossCurves:
                 "The validation loss was still falling at the end: try more "
                 "training.num_train_epochs or a higher training.learning_rate."
             )
-        return "The validation loss has levelled off: there is no sign of over- or under-fitting."
+        return "The validation loss levelled off: no sign of over- or under-fitting."
 
 
 def write_report(

@@ -12,7 +12,6 @@ from medllm.places import short_path
 COLUMNS = {
     "bits_per_weight": ("bits per weight", "{:.2f}"),
     "kl_mean": ("KL mean", "{:.4f}"),
-    "kl_p99": ("KL 99 %", "{:.3f}"),
     "top1_agreement": ("same token", "{:.1%}"),
     "perplexity_medical": ("medical ppl", "{:.3f}"),
     "perplexity_general": ("general ppl", "{:.3f}"),
@@ -39,9 +38,10 @@ def table_of(manifests: Sequence[Manifest]) -> tuple[list[str], list[list[str]]]
 
 def show_serving(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None:
     """Say how to serve each elsewhere."""
+    console.say("  serve elsewhere:")
     for manifest, folder in zip(manifests, folders, strict=True):
         for line in serving_lines(manifest, short_path(folder)):
-            console.say(f"  serve elsewhere: {line}")
+            console.say(f"  {line}")
 
 
 def _parent_of(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:

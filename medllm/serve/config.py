@@ -58,6 +58,9 @@ class ServeConfig(Strict):
     )
     """What `medllm run` asks the served model, once."""
 
+    ask_base: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Under `medllm run`: ask the recipe's base model, too, to show what changed."""
+
     stay: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Under `medllm run`: keep serving instead of asking the one question."""
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import stat
 import subprocess
 import sys
@@ -114,11 +115,12 @@ def examples(walk: Walk, split: str) -> list[Example]:
 
 
 def test_the_walk_says_what_it_makes(walk: Walk) -> None:
-    steps = [line for line in walk.result.stdout.splitlines() if line in VERBS]
+    titles = re.findall(r"^(\d)/7 (\w+): .+$", walk.result.stdout, re.MULTILINE)
 
-    assert tuple(steps) == VERBS
+    assert [(int(number), verb) for number, verb in titles] == list(enumerate(VERBS, 1))
+    assert walk.result.stdout.count("  took ") == len(VERBS)
     assert "logits within" in walk.result.stdout
-    assert "everything lies in" in walk.result.stdout
+    assert "everything lies in runs/road" in walk.result.stdout
     assert "Warning" not in walk.result.stderr
     assert "Traceback" not in walk.result.stderr
 
@@ -131,6 +133,27 @@ def test_the_walk_is_told_as_one_document(walk: Walk, at_home: Typed) -> None:
     made = [each["identity"] for each in result["outputs"]]
     assert made == [Manifest.read(Path(each["path"])).identity for each in result["outputs"]]
     assert tuple(dict.fromkeys(each["verb"] for each in result["outputs"])) == VERBS
+
+
+def test_the_walk_ends_with_what_came_of_it(walk: Walk) -> None:
+    outcome = walk.result.stdout.partition("what came of it")[2]
+    scores = walk.manifest("evaluate").results["scores"]
+
+    for score in scores:
+        if score["task"] == "radiology":
+            line = next(line for line in outcome.splitlines() if f" {score['model']}" in line)
+            assert f"{score['accuracy']:.1%}" in line
+            assert f"{score['bytes'] / 1e6:.1f}" in line
+    assert "tiny, the base" in outcome
+    assert "merged, tuned" in outcome
+    assert "medllm serve --config road.yaml" in outcome
+
+
+def test_the_walk_keeps_how_long_each_verb_took(walk: Walk) -> None:
+    kept = json.loads((walk.home / "runs/road/walk.json").read_text())
+
+    assert tuple(kept["seconds"]) == VERBS
+    assert all(seconds > 0 for seconds in kept["seconds"].values())
 
 
 def test_each_folder_is_whole_and_proven(folder: Path) -> None:

@@ -9,7 +9,7 @@ from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import KINDS, Asking
-from medllm.evaluate.summary import table_of
+from medllm.evaluate.summary import standing, table_of, verdict
 
 ITEM = Example(
     id="ward/1", dataset="ward", group="1", prompt=(Message("user", "So?"),), completion="yes",
@@ -35,6 +35,44 @@ def test_a_kind_goes_from_items_to_columns(name: str) -> None:
     assert columns[:2] == ["model", "MB"]
     assert columns[2].startswith(f"mine {kind.measure}\nn = {len(asked)}")
     assert all(len(row) == len(columns) for row in rows)
+
+
+def test_the_short_table_marks_who_is_who() -> None:
+    choices = {"task": "mine", "kind": "choices", "items": 9, "bytes": 2e6, "macro_f1": 0.5}
+    base = choices | {"model": "tiny", "accuracy": 0.4, "accuracy_low": 0.3, "accuracy_high": 0.5,
+                      "majority": 0.35}  # fmt: skip
+    tuned = base | {"model": "merged", "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
+    other = base | {"task": "another"}
+
+    columns, rows = standing([base, other, tuned], "tiny")
+
+    assert columns == ["model", "mine accuracy\nn = 9", "95 % interval", "MB"]
+    assert rows == [
+        ["tiny, the base", "40.0%", "30.0–50.0", "2.0"],
+        ["merged, tuned", "90.0%", "80.0–95.0", "2.0"],
+        ["most frequent label", "35.0%", "", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tuned", "majority", "said"),
+    [
+        ((0.8, 0.95), 0.35, "Training helped"),
+        ((0.8, 0.95), 0.85, "cannot show"),
+        ((0.45, 0.7), 0.35, "cannot show"),
+        ((0.1, 0.2), 0.35, "Training harmed"),
+    ],
+)
+def test_the_verdict_is_that_of_the_intervals(
+    tuned: tuple[float, float], majority: float, said: str
+) -> None:
+    before = {"model": "tiny", "task": "mine", "accuracy": 0.4, "accuracy_low": 0.3,
+              "accuracy_high": 0.5, "majority": majority}  # fmt: skip
+    low, high = tuned
+    after = before | {"model": "merged", "accuracy_low": low, "accuracy_high": high}
+
+    assert said in verdict([before, after], "tiny")
+    assert verdict([before], "tiny") == verdict([before, after], "other") == ""
 
 
 def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:

@@ -74,7 +74,7 @@ def measure_quality(
     texts = [document.ids for document in parent.documents]
     costs = measure_cost(made.weights, texts, parent.context_length, reference.dtype)
     build_page(quality, costs, subject).write(folder / "quality.html")
-    show_quality(quality, costs)
+    show_quality(quality)
     return main_figures(quality) | costs
 
 

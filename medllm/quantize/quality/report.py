@@ -1,6 +1,7 @@
 """A quantized model's quality, on screen and as a page; neither holds text of the data."""
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -80,17 +81,18 @@ def main_figures(quality: Quality) -> dict[str, float]:
     return dict(sorted(figures.items()))
 
 
-def show_quality(quality: Quality, costs: Mapping[str, float]) -> None:
-    """Print the measures as a table, and the probes and costs in a line each."""
-    console.table(*_measures(quality))
-    for label, value, interval, size in _probes(quality):
-        console.say(f"  {label}: {value} ({interval}; {size})")
-    console.say("  " + ", ".join(f"{name} {value}" for name, value in _costs(quality, costs)))
-    if worst := worst_layers(quality["layers"]):
-        count = f"{len(worst)} of {len(quality['layers'])}"
-        console.say(f"  layers: {count} hold half of the error, the worst is {worst[0]}")
+def show_quality(quality: Quality) -> None:
+    """Print the main measures, and what to try next; the page has all."""
+    for kind, found in quality["texts"].items():
+        if kind != "all":
+            same = _value(found["top1_agreement"])
+            console.say(
+                f"  on {found['documents']} {kind} texts held out: {same:.1%} of next tokens as "
+                f"its parent's,\n    perplexity {_value(found['perplexity']):.4g} after "
+                f"{found['perplexity_parent']['value']:.4g}, KL {_value(found['kl_mean']):.2g} nats"
+            )
     for step in quality["advice"][:1]:
-        console.say(f"  to try next: {step}")
+        console.say(textwrap.fill(f"  to try next: {step}", 78, subsequent_indent="    "))
 
 
 def build_page(quality: Quality, costs: Mapping[str, float], subject: "Subject") -> Page:
