@@ -82,6 +82,8 @@ def open_output(folder: Path, command: str, file: str, role: str) -> Input:
     found = open_input(folder, (OUTPUT_KINDS[command],), role)
     if not (folder / file).is_file():
         fix = f"name a folder that `medllm {command}` wrote"
+        if command == "prepare" and folder.is_file():
+            fix = f"make one of it: `medllm prepare --dataset {folder} --output DIR`, then name DIR"
         raise ArtifactError(f"{folder}: has no {file}", fix)
     return found
 

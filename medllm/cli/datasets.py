@@ -11,7 +11,11 @@ from medllm.cli.names import completer
 from medllm.cli.options import option
 
 app = typer.Typer(
-    cls=Group, no_args_is_help=True, rich_markup_mode=None, help="The dataset registry."
+    cls=Group,
+    suggest_commands=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The dataset registry.",
 )
 
 

@@ -17,6 +17,7 @@ from medllm.cli import datasets, recipes, voice
 from medllm.cli.commands import Command, Group
 from medllm.cli.last_net import explain, explain_import
 from medllm.cli.names import VERBS
+from medllm.cli.near_misses import meant_by
 from medllm.errors import ConfigError, MedllmError
 from medllm.ranks import VARIABLES, is_main
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     cls=Group,
+    suggest_commands=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=PURPOSE,
 )
@@ -130,7 +132,7 @@ def _attempt(arguments: Sequence[str]) -> int:
     except MedllmError as problem:
         return _report(problem)
     except TyperException as problem:
-        return _report_usage(problem)
+        return _report_usage(problem, arguments)
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     if result == INTERRUPTED:
@@ -176,16 +178,16 @@ def _report(problem: MedllmError) -> int:
     return problem.exit_code
 
 
-def _report_usage(problem: TyperException) -> int:
-    spelt_out = getattr(problem, "format_message", None)
-    message = str(spelt_out() if spelt_out else problem)
+def _report_usage(problem: TyperException, arguments: Sequence[str]) -> int:
+    message = problem.message or problem.format_message()
     if type(problem).__name__ == "NoArgsIsHelpError":  # its message is the help
         console.notice(message)
         return ConfigError.exit_code
     context = getattr(problem, "ctx", None)
     command = context.command_path if context else "medllm"
     message = message[:1].lower() + message[1:].rstrip(".")
-    return _report(ConfigError(message, f"see `{command} --help`"))
+    hint = meant_by(message, context.command, arguments) if context else ""
+    return _report(ConfigError(message, f"{hint}see `{command} --help`"))
 
 
 def _quiet_libraries() -> None:

@@ -6,14 +6,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 VERBS = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
 FILES = {
-    "recipe": ("configs/*/*.yaml", "../configs/*/*.yaml"),  # as `medllm.recipe` finds them
     "dataset": ("data/catalog/*.yaml",),
     "mix": ("data/mixes/*.yaml",),
     "task": ("tasks/*.yaml",),
+    "recipe": ("configs/*/*.yaml", "../configs/*/*.yaml"),  # as `medllm.recipe` finds them
 }
 """Where the shipped ones of a kind lie."""
 WORDS = {"verb": VERBS, "model": ("medllm/tiny",)}
 """Those that lie in no file."""
+
+
+def list_shipped(kind: str) -> set[str]:
+    """The names of a kind that come with medllm as files."""
+    return {path.stem for pattern in FILES.get(kind, ()) for path in PACKAGE.glob(pattern)}
 
 
 def list_names(kind: str) -> list[str]:
@@ -21,9 +26,9 @@ def list_names(kind: str) -> list[str]:
     if kind == "type":
         from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 
-        return ["nf4", "int8", "dynamic", "static", *QUANTIZATION_TYPES]
-    shipped = (path.stem for pattern in FILES.get(kind, ()) for path in PACKAGE.glob(pattern))
-    return sorted({*WORDS.get(kind, ()), *shipped, *(_own() if kind == "dataset" else ())})
+        return [*QUANTIZATION_TYPES, "nf4", "int8", "dynamic", "static"]
+    theirs = _own() if kind == "dataset" else ()
+    return sorted({*WORDS.get(kind, ()), *list_shipped(kind), *theirs})
 
 
 def _own() -> Iterator[str]:

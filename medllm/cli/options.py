@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from medllm.cli.names import completer
+from medllm.cli.near_misses import check_models
 from medllm.cli.voice import places_only
 
 Command = Callable[..., None]
@@ -80,6 +81,7 @@ def run_verb(verb: str, flags: dict[str, Any], **own: Any) -> None:
     from medllm.plan import recipe_of_flags, show_verbs
     from medllm.run import run_verb as run
 
+    check_models(own)
     recipe = recipe_of_flags(verb, flags, **own)
     if flags["dry_run"]:
         show_verbs(recipe, (verb,))

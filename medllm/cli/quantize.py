@@ -3,6 +3,8 @@
 from typing import Any
 
 from medllm import console
+from medllm.cli.names import list_names
+from medllm.cli.near_misses import meant_format
 from medllm.cli.options import BASE, WRITING, option, run_verb, takes
 from medllm.errors import ConfigError
 
@@ -63,7 +65,8 @@ def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[
     """The `formats:` list that the flags stand for; empty where none was given."""
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
-        raise ConfigError(f"unknown format '{unknown[0]}'", f"one of: {', '.join(FORMATS)}")
+        meant = meant_format(unknown[0], FORMATS, list_names("type"))
+        raise ConfigError(f"unknown format '{unknown[0]}'", f"{meant}one of: {', '.join(FORMATS)}")
     chosen = dict.fromkeys(names or [*(["gptq"] if bits else []), *map(_owner, types)])
     for type_ in types:
         if _owner(type_) not in chosen:

@@ -11,6 +11,7 @@ from medllm.cli.names import completer
 
 app = typer.Typer(
     cls=Group,
+    suggest_commands=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="The recipes that ship with medllm.",

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -333,6 +333,15 @@ def _written_key(data: Any, loc: tuple[str | int, ...]) -> Key:
                 continue  # a tag
         key.append(part)
     return tuple(key)
+
+
+def key_paths(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """The keys of a model and of those in it, with dots; behind `[]` those of entries of a list."""
+    for name, known in model.model_fields.items():
+        yield f"{before}{name}"
+        entry = "[]" if get_origin(known.annotation) is tuple else ""
+        for inner in models_in(known.annotation):
+            yield from key_paths(inner, f"{before}{name}{entry}.")
 
 
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
