@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from medllm.cli.doctor import gpu_rows
+from medllm.checkup import gpu_rows
 from medllm.errors import SetupError
 from medllm.models.gpu import (
     Card,
