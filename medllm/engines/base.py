@@ -6,7 +6,7 @@ A verb asks an engine that it opened for the ability it needs, with `require`.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from medllm import console
 from medllm.data.example import Message
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.template import Template
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_TOKENS = 256
 """Positions whose distributions are held at once: 128 MiB for a vocabulary of 128k."""
@@ -30,8 +33,49 @@ def encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", errors="replace").decode()
 
 
-LogProbs = npt.NDArray[np.floating[Any]]
+class OnDevice:
+    """Log-probabilities (positions, vocabulary) that stay on the GPU until an array is wanted."""
+
+    def __init__(self, values: "torch.Tensor") -> None:
+        self.values = values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Positions and vocabulary."""
+        return tuple(self.values.shape)
+
+    def __len__(self) -> int:
+        """The positions."""
+        return len(self.values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """They, as numpy asks for them."""
+        return np.asarray(self.values.cpu().numpy(), dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Some of them, as an array."""
+        return np.asarray(self)[key]
+
+    def of(self, targets: Sequence[int]) -> npt.NDArray[Any]:
+        """Those of one token at each of the first positions."""
+        import torch
+
+        tokens = torch.tensor(targets, dtype=torch.long).to(self.values.device)
+        chosen = self.values[: len(targets)].gather(1, tokens[:, None])[:, 0]
+        return np.asarray(chosen.cpu().numpy())
+
+
+Array = npt.NDArray[np.floating[Any]]
+LogProbs = Array | OnDevice
 """Log-probabilities of every token of the vocabulary, in nats: (positions, vocabulary)."""
+
+
+def likelihoods(block: LogProbs, targets: Sequence[int]) -> Array:
+    """Those of one token at each of the first positions."""
+    if isinstance(block, OnDevice):
+        return block.of(targets)
+    found: Array = block[range(len(targets)), targets]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +205,14 @@ class Scores(Engine, Template, Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation after its context, in the order asked."""
+
+
+@runtime_checkable
+class ScoresBatches(Scores, Protocol):
+    """An engine that scores many rows in one pass."""
+
+    batch_tokens: int
+    """The most tokens of a pass, padding included."""
 
 
 @runtime_checkable

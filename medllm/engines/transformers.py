@@ -11,6 +11,7 @@ from medllm.engines.base import (
     BLOCK_TOKENS,
     GenerateRequest,
     LogProbs,
+    OnDevice,
     Piece,
     Sampling,
     Score,
@@ -19,6 +20,7 @@ from medllm.engines.base import (
     encodable,
     until_stop,
 )
+from medllm.engines.batches import Batches, Row
 from medllm.engines.cache import can_go_back, is_attention_alone
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.prompts import prompt_ids
@@ -66,10 +68,16 @@ class TransformersEngine(TokenizerTemplate):
         super().__init__(tokenizer)
         self.model = model
         self.context_length = choose_context(n_ctx, _made_for(model))
+        self.batches = _batches_of(model)
         self._can_go_back = True  # until a first pass shows otherwise
         self._ends = _end_tokens(model, tokenizer)
         self.unused_settings: Mapping[str, Any] = unused_settings(model.generation_config)
         _base_of(model).generation_config = neutral_settings(self._ends, tokenizer.pad_token_id)
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens of a pass that scores, padding included."""
+        return self.batches.tokens if self.batches else BATCH_TOKENS
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text; half of a surrogate pair in it is replaced."""
@@ -88,9 +96,13 @@ class TransformersEngine(TokenizerTemplate):
             contexts[request.context].append(request)
         scores = {request: Score(0.0, 0, True) for request in rows.pop((), ())}
         for context, group in contexts.items():
-            if self._can_go_back and context and len({self._row(each) for each in group}) > 1:
+            if self._is_read_once(context, group):
                 scores |= self._score_shared(context, group)
         rest = [row for row, group in rows.items() if not scores.keys() >= set(group)]
+        if self.batches:
+            asked = [Row(row, tuple(rows[row])) for row in rest]
+            scores |= self.batches.score(self.model, asked)
+            return [scores[request] for request in requests]
         rest.sort(key=len)
         while rest:
             size = max(1, BATCH_TOKENS // len(rest[-1]))  # the last is the longest
@@ -102,6 +114,12 @@ class TransformersEngine(TokenizerTemplate):
     def _row(self, request: ScoreRequest) -> tuple[int, ...]:
         """What the model is given: all but the last token, cut on the left as lm-eval does."""
         return (*request.context, *request.continuation[:-1])[-self.context_length :]
+
+    def _is_read_once(self, context: tuple[int, ...], group: Sequence[ScoreRequest]) -> bool:
+        """Whether a context is read once for all that follows it; a GPU reads a short one again."""
+        rows = {self._row(each) for each in group}
+        is_long = self.batches is None or sum(map(len, rows)) > BATCH_TOKENS
+        return self._can_go_back and bool(context) and len(rows) > 1 and is_long
 
     def _score_shared(
         self, context: tuple[int, ...], requests: Sequence[ScoreRequest]
@@ -153,17 +171,21 @@ class TransformersEngine(TokenizerTemplate):
         stand in memory. Only a model with a recurrent state (Mamba, Qwen3-Next) reads it at once:
         it would forget what came before a block.
         """
-        if self._can_go_back and len(ids) > BLOCK_TOKENS:
-            yield from self._by_blocks(ids)
+        return self.batches.halving(lambda: self._read(ids)) if self.batches else self._read(ids)
+
+    def _read(self, ids: Sequence[int]) -> Iterator[LogProbs]:
+        at_once = self.batches.positions if self.batches else BLOCK_TOKENS
+        if self._can_go_back and len(ids) > at_once:
+            yield from self._by_blocks(ids, at_once)
         else:
             yield from self._at_once(ids)
 
-    def _by_blocks(self, ids: Sequence[int]) -> Iterator[LogProbs]:
+    def _by_blocks(self, ids: Sequence[int], at_once: int) -> Iterator[LogProbs]:
         import torch
 
         cache = None
-        for begin in range(0, len(ids), BLOCK_TOKENS):
-            block = self._tensor(ids[begin : begin + BLOCK_TOKENS])
+        for begin in range(0, len(ids), at_once):
+            block = self._tensor(ids[begin : begin + at_once])
             with torch.inference_mode():
                 read = self.model(input_ids=block, past_key_values=cache, use_cache=True)
             cache = getattr(read, "past_key_values", None)
@@ -171,12 +193,19 @@ class TransformersEngine(TokenizerTemplate):
                 self._can_go_back = False
                 yield from self._at_once(ids)
                 return
-            yield _log_probs(read.logits[0])
+            yield from self._blocks_of(read.logits[0])
 
     def _at_once(self, ids: Sequence[int]) -> Iterator[LogProbs]:
         for logits in self._logits([tuple(ids)] if ids else []):
-            for begin in range(0, len(ids), BLOCK_TOKENS):
-                yield _log_probs(logits[begin : begin + BLOCK_TOKENS])
+            yield from self._blocks_of(logits)
+
+    def _blocks_of(self, logits: "torch.Tensor") -> Iterator[LogProbs]:
+        import torch
+
+        for block in logits.split(BLOCK_TOKENS):
+            with torch.inference_mode():
+                expected = torch.log_softmax(block.float(), dim=-1)
+            yield OnDevice(expected) if self.batches else expected.cpu().numpy()
 
     def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         """The answer, piece by piece; its last piece says why it ended.
@@ -284,14 +313,6 @@ class _Chosen:
         return self.stopped
 
 
-def _log_probs(logits: "torch.Tensor") -> LogProbs:
-    import torch
-
-    with torch.inference_mode():
-        expected: LogProbs = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-    return expected
-
-
 def _score(continuation: tuple[int, ...], logits: "torch.Tensor") -> Score:
     """The score of a continuation from its row's logits: float32, only the positions needed."""
     import torch
@@ -301,6 +322,17 @@ def _score(continuation: tuple[int, ...], logits: "torch.Tensor") -> Score:
     chosen = torch.log_softmax(kept, dim=-1).gather(1, targets[:, None])
     greedy = bool((kept.argmax(dim=-1) == targets).all())
     return Score(float(chosen.double().sum()), len(targets), greedy)
+
+
+def _batches_of(model: "PreTrainedModel") -> Batches | None:
+    """How much a GPU reads at once; a processor gains nothing by it."""
+    import torch
+
+    if model.device.type != "cuda":
+        return None
+    # cuDNN takes seconds to plan attention for each new length of a batch
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return Batches.fitting(model)
 
 
 def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:

@@ -9,7 +9,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import without_nan, write_atomically
 from medllm.data.example import Example, read_jsonl, write_jsonl
-from medllm.engines.base import Engine
+from medllm.engines.base import Engine, ScoresBatches
 from medllm.engines.prompts import takes_messages
 from medllm.errors import ArtifactError, DataError
 from medllm.evaluate.config import EvaluateConfig
@@ -29,6 +29,8 @@ def write_records(
     console.notice(f"{what}: {len(items)} items")
     how = _how_asked(config, engine, task, what)
     records = task.kind.score(engine, items, Asking(config, how["chat_template"], what))
+    if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short
+        how["batch_tokens"] = engine.batch_tokens
     path.parent.mkdir(exist_ok=True)
     write_atomically(_notes_of(path), json.dumps(how) + "\n")
     partial_path = path.with_suffix(".partial")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm.artifacts.manifest import BaseModelRef, Parent
-from medllm.engines.base import Expects, require
+from medllm.engines.base import Expects, likelihoods, require
 from medllm.engines.open import open_model
 from medllm.errors import SetupError
 from medllm.models.children import following
@@ -86,8 +86,8 @@ def main() -> None:
 
 def _score(engine: Expects, texts: Sequence[Sequence[int]]) -> None:
     for ids in texts:
-        for _ in engine.log_probs(ids):
-            pass
+        for block in engine.log_probs(ids):
+            likelihoods(block, [0])  # a GPU has computed the block once a number of it is here
 
 
 def _peak_bytes() -> int:

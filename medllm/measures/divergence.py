@@ -8,12 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medllm.engines.base import LogProbs
+from medllm.engines.base import Array, LogProbs, OnDevice
 from medllm.measures.intervals import Estimate, estimate_ratio
 
 WORK_NUMBERS = 2**21
 """Numbers worked on at once, in float64: 16 MiB a temporary array, whatever the vocabulary."""
 
+DEVICE_NUMBERS = 2**25
+"""The same on a GPU: 256 MiB."""
 LARGEST_EXPONENT = 709
 
 Floats = npt.NDArray[np.float64]
@@ -47,18 +49,55 @@ def compare_document(
     """Two models on one document, which must fit into both contexts, block by block."""
     read = ids[:-1]  # what would follow the last token is not known
     targets = np.asarray(ids[1:])
-    parts, begin = [], 0
+    parts: list[tuple[Any, ...]] = []
+    begin = 0
     for ours, theirs in zip(parent.log_probs(read), quantized.log_probs(read), strict=True):
-        step = max(1, WORK_NUMBERS // ours.shape[1])
-        for at in range(0, len(ours), step):
-            rows = slice(at, at + step)
-            parts.append(_compare(ours[rows], theirs[rows], targets[begin + at :]))
+        parts += _compare_block(ours, theirs, targets[begin : begin + len(ours)])
         begin += len(ours)
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Compared(id_, *columns)
 
 
-def _compare(ours: LogProbs, theirs: LogProbs, targets: npt.NDArray[Any]) -> tuple[Any, ...]:
+def _compare_block(
+    ours: LogProbs, theirs: LogProbs, targets: npt.NDArray[Any]
+) -> Iterator[tuple[Any, ...]]:
+    """The four values of `Compared`, some positions at a time, on the GPU that has one of both."""
+    for block in (theirs, ours):
+        if isinstance(block, OnDevice):
+            yield _compare_on(block.values.device, ours, theirs, targets)
+            return
+    step = max(1, WORK_NUMBERS // ours.shape[1])
+    for at in range(0, len(ours), step):
+        rows = slice(at, at + step)
+        yield _compare(ours[rows], theirs[rows], targets[rows])
+
+
+def _compare_on(
+    device: Any, ours: LogProbs, theirs: LogProbs, targets: npt.NDArray[Any]
+) -> tuple[Any, ...]:
+    """As `_compare`, in the same float64; only the four values leave the GPU."""
+    import torch
+
+    both = [
+        block.values if isinstance(block, OnDevice) else torch.from_numpy(np.array(block))
+        for block in (ours, theirs)
+    ]
+    step = max(1, DEVICE_NUMBERS // ours.shape[1])
+    width, found = min(ours.shape[1], theirs.shape[1]), []
+    parts = (block.to(device).split(step) for block in (*both, torch.from_numpy(targets)))
+    with torch.inference_mode():
+        for mine, other, target in zip(*parts, strict=True):
+            a, b = mine[:, :width].double(), other[:, :width].double()
+            mass = a.exp()
+            nats = torch.where(mass > 0, mass * (a - b), 0.0).sum(1).clamp(min=0)
+            is_same = mine.argmax(1) == other.argmax(1)
+            chosen = (each.gather(1, target[:, None])[:, 0] for each in (mine, other))
+            found.append(torch.stack([nats, *(each.double() for each in (is_same, *chosen))]))
+    divergence, agreement, *likelihoods = torch.cat(found, dim=1).cpu().numpy()
+    return divergence, agreement > 0, *likelihoods
+
+
+def _compare(ours: Array, theirs: Array, targets: npt.NDArray[Any]) -> tuple[Any, ...]:
     """The four values of `Compared` at some positions."""
     # one of them may be padded with tokens that nobody was trained on
     width = min(ours.shape[1], theirs.shape[1])
@@ -71,7 +110,7 @@ def _compare(ours: LogProbs, theirs: LogProbs, targets: npt.NDArray[Any]) -> tup
     )
 
 
-def token_divergence(ours: LogProbs, theirs: LogProbs) -> Floats:
+def token_divergence(ours: Array, theirs: Array) -> Floats:
     """KL(ours ‖ theirs) at each position, in nats, of log-probabilities.
 
     Not `scipy.special.rel_entr`: it takes probabilities, in which what is unlikely is rounded to 0.

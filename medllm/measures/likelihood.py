@@ -9,7 +9,7 @@ import numpy as np
 
 from medllm import console
 from medllm.data.example import Example
-from medllm.engines.base import Expects, Score, ScoreRequest, Scores
+from medllm.engines.base import Expects, Score, ScoreRequest, Scores, likelihoods
 from medllm.errors import DataError
 from medllm.models.chat.prompts import Pair, cut_alike
 from medllm.models.chat.template import encode_rendered, join_plain, render_example
@@ -184,7 +184,7 @@ def _read(engine: Expects, ids: Sequence[int]) -> float:
     total, following = 0.0, list(ids[1:])
     for block in engine.log_probs(ids):
         targets, following = following[: len(block)], following[len(block) :]
-        total += float(block[range(len(targets)), targets].sum(dtype=np.float64))
+        total += float(likelihoods(block, targets).sum(dtype=np.float64))
     return total
 
 

@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 
 from medllm.data.example import Message
-from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest
+from medllm.engines.base import (
+    GenerateRequest,
+    OnDevice,
+    Piece,
+    Sampling,
+    ScoreRequest,
+    likelihoods,
+)
+from medllm.engines.batches import Batches
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.open import InProcess, open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ConfigError, DataError
+from medllm.measures.divergence import compare_document
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import load_tokenizer, resolve_model
 
@@ -376,3 +385,108 @@ def test_models_with_windows_and_states_score_as_in_one_pass(kind: str, tiny_mod
     for _ in answer:
         row.append(int(plain(row)[-1].argmax()))
     assert answer == row[50:]
+
+
+# Passes that fill a GPU, computed on a processor
+
+
+def filling(engine: TransformersEngine, tokens: int, positions: int) -> TransformersEngine:
+    """The same model, read as on a GPU whose passes hold so much."""
+    filled = TransformersEngine(engine.model, engine.tokenizer, engine.context_length)
+    filled.batches = Batches(tokens, positions)
+    return filled
+
+
+@pytest.mark.filterwarnings("ignore:.*implicitly cleaned up:ResourceWarning")
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "gemma3", "mamba", "qwen3-next"])
+def test_what_is_read_together_changes_no_number(kind: str, tiny_model: Path) -> None:
+    import torch
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    engine = TransformersEngine(build(kind, len(tokenizer)), tokenizer)
+    ids = torch.randint(10, len(tokenizer), (700,)).tolist()
+    asked = [
+        ScoreRequest(tuple(ids[:20]), tuple(ids[20:25])),
+        ScoreRequest(tuple(ids[:20]), (7,)),
+        ScoreRequest(tuple(ids[:20]), (8,)),
+        ScoreRequest(tuple(ids[:19]), (ids[19], 9)),  # the same input, another continuation
+        ScoreRequest(tuple(ids[100:190]), tuple(ids[190:230])),
+        ScoreRequest((), tuple(ids[300:330])),
+        ScoreRequest((5,), (6,)),
+        ScoreRequest((), (5,)),
+        ScoreRequest(tuple(ids[:600]), (9, 10, 11)),  # longer than the context
+    ]
+    alone = [engine.score([each])[0] for each in asked]
+    for tokens, positions in ((10_000, 10_000), (250, 60), (1, 1)):
+        found = filling(engine, tokens, positions).score([*asked, asked[0]])
+        for score, expected in zip(found, [*alone, alone[0]], strict=True):
+            assert score.logprob == pytest.approx(expected.logprob, abs=1e-3)
+            assert (score.tokens, score.greedy) == (expected.tokens, expected.greedy)
+
+    whole = np.concatenate(list(engine.log_probs(ids[:500])))
+    for positions in (256, 512, 1024):
+        blocks = list(filling(engine, 1000, positions).log_probs(ids[:500]))
+        assert [len(block) for block in blocks] == [256, 244]
+        np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-3)
+        targets = ids[257:500]
+        expected = blocks[1][range(243), targets]
+        np.testing.assert_array_equal(likelihoods(blocks[1], targets), expected)
+
+
+def test_short_memory_makes_passes_smaller_and_is_told(
+    engine: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    asked = [ScoreRequest(tuple(range(10, 30 + n)), (40, 41)) for n in range(16)]
+    expected, filled = engine.score(asked), filling(engine, 4096, 4096)
+
+    def small(module: Any, inputs: Any) -> None:
+        if inputs[0].numel() > 150 * inputs[0].shape[-1]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = engine.model.model.layers[0].mlp.register_forward_pre_hook(small)
+    try:
+        found = filled.score(asked)
+    finally:
+        hook.remove()
+
+    assert [score.logprob for score in found] == pytest.approx([s.logprob for s in expected])
+    assert filled.batch_tokens <= 150
+    told = capfd.readouterr().err.splitlines()
+    assert told[-1] == (
+        f"the GPU is short of memory: {filled.batch_tokens} tokens are read at once from now on"
+    )
+
+
+def test_what_fits_follows_from_the_shapes_of_a_model(engine: Any) -> None:
+    found = Batches.fitting(engine.model)
+
+    assert 1 <= found.tokens <= 16_384
+    assert found.positions % 256 == 0 and 256 <= found.positions <= 16_384
+
+
+def test_two_models_are_compared_on_a_device_as_in_an_array(engine: Any) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    ours, theirs = (torch.randn(300, 40).log_softmax(-1) for _ in range(2))
+    theirs = torch.cat([theirs, theirs.new_full((300, 2), -torch.inf)], dim=1)  # padded
+    ids = torch.randint(0, 40, (301,)).tolist()
+
+    class Told:
+        def __init__(self, values: torch.Tensor, on_device: bool) -> None:
+            self.values, self.on_device = values, on_device
+
+        def log_probs(self, ids: Any) -> Any:
+            for block in self.values.split(256):
+                yield OnDevice(block) if self.on_device else block.numpy()
+
+    expected = compare_document(Told(ours, False), Told(theirs, False), "a", ids)
+    for mine, other in ((True, True), (False, True), (True, False)):
+        found = compare_document(Told(ours, mine), Told(theirs, other), "a", ids)
+        np.testing.assert_allclose(found.divergence, expected.divergence, rtol=1e-12)
+        np.testing.assert_array_equal(found.agreement, expected.agreement)
+        np.testing.assert_array_equal(found.parent, expected.parent)
+        np.testing.assert_array_equal(found.quantized, expected.quantized)
+        assert found.agreement.dtype == expected.agreement.dtype == bool
