@@ -140,6 +140,18 @@ def test_sums_are_those_of_a_computation_by_hand(
         np.testing.assert_allclose(layer.sums, [expected], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_gpus_way_of_summing_gives_the_same_sums(dtype: str) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    inputs = (torch.randn(8192, 96) * torch.logspace(-3, 3, 96)).to(getattr(torch, dtype))
+    exact = inputs.double().square().sum(0)
+
+    for found in (imatrix.sum_in_one_pass(inputs), inputs.float().square().sum(0)):
+        np.testing.assert_allclose(found, exact, rtol=2e-5)
+
+
 def test_every_matrix_of_the_file_is_measured(named: imatrix.Matrix, tiny_f16: Path) -> None:
     tensors = files.read_tensors(tiny_f16)
 

@@ -58,8 +58,8 @@ def _listen(first: Squares, second: Squares, module: Any, inputs: tuple["Tensor"
     import torch
 
     states, experts = inputs[:2]  # (tokens, columns), (tokens, experts that each is sent to)
-    tokens = torch.bincount(experts.flatten(), minlength=module.num_experts)
     sent = torch.nn.functional.one_hot(experts, module.num_experts).sum(1)
+    tokens = sent.sum(0)  # not bincount, for which a GPU is waited for
     first.add(sent.float().T @ states.float().square(), tokens)
     order = experts.flatten().sort().values
     apply_gate: Callable[[Tensor], Tensor] = type(module)._apply_gate.__get__(module)
