@@ -7,8 +7,8 @@ import typer
 
 from medllm import console
 from medllm.cli.commands import Command, Group
-from medllm.cli.names import completer
 from medllm.cli.options import option
+from medllm.data.names import completer
 
 app = typer.Typer(
     cls=Group,

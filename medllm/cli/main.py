@@ -16,8 +16,7 @@ from medllm import __version__, console
 from medllm.cli import datasets, recipes, voice
 from medllm.cli.commands import Command, Group
 from medllm.cli.last_net import explain, explain_import
-from medllm.cli.names import VERBS
-from medllm.cli.near_misses import meant_by
+from medllm.data.names import VERBS
 from medllm.errors import ConfigError, MedllmError
 from medllm.ranks import VARIABLES, is_main
 
@@ -43,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=PURPOSE,
 )
-for name in (*VERBS, "run", "verify", "lineage", "doctor"):
+for name in (*VERBS, "chat", "run", "verify", "lineage", "doctor"):
     app.command(cls=Command)(getattr(importlib.import_module(f"medllm.cli.{name}"), name))
 for group in (datasets, recipes):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
@@ -183,6 +182,8 @@ def _report_usage(problem: TyperException, arguments: Sequence[str]) -> int:
     if type(problem).__name__ == "NoArgsIsHelpError":  # its message is the help
         console.notice(message)
         return ConfigError.exit_code
+    from medllm.cli.near_misses import meant_by
+
     context = getattr(problem, "ctx", None)
     command = context.command_path if context else "medllm"
     message = message[:1].lower() + message[1:].rstrip(".")

@@ -6,9 +6,8 @@ from typing import Any
 
 import typer
 
-from medllm.cli.names import completer
-from medllm.cli.near_misses import check_models
 from medllm.cli.voice import places_only
+from medllm.data.names import completer
 
 Command = Callable[..., None]
 
@@ -78,6 +77,7 @@ def run_verb(verb: str, flags: dict[str, Any], **own: Any) -> None:
 
     `own` and `flags` are named as the keys of the section; None means not given.
     """
+    from medllm.cli.near_misses import check_models
     from medllm.plan import recipe_of_flags, show_verbs
     from medllm.run import run_verb as run
 

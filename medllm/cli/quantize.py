@@ -3,10 +3,9 @@
 from typing import Any
 
 from medllm import console
-from medllm.cli.names import list_names
-from medllm.cli.near_misses import meant_format
 from medllm.cli.options import BASE, WRITING, option, run_verb, takes
 from medllm.errors import ConfigError
+from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 
 FORMATS = ("gptq", "awq", "gguf", "bnb", "fp8", "w8a8")
 KNOWN = "|".join(FORMATS)
@@ -15,6 +14,7 @@ BITS = ("gptq", "awq")
 TYPES = {"bnb": ("type", ("nf4", "int8")), "fp8": ("scheme", ("dynamic", "static"))}
 """Format → the key that --type sets, and its values; any other type is one of GGUF."""
 GGUF_DEFAULT = "Q4_K_M"
+NAMED_TYPES = "|".join([*QUANTIZATION_TYPES, "nf4", "int8", "dynamic", "static"])
 
 
 @takes(*WRITING)
@@ -29,7 +29,7 @@ def quantize(
         "[default: Q4_K_M, nf4, dynamic]",
         "TYPE",
         "--type",
-        "type",
+        NAMED_TYPES,
     ),
     calibration: str | None = option(
         "What `medllm calibrate` wrote.  [default: the recipe's]", "DIR"
@@ -65,7 +65,9 @@ def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[
     """The `formats:` list that the flags stand for; empty where none was given."""
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
-        meant = meant_format(unknown[0], FORMATS, list_names("type"))
+        from medllm.data.near_misses import meant_format
+
+        meant = meant_format(unknown[0], FORMATS, [*QUANTIZATION_TYPES])
         raise ConfigError(f"unknown format '{unknown[0]}'", f"{meant}one of: {', '.join(FORMATS)}")
     chosen = dict.fromkeys(names or [*(["gptq"] if bits else []), *map(_owner, types)])
     for type_ in types:

@@ -7,7 +7,7 @@ import typer
 
 from medllm import console
 from medllm.cli.commands import Command, Group
-from medllm.cli.names import completer
+from medllm.data.names import completer
 
 app = typer.Typer(
     cls=Group,

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medllm.cli.names import completer
 from medllm.cli.options import DATA_USE, DRY_RUN, OVERWRITE, SET, option, takes
 from medllm.cli.voice import places_only
+from medllm.data.names import completer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,6 +13,8 @@ class GenerateConfig(VerbConfig):
     """The model that answers."""
     prompt: str | None = None
     """One prompt; the answer goes to the screen, and `input` is left alone."""
+    system: str | None = None
+    """What the model is told before each conversation that has no system message of its own."""
     input: Place | None = None
     """A data file with prompts; the answers go to `generations.jsonl`."""
     max_tokens: int = Field(default=256, ge=1)

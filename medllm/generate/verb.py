@@ -49,12 +49,12 @@ def generate(config: GenerateConfig) -> Manifest | None:
         ArtifactError: the model is missing, altered or unfinished.
     """
     if config.prompt is not None:
-        answer = ""
+        pieces = []
         for text in stream_answer(config):
             console.show_text(text, end="")
-            answer += text
+            pieces.append(text)
         console.show_text("")
-        console.report(answer=answer)
+        console.report(answer="".join(pieces))
         return None
     if config.input is None:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
@@ -77,9 +77,9 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     """
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
-    engine = _open(resolve_model(config.model), config)
+    engine = open_engine(resolve_model(config.model), config)
     try:
-        for piece in _answer(engine, (Message("user", clean(config.prompt)),), config):
+        for piece in answer(engine, (Message("user", clean(config.prompt)),), config):
             yield piece.text
     finally:
         engine.close()
@@ -93,7 +93,7 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
         raise DataError(f"{source}: no row has a prompt", fix)
     path = folder / "generations.jsonl"
     done = _done(path)
-    engine = _open(model, config)
+    engine = open_engine(model, config)
     progress = console.progress("generate", len(asked))
     with path.open("a", encoding="utf-8") as file, progress as advance:
         path.chmod(0o600)
@@ -170,14 +170,14 @@ def _row_of(engine: Generates, prompt: _Prompt, config: GenerateConfig) -> dict[
     """A row of the result: the answer, or why there is none."""
     row: dict[str, Any] = {"id": prompt.id} | ({"row": prompt.number} if prompt.is_twice else {})
     try:
-        pieces = list(_answer(engine, prompt.messages, config))
+        pieces = list(answer(engine, prompt.messages, config))
     except DataError as problem:
         return {**row, "answer": None, "finish_reason": "error", "error": problem.message}
-    answer = "".join(piece.text for piece in pieces)
-    return {**row, "answer": answer, "finish_reason": pieces[-1].finish_reason}
+    text = "".join(piece.text for piece in pieces)
+    return {**row, "answer": text, "finish_reason": pieces[-1].finish_reason}
 
 
-def _open(model: ModelRef, config: GenerateConfig) -> Generates:
+def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
     """The loaded model; says what its answers do not depend on, though one might think so."""
     opened = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
     engine = require(opened, Generates, "generate")
@@ -208,9 +208,16 @@ def _done(path: Path) -> int:
     return len(whole)
 
 
-def _answer(
+def answer(
     engine: Generates, messages: tuple[Message, ...], config: GenerateConfig
 ) -> Iterator[Piece]:
+    """The answer to a conversation, piece by piece, as a section asks for it.
+
+    Raises:
+        DataError: it leaves no room for an answer, or the chat template refuses it.
+    """
+    if config.system and messages[0].role != "system":
+        messages = (Message("system", clean(config.system)), *messages)
     limit, seed = config.max_tokens, config.seed
     sampling = Sampling(limit, config.temperature, config.top_p, seed, config.stop)
     yield from engine.generate(ask_messages(engine, messages, sampling))

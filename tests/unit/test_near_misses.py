@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from medllm.cli.main import run_command
-from medllm.cli.near_misses import _words, squeeze
+from medllm.data.groups import squeeze
+from medllm.data.near_misses import words_of_others
 from medllm.quantize.config import QuantizeConfig
 from medllm.recipe import ROAD
 
@@ -103,7 +104,7 @@ def test_a_model_that_is_there_may_have_any_name(capfd: pytest.CaptureFixture[st
 
 
 def test_the_words_of_other_tools_are_squeezed_and_lead_somewhere() -> None:
-    words = _words()
+    words = words_of_others()
     lists = [*words["commands"].values(), *words["options"].values()]
 
     assert {word for each in lists for word in each if squeeze(word) != word} == set()

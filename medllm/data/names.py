@@ -23,10 +23,6 @@ def list_shipped(kind: str) -> set[str]:
 
 def list_names(kind: str) -> list[str]:
     """The known names of a kind; datasets of the user's own, too. Loads nothing heavy."""
-    if kind == "type":
-        from medllm.quantize.gguf.types import QUANTIZATION_TYPES
-
-        return [*QUANTIZATION_TYPES, "nf4", "int8", "dynamic", "static"]
     theirs = _own() if kind == "dataset" else ()
     return sorted({*WORDS.get(kind, ()), *list_shipped(kind), *theirs})
 

@@ -1,0 +1,108 @@
+"""A conversation in the terminal: an answer after another, and nothing kept on the disk."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+from medllm import console
+from medllm.data.example import Message
+from medllm.data.shapes.values import clean
+from medllm.engines.base import Generates
+from medllm.errors import DataError
+from medllm.generate.config import GenerateConfig
+from medllm.generate.verb import answer, open_engine
+from medllm.models.chat.prompts import UnfitPrompt
+from medllm.models.load import resolve_model
+from medllm.models.memory import within_memory
+
+Turns = tuple[Message, ...]
+PROMPT = "> "
+COMMANDS = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer"
+WARNING = (
+    "For research only: this is no medical device. Nothing it writes may reach a patient without a "
+    "qualified person who has checked it."
+)
+
+
+@within_memory("chat", "lower --n-ctx, or choose a quantized model")
+def chat(config: GenerateConfig) -> None:
+    """Answer what is typed, or piped in line by line, until it ends; earlier turns are heeded.
+
+    Raises:
+        ConfigError: no model is named.
+        DataError: what is piped in is not UTF-8.
+        ArtifactError: the model is missing, altered or unfinished.
+    """
+    engine = open_engine(resolve_model(config.model), config)
+    console.notice(f"{WARNING}\n{COMMANDS}; {engine.context_length:,} tokens of context")
+    turns: Turns = ()
+    with closing(engine):
+        for line in _typed_lines():
+            if line == "/exit":
+                return
+            if line == "/reset":
+                turns = ()
+                console.notice("a new conversation begins")
+            elif line.startswith("/") and line[1:].isalpha():
+                console.notice(f"no such command: {line:.40}; {COMMANDS}")
+            elif line:
+                turns = _take_turn(engine, turns, line, config)
+
+
+def _take_turn(engine: Generates, turns: Turns, line: str, config: GenerateConfig) -> Turns:
+    """The conversation with what was asked and answered; as it was where nothing was answered."""
+    asked = (*turns, Message("user", clean(line)))
+    texts: list[str] = []
+    reason = None
+    try:
+        for piece in answer(engine, asked, config):
+            console.show_text(piece.text, end="")
+            texts.append(piece.text)
+            reason = piece.finish_reason
+    except KeyboardInterrupt:
+        reason = "stopped"
+    except DataError as problem:
+        _announce_refusal(problem, is_first=not turns)
+        return turns
+    console.show_text("")
+    if reason == "stopped":
+        console.notice("stopped; the next question goes on from here")
+    if reason == "length":
+        context = f"as the context of {engine.context_length:,} tokens is full"
+        console.notice(f"the answer was cut: at {config.max_tokens} tokens, or {context}")
+    return (*asked, Message("assistant", "".join(texts)))
+
+
+def _announce_refusal(problem: DataError, *, is_first: bool) -> None:
+    """Say why there is no answer."""
+    if isinstance(problem, UnfitPrompt) and not is_first:
+        full = f"the context of {problem.context_length:,} tokens is full"
+        console.notice(f"{full}: this was not asked; /reset begins anew, --n-ctx sets a longer one")
+    else:
+        console.notice(f"not answered: {problem.message}; {problem.fix}")
+
+
+def _typed_lines() -> Iterator[str]:
+    """What is typed or piped in, until it ends; at an empty line Ctrl-C ends nothing."""
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal:
+        import readline  # noqa: F401 - lines can be edited; their history stays in memory
+    while True:
+        try:
+            yield (input(PROMPT) if is_terminal else _read_line()).strip()
+        except KeyboardInterrupt:
+            if not is_terminal:
+                raise
+            console.notice(f"\n{COMMANDS}")
+        except EOFError:
+            return
+
+
+def _read_line() -> str:
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError as problem:
+        raise DataError("what is piped in is not UTF-8 text", "convert it to UTF-8") from problem
+    if not line:
+        raise EOFError
+    return line
