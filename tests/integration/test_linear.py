@@ -11,9 +11,9 @@ from torch import nn
 from trainings import small, write_examples
 
 from medllm.finetune.config import FinetuneConfig, LoraSettings
-from medllm.finetune.train import base
+from medllm.finetune.train import base, lora_linear
 from medllm.finetune.train.base import is_widened, weights_dtype
-from medllm.finetune.train.lora_linear import Folded, Frozen, Narrow, join_adapters
+from medllm.finetune.train.lora_linear import Folded, Frozen, Joined, join_adapters
 
 WIDE, NARROW, MANY, FEW = 24, 16, 100, 5
 
@@ -52,7 +52,7 @@ def test_small_whole_numbers_come_out_of_bfloat16_exactly(has_bias: bool) -> Non
         outputs = way.apply(learns[0], weight, bias, *learns[1:], *([0.5] if adapter else []))
         return [outputs.detach(), *torch.autograd.grad(outputs, learns, gradient)]
 
-    narrow, frozen = run(Narrow, weight.bfloat16(), down, up), run(Frozen, weight.bfloat16())
+    narrow, frozen = run(Joined, weight.bfloat16(), down, up), run(Frozen, weight.bfloat16())
 
     expected, plain = run(Folded, weight, down, up), run(Folded, weight, none, up)
     assert all(map(torch.equal, narrow, expected))
@@ -115,9 +115,98 @@ def test_a_processor_that_multiplies_in_bfloat16_does(
         assert weights_dtype(whole, "cpu") == "float32"
 
 
+@pytest.mark.parametrize("is_narrow", [True, False])
+@pytest.mark.parametrize("base", ["bias", "no bias", "nf4"])
+def test_beside_its_layer_an_adapter_is_as_exact_as_in_peft(
+    base: str, is_narrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU computes, in bfloat16 under autocast, and in float32."""
+    monkeypatch.setattr(lora_linear, "_way", lora_linear._way_of_gpu)
+    counted = count(monkeypatch, Joined)
+    kind = torch.bfloat16 if is_narrow else torch.float32
+    model = beside(base, kind)
+    x, layer = torch.randn(2, MANY, 64).to(kind), model.base_model.model[0]
+    peft = outputs_and_gradients(layer, x, autocast=is_narrow)
+    join_adapters(model)
+    ours = outputs_and_gradients(layer, x, autocast=is_narrow)
+    exact = outputs_and_gradients(unrounded(layer), x.float(), autocast=False)
+
+    assert counted == [x.shape]
+    assert [each.dtype for each in ours] == [each.dtype for each in peft]
+    for found, other, wanted in zip(ours, peft, exact, strict=True):
+        error, theirs = ((e.float() - wanted).norm() / wanted.norm() for e in (found, other))
+        assert error <= max(1.2 * theirs, 1e-6)
+        assert error < (0.02 if is_narrow else 1e-5)
+
+
+def beside(base: str, kind: torch.dtype) -> Any:
+    """A layer with an adapter in float32, the layer in a number format or of 4 bits."""
+    from bitsandbytes.nn import Linear4bit
+
+    torch.manual_seed(0)
+    layer: Any = nn.Linear(64, 128, bias=base == "bias").to(kind)
+    if base == "nf4":
+        rounded = Linear4bit(64, 128, bias=False, compute_dtype=kind, quant_type="nf4")
+        rounded.load_state_dict(layer.state_dict())
+        layer = rounded.to("cpu")
+        layer.support_avx512bf16_for_cpu = False  # else an evaluation repacks the weights
+    model = get_peft_model(nn.Sequential(layer), LoraConfig(r=4, target_modules=["0"]))
+    nn.init.normal_(model.base_model.model[0].lora_B["default"].weight, std=0.1)
+    return model
+
+
+def unrounded(layer: Any) -> Any:
+    """The same layer, all of it in float32."""
+    weight = layer.base_layer.weight
+    exact = adapted(bias=layer.base_layer.bias is not None).base_model.model[0]
+    exact.base_layer = nn.Linear(64, 128, bias=layer.base_layer.bias is not None)
+    exact.base_layer.weight.data = lora_linear._whole(weight, torch.float32).float()
+    if layer.base_layer.bias is not None:
+        exact.base_layer.bias.data = layer.base_layer.bias.data.float()
+    exact.lora_A, exact.lora_B = layer.lora_A, layer.lora_B
+    exact.scaling = layer.scaling
+    return exact
+
+
+def outputs_and_gradients(layer: Any, x: torch.Tensor, *, autocast: bool) -> list[torch.Tensor]:
+    """Of x, A and B."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        outputs = layer(x)
+    learns = [x, layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+    return [outputs.detach(), *torch.autograd.grad(outputs.float().square().sum(), learns)]
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_model_learns_the_same_beside_its_layers(
+    checkpointing: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"gradient_checkpointing": checkpointing}
+    asked = small(tiny_model, write_examples(tmp_path / "data"), tmp_path / "out", extra=extra)
+    lora = LoraSettings(r=4)
+    asked = asked.model_copy(update={"lora": lora})
+    expected = compute(asked.model_copy(update={"lora": with_dropout(lora)}), tmp_path)
+    monkeypatch.setattr(lora_linear, "_way", lora_linear._way_of_gpu)
+    counted = count(monkeypatch, Joined)
+
+    found = compute(asked, tmp_path)
+
+    assert len(counted) == 28 * (1 + checkpointing)  # layers, computed again where it is asked for
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def with_dropout(lora: LoraSettings) -> LoraSettings:
+    """The same adapter in PEFT's own way: a dropout that leaves out nothing."""
+    return lora.model_copy(update={"lora_dropout": 1e-12})
+
+
 def compute(config: FinetuneConfig, folder: Path) -> dict[str, torch.Tensor]:
     """The loss of a batch, and its gradients."""
     trainer = opened(config, folder)
+    if trainer.args.gradient_checkpointing:
+        trainer.model.train().gradient_checkpointing_enable()
     loss = trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader())))
     loss.backward()
     return {"loss": loss.detach(), **gradients(trainer)}
@@ -190,14 +279,14 @@ def outcome(model: Any, x: torch.Tensor) -> list[torch.Tensor]:
     return [outputs.detach(), *learnt]
 
 
-def count(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
-    """The shapes of what is computed folded from now on."""
+def count(monkeypatch: pytest.MonkeyPatch, way: Any = Folded) -> list[torch.Size]:
+    """The shapes of what is computed in one way from now on."""
     shapes: list[torch.Size] = []
-    apply = Folded.apply
+    apply = way.apply
 
     def spy(x: torch.Tensor, *rest: Any) -> Any:
         shapes.append(x.shape)
         return apply(x, *rest)
 
-    monkeypatch.setattr(Folded, "apply", spy)
+    monkeypatch.setattr(way, "apply", spy)
     return shapes

@@ -43,6 +43,11 @@ def is_fsdp() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
+def is_split() -> bool:
+    """Whether the launcher asks for a library that splits what trains over processes."""
+    return is_fsdp() or os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
+
+
 def own_device() -> str:
     """The kind of device to compute on; of several GPUs this process takes its own."""
     import torch

@@ -8,6 +8,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from medllm.finetune.rows.build import IGNORED
+from medllm.finetune.train.distributed import is_split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,8 @@ def make_lean(model: "PreTrainedModel", *, sees_images: bool) -> None:
     """
     from medllm.finetune.train.lora_linear import join_adapters
 
-    join_adapters(model)
+    if not is_split():  # what gathers weights does it where a layer is called
+        join_adapters(model)
     fused, last = model.forward, _last_mlp(model)
     is_masked = sees_images or model.config._attn_implementation != "sdpa"
 
