@@ -12,7 +12,13 @@ from medllm.models.chat.prompt_template import PromptTemplate
 from medllm.models.hardware import Dtype
 
 Attention = Literal[
-    "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+    "auto",
+    "sdpa",
+    "eager",
+    "varlen_attn",
+    "flash_attention_2",
+    "flash_attention_3",
+    "flex_attention",
 ]
 OverLength = Literal["truncate", "drop"]
 Turns = Literal["all", "last"]
@@ -77,7 +83,8 @@ class TrainingSettings(Strict):
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Stop after so many evaluations without a lower loss, and keep the best weights."""
     packing: bool | None = None
-    """Several examples in a row of `max_length` tokens; by default where flash attention is."""
+    """Several examples in a row of `max_length` tokens; by default where flash attention or
+    `varlen_attn` is."""
     report_to: tuple[str, ...] = ("tensorboard",)
     """Trackers; nothing leaves this machine by default."""
     extra: dict[str, Any] = {}
@@ -115,7 +122,8 @@ class FinetuneConfig(DataConfig):
     prompt_template: PromptTemplate | None = None
     """Takes the place of the model's own chat template, and stays with what is made of it."""
     attn_implementation: Attention = "auto"
-    """Flash attention where it is installed, else `sdpa`, which is PyTorch's own."""
+    """Flash attention where it is installed, else PyTorch's own: on a GPU that takes it
+    `varlen_attn` for packed rows, elsewhere `sdpa`."""
     lora: LoraSettings | None = LoraSettings()
     """The adapter; `null` trains all weights (full fine-tuning), and makes a model."""
     training: TrainingSettings = TrainingSettings()

@@ -121,6 +121,8 @@ def _train(
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": peak_memory_gib(device),
         "dtype": config.quantization or weights_dtype(config, device),
+        "attn_implementation": material.attention,
+        "not_varlen_attn": material.lacks,
         "answer_end": answer_end(material.template),
         "rows": asdict(counts),
         "validation_rows": asdict(held_out) if held_out else None,

@@ -216,14 +216,28 @@ class Splits:
         """The tokens of the longest row."""
         return max(max(lengths_of(rows)) for rows in (self.train, self.validation) if rows)
 
-    def packed(self, config: FinetuneConfig) -> "Splits":
-        """With several training examples in a row of at most `max_length` tokens."""
-        mixed = self.train.shuffle(config.seed)
-        with console.quiet():  # it draws bars of its own
+    def packed(self, config: FinetuneConfig, padding: int | None = None) -> "Splits":
+        """With several training examples in a row of at most `max_length` tokens.
+
+        Each row is filled up to exactly so many with `padding`, a token, if it is given: a text of
+        its own, which no other sees and nothing is learned from.
+        """
+        mixed, room = self.train.shuffle(config.seed), config.training.max_length
+        with console.quiet():  # they draw bars of their own
             from trl import pack_dataset
 
-            packed = pack_dataset(mixed, config.training.max_length)
+            packed = pack_dataset(mixed, room)
+            if padding is not None:
+                fill = partial(_fill, room=room, padding=padding)
+                packed = packed.map(fill, features=packed.features)
         return replace(self, train=packed, is_packed=True)
+
+
+def _fill(row: dict[str, list[int]], room: int, padding: int) -> dict[str, list[int]]:
+    """The packed row with a last text of padding, where there is room for one."""
+    free = room - len(row["input_ids"])
+    ends = {"input_ids": [padding] * free, "labels": [IGNORED] * free, "seq_lengths": [free]}
+    return {name: values + ends[name] if free else values for name, values in row.items()}
 
 
 class ImageRows(Protocol):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from medllm import console
 from medllm.artifacts.lineage import Input
 from medllm.data.registry.datasets import Dataset
 from medllm.errors import ConfigError
@@ -13,7 +14,7 @@ from medllm.finetune.rows.build import Limit, Splits, load_splits
 from medllm.finetune.rows.images import VisionRows, open_vision_rows
 from medllm.finetune.rows.replay import Replay
 from medllm.finetune.rows.tokenizer import Tokenizer
-from medllm.finetune.train.base import check_attention, pick_attention
+from medllm.finetune.train.base import VARLEN, check_attention, pick_attention
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import ModelRef, read_config, text_config_of
 
@@ -39,6 +40,10 @@ class Material:
     """What reads images, where examples have some."""
     splits: Splits
     replay: Replay | None
+    attention: str = "sdpa"
+    """As transformers calls it."""
+    lacks: str | None = None
+    """Why it is not PyTorch's own for packed rows, where there is no other for them."""
 
     @classmethod
     def read(cls, inputs: Inputs, config: FinetuneConfig, device: str) -> Self:
@@ -56,14 +61,17 @@ class Material:
         if inputs.images:
             images = open_vision_rows(config, inputs.model, tokenizer.own)
         check_attention(config.attn_implementation, device)
+        attention, lacks = pick_attention(config, inputs.model, device)
+        is_packed = packs(config, attention, images)
+        attention = _suit_rows(config, attention, lacks, images, is_packed=is_packed)
         splits = load_splits(inputs.data.path, template, Limit.of(config.training), images)
         _check_fits(config, inputs.model.path, splits)
         replay = Replay(inputs.replayed, config, template) if inputs.replayed else None
         if replay:
             splits = replay.mix_into(splits, inputs.data.path)
-        if images is None and packs(config, device):
-            splits = splits.packed(config)
-        return cls(inputs, tokenizer, images, splits, replay)
+        if is_packed:
+            splits = splits.packed(config, _padding(inputs.model.path, tokenizer, device))
+        return cls(inputs, tokenizer, images, splits, replay, attention, lacks)
 
     @property
     def template(self) -> TokenizerTemplate:
@@ -76,15 +84,52 @@ class Material:
         return self.splits.counts.tokens + (self.replay.done.tokens if self.replay else 0)
 
 
-def packs(config: FinetuneConfig, device: str) -> bool:
-    """Whether examples share rows: as asked, else where flash attention keeps them apart.
+def packs(config: FinetuneConfig, attention: str, images: VisionRows | None) -> bool:
+    """Whether examples share rows: as asked, else where attention is made for that.
 
     Other kinds of attention keep them apart by a mask over the whole row, which costs more than
-    the padding that it saves.
+    the padding that it saves. Images cannot share rows.
     """
-    if config.training.packing is not None:
-        return config.training.packing
-    return pick_attention(config.attn_implementation, device).startswith("flash")
+    if images or config.training.packing is not None:
+        return bool(config.training.packing)
+    return attention == VARLEN or attention.startswith("flash")
+
+
+def _padding(model: Path, tokenizer: Tokenizer, device: str) -> int | None:
+    """What fills packed rows, so that a GPU meets one shape; nothing where experts would get it.
+
+    The balance of their load counts every token of a packed row.
+    """
+    has_experts = "router_aux_loss_coef" in text_config_of(read_config(model))
+    return None if device != "cuda" or has_experts else int(tokenizer.own.pad_token_id)
+
+
+def _suit_rows(
+    config: FinetuneConfig,
+    attention: str,
+    lacks: str | None,
+    images: VisionRows | None,
+    *,
+    is_packed: bool,
+) -> str:
+    """The attention for the rows as they are; says where examples could share them and do not.
+
+    Image tokens may attend to later ones, which flash attention cannot do.
+
+    Raises:
+        ConfigError: attention for packed rows is asked for, and cannot be.
+    """
+    wanted = config.attn_implementation
+    if wanted == VARLEN and (lacks or not is_packed):
+        message = f"{VARLEN} cannot be used: {lacks or 'rows are not packed'}"
+        raise ConfigError(f"finetune.attn_implementation: {message}", "leave it out, or take sdpa")
+    if wanted != "auto":
+        return attention
+    if lacks and images is None and config.training.packing is not False:
+        console.notice(f"finetune: {VARLEN}, attention for packed rows, is left out: {lacks}")
+    if images is not None and images.vision.is_bidirectional:
+        return "sdpa"
+    return "sdpa" if attention == VARLEN and not is_packed else attention
 
 
 def _check_fits(config: FinetuneConfig, model: Path, splits: Splits) -> None:

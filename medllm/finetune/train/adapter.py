@@ -16,7 +16,7 @@ NO_LAYER = ("Target modules", "modules were targeted", "modules were excluded")
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def build_adapter(lora: LoraSettings, base: "PreTrainedModel") -> "LoraConfig":
@@ -65,13 +65,19 @@ def announce_experts(model: "PreTrainedModel") -> None:
         )
 
 
-def announce_unquantized(model: ModelRef, bits: int) -> None:
-    """Say how much of a MoE model stays in so many bits where the rest is quantized to 4."""
-    import torch
+def architecture_of(model: ModelRef) -> "tuple[Any, PreTrainedConfig]":
+    """The class that a model names, None where transformers does not know it, and its settings."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(model.location, trust_remote_code=False)
-    kind = getattr(transformers, next(iter(config.architectures or ()), ""), None)
+    return getattr(transformers, next(iter(config.architectures or ()), ""), None), config
+
+
+def announce_unquantized(model: ModelRef, bits: int) -> None:
+    """Say how much of a MoE model stays in so many bits where the rest is quantized to 4."""
+    import torch
+
+    kind, config = architecture_of(model)
     if kind is None:
         return
     with torch.device("meta"), console.quiet():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.train.adapter import announce_unquantized
+from medllm.finetune.train.adapter import announce_unquantized, architecture_of
 from medllm.finetune.train.distributed import is_fsdp
 from medllm.models.hardware import Dtype, multiplies_bfloat16, pick_dtype
 from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
@@ -15,27 +15,29 @@ if TYPE_CHECKING:
 
 EVERYWHERE = ("auto", "sdpa", "eager")
 """Attention that trains on any device."""
+VARLEN = "varlen_attn"
+"""PyTorch's own attention for packed rows, `torch.nn.attention.varlen`."""
 FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 """By name, the module that computes it; the package `kernels` brings it, too."""
 
 
 def load_base(
-    config: FinetuneConfig, model: ModelRef, device: str, *, is_bidirectional: bool = False
+    config: FinetuneConfig, model: ModelRef, device: str, *, attention: str = "sdpa"
 ) -> "PreTrainedModel":
     """The base of an adapter, or the model whose every weight will be trained.
-
-    `is_bidirectional` says that image tokens attend to later ones, which flash attention cannot do.
 
     Raises:
         SetupError: it is to be quantized, and bitsandbytes is not installed.
     """
-    is_free = config.attn_implementation == "auto"
-    wanted = "sdpa" if is_bidirectional and is_free else config.attn_implementation
-    attention = {"attn_implementation": pick_attention(wanted, device)}
+    if attention == VARLEN:
+        from medllm.models.varlen import register
+
+        register(VARLEN)
+    options: dict[str, Any] = {"attn_implementation": attention}
     if config.quantization is None:
         dtype = weights_dtype(config, device)
         place = "cpu" if is_fsdp() else device
-        return load_causal_lm(model.location, dtype=dtype, device=place, **attention)
+        return load_causal_lm(model.location, dtype=dtype, device=place, **options)
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -53,8 +55,8 @@ def load_base(
     announce_unquantized(model, bits=32 if device == "cpu" else 16)
     # accelerate compares the number of the GPU with that of the process
     place = torch.cuda.current_device() if device == "cuda" else device
-    options: dict[str, Any] = {"quantization_config": quantization, "device_map": {"": place}}
-    return load_as_stored(model.location, dtype=rest, **options, **attention)
+    options |= {"quantization_config": quantization, "device_map": {"": place}}
+    return load_as_stored(model.location, dtype=rest, **options)
 
 
 def weights_dtype(config: FinetuneConfig, device: str) -> Dtype:
@@ -83,15 +85,25 @@ def computes_in(config: FinetuneConfig, device: str) -> str:
     return "float32" if is_widened(config, device) else pick_dtype(config.dtype, device)
 
 
-def pick_attention(wanted: str, device: str) -> str:
-    """The attention: as asked, else flash attention where it is installed, else PyTorch's own."""
-    if wanted != "auto":
-        return wanted
+def pick_attention(config: FinetuneConfig, model: ModelRef, device: str) -> tuple[str, str | None]:
+    """The attention of rows that examples share, and why it is not PyTorch's own for such rows.
+
+    As asked, else flash attention where it is installed, else PyTorch's for packed rows where the
+    GPU and the model take it, else PyTorch's for any rows.
+    """
+    wanted = config.attn_implementation
+    if device != "cuda" or wanted not in {"auto", VARLEN}:
+        return wanted.replace("auto", "sdpa"), None
     from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-    if device == "cuda" and is_flash_attn_3_available():
-        return "flash_attention_3"
-    return "flash_attention_2" if device == "cuda" and is_flash_attn_2_available() else "sdpa"
+    if wanted == "auto" and is_flash_attn_3_available():
+        return "flash_attention_3", None
+    if wanted == "auto" and is_flash_attn_2_available():
+        return "flash_attention_2", None
+    from medllm.models.varlen import why_not
+
+    reason = why_not(*architecture_of(model), computes_in(config, device))
+    return ("sdpa" if reason else VARLEN), reason
 
 
 def check_attention(wanted: str, device: str) -> None:

@@ -20,17 +20,26 @@ class TokenMeans:
         self._trainer = trainer
         self._rows: list[Tensor] = []
         self._loop = trainer.evaluation_loop
-        trainer.model.register_forward_hook(self._look)
+        trainer.model.register_forward_hook(self._look, with_kwargs=True)
         trainer.evaluation_loop = self._evaluate
 
-    def _look(self, model: Any, _: Any, output: Any) -> None:
-        """Keep each row's log-likelihood, likeliest tokens that were right, and trained tokens."""
+    def _look(self, model: Any, _: Any, given: dict[str, Any], output: Any) -> None:
+        """Keep each row's log-likelihood, likeliest tokens that were right, and trained tokens.
+
+        Rows side by side, as in packed batches, are told apart: the last batch repeats some.
+        """
         import torch
 
         if model.training or getattr(output, "log_probs", None) is None:
             return
         columns = (output.log_probs, output.is_top1, output.label_mask)
-        rows = torch.stack([column.float().sum(-1) for column in columns], dim=-1)
+        if (bounds := given.get("cu_seq_lens_q")) is None:
+            rows = torch.stack([column.float().sum(-1) for column in columns], dim=-1)
+        else:
+            table = torch.stack([column[0].float() for column in columns], dim=-1)
+            texts = torch.nn.functional.pad(table, (0, 0, 1, 0)).split(bounds.diff().tolist())
+            # padding is texts of one token
+            rows = torch.stack([text.sum(0) for text in texts if len(text) > 1])
         # without the rows that the last batch of another process repeats
         self._rows.append(self._trainer.accelerator.gather_for_metrics(rows).cpu().double())
 
