@@ -97,6 +97,7 @@ def render_forecast(config: FinetuneConfig, inputs: Inputs) -> list[str]:
     device = own_device()
     material = Material.read(inputs, config, device)
     lines = profile(config, material, device).lines(config.price_per_hour)
+    lines += [str(material.recomputation)] if material.recomputation else []
     if not may_show(inputs.data.data_terms):
         return [*lines, "the first example is not shown: its data are not open"]
     first = next(read_examples(inputs.data.path / "train.jsonl"))

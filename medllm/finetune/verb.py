@@ -100,6 +100,8 @@ def _train(
     started = time.monotonic()
     device = own_device()
     material = Material.read(inputs, config, device)
+    if material.recomputation:
+        console.notice(f"finetune: {material.recomputation}")
     trainer = open_trainer(config, material, folder, device)
     labels = None
     if material.splits.validation:
@@ -123,6 +125,7 @@ def _train(
         "dtype": config.quantization or weights_dtype(config, device),
         "attn_implementation": material.attention,
         "not_varlen_attn": material.lacks,
+        "recomputation": asdict(material.recomputation) if material.recomputation else None,
         "answer_end": answer_end(material.template),
         "rows": asdict(counts),
         "validation_rows": asdict(held_out) if held_out else None,

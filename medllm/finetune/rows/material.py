@@ -1,6 +1,6 @@
 """What a training reads: a model, its tokenizer, and rows of token ids."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -10,11 +10,13 @@ from medllm.data.registry.datasets import Dataset
 from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.precision import check_precision
+from medllm.finetune.recomputation import choose_recomputation
 from medllm.finetune.rows.build import Limit, Splits, load_splits
 from medllm.finetune.rows.images import VisionRows, open_vision_rows
 from medllm.finetune.rows.replay import Replay
 from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.train.base import VARLEN, check_attention, pick_attention
+from medllm.models.activations import Recomputation
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import ModelRef, read_config, text_config_of
 
@@ -44,6 +46,8 @@ class Material:
     """As transformers calls it."""
     lacks: str | None = None
     """Why it is not PyTorch's own for packed rows, where there is no other for them."""
+    recomputation: Recomputation | None = None
+    """Which activations are computed again; None where the settings or the device say it."""
 
     @classmethod
     def read(cls, inputs: Inputs, config: FinetuneConfig, device: str) -> Self:
@@ -71,7 +75,8 @@ class Material:
             splits = replay.mix_into(splits, inputs.data.path)
         if is_packed:
             splits = splits.packed(config, _padding(inputs.model.path, tokenizer, device))
-        return cls(inputs, tokenizer, images, splits, replay, attention, lacks)
+        read = cls(inputs, tokenizer, images, splits, replay, attention, lacks)
+        return replace(read, recomputation=choose_recomputation(config, read, device))
 
     @property
     def template(self) -> TokenizerTemplate:

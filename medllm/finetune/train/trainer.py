@@ -18,6 +18,7 @@ from medllm.finetune.train.distributed import is_sharded, share
 from medllm.finetune.train.fast_forward import make_lean
 from medllm.finetune.train.lora_linear import widen
 from medllm.finetune.train.validation import TokenMeans
+from medllm.models.activations import Recomputation
 from medllm.models.hardware import pick_dtype
 
 if TYPE_CHECKING:
@@ -107,6 +108,13 @@ def keep_shapes_few(arguments: "SFTConfig", config: FinetuneConfig, splits: Spli
         arguments.pad_to_multiple_of = MULTIPLE
 
 
+def _recompute(arguments: "SFTConfig", chosen: Recomputation) -> None:
+    """Let the trainer compute again the activations that were chosen."""
+    arguments.gradient_checkpointing = chosen.every > 0
+    if chosen.every > 1:
+        arguments.gradient_checkpointing_kwargs = {"every_n_layers": chosen.every}
+
+
 def _stopping_early(config: FinetuneConfig) -> dict[str, Any]:
     """The arguments that keep the best weights."""
     if config.training.early_stopping_patience is None:
@@ -133,6 +141,8 @@ def open_trainer(
         _split_batches(arguments, splits)
     if device == "cuda":
         keep_shapes_few(arguments, config, splits)
+    if material.recomputation:
+        _recompute(arguments, material.recomputation)
     base = load_base(config, material.inputs.model, device, attention=material.attention)
     material.tokenizer.fit(base)
     trainer = _build_trainer(config, base, material.tokenizer.own, splits, arguments)
@@ -209,7 +219,8 @@ def run(trainer: "SFTTrainer", config: FinetuneConfig, folder: Path) -> "tuple[T
             f"the GPU has too little memory for {size} examples of up to "
             f"{config.training.max_length} tokens at once",
             "halve training.per_device_train_batch_size and double gradient_accumulation_steps; "
-            "or lower max_length; or add training.extra.auto_find_batch_size: true",
+            "or lower max_length; or add training.extra.gradient_checkpointing: true or "
+            "training.extra.auto_find_batch_size: true",
         ) from problem
     if watch.terminated:
         console.notice("finetune: a checkpoint is saved; the same command resumes from it")
