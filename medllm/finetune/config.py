@@ -65,7 +65,7 @@ class TrainingSettings(Strict):
     weight_decay: float = Field(default=0.0, ge=0)
     """Decay of the adapter's weights."""
     per_device_train_batch_size: int = Field(default=8, ge=1)
-    """Examples of one step on one device."""
+    """Examples of one step on one device; rows of several examples each, where they are packed."""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Steps between two optimizer steps."""
     max_length: int = Field(default=1024, ge=16)

@@ -123,6 +123,7 @@ def _train(
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": peak_memory_gib(device),
         "dtype": config.quantization or weights_dtype(config, device),
+        "training_rows": len(material.splits.train),
         "attn_implementation": material.attention,
         "not_varlen_attn": material.lacks,
         "recomputation": asdict(material.recomputation) if material.recomputation else None,

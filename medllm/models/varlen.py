@@ -66,7 +66,7 @@ def attend(
     """
     bounds, device = given.get("cu_seq_lens_q"), query.device.type
     asked = given.get("dropout") or any(given.get(name) is not None for name in UNKNOWN)
-    if asked or bounds is None or not module.is_causal:
+    if asked or bounds is None or not getattr(module, "is_causal", True):
         raise _refusal("does not know where the texts of a row begin, or how this model attends")
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
     rows = [each[0].transpose(0, 1).to(kind) for each in (query, key, value)]

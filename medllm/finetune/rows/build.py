@@ -230,6 +230,11 @@ class Splits:
             if padding is not None:
                 fill = partial(_fill, room=room, padding=padding)
                 packed = packed.map(fill, features=packed.features)
+        times = len(mixed) / len(packed)
+        console.notice(
+            f"finetune: {len(mixed)} examples share {len(packed)} rows of up to {room} tokens: a "
+            f"step sees {times:.1f} times as many as per_device_train_batch_size says"
+        )
         return replace(self, train=packed, is_packed=True)
 
 
