@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from medllm.finetune.activations import Need, Recomputation
 from medllm.finetune.rows.build import lengths_of
 from medllm.finetune.train.adapter import architecture_of
 from medllm.finetune.train.base import computes_in
 from medllm.finetune.train.distributed import is_split
-from medllm.models.activations import Need, Recomputation
 from medllm.models.hardware import free_memory_gib
 
 if TYPE_CHECKING:

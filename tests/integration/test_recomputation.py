@@ -10,13 +10,13 @@ from peft import LoraConfig, get_peft_model
 from test_varlen import class_of, on_gpu, opened, small_config
 from trainings import small, write_examples
 
+from medllm.finetune.activations import Need, Recomputation
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.material import Material
 from medllm.finetune.train import lora_linear
 from medllm.finetune.train.lora_linear import join_adapters
 from medllm.finetune.train.trainer import open_trainer
 from medllm.finetune.verb import open_inputs
-from medllm.models.activations import Need, Recomputation
 
 TOKENS = 96
 

@@ -19,12 +19,12 @@ from medllm.errors import ConfigError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.build import IGNORED, lengths_of
 from medllm.finetune.rows.material import Material
+from medllm.finetune.train import varlen
 from medllm.finetune.train.base import VARLEN, pick_attention
 from medllm.finetune.train.trainer import keep_shapes_few, open_trainer, run, trainer_arguments
+from medllm.finetune.train.varlen import register, why_not
 from medllm.finetune.verb import open_inputs
-from medllm.models import varlen
 from medllm.models.load import resolve_model
-from medllm.models.varlen import register, why_not
 
 
 def attend_one_by_one(

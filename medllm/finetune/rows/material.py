@@ -8,6 +8,7 @@ from medllm import console
 from medllm.artifacts.lineage import Input
 from medllm.data.registry.datasets import Dataset
 from medllm.errors import ConfigError
+from medllm.finetune.activations import Recomputation
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.precision import check_precision
 from medllm.finetune.recomputation import choose_recomputation
@@ -16,7 +17,6 @@ from medllm.finetune.rows.images import VisionRows, open_vision_rows
 from medllm.finetune.rows.replay import Replay
 from medllm.finetune.rows.tokenizer import Tokenizer
 from medllm.finetune.train.base import VARLEN, check_attention, pick_attention
-from medllm.models.activations import Recomputation
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import ModelRef, read_config, text_config_of
 

@@ -30,7 +30,7 @@ def load_base(
         SetupError: it is to be quantized, and bitsandbytes is not installed.
     """
     if attention == VARLEN:
-        from medllm.models.varlen import register
+        from medllm.finetune.train.varlen import register
 
         register(VARLEN)
     options: dict[str, Any] = {"attn_implementation": attention}
@@ -100,7 +100,7 @@ def pick_attention(config: FinetuneConfig, model: ModelRef, device: str) -> tupl
         return "flash_attention_3", None
     if wanted == "auto" and is_flash_attn_2_available():
         return "flash_attention_2", None
-    from medllm.models.varlen import why_not
+    from medllm.finetune.train.varlen import why_not
 
     reason = why_not(*architecture_of(model), computes_in(config, device))
     return ("sdpa" if reason else VARLEN), reason

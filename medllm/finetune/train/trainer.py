@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ConfigError, SetupError
+from medllm.finetune.activations import Recomputation
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.build import Splits, lengths_of
 from medllm.finetune.rows.material import Material
@@ -18,7 +19,6 @@ from medllm.finetune.train.distributed import is_sharded, share
 from medllm.finetune.train.fast_forward import make_lean
 from medllm.finetune.train.lora_linear import widen
 from medllm.finetune.train.validation import TokenMeans
-from medllm.models.activations import Recomputation
 from medllm.models.hardware import pick_dtype
 
 if TYPE_CHECKING:
