@@ -108,8 +108,16 @@ def render_value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+        return render_float(value)
     return "" if value is None else str(value)
+
+
+def render_float(value: float) -> str:
+    """Four digits; more where these would call a number whole that is not."""
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    text = f"{value:.4g}"
+    return f"{value:.8g}" if float(text) == round(value) != value else text
 
 
 def render_table(corner: str, rows: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

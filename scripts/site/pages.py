@@ -40,7 +40,7 @@ INSTEAD = {"configs": "recipes.md", "docs/benchmarks": "figures.md"}
 GENERATED = {"recipes": render_recipes, "terms": render_terms, "figures": render_figures}
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:)([^)\s#]*)(#[^)\s]*)?(?=\))")
 INSERTION = re.compile(r"<!-- site: (\S+) -->\n.*?<!-- /site -->\n", re.DOTALL)
-FENCE_WITH_NAME = re.compile(r"^(```\w+) ([\w.]+)$", re.MULTILINE)
+FENCE_WITH_NAME = re.compile(r"^(```\w+) ([\w./-]+)$", re.MULTILINE)
 
 
 def on_files(files: "Files", config: "MkDocsConfig") -> "Files":

@@ -2,15 +2,12 @@
 
 import asyncio
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from served import interrupted_once_served
 
 import medllm
 from medllm.artifacts.verify import verify_artifact
@@ -18,8 +15,6 @@ from medllm.recipe import ROAD
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 MADE = ("calibrate", "prepare", "finetune", "merge", "quantize/bnb-nf4", "evaluate", "generate")
-SECONDS = 60
-"""The longest that a tiny model takes to be served."""
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:torch", "ignore::DeprecationWarning:triton"
@@ -31,10 +26,15 @@ def test_the_examples_of_the_page_run(tiny_model: Path, capfd: pytest.CaptureFix
     names: dict[str, Any] = {}
     served: list[int] = []
 
+    def ask(url: str, printed: str) -> None:
+        (key,) = re.findall(r"MEDLLM_API_KEY=(\S+)", printed)
+        answer = httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
+        served.append(answer.status_code)
+
     async def run_cells() -> None:  # a notebook runs an event loop
         for cell in cells:
             if "serve(" in cell:
-                with pytest.raises(KeyboardInterrupt), interrupted_once_served(capfd, served):
+                with pytest.raises(KeyboardInterrupt), interrupted_once_served(capfd, ask):
                     exec(cell, names)
             else:
                 exec(cell, names)
@@ -49,28 +49,3 @@ def test_the_examples_of_the_page_run(tiny_model: Path, capfd: pytest.CaptureFix
     assert served == [200]
     assert names["adapter"].results["steps"] == 2
     assert {row["items"] for row in names["scores"].results["scores"]} == {4}
-
-
-@contextmanager
-def interrupted_once_served(capfd: pytest.CaptureFixture[str], served: list[int]) -> Iterator[None]:
-    """Ask for the models once the address is told, then interrupt the main thread."""
-
-    def ask_and_interrupt() -> None:
-        printed, pause = "", threading.Event()
-        for _ in range(SECONDS * 20):
-            printed += "".join(capfd.readouterr())
-            if "Ctrl-C stops" in printed:
-                break
-            pause.wait(0.05)
-        (url,) = re.findall(r"^address +(.*)$", printed, re.MULTILINE)
-        (key,) = re.findall(r"MEDLLM_API_KEY=(\S+)", printed)
-        answer = httpx.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"})
-        served.append(answer.status_code)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=ask_and_interrupt)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()

@@ -158,6 +158,12 @@ def test_links_of_the_site_lead_somewhere(site: Path) -> None:
     assert lost == []
 
 
+def test_no_block_of_code_is_taken_for_prose(site: Path) -> None:
+    pages = [path for path in site.glob("*.html") if path.name != "CONTRIBUTING.html"]
+
+    assert [path.name for path in pages if "```" in read(path).text] == []
+
+
 def test_each_verb_has_a_page(site: Path) -> None:
     named = {"calibrate": "calibration"}
 

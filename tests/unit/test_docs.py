@@ -401,6 +401,13 @@ def is_there(page: Path, link: str) -> bool:
     return anchor in {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
 
 
+def test_each_page_has_its_place_in_the_site() -> None:
+    shown = set(re.findall(r": ([\w./-]+\.md)$", text_of("mkdocs.yml"), re.MULTILINE))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+
+    assert pages - shown == set()
+
+
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
 def test_commands_that_a_page_shows_have_these_flags(page: Path) -> None:
     text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))
