@@ -118,18 +118,26 @@ def _take_turns(processes: Mapping[str, subprocess.Popen[bytes]]) -> dict[str, l
     return ran
 
 
-def write(name: str, results: Mapping[str, Any]) -> None:
-    """Write `docs/benchmarks/<name>.json` with the machine and the versions beside the results."""
+def write(name: str, results: Mapping[str, Any], *, smoke: bool = False) -> None:
+    """Write `docs/benchmarks/<name>.json` with the machine and the versions beside the results.
+
+    MEDLLM_BENCHMARKS names another folder. A smoke run's figures mean nothing: they are written
+    there alone, and say what they are.
+    """
+    elsewhere = os.environ.get("MEDLLM_BENCHMARKS")
+    if smoke and not elsewhere:
+        return
     machine = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "system": platform.system(),
     }
-    path = DOCUMENTS / f"{name}.json"
+    about = {"machine": machine, **({"smoke": True} if smoke else {})}
+    path = (Path(elsewhere) if elsewhere else DOCUMENTS) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, **results}, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {path.relative_to(DOCUMENTS.parents[1])}", file=sys.stderr)
+    path.write_text(json.dumps({**about, **results}, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path}", file=sys.stderr)
 
 
 def _processor() -> str:

@@ -44,19 +44,15 @@ def main() -> None:
     measure.write("quantize-gptq", {"shape": asked.shape, "calibration": calibration, **found})
 
 
-def compare(model: Path, rows: Path, pairs: int, *, in_turns: bool = True) -> dict[str, Any]:
-    """The runs of both, the medians, and the medians of what each pair's runs differ by.
-
-    A GPU goes on with what a stopped process gave it, so there one runs after the other.
-    """
+def compare(model: Path, rows: Path, pairs: int) -> dict[str, Any]:
+    """The runs of both, the medians, and the medians of what each pair's runs differ by."""
     run_together(["bare"], model, rows)  # compiles the kernel where that is still to do
     runs: dict[str, list[Run]] = {"bare": [], "medllm": []}
     for number in range(pairs):
         order = ["bare", "medllm"] if number % 2 else ["medllm", "bare"]
-        for group in [order] if in_turns else [[who] for who in order]:
-            for who, run in run_together(group, model, rows).items():
-                runs[who].append(run)
-                print(who, run, file=sys.stderr, flush=True)
+        for who, run in run_together(order, model, rows).items():
+            runs[who].append(run)
+            print(who, run, file=sys.stderr, flush=True)
     names = runs["bare"][0].keys()
     return {
         "median": {
