@@ -317,10 +317,12 @@ def _decompressed() -> dict[str, Any]:
 def _load_overridden(location: str, device: str) -> "PreTrainedModel":
     """A GPTQ model with other settings in some modules: transformers would not heed them."""
     let_gptqmodel_work()
+    # its own choice for a GPU are kernels that it compiles then: for minutes, or not without nvcc
+    kernel = "gptq_torch" if device == "cuda" else "auto"
     with loading(f"model of {location}"):
         from gptqmodel import GPTQModel
 
-        model: PreTrainedModel = GPTQModel.load(location, device=device).model
+        model: PreTrainedModel = GPTQModel.load(location, device=device, backend=kernel).model
     return model.eval()
 
 

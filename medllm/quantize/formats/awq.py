@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from medllm import console
-from medllm.models.hardware import pick_device
 from medllm.quantize.backends.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.config import AwqFormat
 from medllm.quantize.work import Made, Work
@@ -22,7 +21,6 @@ def make(choice: AwqFormat, work: Work, folder: Path) -> Made:
     """
     console.notice("quantize: AWQ")
     settings = choice.model_dump(exclude={"format", "batch_size"})
-    # of its kernels only this one packs without a GPU
-    backend = "awq_torch" if pick_device() == "cpu" else "auto"
-    how = {"batch_size": choice.batch_size, "backend": backend}
+    # of the kernels that pack this one alone needs neither a GPU nor the CUDA compiler (nvcc)
+    how = {"batch_size": choice.batch_size, "backend": "awq_torch"}
     return quantize_layers(settings | {"method": "awq", "format": "gemm"}, work, folder, how)
