@@ -1,17 +1,16 @@
 """What pyproject.toml says holds, and so do the remedies that name parts of it."""
 
 import ast
-import importlib.util
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from script_files import script
 
 from medllm.engines.llama_cpp_setup import VERSION
 
@@ -29,15 +28,6 @@ INTERNALS_USED = ("typer", "transformers", "trl", "peft", "gptqmodel", "bitsandb
                   "llmcompressor", "uvicorn")  # fmt: skip
 NAMED = re.compile(r"(?:medllm|['/ ]\.|source)\[([a-z0-9, ]+)\]")
 """Extras in a command: `'medllm[serve]'`, `'.[standard,dev]'`."""
-
-
-def script(name: str) -> Any:
-    """A module of scripts/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_extras_that_code_and_pages_name_exist() -> None:
