@@ -62,11 +62,12 @@ class Batches:
         """What fits into the free memory of a loaded model's GPU."""
         config, width = model.config.get_text_config(), model.dtype.itemsize
         experts = getattr(config, "num_experts_per_tok", None) or 1
-        inner = getattr(config, "moe_intermediate_size", None) or 0
-        inner = max(getattr(config, "intermediate_size", None) or 0, experts * inner)
-        inner = inner or 4 * config.hidden_size
+        dense = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        inner = max(dense, experts * (getattr(config, "moe_intermediate_size", None) or 0))
         room = SHARE * free_memory_gib(model.device.type) * 2**30 / 2
-        tokens = int(room / width / (STATES * config.hidden_size + INNER * inner))
+        tokens = int(
+            room / width / (STATES * config.hidden_size + INNER * max(dense, experts * inner))
+        )
         positions = int(room / (width * LOGITS * config.vocab_size))
         blocks = min(positions, MOST_TOKENS) // BLOCK_TOKENS
         return cls(min(max(tokens, 1), MOST_TOKENS), max(blocks, 1) * BLOCK_TOKENS)
@@ -129,13 +130,12 @@ def _score(model: "PreTrainedModel", batch: Sequence[Row]) -> dict[ScoreRequest,
             at += range(len(where) - sizes[-1], len(where))
             targets += request.continuation[-sizes[-1] :]
     chosen, hits = read_targets(logits_at(model, ids, where), at, targets)
-    ends = np.cumsum(sizes)
     asked = (request for row in batch for request in row.requests)
     return {
         request: Score(
             float(chosen[end - size : end].sum()), size, bool(hits[end - size : end].all())
         )
-        for request, size, end in zip(asked, sizes, ends, strict=True)
+        for request, size, end in zip(asked, sizes, np.cumsum(sizes), strict=True)
     }
 
 

@@ -26,6 +26,7 @@ from medllm.engines.growing_text import GrowingText
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.settings import neutral_settings, unused_settings
 from medllm.models.chat.template import TokenizerTemplate
+from medllm.models.memory import release_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -262,6 +263,7 @@ class TransformersEngine(TokenizerTemplate):
     def close(self) -> None:
         """Drop the model."""
         del self.model
+        release_gpu()
 
 
 class _ReaderLeft(Exception):

@@ -273,12 +273,9 @@ def say_emulated() -> None:
 
 
 def describe_device(device: str | None) -> str | None:
-    """For a manifest: the GPU's name, or why the processor computes though there is a GPU."""
-    facts = read_facts()
-    if device == "cuda" and facts.cards:
-        return f"cuda ({facts.cards[0].name})"
-    unused = what_is_wrong(facts) if device == "cpu" else None
-    return f"{device} (not the GPU: {unused[0]})" if unused else device
+    """For a manifest: the device, and why it is the processor though there is a GPU."""
+    unused = what_is_wrong(read_facts()) if device == "cpu" else None
+    return f"cpu (not the GPU: {unused[0]})" if unused else device
 
 
 def what_is_wrong(facts: Facts, card: int = 0) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Too little memory, and a GPU that fails in the middle, as an error with its remedy."""
 
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,14 @@ def is_out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, MemoryError) or _is_of_gpu(problem):
         return True
     return isinstance(problem, RuntimeError) and any(w in str(problem) for w in OF_THE_PROCESSOR)
+
+
+def release_gpu() -> None:
+    """Give back what PyTorch keeps of the GPU's memory, for another process or library."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()  # layers refer to each other
+        torch.cuda.empty_cache()
 
 
 def gpu_failure(problem: BaseException) -> str | None:

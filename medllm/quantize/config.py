@@ -52,8 +52,9 @@ class GptqFormat(AnyFormat):
     them as they are."""
     batch_size: int = Field(default=1, ge=1)
     """Calibration texts of one forward pass."""
-    keep_seconds: float = Field(default=300, ge=0, json_schema_extra=NOT_IDENTITY)
-    """After how long the finished layers are kept, so that a killed run can resume from them."""
+    keep_seconds: float | None = Field(default=None, ge=0, json_schema_extra=NOT_IDENTITY)
+    """After how long the finished layers are kept, so that a killed run can resume from them; by
+    default 300 on a processor, and never on a GPU, which quantizes sooner than it keeps."""
 
     @property
     def folder(self) -> str:

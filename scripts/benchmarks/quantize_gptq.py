@@ -101,6 +101,7 @@ def one(who: str, model: str, rows: str, folder: str) -> None:
 
     os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, count_cpus()))
     import gptqmodel
+    import torch
 
     timed = time_calls(gptqmodel)
     source, room = resolve_model(model), Path(folder)
@@ -108,7 +109,7 @@ def one(who: str, model: str, rows: str, folder: str) -> None:
     if who == "medllm":
         (room / "scratch").mkdir()
         (room / "out").mkdir()
-        patient = GptqFormat(keep_seconds=3600)
+        patient = GptqFormat(keep_seconds=None if torch.cuda.is_available() else 3600)
         gptq.make(patient, Work(source, texts, room / "scratch"), room / "out")
     else:
         config = gptqmodel.QuantizeConfig(**bare_settings())

@@ -8,19 +8,29 @@ from typing import Any
 
 from medllm import console
 from medllm.errors import SetupError
+from medllm.models.hardware import pick_device
 
 BYTES_PER_SECOND = 1e8
 """At which a state is hashed and written, at the least."""
 SHARE = 0.03
 """Of the time, what keeping states may take."""
+PATIENCE_SECONDS = 300
+"""After which layers are kept on a processor."""
 
 
 def quantize_kept(
-    loaded: Any, rows: Sequence[dict[str, Any]], kept: Path, every_seconds: float, **options: Any
+    loaded: Any,
+    rows: Sequence[dict[str, Any]],
+    kept: Path,
+    every_seconds: float | None,
+    **options: Any,
 ) -> None:
     """`loaded.quantize(rows, **options)`; where gptqmodel can, after the last layer kept.
 
-    The weights are those of a run that was not killed, and so is their order in the file.
+    Where nobody says how often, a GPU keeps none: gptqmodel digests the whole base ahead, copies
+    what the first layer is given, and writes the whole result once more at the end, which counts
+    where quantizing takes minutes. The weights are those of a run that was not killed, and so is
+    their order in the file.
 
     Raises:
         SetupError: what was kept is unusable; it is gone then.
@@ -34,9 +44,14 @@ def quantize_kept(
     except NotImplementedError:  # it knows the state of few architectures, and of plain settings
         loaded.quantize(rows, **options)
         return
-    if (kept / "CURRENT").is_file():
+    is_kept = (kept / "CURRENT").is_file()
+    if is_kept:
         console.notice("quantize: GPTQ resumes after the layers that an earlier run has finished")
-    checkpoint = _timed(kept, max(every_seconds, _state_seconds(loaded, rows) / SHARE))
+    elif every_seconds is None and pick_device() == "cuda":
+        loaded.quantize(rows, **options)
+        return
+    patience = PATIENCE_SECONDS if every_seconds is None else every_seconds
+    checkpoint = _timed(kept, max(patience, _state_seconds(loaded, rows) / SHARE))
     try:
         loaded.quantize(rows, checkpoint=checkpoint, **options)
     except CheckpointStopped as stopped:  # it takes Ctrl-C, and ends once the layer is kept

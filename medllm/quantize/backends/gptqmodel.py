@@ -19,7 +19,7 @@ from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.foreign import first_line
 from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, read_config, save_companions, text_config_of
-from medllm.models.memory import is_out_of_memory
+from medllm.models.memory import is_out_of_memory, release_gpu
 from medllm.quantize.backends.gptq_checkpoints import quantize_kept
 from medllm.quantize.work import Made, Work
 
@@ -82,6 +82,8 @@ def quantize_layers(
                 else:
                     quantize_kept(loaded, rows, kept, how["keep_seconds"], **options)
         loaded.save(str(target))
+    del loaded
+    release_gpu()
     _forget_machine(folder)
     save_companions(work.model, folder)
     errors = _layer_errors(folder)

@@ -21,6 +21,7 @@ from medllm.engines.llama_cpp_setup import import_gguf
 from medllm.errors import ArtifactError, DataError
 from medllm.models.hardware import Dtype
 from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
+from medllm.models.memory import release_gpu
 from medllm.models.offload import is_offloaded
 from medllm.quantize.calibration import Calibration
 from medllm.quantize.gguf import files
@@ -90,6 +91,8 @@ def measure_inputs(model: ModelRef, calibration: Calibration, dtype: Dtype = "au
         few = f"{len(chunks)} × {chunks.shape[1]} calibration tokens are few"
         console.notice(f"quantize: {few}; {FEW_CHUNKS} × {size} or more give a better matrix")
     layers = _measure(loaded, chunks)
+    del loaded
+    release_gpu()
     if overflown := [name for name, layer in layers.items() if not np.isfinite(layer.sums).all()]:
         message = f"{model.location}: the inputs of {overflown[0]} are not finite numbers"
         raise ArtifactError(message, "check the model; a merge of it may have gone wrong")
