@@ -65,9 +65,7 @@ class Batches:
         dense = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
         inner = max(dense, experts * (getattr(config, "moe_intermediate_size", None) or 0))
         room = SHARE * free_memory_gib(model.device.type) * 2**30 / 2
-        tokens = int(
-            room / width / (STATES * config.hidden_size + INNER * max(dense, experts * inner))
-        )
+        tokens = int(room / width / (STATES * config.hidden_size + INNER * inner))
         positions = int(room / (width * LOGITS * config.vocab_size))
         blocks = min(positions, MOST_TOKENS) // BLOCK_TOKENS
         return cls(min(max(tokens, 1), MOST_TOKENS), max(blocks, 1) * BLOCK_TOKENS)

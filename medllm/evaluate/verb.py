@@ -17,6 +17,7 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.items import Items, Task
 from medllm.evaluate.records import sum_up_records, write_records
 from medllm.evaluate.summary import table_of
+from medllm.measures.room import check_room
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
@@ -95,6 +96,7 @@ def _open(config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task]) -> Eng
     Raises:
         ConfigError: its engine cannot do what one of the tasks needs.
     """
+    check_room("evaluate", model, config.dtype)
     engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
     for task in tasks:
         require(engine, task.kind.ability, "evaluate")

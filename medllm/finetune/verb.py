@@ -30,14 +30,15 @@ from medllm.finetune.train.base import weights_dtype
 from medllm.finetune.train.distributed import check_sharding, own_device, produce_together
 from medllm.finetune.train.moe import of_answers
 from medllm.finetune.train.trainer import open_trainer, run
+from medllm.measures.room import check_training
 from medllm.models.chat.answer_end import answer_end
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.image_files import digest_images, named_images
-from medllm.models.load import resolve_model
+from medllm.models.load import ModelRef, resolve_model
 from medllm.models.memory import within_memory
 from medllm.models.weights import read_weights
-from medllm.ranks import is_main
+from medllm.ranks import count_processes, is_main
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -97,6 +98,7 @@ def _train(
     callbacks: "Sequence[TrainerCallback]" = (),
 ) -> Outcome:
     """One training; `callbacks` are of a search, which says itself what came of it."""
+    _check_memory(inputs.model, config)
     started = time.monotonic()
     device = own_device()
     material = Material.read(inputs, config, device)
@@ -141,6 +143,13 @@ def _train(
     return Outcome(
         Counts(examples=counts.examples, rejected=counts.rejected), results, describe_device(device)
     )
+
+
+def _check_memory(model: ModelRef, config: FinetuneConfig) -> None:
+    """Raise SetupError where the base does not fit; several processes may share its weights."""
+    if count_processes() == 1:
+        form = config.quantization or weights_dtype(config, own_device())
+        check_training(model, form, is_whole=config.lora is None)
 
 
 def describe(manifest: Manifest) -> str:

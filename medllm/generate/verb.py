@@ -24,6 +24,7 @@ from medllm.engines.prompts import ask_messages, takes_messages
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
+from medllm.measures.room import check_room
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
@@ -179,6 +180,7 @@ def _row_of(engine: Generates, prompt: _Prompt, config: GenerateConfig) -> dict[
 
 def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
     """The loaded model; says what its answers do not depend on, though one might think so."""
+    check_room("generate", model, config.dtype)
     opened = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
     engine = require(opened, Generates, "generate")
     if not takes_messages(engine):

@@ -16,7 +16,7 @@ from medllm import console
 from medllm.artifacts.digest import digest_text
 from medllm.artifacts.unfinished import LOCK
 from medllm.errors import ArtifactError
-from medllm.models.hardware import Dtype
+from medllm.models.hardware import Dtype, pick_device
 from medllm.models.load import ModelRef
 from medllm.models.offload import offloading
 from medllm.quantize.calibration import Calibration
@@ -69,6 +69,11 @@ class Made:
     device: str | None = None
     layer_errors: dict[str, float] = field(default_factory=dict)
     """The quantizer's own error of each layer, where it gives one."""
+
+
+def on_processor(said: str) -> str:
+    """What a GPU would change, to go on with in a notice; nothing where one computes."""
+    return f"; {said}" if pick_device() == "cpu" else ""
 
 
 def _write_matrix(matrix: Matrix, target: Path) -> None:

@@ -90,6 +90,7 @@ def _loaded(
     config: ServeConfig, engine: Generates | None, key: str | None
 ) -> Iterator[tuple[Generates, "FastAPI"]]:
     from medllm.engines.open import open_model
+    from medllm.measures.room import check_room, say_context
     from medllm.models.load import resolve_model
     from medllm.serve.app import build_app
 
@@ -97,7 +98,9 @@ def _loaded(
         opened: AbstractContextManager[Generates] = nullcontext(engine)
     else:
         model = resolve_model(config.model)
+        check_room("serve", model, config.dtype)
         loaded = open_model(model, config.engine, config.n_ctx, config.dtype)
+        say_context("serve", model, loaded.context_length, config.dtype)
         opened = closing(require(loaded, Generates, "serve"))
     with opened as engine:
         _check_template(engine)

@@ -5,7 +5,7 @@ from pathlib import Path
 from medllm import console
 from medllm.quantize.backends.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.config import AwqFormat
-from medllm.quantize.work import Made, Work
+from medllm.quantize.work import Made, Work, on_processor
 
 
 def check_ahead(choice: AwqFormat) -> None:
@@ -19,7 +19,8 @@ def make(choice: AwqFormat, work: Work, folder: Path) -> Made:
     Raises:
         ArtifactError: gptqmodel does not know the architecture.
     """
-    console.notice("quantize: AWQ")
+    slower = on_processor("a processor takes many times as long as a GPU")
+    console.notice(f"quantize: AWQ{slower}")
     settings = choice.model_dump(exclude={"format", "batch_size"})
     # of the kernels that pack this one alone needs neither a GPU nor the CUDA compiler (nvcc)
     how = {"batch_size": choice.batch_size, "backend": "awq_torch"}

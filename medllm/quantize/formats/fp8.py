@@ -10,7 +10,7 @@ from medllm.quantize.backends.llm_compressor import (
     silenced_compressor,
 )
 from medllm.quantize.config import Fp8Format
-from medllm.quantize.work import Made, Work
+from medllm.quantize.work import Made, Work, on_processor
 
 SCHEMES = {"dynamic": "FP8_DYNAMIC", "static": "FP8"}
 """The names of compressed-tensors' preset schemes."""
@@ -28,7 +28,8 @@ def make(choice: Fp8Format, work: Work, folder: Path) -> Made:
         ArtifactError: llm-compressor cannot quantize this model.
     """
     how = "" if choice.uses_calibration else ", which uses no calibration text"
-    console.notice(f"quantize: FP8 {choice.scheme}{how}")
+    kernel = on_processor("no processor computes in it: Ada and Hopper GPUs do")
+    console.notice(f"quantize: FP8 {choice.scheme}{how}{kernel}")
     with silenced_compressor():
         from llmcompressor.modifiers.quantization import QuantizationModifier
 

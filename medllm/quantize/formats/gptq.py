@@ -5,7 +5,7 @@ from pathlib import Path
 from medllm import console
 from medllm.quantize.backends.gptqmodel import check_gptqmodel, quantize_layers
 from medllm.quantize.config import GptqFormat
-from medllm.quantize.work import Made, Work
+from medllm.quantize.work import Made, Work, on_processor
 
 
 def check_ahead(choice: GptqFormat) -> None:
@@ -22,6 +22,7 @@ def make(choice: GptqFormat, work: Work, folder: Path) -> Made:
     """
     console.notice(
         "quantize: GPTQ (the first run on a machine compiles a kernel for about a minute)"
+        + on_processor("a processor takes many times as long as a GPU")
     )
     settings = choice.model_dump(exclude={"format", "batch_size", "keep_seconds"})
     settings["dynamic"] = settings["dynamic"] or None

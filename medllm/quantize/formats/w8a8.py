@@ -11,7 +11,7 @@ from medllm.quantize.backends.llm_compressor import (
     silenced_compressor,
 )
 from medllm.quantize.config import W8a8Format
-from medllm.quantize.work import Made, Work
+from medllm.quantize.work import Made, Work, on_processor
 
 
 def check_ahead(choice: W8a8Format) -> None:
@@ -25,7 +25,8 @@ def make(choice: W8a8Format, work: Work, folder: Path) -> Made:
     Raises:
         ArtifactError: llm-compressor cannot quantize this model.
     """
-    console.notice("quantize: W8A8")
+    kernel = on_processor("a processor takes many times as long as a GPU")
+    console.notice(f"quantize: W8A8{kernel}")
     with silenced_compressor():
         from llmcompressor.modifiers.quantization import GPTQModifier
 
