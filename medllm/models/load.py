@@ -236,6 +236,9 @@ def load_causal_lm(
     """
     device = device or pick_device()
     quantization = _quantization_of(location)
+    named = {read_config(Path(location)).get(key) for key in ("dtype", "torch_dtype")}
+    if quantization and "bfloat16" in named | {quantization.get("bnb_4bit_compute_dtype")}:
+        pick_dtype("bfloat16", device)  # says so where it is only emulated
     if quantization.get("dynamic"):
         return _load_overridden(location, device)
     if quantization.get("quant_method") == "bitsandbytes":  # it cannot be moved once it is loaded
