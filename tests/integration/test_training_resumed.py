@@ -183,7 +183,7 @@ def test_sigterm_saves_first_and_the_training_resumes_from_there(
     manifest = finetune(config.model_copy(update={"output": tmp_path / "out"}))
 
     assert f"finetune: resuming from {saved}\n" in capsys.readouterr().err
-    assert_same(tmp_path / "out", manifest, config, whole)
+    assert_same(tmp_path / "out", manifest, config, whole, stopped=int(saved.split("-")[1]))
 
 
 def test_a_killed_training_resumes_exactly(
@@ -213,14 +213,25 @@ def test_a_checkpoint_of_half_an_adapter_gives_way_to_the_one_before(
     assert_same(tmp_path / "out", manifest, config, whole)
 
 
-def assert_same(output: Path, made: Manifest, config: FinetuneConfig, whole: Manifest) -> None:
-    """The losses, the results and the weights are those of the training that nobody stopped."""
+def assert_same(
+    output: Path, made: Manifest, config: FinetuneConfig, whole: Manifest, stopped: int = 9
+) -> None:
+    """The losses, the results and the weights are those of the training that nobody stopped.
+
+    A step that is `stopped` after is logged, too, before its checkpoint is written.
+    """
     assert config.output
     for series, steps in (
         ("training", [3, 6, 8, 9, 12, 15, 16, 18, 21, 24]),
         ("validation", [0, 8, 16, 24]),
     ):
         found, wanted = losses_of(output, series), losses_of(config.output, series)
+        assert [*wanted] == steps
+        if series == "training" and stopped not in wanted:
+            before = max(step for step in steps if step < stopped)
+            after = min(step for step in steps if step > stopped)
+            first = found.pop(stopped) * (stopped - before)
+            found[after] = (first + found[after] * (after - stopped)) / (after - before)
         assert [*found] == steps
         assert found == pytest.approx(wanted, abs=1e-5)
     for name in ("train_loss", "validation_loss_before", "validation_loss"):

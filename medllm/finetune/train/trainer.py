@@ -206,8 +206,8 @@ def run(trainer: "SFTTrainer", config: FinetuneConfig, folder: Path) -> "tuple[T
     from medllm.finetune.train.resumption import SameOrder
 
     watch = Watch()
-    trainer.add_callback(SameOrder())
     trainer.add_callback(watch)
+    trainer.add_callback(SameOrder())  # behind what may ask for a checkpoint
     tuned = None if is_sharded(trainer) else trainer.model
     checkpoint = share(lambda: newest_checkpoint(folder, config.resume, tuned))
     trainer.args.eval_on_start = checkpoint is None and trainer.eval_dataset is not None
