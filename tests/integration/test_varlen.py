@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
 from test_lean import gradients
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from trainings import small, write_examples
 from trl import SFTTrainer
@@ -25,6 +27,8 @@ from medllm.finetune.train.trainer import keep_shapes_few, open_trainer, run, tr
 from medllm.finetune.train.varlen import register, why_not
 from medllm.finetune.verb import open_inputs
 from medllm.models.load import resolve_model
+
+KERNEL = torch.nn.attention.varlen.varlen_attn
 
 
 def attend_one_by_one(
@@ -211,6 +215,7 @@ MODELS = {
     "Gemma3Text": {"sliding_window": 4, "head_dim": 16, "sliding_window_pattern": 2},
     "Gemma2": {"attn_logit_softcapping": 20.0, "head_dim": 16},
     "GptOss": {"head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1},
+    "Mamba": {"hidden_size": 64, "num_hidden_layers": 2},
     "GPT2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "attn_pdrop": 0.1},
 }
 """Options of small models, beside those that most have."""
@@ -218,7 +223,7 @@ MODELS = {
 
 def small_config(name: str, **own: Any) -> Any:
     kind = getattr(transformers, f"{name}Config")
-    usual = {} if name == "GPT2" else {
+    usual = {} if name in {"GPT2", "Mamba"} else {
         "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
     return kind(**{"vocab_size": 99, "pad_token_id": 0, **usual, **MODELS[name], **own})
@@ -282,6 +287,7 @@ def test_padding_is_refused() -> None:
         ("Gemma2", {}, {}, "the model has attn_logit_softcapping"),
         ("GptOss", {}, {}, "the model takes none but its own"),
         ("GPT2", {}, {}, "the model has attn_pdrop"),
+        ("Mamba", {}, {}, "the model takes none but its own"),
     ],
 )
 def test_what_cannot_be_computed_so_is_known_before(
@@ -337,6 +343,26 @@ def test_a_cpu_takes_none_of_it(config: FinetuneConfig) -> None:
     with pytest.raises(ConfigError, match="varlen_attn trains on CUDA GPUs alone"):
         Material.read(open_inputs(asked), asked, "cpu")
     assert varlen.OPTIONS.keys() >= {"query", "cu_seq_q", "max_q", "scale", "window_size"}
+
+
+def test_the_kernel_itself_takes_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By shapes and number formats alone, which need no GPU."""
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", KERNEL)
+    with FakeTensorMode():
+        query, key, value = (
+            torch.empty(1, heads, 64, 32, dtype=torch.bfloat16, requires_grad=True)
+            for heads in (8, 2, 2)
+        )
+        bounds = torch.empty(3, dtype=torch.int32)
+        given = {"scaling": 0.2, "dropout": 0.0, "sliding_window": 16, "max_length_q": 54}
+        found, _ = varlen.attend(
+            SimpleNamespace(is_causal=True), query, key, value, None, cu_seq_lens_q=bounds, **given
+        )
+        found.sum().backward()
+
+    assert (found.shape, found.dtype) == ((1, 64, 8, 32), torch.bfloat16)
+    assert key.grad is not None
+    assert key.grad.shape == key.shape
 
 
 def test_heads_are_repeated_where_the_kernel_shares_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,12 +30,13 @@ OPTIONS = signature(varlen.varlen_attn).parameters
 def why_not(kind: type | None, config: "PreTrainedConfig", dtype: str) -> str | None:
     """Why this GPU cannot compute attention so for a class of models; None where it can."""
     text, capability = config.get_text_config(), torch.cuda.get_device_capability()
+    if not all(getattr(kind, each, False) for each in ABILITIES):  # it may have no heads
+        return "the model takes none but its own"
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     facts = {
         "PyTorch is older than 2.11": "window_size" not in OPTIONS,
         "the GPU is older than NVIDIA's Ampere": torch.version.hip or capability < OLDEST,
         "float32 is computed in": dtype == "float32",
-        "the model takes none but its own": not all(getattr(kind, each, 0) for each in ABILITIES),
         f"its heads are {size} wide": size % 8 or size > WIDE_HEADS.get(capability, 192),
         "values are unlike keys": hasattr(text, "v_head_dim"),
     }
