@@ -1,73 +1,85 @@
-"""LoRA and QLoRA of an 8B-shaped model on a CUDA GPU: tokens/s, memory, model FLOP utilisation.
+"""LoRA and QLoRA of an 8B-shaped model on a CUDA GPU: tokens/s, memory, share of the matmul rate.
 
-    python scripts/benchmarks/finetune_gpu.py [--arm NAME]... [--layers 32] [--steps 12] [--smoke]
+    python scripts/benchmarks/finetune_gpu.py [--arm NAME]... [--layers 32] [--steps 12]
+        [--seconds 100] [--minutes 9] [--unsloth FOLDER] [--folder ROOM] [--smoke]
 
-Random weights of Llama-3-8B's shape, and examples of 200 to 2,000 tokens made of generated reports.
-Each arm is a process of its own, through medllm's own trainer, or plain TRL's. The first steps warm
-up. Useful tokens leave padding out. Utilisation counts 4 operations for each weight that multiplies
-and each useful token (2 forward, 2 backward to the activations; the base's own weights have no
-gradient), nothing for attention and nothing for what is computed again, over the bfloat16 rate of
-one large product of matrices in the same process. `--smoke` walks the same way on any machine.
-Writes docs/benchmarks/finetune-gpu.json (not with `--smoke`).
+Random weights of Llama-3-8B's shape, and examples of up to 2,048 tokens made of generated reports.
+Each arm is a process of its own with a limit of `--seconds`, most important first; none starts
+after `--minutes`. The first steps warm up. Useful tokens leave padding out. The share counts 4
+operations for each weight that multiplies and each useful token (2 forward, 2 backward to the
+activations; the base's own weights have no gradient), nothing for attention and nothing for what is
+computed again, over the bfloat16 rate of one large product of matrices in the same process.
+
+`lora` and `qlora` are the defaults of `medllm finetune`; `before` is all of today's means left out,
+and each of the arms behind it adds one of them to it. `trl` is TRL with its own defaults, and
+`trl-packed` TRL on the rows of `lora`, in their order: their losses are compared, step by step.
+unsloth is loaded from `--unsloth FOLDER`, where it lies installed, alone (`pip install --target`);
+without xformers and diffusers, if they are not there. `--smoke` walks all arms on any machine.
+Writes docs/benchmarks/finetune-gpu.json after each arm (`--smoke`: into a temporary folder).
 """
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import measure
 import random_model
-from finetune import conversations
+from finetune_gpu_arms import ARMS, BATCH, LENGTH, SHORT, UNSLOTH, WARM, open_arm
 from quantize_gpu import gpu
 
 from medllm.data.example import Example, Message, to_json, write_jsonl
 from medllm.data.generators import radiology
 
-LENGTH, BATCH, WARM = 2048, 4, 3
-FAST: dict[str, Any] = {"use_liger_kernel": True, "optim": "adamw_torch_fused"}
-WHOLE: dict[str, Any] = {"gradient_checkpointing": False}
-ARMS: dict[str, dict[str, Any]] = {
-    "trl": {},
-    "lora": {},
-    "lora-liger": {"extra": FAST},
-    "lora-packed": {"packing": True},
-    "lora-packed-flex": {"packing": True, "attention": "flex_attention"},
-    "lora-packed-liger": {"packing": True, "extra": FAST},
-    "lora-packed-liger-stored": {"packing": True, "extra": FAST | WHOLE},
-    "qlora": {"quantization": "nf4"},
-    "qlora-packed-liger": {"quantization": "nf4", "packing": True, "extra": FAST},
-}
-"""Settings apart from the defaults; `stored` keeps activations instead of computing them again."""
+ALIKE = 0.01
+"""How far the losses of `lora` and `trl-packed` may lie apart, as a share."""
 
 
 def main() -> None:
     """Run the arms, print the figures, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--arm", action="append", choices=ARMS, default=[])
+    parser.add_argument("--arm", action="append", choices=[*ARMS, *UNSLOTH], default=[])
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=100, help="of an arm, at most")
+    parser.add_argument("--minutes", type=float, default=60, help="after which no arm starts")
+    parser.add_argument("--unsloth", type=Path, help="a folder with unsloth and what it needs")
     parser.add_argument("--folder", type=Path, help="keeps the model for a next run")
     parser.add_argument("--smoke", action="store_true", help="a tiny shape, on any machine")
     asked = parser.parse_args()
     machine = gpu(asked.smoke)
     shape, layers = ("smoke", 2) if asked.smoke else ("8b", asked.layers)
     steps = WARM + 2 if asked.smoke else asked.steps
+    about = {"gpu": machine, "shape": shape, "layers": layers, "steps": steps, "batch": BATCH}
+    ends = time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as folder:
+        if asked.smoke:
+            os.environ[SHORT] = "512"
+            measure.DOCUMENTS = Path(folder) / "docs" / "benchmarks"
         room = asked.folder or Path(folder)
         device = "cpu" if asked.smoke else "cuda"
         model = random_model.build(room / f"model-{layers}", shape, layers, device)
         data = write_examples(room / "data", BATCH * steps * 8)
-        arms = asked.arm or list(ARMS)
-        found = {arm: run_apart(arm, model, data, steps) for arm in arms}
-    if not asked.smoke:
-        about = {"gpu": machine, "shape": shape, "layers": layers, "steps": steps}
-        measure.write("finetune-gpu", {**about, "batch": BATCH, "length": LENGTH, "arms": found})
+        found: dict[str, dict[str, Any]] = {}
+        for arm in asked.arm or [*ARMS, *(UNSLOTH if asked.unsloth else ())]:
+            if time.monotonic() > ends:
+                found[arm] = {"failed": f"not begun within {asked.minutes:g} minutes"}
+                continue
+            job = [arm, str(model), str(data), str(steps), str(asked.unsloth or "")]
+            found[arm] = run_apart(job, asked.seconds)
+            loss = compare_losses(found)
+            measure.write(
+                "finetune-gpu", {**about, "length": LENGTH, "losses": loss, "arms": found}
+            )
+    print_table(found, loss)
 
 
 def write_examples(folder: Path, count: int) -> Path:
@@ -83,30 +95,76 @@ def write_examples(folder: Path, count: int) -> Path:
     return folder
 
 
-def run_apart(arm: str, model: Path, data: Path, steps: int) -> dict[str, Any]:
-    """One arm in a process of its own; an arm that fails says why, and the others go on."""
+def run_apart(job: list[str], seconds: float) -> dict[str, Any]:
+    """One arm in a process of its own; one that fails or takes too long says so.
+
+    What it had found out by then is kept.
+    """
+    arm = job[0]
+    print(f"{arm}: begun", flush=True)
     with tempfile.TemporaryDirectory() as room:
-        figures = Path(room) / "figures.json"
-        command = [sys.executable, str(Path(__file__).resolve()), "--one", arm, str(model)]
-        finished = subprocess.run(
-            [*command, str(data), str(steps), room], capture_output=True, text=True, check=False
-        )
-        if finished.returncode:
-            found: dict[str, Any] = {"failed": finished.stderr.strip().splitlines()[-1][:300]}
+        figures, errors = Path(room) / "figures.json", Path(room) / "errors"
+        command = [sys.executable, str(Path(__file__).resolve()), "--one", *job, room]
+        failed = None
+        try:
+            with errors.open("w") as stream:
+                subprocess.run(command, stderr=stream, check=True, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            failed = f"no end within {seconds:g} s"
+        except subprocess.CalledProcessError as problem:
+            said = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            failed = said[-1][:300] if said else f"exit code {problem.returncode}"
+        found = json.loads(figures.read_text("utf-8")) if figures.is_file() else {}
+    found |= {"failed": failed} if failed else {}
+    print(f"{arm}: {json.dumps(found)}", flush=True)
+    return dict(found)
+
+
+def compare_losses(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How far the losses of the same training lie apart: ours, and plain TRL's on the same rows."""
+    ours, theirs = (found.get(arm, {}).get("losses", ()) for arm in ("lora", "trl-packed"))
+    pairs = list(zip(ours, theirs, strict=False))
+    if not pairs:
+        return {}
+    apart = [abs(a - b) / b for a, b in pairs]
+    mean = abs(statistics.fmean(a for a, _ in pairs) / statistics.fmean(b for _, b in pairs) - 1)
+    return {"steps": len(pairs), "mean_differs": mean, "most_in_a_step": max(apart),
+            "alike": mean < ALIKE}  # fmt: skip
+
+
+def print_table(found: Mapping[str, Mapping[str, Any]], loss: Mapping[str, Any]) -> None:
+    """A line for each arm."""
+    print(f"\n{'arm':24} {'tokens/s':>9} {'of 4N':>7} {'GiB':>6} {'first':>7} {'last':>7}")
+    for arm, row in found.items():
+        if "useful_tokens_per_second" in row:
+            losses = row["losses"]
+            print(
+                f"{arm:24} {row['useful_tokens_per_second']:9,.0f} "
+                f"{row['share_of_matmul_rate']:7.1%} {row['peak_memory_gib']:6.1f} "
+                f"{losses[0]:7.3f} {losses[-1]:7.3f}  {row.get('recomputation') or ''}"
+                f"{row.get('failed', '')}"
+            )
         else:
-            found = json.loads(figures.read_text(encoding="utf-8"))
-    print(arm, json.dumps(found), flush=True)
-    return found
+            print(f"{arm:24} {row['failed']}")
+    if loss:
+        print(f"lora and trl-packed: mean loss differs by {loss['mean_differs']:.2%}")
 
 
-def one(arm: str, model: str, data: str, steps: str, room: str) -> None:
-    """Train so many steps, and write what the later ones took."""
+def one(*job: str) -> None:
+    """Train so many steps, and write what the later ones took, after each of them."""
+    arm, model, data, steps, unsloth, room = job
+    if unsloth and arm in UNSLOTH:
+        sys.path.insert(0, unsloth)
+        import unsloth as _  # noqa: F401 (before transformers, which it changes)
     import torch
     from transformers import TrainerCallback
 
-    from medllm.models.hardware import peak_memory_gib, pick_device
-
-    trainer = (plain_trl if arm == "trl" else of_medllm)(arm, model, Path(data), int(steps), room)
+    weights, peak = multiplying(Path(model)), matmul_rate()
+    trainer = open_arm(arm, model, Path(data), int(steps), room)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    tokens = count_useful(trainer)
     ends: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -115,81 +173,50 @@ def one(arm: str, model: str, data: str, steps: str, room: str) -> None:
                 torch.cuda.synchronize()
             ends.append(time.perf_counter())
 
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
+            losses = [log["loss"] for log in state.log_history if "loss" in log]
+            if "loss" not in logs or len(ends) <= WARM:
+                return
+            print(f"{arm}: step {len(ends)} of {steps}, loss {losses[-1]:.3f}", flush=True)
+            of_step = args.gradient_accumulation_steps
+            useful = sum(tokens[WARM * of_step : len(ends) * of_step])
+            rate = useful / (ends[-1] - ends[WARM - 1])
+            figures = {
+                "useful_tokens_per_second": rate,
+                "share_of_matmul_rate": 4 * weights * rate / peak,
+                "peak_memory_gib": peak_memory_gib(),
+                "matmul_tflops": peak / 1e12,
+                "seconds_a_step": (ends[-1] - ends[WARM - 1]) / (len(ends) - WARM),
+                "losses": losses,
+                "recomputation": getattr(trainer, "recomputation", None),
+            }
+            (Path(room) / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
     trainer.add_callback(Clock())
     trainer.train()
-    tokens = [log["num_tokens"] for log in trainer.state.log_history if "num_tokens" in log]
-    rate = (tokens[int(steps) - 1] - tokens[WARM - 1]) / (ends[-1] - ends[WARM - 1])
-    weights, peak = multiplying(Path(model)), matmul_rate()
-    figures = {
-        "useful_tokens_per_second": rate,
-        "peak_memory_gib": peak_memory_gib(pick_device()),
-        "matmul_tflops": peak / 1e12,
-        "model_flop_utilisation": 4 * weights * rate / peak,
-    }
-    (Path(room) / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
-def of_medllm(arm: str, ref: str, data: Path, steps: int, room: str) -> Any:
-    """The trainer of `medllm finetune`."""
-    from medllm.finetune.config import FinetuneConfig, TrainingSettings
-    from medllm.finetune.rows.material import Material
-    from medllm.finetune.train.trainer import open_trainer
-    from medllm.finetune.verb import open_inputs
-    from medllm.models.hardware import pick_device
+def peak_memory_gib() -> float:
+    """The most that was allocated since the model is there."""
+    from medllm.models.hardware import peak_memory_gib, pick_device
 
-    settings = ARMS[arm]
-    training = TrainingSettings(
-        max_steps=steps,
-        max_length=LENGTH,
-        per_device_train_batch_size=BATCH,
-        packing=settings.get("packing"),
-        logging_steps=1,
-        report_to=(),
-        extra={"save_strategy": "no", **settings.get("extra", {})},
-    )
-    config = FinetuneConfig(
-        model=ref,
-        data=data,
-        quantization=settings.get("quantization"),
-        attn_implementation=settings.get("attention", "auto"),
-        training=training,
-    )
-    material = Material.read(open_inputs(config), config, pick_device())
-    return open_trainer(config, material, Path(room), pick_device())
+    return peak_memory_gib(pick_device())
 
 
-def plain_trl(arm: str, ref: str, data: Path, steps: int, room: str) -> Any:
-    """TRL's own defaults on the same examples, with the same adapter and batch."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+def count_useful(trainer: Any) -> list[int]:
+    """The tokens without padding of each batch that the trainer will have collated."""
+    collate, tokens = trainer.data_collator, []
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
 
-    from medllm.data.example import read_examples
+    def counting(rows: Any) -> Any:
+        batch = collate(rows)
+        mask = batch.get("attention_mask")
+        real = batch["input_ids"] != tokenizer.pad_token_id if mask is None else mask
+        tokens.append(int(real.sum()))
+        return batch
 
-    rows = conversations(read_examples(data / "train.jsonl"))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(ref, dtype="bfloat16").to(device)
-    arguments = SFTConfig(
-        output_dir=room,
-        use_cpu=device == "cpu",
-        max_length=LENGTH,
-        per_device_train_batch_size=BATCH,
-        max_steps=steps,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-    )
-    return SFTTrainer(
-        model,
-        arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(ref),
-        peft_config=LoraConfig(
-            r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
-        ),
-    )
+    trainer.data_collator = counting
+    return tokens
 
 
 def multiplying(model: Path) -> int:
