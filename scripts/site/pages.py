@@ -65,9 +65,9 @@ def linked_files(files: "Files") -> set[str]:
         path = path_of(file.src_uri)
         text = with_insertions((REPOSITORY / path).read_text(encoding="utf-8"), path)
         found |= {resolve(link, path) for link, _ in LINK.findall(text) if link}
-    known = {*PAGES, *INSTEAD}
-    outside = {path for path in found - known if not path.startswith("docs/")}
-    return {path for path in outside if (REPOSITORY / path).is_file()}
+    shown = {*PAGES.values(), *INSTEAD.values()}
+    outside = (path for path in found if not path.startswith("docs/"))
+    return {p for p in outside if place_of(p) not in shown and (REPOSITORY / p).is_file()}
 
 
 def on_page_markdown(markdown: str, page: "Page", **_: object) -> str:
