@@ -4,8 +4,6 @@ from typing import Any
 
 from medllm.artifacts.manifest import Manifest
 
-CONTEXT_TOKENS = 4096
-"""What a server is started with; a longer context takes more memory."""
 MODELFILE = "Modelfile"
 
 
@@ -21,7 +19,7 @@ def serving_lines(manifest: Manifest, folder: str = ".") -> list[str]:
 
 def _lines_of_gguf(manifest: Manifest, folder: str) -> list[str]:
     names = [file.path for file in manifest.files if file.path.startswith("model-")]
-    context = manifest.results.get("context_tokens", CONTEXT_TOKENS)
+    context = manifest.results.get("context_tokens", 0)  # 0: what the file says
     lines = [f"llama-server -m {folder}/{name} -c {context}" for name in names[:1]]
     if any(file.path == MODELFILE for file in manifest.files):
         lines.append(f"ollama create my-model -f {folder}/{MODELFILE}")

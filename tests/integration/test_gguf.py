@@ -541,11 +541,11 @@ def test_a_window_that_llama_cpp_knows_bounds_nothing(
     assert read_window(tiny_f16) == 0
     folder = copy_with(gemma, tmp_path / "gemma", "config.json")
     config = json.loads((folder / "config.json").read_text())
-    config["text_config"] |= {"sliding_window": 96, "max_position_embeddings": 512}
+    config["text_config"] |= {"sliding_window": 96, "max_position_embeddings": 32_768}
     (folder / "config.json").write_text(json.dumps(config))
     target = tmp_path / "gemma.gguf"
     files.convert_to_f16(folder, target)
 
     assert read_model_window(folder) == 96
     assert read_window(target) == 96
-    assert note_context(folder, target) == {"context_tokens": 512}, "as its config.json says"
+    assert note_context(folder, target) == {"context_tokens": 32_768}, "as its config.json says"

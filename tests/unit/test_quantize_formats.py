@@ -175,6 +175,8 @@ def test_a_gguf_is_served_by_llama_cpp_and_ollama() -> None:
     manifest = quantized({"format": "gguf", "type": "Q8_0"}, *files)
 
     assert serving_lines(manifest, "x") == [
-        "llama-server -m x/model-Q8_0.gguf -c 4096",
+        "llama-server -m x/model-Q8_0.gguf -c 0",
         "ollama create my-model -f x/Modelfile",
     ]
+    known = manifest.model_copy(update={"results": {"context_tokens": 131_072}})
+    assert serving_lines(known, "x")[0] == "llama-server -m x/model-Q8_0.gguf -c 131072"

@@ -37,7 +37,7 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     whole = work.whole  # before the matrix: it fails sooner
     results: dict[str, Any] = {"type": choice.type, "importance_matrix": "none"}
     results |= note_context(work.model.path, whole)
-    write_companions(work.model, target, results["context_tokens"])
+    write_companions(work.model, target, results.get("context_tokens"))
     results |= _carry_projector(work, target)
     notes = end_note(work.model)
     if choice.type == "F16":

@@ -13,6 +13,11 @@ HEAD = """# ollama create my-model -f Modelfile
 # There is no TEMPLATE: Ollama takes the chat template in the GGUF file where it knows it, and else
 # sends the prompt as it is; compare with chat_template.jinja, and write one where it differs.
 """
+CONTEXT = """# num_ctx is the whole context of the model, and its cache takes memory: lower it where it must.
+# Ollama cuts the beginning off a prompt that does not fit, and says nothing; without this line it
+# takes a few thousand tokens.
+PARAMETER num_ctx {}
+"""
 KNOWN_TO_LLAMA_CPP = frozenset(
     {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"}
 )
@@ -28,10 +33,11 @@ def end_note(model: ModelRef) -> dict[str, str | int]:
     return {"tokenizer.ggml.eot_token_id": int(tokenizer.convert_tokens_to_ids(end))}
 
 
-def write_companions(model: ModelRef, weights: Path, context_tokens: int) -> None:
+def write_companions(model: ModelRef, weights: Path, context_tokens: int | None) -> None:
     """Write the Modelfile, the chat template and the generation settings beside a GGUF file."""
     tokenizer, folder = load_tokenizer(model.location), weights.parent
-    lines = [f"FROM ./{weights.name}", f"PARAMETER num_ctx {context_tokens}"]
+    head = f"{HEAD}FROM ./{weights.name}\n"
+    head += CONTEXT.format(context_tokens) if context_tokens else ""
     if (model.path / GENERATION).is_file():
         shutil.copyfile(model.path / GENERATION, folder / GENERATION)
     ends = [
@@ -39,8 +45,8 @@ def write_companions(model: ModelRef, weights: Path, context_tokens: int) -> Non
         *tokenizer.convert_ids_to_tokens(end_ids(model.path)),
         tokenizer.eos_token,
     ]
-    lines += [f"PARAMETER stop {json.dumps(end)}" for end in dict.fromkeys(filter(None, ends))]
-    (folder / MODELFILE).write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    stops = (f"PARAMETER stop {json.dumps(end)}\n" for end in dict.fromkeys(filter(None, ends)))
+    (folder / MODELFILE).write_text(head + "".join(stops), encoding="utf-8")
     if isinstance(tokenizer.chat_template, str):
         template = folder / "chat_template.jinja"
         template.write_text(tokenizer.chat_template, encoding="utf-8")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from medllm import console
-from medllm.artifacts.serving import CONTEXT_TOKENS
 from medllm.engines.llama_native import read_trained_context, read_window
 from medllm.errors import ArtifactError
 from medllm.models.load import read_config
@@ -36,14 +35,19 @@ def read_model_window(model_dir: Path) -> int | None:
 
 
 def note_context(model_dir: Path, gguf: Path) -> dict[str, int]:
-    """For the results: the context to serve with, and the window that was lost, which is said."""
+    """For the results: the context to serve with, and the window that was lost, which is said.
+
+    The context is that of the model, as its GGUF file says it; the results have none where that is
+    not known.
+    """
     lost = find_lost_window(model_dir, gguf)
-    longest = min(CONTEXT_TOKENS, read_trained_context(gguf) or CONTEXT_TOKENS)
+    longest = read_trained_context(gguf)
     if lost is None:
-        return {"context_tokens": longest}
+        return {"context_tokens": longest} if longest else {}
+    context = min(lost, longest or lost)
     names = ", ".join(read_config(model_dir).get("architectures") or ["this model"])
     console.notice(
         f"quantize: llama.cpp has no sliding window for {names}: beyond {lost:,} tokens it "
-        f"computes another model, so {min(lost, longest):,} are what it is served with"
+        f"computes another model, so {context:,} are what it is served with"
     )
-    return {"context_tokens": min(lost, longest), "lost_window": lost}
+    return {"context_tokens": context, "lost_window": lost}
