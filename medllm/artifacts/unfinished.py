@@ -29,7 +29,7 @@ WRITTEN = (
     NAME, REQUEST, LOCK, "run.log", "README.md", "report.html", PLOTS, "course.json",
     "best.yaml", "Modelfile", "*.partial", "train.*", "validation.*", "test.*", "steps.*",
     "quality.*", "search.*", "*.safetensors", "model*.gguf", "config.json", "*_config.json",
-    "*.index.json", "tokenizer*", "chat_template.jinja", "calibration.jsonl", "parts.jsonl",
+    "*.index.json", "tokenizer*", "chat_template.jinja", "calibration.*", "parts.jsonl",
     "contamination.jsonl", "holdout_*.jsonl", "statistics.json", "generations.jsonl", "answer.json",
     "shards", "rejected", "images", "checkpoints", "trials", "logs", "*tokens*.json", "vocab.json",
     "merges.txt", "training_args.bin", "quant_log.csv", "recipe.yaml",

@@ -1,6 +1,6 @@
 """The calibrate verb."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ from medllm.calibrate.report import build_page, show_statistics
 from medllm.clinical.specialties import specialty_terms, term_finder
 from medllm.data.access import may_show
 from medllm.data.draw import Drawing
-from medllm.data.example import Example, prompt_turns, write_jsonl
-from medllm.data.fit import Fit, Sample
+from medllm.data.example import Example, open_private, prompt_turns, write_jsonl
+from medllm.data.fit import SEPARATOR, Fit, Sample
 from medllm.data.mix import Mix, find_mix
 from medllm.data.registry.datasets import (
     Dataset,
@@ -30,7 +30,7 @@ from medllm.data.registry.datasets import (
 from medllm.data.sample import largest_remainder
 from medllm.data.split import rank
 from medllm.errors import DataError
-from medllm.models.chat.template import TokenizerTemplate, render_example
+from medllm.models.chat.template import TokenizerTemplate, render_example, without_bos
 from medllm.models.chat.tokens import TokenCounter, digest_tokenizer
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.places import data_dir, short_ref
@@ -42,7 +42,7 @@ MEDICAL, GENERAL = "medical", "general"
 
 
 def calibrate(config: CalibrateConfig) -> Manifest:
-    """A calibration set: `calibration.jsonl`, its holdouts, statistics and a report.
+    """A calibration set: `calibration.jsonl` and `.txt`, its holdouts, statistics and a report.
 
     `holdout_medical.jsonl` and `holdout_general.jsonl` come from the validation split. All rows are
     {id, text, source, type, tokens}; `parts.jsonl` has for each the ids of the examples in it, and
@@ -116,6 +116,7 @@ def _build(
     # in mixed order, so that whoever takes only the first texts of the file takes the same mix
     rows.sort(key=lambda row: rank(row["id"], config.seed))
     write_jsonl(folder / "calibration.jsonl", rows)
+    _write_plain(folder / "calibration.txt", rows)
     holdouts = {kind: _write_holdout(config, drawing, mixes[kind], kind, folder) for kind in mixes}
     write_jsonl(folder / "parts.jsonl", map(_parts, drawing.drawn.values()))
     found = analyze_rows(
@@ -136,6 +137,12 @@ def _build(
     overlaps = {name: len(ids) for name, ids in found["overlaps"].items()}  # ids may be text, too
     results = {**found, "overlaps": overlaps, "tokenizer": digest_tokenizer(loaded)}
     return Outcome(Counts(examples=len(rows), rejected=rejected), results)
+
+
+def _write_plain(path: Path, rows: Sequence[Row]) -> None:
+    """Write the texts with an empty line between them, as `llama-imatrix -f` takes text."""
+    with open_private(path) as file:
+        file.writelines(row["text"] + SEPARATOR for row in rows)
 
 
 def _parts(sample: Sample) -> Row:
@@ -167,6 +174,7 @@ def _fit(config: CalibrateConfig, loaded: "PreTrainedTokenizerBase") -> Fit:
         config.max_tokens,
         config.over_length,
         config.window_tokens,
+        partial(without_bos, template),
     )
 
 

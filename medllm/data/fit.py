@@ -45,10 +45,12 @@ class Fit:
     max_tokens: int
     over_length: OverLength = "drop"
     window_tokens: int = 2048
+    bare: Callable[[str], str] = str
+    """What is left of a rendered text that stands alone: all, or all but its BOS."""
 
     def fit(self, examples: Sequence[Example]) -> Iterator[Sample | Rejected]:
         """Each example as a sample, or as several, or the reason why it is none."""
-        for sample in self._measure(examples):
+        for sample in self._measure(examples, self.bare):
             if sample.tokens < self.min_tokens:
                 yield Rejected(sample.id, f"shorter than {self.min_tokens} tokens")
             elif sample.tokens <= self.max_tokens:
@@ -62,7 +64,7 @@ class Fit:
         """Windows of several whole examples each, and why the others are in none."""
         window: list[Sample] = []
         limit = min(self.window_tokens, self.max_tokens)
-        for sample in self._measure(examples):
+        for sample in self._measure(examples, str):  # what begins within a window keeps its BOS
             if sample.tokens > limit:
                 yield Rejected(sample.id, f"longer than a window of {limit} tokens")
                 continue
@@ -76,10 +78,10 @@ class Fit:
             reason = f"in a last window shorter than {self.min_tokens} tokens"
             yield from (Rejected(one.id, reason) for one in window)
 
-    def _measure(self, examples: Sequence[Example]) -> Iterator[Sample]:
+    def _measure(self, examples: Sequence[Example], bare: Callable[[str], str]) -> Iterator[Sample]:
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
-            texts = [self.render(example) for example in batch]
+            texts = [bare(self.render(example)) for example in batch]
             for example, text, tokens in zip(batch, texts, self.tokens.count(texts), strict=True):
                 yield Sample(example.id, example.dataset, text, tokens, (example.id,), (example,))
 
@@ -100,7 +102,7 @@ class Fit:
                 return
 
     def _join(self, window: Sequence[Sample]) -> Sample:
-        text = SEPARATOR.join(sample.text for sample in window)
+        text = self.bare(SEPARATOR.join(sample.text for sample in window))
         parts = tuple(part for sample in window for part in sample.parts)
         whole = tuple(example for sample in window for example in sample.whole)
         name = f"{parts[0]}+{len(parts) - 1}" if len(parts) > 1 else parts[0]

@@ -16,6 +16,8 @@ from medllm.errors import ArtifactError, DataError
 from medllm.quantize.config import QuantizeConfig
 
 MEDICAL, GENERAL = "medical", "general"
+LONGEST_BOS = 24
+"""Characters; DeepSeek's `<｜begin▁of▁sentence｜>` has 21."""
 
 Row = dict[str, Any]
 
@@ -67,11 +69,18 @@ def open_holdouts(config: QuantizeConfig, calibration: Input | None) -> Holdouts
 
 def _check_apart(rows: Mapping[str, list[Row]], calibration: Path) -> None:
     """Raise DataError where the same text calibrates and judges: that would flatter."""
-    used = {row.get("text") for row in read_jsonl(calibration / "calibration.jsonl")}
-    both = sum(row["text"] in used for found in rows.values() for row in found)
+    used = [str(row.get("text")) for row in read_jsonl(calibration / "calibration.jsonl")]
+    held_out = [row["text"] for found in rows.values() for row in found]
+    both = sum(any(_is_same(text, other) for other in used) for text in held_out)
     if both:
         fix = "draw both with the same `split:`, or leave out quantize.holdouts"
         raise DataError(f"{calibration}: {both} of its texts are held out to judge by", fix)
+
+
+def _is_same(text: str, other: str) -> bool:
+    """Whether two texts are the same; medllm 0.1 wrote a text with its BOS, as in `<s>…`."""
+    more = abs(len(text) - len(other))
+    return more <= LONGEST_BOS and (text.endswith(other) or other.endswith(text))
 
 
 def _choose(source: Input, rows: Mapping[str, list[Row]], config: QuantizeConfig) -> Holdouts:

@@ -11,7 +11,7 @@ import pytest
 
 from medllm.data.example import Message
 from medllm.models.chat.apart import ApartEncoder, special_tokens_of
-from medllm.models.chat.template import TokenizerTemplate
+from medllm.models.chat.template import TokenizerTemplate, encode_text, without_bos
 from medllm.models.chat.tokens import TokenCounter
 
 SPELLED = (
@@ -125,3 +125,14 @@ def test_a_message_opens_no_turn(tokenizer: Any) -> None:
         return sum(token in tokenizer.all_special_ids for token in ids)
 
     assert count(hostile) == count(neutral)
+
+
+@pytest.mark.parametrize("begin", ["", " ", "[INST] ", "<|im_start|>user\n", "<s>"])
+def test_a_text_without_the_bos_before_it_becomes_the_same_tokens(
+    tokenizer: Any, shared: Path, begin: str
+) -> None:
+    template = TokenizerTemplate(tokenizer)
+    for text in [*PLAIN, *notes(shared)[:60]]:
+        whole = f"{tokenizer.bos_token}{begin}{template.special_tokens.mark(text)}"
+
+        assert encode_text(template, without_bos(template, whole)) == encode_text(template, whole)

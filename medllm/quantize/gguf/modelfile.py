@@ -13,9 +13,9 @@ HEAD = """# ollama create my-model -f Modelfile
 # There is no TEMPLATE: Ollama takes the chat template in the GGUF file where it knows it, and else
 # sends the prompt as it is; compare with chat_template.jinja, and write one where it differs.
 """
-CONTEXT = """# num_ctx is the whole context of the model, and its cache takes memory: lower it where it must.
-# Ollama cuts the beginning off a prompt that does not fit, and says nothing; without this line it
-# takes a few thousand tokens.
+CONTEXT = """# num_ctx is the whole context of the model. Its cache takes memory: lower it if
+# need be. Ollama cuts the beginning off a prompt that does not fit, and says nothing; without this
+# line it takes a few thousand tokens.
 PARAMETER num_ctx {}
 """
 KNOWN_TO_LLAMA_CPP = frozenset(
