@@ -1,10 +1,11 @@
 """The model card (`README.md`) beside each model artifact, rendered from its manifest alone."""
 
+from pathlib import PurePath
 from typing import Any
 
 import yaml
 
-from medllm.artifacts.manifest import Manifest
+from medllm.artifacts.manifest import BUILT_IN, Manifest
 from medllm.artifacts.serving import serving_lines
 
 MAY_SHARE = {
@@ -24,7 +25,6 @@ LICENCES = {None: "unknown", "open": "of-base-model-and-data",
 
 def render_card(manifest: Manifest) -> str:
     """The card as Markdown: use, data terms with a may-I-share line, origin, results, limits."""
-    base = manifest.base_model.id if manifest.base_model else "unknown"
     titles = {"finetune": "Fine-tuned model", "merge": "Merged model"}
     titles = {"adapter": "LoRA adapter", "model": titles.get(manifest.command, "Model")}
     title = titles.get(manifest.kind, f"{manifest.format.upper()} model")
@@ -39,7 +39,7 @@ def render_card(manifest: Manifest) -> str:
         "## Excluded use\n\nDiagnosis, treatment, triage, dosing, or any decision about a person, "
         "without qualified review.",
         _data_terms(manifest),
-        f"## Origin\n\n- Base model: `{base}`\n{parents}",
+        f"## Origin\n\n- Base model: {_base(manifest)}\n{parents}",
         calibration and f"## Calibration\n\n{calibration}",
         "## Results\n\n" + (_bullets(manifest.results) or "None recorded."),
         _serving(manifest),
@@ -47,6 +47,18 @@ def render_card(manifest: Manifest) -> str:
         "What was not measured above is not known.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _base(manifest: Manifest) -> str:
+    """The base in words; of a folder its name alone, for its place says something of a machine."""
+    base = manifest.base_model
+    if base is None:
+        return "`unknown`"
+    if base.revision:
+        return f"[`{base.id}`](https://huggingface.co/{base.id}), commit `{base.revision[:12]}`"
+    if base.id == BUILT_IN:
+        return f"`{BUILT_IN}`, which medllm builds itself; the hub has none of that name"
+    return f"`{PurePath(base.id).name}`, a folder"
 
 
 def _front_matter(manifest: Manifest) -> str:

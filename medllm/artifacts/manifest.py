@@ -37,6 +37,8 @@ VOLATILE = frozenset(
 where a training was interrupted, though the weights are the same; `verify` renders the card from
 the manifest again, and a report's plots look different with another version of matplotlib."""
 
+BUILT_IN = "medllm/tiny"
+"""What the tiny model is called that medllm builds itself."""
 IMAGES = "images"
 """The folder of a prepared dataset that links to where its sources keep their images."""
 CARD_KINDS = frozenset({"adapter", "model", "quantized"})

@@ -12,6 +12,7 @@ from medllm.finetune.report import perplexity_of
 from medllm.finetune.rows.material import Material
 from medllm.finetune.train.distributed import is_sharded, save_weights
 from medllm.finetune.train.moe import of_answers, restore_router
+from medllm.models.adapter import write_base_name
 from medllm.models.weights import read_weights, stored_dtype
 from medllm.ranks import count_processes, is_main
 
@@ -101,11 +102,7 @@ def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
 
     trained, model = trainer.model, material.inputs.model
     if hasattr(trained, "peft_config"):
-        settings = trained.peft_config["default"]
-        is_of_hub = model.parent.kind == "hub"
-        settings.base_model_name_or_path = model.base.id if is_of_hub else model.location
-        settings.revision = model.base.revision if is_of_hub else None
-        _sort_names(settings)
+        _sort_names(trained.peft_config["default"])
     elif not is_sharded(trainer):
         restore_router(trained, model)
         # in the format of the base's files, whatever the training computed in
@@ -117,6 +114,8 @@ def save(trainer: "SFTTrainer", material: Material, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     material.tokenizer.save(folder)
+    if hasattr(trained, "peft_config"):
+        write_base_name(folder, model)
 
 
 def _sort_names(settings: "LoraConfig") -> None:

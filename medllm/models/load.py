@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
 from medllm.artifacts.lineage import open_input, readable
-from medllm.artifacts.manifest import BaseModelRef, DataTerm, Kind, Manifest, Parent
+from medllm.artifacts.manifest import BUILT_IN, BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.registry.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, did_you_mean
 from medllm.models.chat.prompt_template import drop_generation_markers
@@ -29,7 +29,7 @@ from medllm.models.weights import weight_files
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-TINY = "medllm/tiny"
+TINY = BUILT_IN
 """The REF of the built-in tiny model."""
 IMATRIX = "imatrix.gguf"
 PROJECTOR = "mmproj-F16.gguf"

@@ -78,9 +78,8 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     check_can_judge(config, holdouts)
     jobs = [_job(config, choice, model, calibration, holdouts) for choice in config.formats]
     todo = sum(finished_manifest(job) is None for job in jobs)
-    opened = partial(open_work, max_memory_gib=config.max_memory_gib, dtype=config.dtype)
     # where all is there already, nothing is touched
-    with opened(model, calibration, config.output) if todo else nullcontext() as work:
+    with open_work(model, calibration, config) if todo else nullcontext() as work:
         reference = None
         if work and holdouts:
             reference = Reference(model, holdouts, work.scratch, formats=todo, dtype=config.dtype)

@@ -20,6 +20,7 @@ from medllm.models.hardware import Dtype, pick_device
 from medllm.models.load import ModelRef
 from medllm.models.offload import offloading
 from medllm.quantize.calibration import Calibration
+from medllm.quantize.config import QuantizeConfig
 from medllm.quantize.gguf import files
 from medllm.quantize.gguf.imatrix import Matrix, measure_inputs
 from medllm.quantize.gguf.squares import Squares
@@ -35,6 +36,13 @@ class Work:
     """A folder for large files; it outlives a command that was stopped, not one that finished."""
     dtype: Dtype = "auto"
     """What the parent computes in."""
+    recipe: str | None = None
+    """The name of the recipe that quantizes it."""
+
+    @property
+    def title(self) -> str:
+        """What the model is called in its GGUF files."""
+        return title_of(self.model, self.recipe)
 
     @cached_property
     def matrix(self) -> Matrix:
@@ -53,8 +61,20 @@ class Work:
         target = self.scratch / "model-F16.gguf"
         if not target.is_file():
             console.notice("quantize: converting to GGUF F16")
-            files.convert_to_f16(self.model.path, target)
+            files.convert_to_f16(self.model.path, target, title=self.title)
         return target
+
+
+def title_of(model: ModelRef, recipe: str | None) -> str:
+    """The name of the recipe that made a model, else of the one that quantizes it, and its base.
+
+    "radiology (gemma-3-4b-it fine-tuned)"; without a recipe what stands in brackets.
+    """
+    manifest = model.manifest
+    made_by = manifest.config.get("recipe") if manifest else None
+    what = Path(model.base.id).name + (" fine-tuned" if manifest else "")
+    recipe = made_by or recipe
+    return f"{recipe} ({what})" if recipe else what
 
 
 @dataclass(frozen=True)
@@ -103,11 +123,7 @@ def _read_matrix(path: Path) -> Matrix:
 
 @contextmanager
 def open_work(
-    model: ModelRef,
-    calibration: Calibration | None,
-    output: Path,
-    max_memory_gib: float | None = None,
-    dtype: Dtype = "auto",
+    model: ModelRef, calibration: Calibration | None, config: QuantizeConfig
 ) -> Iterator[Work]:
     """The shared work; its scratch folder goes once all formats are made.
 
@@ -117,12 +133,14 @@ def open_work(
         ArtifactError: another process works on the same model for the same output.
     """
     sources = (model.parent, *([calibration.source.parent] if calibration else []))
-    key = digest_text(" ".join([dtype, *(source.identity for source in sources)]))[:12]
-    scratch = output / f".shared-{key}"
-    with _locked(scratch), offloading(scratch / "offloaded", max_memory_gib):
+    named = title_of(model, config.recipe)
+    deciding = [config.dtype, named, *(source.identity for source in sources)]
+    assert config.output is not None
+    scratch = config.output / f".shared-{digest_text(' '.join(deciding))[:12]}"
+    with _locked(scratch), offloading(scratch / "offloaded", config.max_memory_gib):
         is_done = False
         try:
-            yield Work(model, calibration, scratch, dtype)
+            yield Work(model, calibration, scratch, config.dtype, config.recipe)
             is_done = True
         finally:
             # the next command resumes from what a stopped one leaves there

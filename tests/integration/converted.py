@@ -22,7 +22,7 @@ def after_conversion(config: QuantizeConfig, f16: Path) -> QuantizeConfig:
     model = resolve_model(config.model)
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
     try:
-        with open_work(model, calibration, config.output, dtype=config.dtype) as work:
+        with open_work(model, calibration, config) as work:
             os.link(f16, work.scratch / "model-F16.gguf")
             raise Stopped
     except Stopped:

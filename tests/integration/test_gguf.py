@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from random import Random
@@ -16,6 +17,8 @@ from converted import after_conversion
 from pydantic import ValidationError
 from unchanged import unchanged
 
+from medllm.artifacts.card import render_card
+from medllm.artifacts.manifest import BaseModelRef, DataTerm, Manifest
 from medllm.artifacts.serving import serving_lines
 from medllm.data.example import Message
 from medllm.data.generators import radiology
@@ -34,6 +37,7 @@ from medllm.quantize.gguf.architectures import check_architecture
 from medllm.quantize.gguf.types import QUANTIZATION_TYPES
 from medllm.quantize.gguf.window import note_context, read_model_window
 from medllm.quantize.verb import quantize
+from medllm.quantize.work import title_of
 
 try:
     require_llama_cpp()
@@ -129,6 +133,49 @@ def test_the_converter_is_believed_about_what_it_knows() -> None:
     known = architectures._known()
     for listed, kind in ((text, architectures.TEXT), (projectors, architectures.PROJECTOR)):
         assert set(re.findall(r"^(?:ERROR:\S+:)?\s+- (\S+)", listed, re.MULTILINE)) == known[kind]
+
+
+READ_FIELDS = """
+import sys, json, gguf
+fields = gguf.GGUFReader(sys.argv[1]).fields
+print(json.dumps({name: field.contents() for name, field in fields.items()
+                  if name.startswith("general.")}))
+"""
+
+
+def general_fields(path: Path) -> dict[str, object]:
+    """What a GGUF file says of itself, by llama.cpp's own reader."""
+    environment = files._converter_environment(converter_script())
+    command = [sys.executable, "-c", READ_FIELDS, str(path)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return {name.removeprefix("general."): v for name, v in json.loads(found.stdout).items()}
+
+
+def test_a_file_says_whose_it_is_and_is_the_same_each_time(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    term = DataTerm(dataset="pubmedqa", licence="MIT", access="open", hub="qiaojin/PubMedQA")
+    manifest = Manifest(
+        kind="model", format="safetensors", identity="0", command="merge", settings={},
+        config={"recipe": "radiology"}, data_terms=(term,),
+        base_model=BaseModelRef(id="google/gemma-3-270m", revision="1" * 40),
+    )  # fmt: skip
+    model = copy_with(tiny_model, tmp_path / "3f9a", "config.json")
+    (model / "README.md").write_text(render_card(manifest), encoding="utf-8")
+    known = replace(resolve_model(str(model)), manifest=manifest, base=manifest.base_model)
+    title = title_of(known, "edge-cpu")
+    for name in ("one", "two"):
+        files.convert_to_f16(model, tmp_path / f"{name}.gguf", title=title)
+    files.quantize_file(tmp_path / "one.gguf", tmp_path / "q8.gguf", "Q8_0")
+
+    assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "two.gguf").read_bytes()
+    found = general_fields(tmp_path / "q8.gguf")
+    assert found["name"] == "radiology (gemma-3-270m fine-tuned)"
+    assert found["license"] == "other"
+    assert found["license.name"] == "of-base-model-and-data"
+    assert found["base_model.0.repo_url"] == "https://huggingface.co/google/gemma-3-270m"
+    assert found["dataset.0.repo_url"] == "https://huggingface.co/qiaojin/PubMedQA"
+    assert {"medical", "research-only", "medllm", "text-generation"} <= set(found["tags"])
 
 
 # Images

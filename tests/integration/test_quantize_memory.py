@@ -26,7 +26,8 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(tiny_model: Path, calibration: Path, output: Path, most: float | None) -> Matrix:
     model = resolve_model(str(tiny_model))
-    with open_work(model, Calibration.open(model, calibration), output, most) as work:
+    config = QuantizeConfig(model=str(tiny_model), output=output, max_memory_gib=most)
+    with open_work(model, Calibration.open(model, calibration), config) as work:
         return work.matrix
 
 

@@ -266,6 +266,22 @@ def test_what_is_not_on_the_hub_is_no_link_in_the_front_matter(base: str) -> Non
     assert not front.keys() & {"base_model", "base_model_relation", "datasets"}
 
 
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        (BaseModelRef(id="/home/me/models/gemma"), "`gemma`, a folder"),
+        (BaseModelRef(id="medllm/tiny"), "`medllm/tiny`, which medllm builds itself"),
+        (BaseModelRef(id="org/base", revision="a" * 40), "(https://huggingface.co/org/base)"),
+    ],
+)
+def test_a_card_names_the_base_and_no_place_of_this_machine(base: BaseModelRef, said: str) -> None:
+    card = render_card(manifest(base_model=base))
+
+    assert "- Base model: " in card
+    assert said in card
+    assert "/home/me" not in card
+
+
 def test_a_model_that_reads_images_says_so() -> None:
     entry = FileEntry(path="preprocessor_config.json", bytes=1, sha256="11")
 

@@ -1,17 +1,20 @@
 """What the formats take, how their folders are called, and what the flags stand for."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from medllm.artifacts.manifest import FileEntry, Manifest
+from medllm.artifacts.manifest import BaseModelRef, FileEntry, Manifest, Parent
 from medllm.artifacts.serving import serving_lines
 from medllm.cli.quantize import FORMATS as NAMES
 from medllm.cli.quantize import _formats
 from medllm.errors import ConfigError
+from medllm.models.load import ModelRef
 from medllm.quantize.config import QuantizeConfig
+from medllm.quantize.work import title_of
 
 
 def read(*formats: dict[str, Any]) -> QuantizeConfig:
@@ -180,3 +183,25 @@ def test_a_gguf_is_served_by_llama_cpp_and_ollama() -> None:
     ]
     known = manifest.model_copy(update={"results": {"context_tokens": 131_072}})
     assert serving_lines(known, "x")[0] == "llama-server -m x/model-Q8_0.gguf -c 131072"
+
+
+@pytest.mark.parametrize(
+    ("base", "made_by", "recipe", "title"),
+    [
+        ("google/gemma-3-270m", "radiology", "edge-cpu", "radiology (gemma-3-270m fine-tuned)"),
+        ("google/gemma-3-270m", None, "edge-cpu", "edge-cpu (gemma-3-270m)"),
+        ("google/gemma-3-270m", None, None, "gemma-3-270m"),
+        ("/data/models/ours", "", None, "ours fine-tuned"),
+    ],
+)
+def test_a_gguf_is_called_as_the_recipe_that_made_the_model(
+    base: str, made_by: str | None, recipe: str | None, title: str
+) -> None:
+    manifest = None
+    if made_by is not None:
+        made = quantized({"format": "gguf", "type": "F16"})
+        manifest = made.model_copy(update={"config": {"recipe": made_by or None}})
+    parent = Parent(kind="model", path="x", identity="0")
+    model = ModelRef("x", Path("/tmp/9c1d"), manifest, parent, BaseModelRef(id=base))
+
+    assert title_of(model, recipe) == title

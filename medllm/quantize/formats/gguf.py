@@ -79,7 +79,7 @@ def _carry_projector(work: Work, target: Path) -> dict[str, str]:
     made = work.scratch / PROJECTOR
     if not made.is_file():
         console.notice("quantize: converting what reads images or sound")
-        files.convert_to_f16(work.model.path, made, projector=True)
+        files.convert_to_f16(work.model.path, made, title=work.title, projector=True)
     shutil.copyfile(made, target.with_name(PROJECTOR))
     console.notice(
         f"quantize: with images: `llama-mtmd-cli` or `llama-server`, -m {target.name} "

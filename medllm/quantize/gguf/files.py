@@ -45,10 +45,14 @@ class Tensor:
     columns: int
 
 
-def convert_to_f16(model_dir: Path, target: Path, *, projector: bool = False) -> None:
+def convert_to_f16(
+    model_dir: Path, target: Path, *, title: str | None = None, projector: bool = False
+) -> None:
     """Write the model in a Hugging Face folder as a GGUF file of 16-bit floats.
 
-    With `projector` it is the part that turns images or sound into what the model reads.
+    With `projector` it is the part that turns images or sound into what the model reads. `title` is
+    its `general.name`, by default the folder's; licence, base, tags and datasets are those of the
+    card in the folder.
 
     Raises:
         ArtifactError: llama.cpp does not know the architecture or the tokenizer, or the model
@@ -62,6 +66,7 @@ def convert_to_f16(model_dir: Path, target: Path, *, projector: bool = False) ->
     with _written_at_once(target) as partial:
         command = [sys.executable, str(script), str(model_dir), "--outtype", "f16"]
         command += ["--outfile", str(partial), *(["--mmproj"] if projector else [])]
+        command += ["--model-name", title] if title else []
         finished = subprocess.run(
             following(command), env=environment, capture_output=True, check=False
         )
