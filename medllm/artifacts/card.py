@@ -23,6 +23,14 @@ LICENCES = {None: "unknown", "open": "of-base-model-and-data",
 """By the strictest terms of the data, what the hub shows beside the licence "other"."""
 
 
+OF_VLLM = "A GPU without bfloat16 (T4, V100) needs `--dtype half` for vLLM."
+OF_LLAMA_CPP = (
+    "`-c`, and `num_ctx` in the Modelfile, are the whole context that this file can be served "
+    "with; its cache takes memory. **A prompt longer than `num_ctx` loses its beginning in "
+    "Ollama, without a word.**"
+)
+
+
 def render_card(manifest: Manifest) -> str:
     """The card as Markdown: use, data terms with a may-I-share line, origin, results, limits."""
     titles = {"finetune": "Fine-tuned model", "merge": "Merged model"}
@@ -112,8 +120,8 @@ def _serving(manifest: Manifest) -> str:
     lines = "\n".join(serving_lines(manifest))
     if not lines:
         return ""
-    older = "\n\nA GPU without bfloat16 (T4, V100) needs `--dtype half` for vLLM."
-    return f"## Serving\n\nIn this folder:\n\n```sh\n{lines}\n```{older if 'vllm' in lines else ''}"
+    note = OF_VLLM if "vllm" in lines else OF_LLAMA_CPP
+    return f"## Serving\n\nIn this folder:\n\n```sh\n{lines}\n```\n\n{note}"
 
 
 def _bullets(values: dict[str, Any]) -> str:

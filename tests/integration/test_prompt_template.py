@@ -177,6 +177,14 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def test_peft_finds_the_base_by_what_the_adapter_says(trained: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    model = AutoPeftModelForCausalLM.from_pretrained(trained / "adapter")
+
+    assert model.peft_config["default"].use_dora
+
+
 def test_what_is_made_of_it_renders_the_same_prompts(trained: Path) -> None:
     settings = json.loads((trained / "adapter/adapter_config.json").read_text())
     assert settings["use_dora"]
