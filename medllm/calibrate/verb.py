@@ -10,6 +10,7 @@ from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_json
 from medllm.calibrate.analysis import Row, analyze_rows
+from medllm.calibrate.bos import without_bos
 from medllm.calibrate.config import CalibrateConfig
 from medllm.calibrate.overlap import find_overlaps
 from medllm.calibrate.report import build_page, show_statistics
@@ -30,7 +31,7 @@ from medllm.data.registry.datasets import (
 from medllm.data.sample import largest_remainder
 from medllm.data.split import rank
 from medllm.errors import DataError
-from medllm.models.chat.template import TokenizerTemplate, render_example, without_bos
+from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.chat.tokens import TokenCounter, digest_tokenizer
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.places import data_dir, short_ref

@@ -7,12 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medllm.finetune.base_name import write_base_name
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.report import perplexity_of
 from medllm.finetune.rows.material import Material
 from medllm.finetune.train.distributed import is_sharded, save_weights
 from medllm.finetune.train.moe import of_answers, restore_router
-from medllm.models.adapter import write_base_name
 from medllm.models.weights import read_weights, stored_dtype
 from medllm.ranks import count_processes, is_main
 

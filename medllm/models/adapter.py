@@ -1,7 +1,6 @@
 """Adapters: PEFT weights and the base they belong to."""
 
 import json
-import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,12 @@ from medllm.errors import ArtifactError
 from medllm.models.adapter_tensors import FIX, WEIGHTS, check_tensors, fit_vocabulary
 from medllm.models.foreign import NONSENSE, first_line
 from medllm.models.hardware import Dtype
-from medllm.models.load import GENERATION, TINY, ModelRef, load_causal_lm, resolve_model
+from medllm.models.load import GENERATION, ModelRef, load_causal_lm, resolve_model
 from medllm.models.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CONFIGURATION = "adapter_config.json"
-SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})$")
-"""Where the hub's cache keeps a model: its owner, its name, its commit."""
 MOST = 1e6
 """The largest lora_alpha that is read: thousands of times what anybody trains with."""
 
@@ -30,7 +26,7 @@ def adapter_config(adapter: ModelRef) -> dict[str, Any]:
     Raises:
         ArtifactError: the folder is no adapter, or the file is broken.
     """
-    path = adapter.path / CONFIGURATION
+    path = adapter.path / "adapter_config.json"
     if not path.is_file():
         raise ArtifactError(
             f"{adapter.location} is not an adapter", "name a folder that `medllm finetune` wrote"
@@ -71,38 +67,6 @@ def _numbers(config: dict[str, Any], name: str, pattern: str = "") -> dict[str, 
 def _refuse_constant(name: str) -> None:
     """JSON as Python reads it has NaN and Infinity, which no setting can be."""
     raise ValueError(f"it holds {name}")
-
-
-def write_base_name(folder: Path, base: ModelRef) -> None:
-    """Put into an adapter's configuration what other programs load its base by; see `base_name`.
-
-    PEFT has put the place there that the base was loaded from, which may be a place of this machine
-    alone.
-    """
-    path = folder / CONFIGURATION
-    name, revision = base_name(base)
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    settings |= {"base_model_name_or_path": name, "revision": revision}
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def base_name(base: ModelRef) -> tuple[str | None, str | None]:
-    """What other programs load a base by, and its revision.
-
-    Of a model of the hub, in its cache too, that is its id; of a folder below the working folder
-    the way from there, which begins with `./`, so that the hub is never asked for it; of another
-    folder its place. The built-in model, which only medllm can build, has none.
-    """
-    if base.parent.kind == "hub":
-        return base.base.id, base.base.revision
-    if base.ref == TINY:
-        return None, None
-    place = base.path.absolute()
-    if cached := SNAPSHOT.search(place.as_posix()):
-        return f"{cached[1]}/{cached[2]}", cached[3]
-    if place.is_relative_to(Path.cwd()):
-        return f"./{place.relative_to(Path.cwd()).as_posix()}", None
-    return str(place), None
 
 
 def check_weights(adapter: ModelRef) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from medllm.calibrate.bos import without_bos
 from medllm.data.example import Message
 from medllm.models.chat.apart import ApartEncoder, special_tokens_of
-from medllm.models.chat.template import TokenizerTemplate, encode_text, without_bos
+from medllm.models.chat.template import TokenizerTemplate, encode_text
 from medllm.models.chat.tokens import TokenCounter
 
 SPELLED = (

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from medllm.artifacts.manifest import BaseModelRef, Parent
-from medllm.models.adapter import base_name, write_base_name
+from medllm.finetune.base_name import base_name, write_base_name
 from medllm.models.load import TINY, ModelRef
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

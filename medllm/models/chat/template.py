@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-BEGINNING = 64
-"""Characters that show whether a tokenizer reads the beginning of a text in its own way."""
-
-
 @runtime_checkable
 class Template(Protocol):
     """What rendering needs: engines that have token ids, and a `TokenizerTemplate`."""
@@ -150,21 +146,6 @@ def encode_text(template: Template, text: str) -> list[int]:
     plain = template.encode(text, add_special_tokens=False)
     whole = template.encode(text, add_special_tokens=True)
     return plain if len(plain) < len(whole) and plain[:1] == whole[:1] else whole
-
-
-def without_bos(template: TokenizerTemplate, text: str) -> str:
-    """Rendered text without the BOS that the chat template wrote at its beginning.
-
-    Tokenizers put one before a text, so that plain tokenizing would double it. `encode_text` gives
-    the same ids for both; where it would not (the tokenizer adds none, or begins a text otherwise
-    than what follows a special token), the text stays as it is.
-    """
-    bos = str(template.tokenizer.bos_token or "")
-    if not bos or not text.startswith(bos):
-        return text
-    begin = text[: len(bos) + BEGINNING]
-    same = encode_text(template, begin.removeprefix(bos)) == encode_text(template, begin)
-    return text.removeprefix(bos) if same else text
 
 
 def end_of(template: Template, tail: str) -> str | None:
