@@ -11,6 +11,7 @@ with a tiny shape. Writes docs/benchmarks/quantize-gpu.json (not with `--smoke`)
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,6 +70,7 @@ def main() -> None:
             say(f"{texts} texts are written")
             kernels = {name: wait_for(name, process) for name, process in compiling.items()}
             found = {who: run(who, process, model, rows, room) for who, process in runs.items()}
+            extrapolate(found, model, layers)
     about = {"gpu": machine, "shape": shape, "layers": layers, "texts": texts, "tokens": tokens}
     result = {**about, "kernels": kernels, "runs": found, "medllm / bare": compare(found)}
     print(json.dumps(result, indent=1))
@@ -155,18 +158,43 @@ def run(
         sys.exit(f"{who} failed")
     found = json.loads((folder / measure.FIGURES).read_text(encoding="utf-8"))
     shutil.rmtree(folder)  # of a folder in memory
-    return of_all_layers(found)
+    return by_layers(found)
 
 
-def of_all_layers(found: dict[str, Any]) -> dict[str, Any]:
-    """The figures, and what as many layers as Llama-3-8B has would take."""
+def by_layers(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures, and what came before the first layer apart from what each one took."""
     began, ended = found.pop("quantize")
     ends = found.pop("layer_ends")
     first = found["before_first_layer_seconds"] = found.pop("first_layer") - began
-    layer = found["seconds_a_layer"] = (ended - began - first) / len(ends)
+    found["seconds_a_layer"] = (ended - began - first) / len(ends)
     found["quantize_seconds"] = ended - began
-    found["of_32_layers_seconds"] = first + WHOLE * layer
     return {name: quantize_gptq.median([value]) for name, value in found.items()}
+
+
+def extrapolate(found: dict[str, dict[str, Any]], model: Path, layers: int) -> None:
+    """Add what as many layers as Llama-3-8B has would take.
+
+    Where a run may be resumed, as medllm's may, gptqmodel hashes all weights before the first
+    layer, and so those of the further layers, too.
+    """
+    more = WHOLE - layers
+    for who, figures in found.items():
+        hashing = more * hashing_seconds(model) if who == "medllm" else 0.0
+        seconds = figures["quantize_seconds"] + more * figures["seconds_a_layer"] + hashing
+        figures["of_32_layers_seconds"] = quantize_gptq.median([seconds])
+
+
+def hashing_seconds(model: Path) -> float:
+    """What SHA-256 of the weights of one layer takes on this machine."""
+    shards = sorted(model.glob("*.safetensors"))
+    began = time.perf_counter()
+    for shard in shards:
+        with shard.open("rb") as stream:
+            hashlib.file_digest(stream, "sha256")
+    rate = sum(shard.stat().st_size for shard in shards) / (time.perf_counter() - began)
+    config = argparse.Namespace(**json.loads((model / "config.json").read_text(encoding="utf-8")))
+    numbers = sum(prod(shape) for _, shape in random_model.layer_shapes(config, 0))
+    return 2 * numbers / rate  # bfloat16
 
 
 def compare(found: dict[str, dict[str, Any]]) -> dict[str, float]:
