@@ -31,10 +31,16 @@ LEAST = 15
 TO_END = 10
 """Seconds that a part which is told to end may take for it."""
 WANTED = ("pytest", "trl", "peft", "gptqmodel", "bitsandbytes", "llmcompressor", "llama_cpp",
-          "fastapi", "uvicorn", "liger_kernel", "flash_attn", "unsloth")  # fmt: skip
+          "fastapi", "uvicorn", "liger_kernel", "flash_attn")  # fmt: skip
 """Packages without which something is not tested or not measured, or is done otherwise."""
 MEMORY, MODEL_GIB = Path("/dev/shm"), 48  # noqa: S108
 """A folder in memory, and how much must be free there to write the model of 16 GiB to it."""
+
+UNSLOTH = ROOT / ".gpu/unsloth"
+"""Where unsloth lies installed, alone, if it is to be measured, too."""
+ARMS = ("lora", "qlora", "trl-packed", "trl", "lora-again", "qlora-again")
+UNSLOTH_ARMS = ("unsloth", "unsloth-qlora")
+"""Of finetune_gpu.py's, those that show whether its goals are met; alone it has time for all."""
 
 Figures = Callable[[str, Mapping[str, Any]], list[str]]
 
@@ -112,9 +118,13 @@ def parts_of(smoke: bool, room: Path) -> list[Part]:
     # other versions warn of other things, and a card is seldom at hand: that is no failure
     test = ["-m", "pytest", "-vv", "--tb=short", "-rs", "-W", "default", "tests/gpu"]
     test += ["-p", "no:cacheprovider", "--basetemp", str(room / "tests"), *small]
+    train = [f"{BENCHMARKS}/finetune_gpu.py", *kept, "--seconds", "60"]
+    arms = ARMS + (UNSLOTH_ARMS if UNSLOTH.is_dir() else ())
+    train += [word for arm in arms for word in ("--arm", arm)]
+    train += ["--unsloth", str(UNSLOTH)] if UNSLOTH.is_dir() else []
     return [
         Part("tests", test, 180, of_tests),
-        Part("finetune", [f"{BENCHMARKS}/finetune_gpu.py", *kept], 165, of_arms, "finetune-gpu"),
+        Part("finetune", train, 165, of_arms, "finetune-gpu"),
         Part("quantize", [f"{BENCHMARKS}/quantize_gpu.py", *small], 105, of_runs, "quantize-gpu"),
         Part("answers", [f"{BENCHMARKS}/answers_gpu.py", *kept], 65, of_answers, "answers-gpu"),
     ]
@@ -226,7 +236,6 @@ def of_answers(said: str, result: Mapping[str, Any]) -> list[str]:
 KINDS = ("score", "expect", "answer", "serve")
 ARM = {
     "useful_tokens_per_second": "tokens/s",
-    "model_flop_utilisation": "of the matmul rate",
     "share_of_matmul_rate": "of the matmul rate",
     "peak_memory_gib": "GiB",
     "failed": "failed",

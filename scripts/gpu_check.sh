@@ -13,7 +13,8 @@
 # (or WHEELS=DIR), for its Python and platform, which are put into a folder of their own: the other packages that
 # pyproject.toml names (trl, datasets, pydantic, ijson …), the extras gptq, bnb, serve and fp8, and pytest. Where one of an
 # extra is missing its tests are skipped and the table says so. A pack may bring a set-up of its own as .gpu/setup.sh, and
-# the built tiny model as .gpu/tiny; else that is trained first, in about a minute.
+# the built tiny model as .gpu/tiny; else that is trained first, in about a minute. Where unsloth and what it needs lie in
+# .gpu/unsloth (pip install --target), it is measured beside medllm.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 python=python3

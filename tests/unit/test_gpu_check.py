@@ -90,7 +90,7 @@ def test_a_part_of_which_one_arm_failed_passes_in_part(tmp_path: Path) -> None:
 
 
 def test_what_a_torn_log_tells_is_counted() -> None:
-    arm = {"useful_tokens_per_second": 5577.4, "model_flop_utilisation": 0.2123}
+    arm = {"useful_tokens_per_second": 5577.4, "share_of_matmul_rate": 0.2123}
     torn = f"lora {json.dumps(arm)}\nqlora {{"
 
     assert check.of_tests(TORN, {}) == ["1 failed, 1 passed, 1 skipped", "FAILED: test_b"]
