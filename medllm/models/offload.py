@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
+from medllm.errors import SetupError
 from medllm.models.hardware import (
     WIDTHS,
     Dtype,
@@ -44,6 +45,9 @@ def exact_place(folder: Path, stored: str) -> tuple[str, Dtype]:
 
     That is float32, on this machine's device or else its processor; where neither has the room, it
     is 16 bits: the format of the file, or bfloat16.
+
+    Raises:
+        SetupError: not even that has the room, and the file cannot be mapped into memory as it is.
     """
     numbers, device = count_parameters(folder), pick_device()
     narrow: Dtype = "float16" if stored == "float16" else "bfloat16"
@@ -52,6 +56,10 @@ def exact_place(folder: Path, stored: str) -> tuple[str, Dtype]:
         for place in dict.fromkeys((device, "cpu")):
             if numbers * WIDTHS[dtype] / 2**30 <= COMFORTABLE * free_memory_gib(place):
                 return place, dtype
+    needed, free = numbers * WIDTHS[narrow] / 2**30, free_memory_gib("cpu")
+    if stored != narrow and needed > free:
+        what = f"{folder.name}: {narrow} takes {needed:.2g} GiB of memory, {free:.2g} are free"
+        raise SetupError(what, "free some; --set merge.verify=false leaves a merge unchecked")
     return "cpu", narrow
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from typed import Typed
 
+from medllm.errors import SetupError
 from medllm.models import hardware
+from medllm.models.offload import exact_place
 
 
 @pytest.fixture
@@ -42,3 +44,10 @@ def test_a_model_that_does_not_fit_is_refused(
     assert error.startswith(f"error: {verb}: loading medllm/tiny in float16 takes about ")
     assert error.endswith(" GiB of memory are free here")
     assert fix.startswith("  fix: no smaller form of it fits")
+
+
+def test_a_merge_is_not_compared_where_no_format_fits(a_container: None, tiny_model: Path) -> None:
+    with pytest.raises(SetupError, match="bfloat16 takes .* GiB of memory, .* are free"):
+        exact_place(tiny_model, "float32")
+
+    assert exact_place(tiny_model, "bfloat16") == ("cpu", "bfloat16")  # mapped into memory
