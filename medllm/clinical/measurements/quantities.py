@@ -62,7 +62,8 @@ class Quantity:
 def short(value: Decimal) -> Decimal:
     """Six digits, without zeros at the end and without an exponent."""
     value = DIGITS.create_decimal(value).normalize()
-    return value.quantize(Decimal(1)) if value == value.to_integral_value() else value
+    is_whole = abs(value) < 10**20 and value == value.to_integral_value()
+    return value.quantize(Decimal(1)) if is_whole else value
 
 
 @cache

@@ -88,7 +88,8 @@ WRITTEN = {name.lower(): name for name in ATOMS}
 WRITTEN |= {form: name for name, forms in _WRITTEN.items() for form in forms.split()}
 """Each way of writing an atom, in lower case → the atom."""
 _WHOLE = {
-    "bpm": "beats/min", "lpm": "L/min", "mg%": "mg/dL", "gm%": "g/dL", "g%": "g/dL",
+    "bpm": "beats/min", "lpm": "L/min", "mg%": "mg/dL", "mg percent": "mg/dL",
+    "gm%": "g/dL", "g%": "g/dL",
 }  # fmt: skip
 _PER = r" ?(?:/|\bper\b|\ba\b(?= min)) ?"
 _DAY = r"24 ?(?:h|hr|hrs|hour|hours)\b"

@@ -1,0 +1,158 @@
+"""Numbers as people write them: thousands, decimals, powers of ten, ranges, about and less than."""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+NUMBER = r"(?:\d+(?:[.,]\d+)*(?:'\d{3})*(?:[.,]\d+)?|\.\d+)"
+_POWER = r"""(?:
+    \ ?[x*]\ ?10\ ?(?:\^|\*\*?|e|\()\ ?(?P<raised{0}>-?\d{{1,2}})\)?
+  | \ ?[x*]\ ?10\ ?(?P<fallen{0}>12|[369])(?=\ ?(?:/|per\b|cells))
+  | e\+?(?P<e{0}>\d{{1,2}})(?![\da-z])
+  | \ ?(?P<word{0}>thousands?|thou|million|lakhs?|lacs?)(?![a-z])
+  | \ ?(?P<letter{0}>k)(?:(?=\ ?/)|(?<=\dk)(?![a-z0-9]))
+  | \ ?(?P<mega{0}>m)(?=\ ?/\ ?(?:ul|mcl|mm3|mm\^3|cumm))
+)?"""
+_SIGNS = {
+    "less than": "<", "under": "<", "below": "<", "greater than": ">", "more than": ">",
+    "over": ">", "above": ">", "at least": ">=", "up to": "<=", "about": "~", "around": "~",
+    "approximately": "~", "approx.": "~", "approx": "~", "roughly": "~", "circa": "~",
+    "close to": "~", "nearly": "~", "almost": "~", "=<": "<=", "=>": ">=",
+}  # fmt: skip
+_SIGN = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
+VALUE = re.compile(
+    rf"""(?:(?P<sign><=|>=|<|>|~|{_SIGN})\ ?)?
+    (?P<low>{NUMBER})(?:[ -](?P<part>[1-7]/[248])(?![\d/]))?
+    (?P<decade>'?s(?![a-z0-9]))?{_POWER.format("1")}
+    (?:\ ?(?P<percent>%?)\ ?(?P<to>-(?!>)|to\b|through\b|and\b)\ ?(?P<high>{NUMBER})
+       (?P<decade2>'?s(?![a-z0-9]))?{_POWER.format("2")}(?![\d]|[.,/:-]\d))?
+    (?!\d|[.,:]\d|\ ?\+(?!/)|-\d|(?:st|nd|rd|th)\b)""",
+    re.VERBOSE,
+)
+"""A value at a place in folded text, without its unit."""
+MOST_DIGITS = 20
+"""Longer ones identify something."""
+COMMA_DECIMAL = re.compile(r"(?<![\w.,])\d{1,4},\d{1,2}(?!\d|[.,]\d)")
+DOT_DECIMAL = re.compile(r"(?<![\w.,])\d{1,4}\.\d{1,2}(?!\d|[.,]\d)")
+_POWERS = {"thou": 3, "thousand": 3, "thousands": 3, "k": 3, "m": 6, "million": 6,
+           "lakh": 5, "lakhs": 5, "lac": 5, "lacs": 5}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A number of a text, or a range: its readings, of which there is one where it is clear."""
+
+    readings: tuple[Decimal, ...]
+    upper: Decimal | None
+    sign: str
+    is_power: bool
+    begin: int
+    end: int
+
+
+def read_value(text: str, position: int, european: bool, before: str = "") -> Value | None:
+    """The value that begins at a place in folded text, if one does.
+
+    After "from" in the words `before` it, "8.2 to 7.1" are two values, of which the first is
+    read; after "between", "90 and 100" is a range.
+    """
+    match = VALUE.match(text, position)
+    if not match:
+        return None
+    lows, highs = readings(match["low"], european), readings(match["high"] or "", european)
+    end = match.end()
+    if match["to"] and not _is_range(match, lows, highs, before):
+        if match["to"] == "-" or not (highs and lows):
+            return None
+        end, highs = _end_of_low(match), ()
+    if not lows:
+        return None
+    power = _power(match, "1") or (_power(match, "2") if highs else 0)
+    part = match["part"]
+    if part:
+        lows = tuple(each + Decimal(part[0]) / Decimal(part[2]) for each in lows)
+    if power > MOST_DIGITS:
+        return None
+    low = tuple(each.scaleb(power) for each in lows)
+    upper = highs[0].scaleb(_power(match, "2") or power) if highs else None
+    sign = _SIGNS.get(match["sign"] or "", match["sign"] or "")
+    decade = match["decade2"] if highs else match["decade"]
+    if decade:
+        sign, upper = sign or "~", (upper if upper is not None else low[0]) + 9
+    if upper is not None and upper < low[0]:
+        low, upper = (upper,), low[0]
+    return Value(low, upper, sign, bool(power), match.start(), end)
+
+
+def _is_range(
+    match: re.Match[str], lows: tuple[Decimal, ...], highs: tuple[Decimal, ...], before: str
+) -> bool:
+    """Whether two numbers are the ends of one range, and not two values or an identifier."""
+    if not lows or not highs or "from " in before:
+        return False
+    if match["to"] == "and" and "between" not in before:
+        return False
+    if match["to"] == "-":  # 93-89 is one, 555-1234 is none
+        return highs[0] * 3 > lows[0] and highs[0] < 20 * max(lows[0], Decimal(1))
+    return highs[0] > lows[0]
+
+
+def _end_of_low(match: re.Match[str]) -> int:
+    """Where the first of two numbers ends, with its power."""
+    ends = [match.end(f"{name}1") for name in ("raised", "fallen", "e", "word", "letter", "mega")]
+    return max(match.end("low"), match.end("part"), match.end("decade"), *ends)
+
+
+def _power(match: re.Match[str], which: str) -> int:
+    found = match.groupdict()
+    for name in ("raised", "fallen", "e"):
+        if digits := found[f"{name}{which}"]:
+            return int(digits)
+    word = next(
+        (found[f"{name}{which}"] for name in ("word", "letter", "mega") if found[f"{name}{which}"]),
+        "",
+    )
+    return _POWERS.get(word, 0)
+
+
+def readings(written: str, european: bool) -> tuple[Decimal, ...]:
+    """What a number as written can mean: nothing, one value, or two where nothing decides.
+
+    `1,200` is 1200 and `1,5` is 1.5. Where a text writes decimals with a comma (`european`),
+    `1,200` and `1.200` may be either.
+    """
+    written = written.replace("'", "")
+    dots, commas = written.count("."), written.count(",")
+    if not written or len(written) > MOST_DIGITS:
+        return ()
+    if dots and commas:
+        return _mixed(written)
+    if not dots and not commas:
+        return (Decimal(written),)
+    mark = "." if dots else ","
+    head, *groups = written.split(mark)
+    grouped = all(len(group) == 3 for group in groups) and 1 <= len(head) <= 3 and head != "0"
+    joined, decimal = Decimal(head + "".join(groups)), Decimal(f"{head or 0}.{groups[0]}")
+    if len(groups) > 1:
+        indian = mark == "," and len(groups[-1]) == 3 and all(len(g) == 2 for g in groups[:-1])
+        return (joined,) if grouped or indian else ()
+    if grouped and european:
+        return (joined, decimal)
+    return (joined,) if grouped and mark == "," else (decimal,)
+
+
+def _mixed(written: str) -> tuple[Decimal, ...]:
+    """`1,234.5` and `1.234,5`: the last mark is the decimal one, the others part thousands."""
+    mark = max(".,", key=written.rfind)
+    other = "," if mark == "." else "."
+    whole, _, fraction = written.rpartition(mark)
+    head, *groups = whole.split(other)
+    if mark in whole or len(head) > 3 or any(len(group) != 3 for group in groups):
+        return ()
+    return (Decimal(f"{head}{''.join(groups)}.{fraction}"),)
+
+
+def is_european(text: str) -> bool:
+    """Whether a text writes decimals with a comma more often than with a dot."""
+    commas = len(COMMA_DECIMAL.findall(text))
+    return commas > 0 and commas > len(DOT_DECIMAL.findall(text))
