@@ -49,14 +49,14 @@ def run_recipe(
     began = time.monotonic()
     recipe, verbs = choose_verbs(recipe, start, only)
     for verb in verbs:
-        _check_ahead(verb, wire(recipe, verb))
+        check_ahead(verb, wire(recipe, verb))
     seconds: dict[str, float] = {}
     for number, verb in enumerate(verbs, 1):
         console.say(f"\n{number}/{len(verbs)} {verb}: {PURPOSES[verb]}", "title")
         step_began, at = time.monotonic(), time.time()
         config = wire(recipe, verb)
         announce_sources(recipe, verb)
-        _check_sources(recipe, verb)
+        check_sources(recipe, verb)
         if verb == "serve" and not config.stay:
             ask_once(config, outputs_of(recipe, verb)[0], overwrite, recipe.model)
         else:
@@ -103,16 +103,16 @@ def run_verb(recipe: Recipe, verb: str) -> None:
         for needed in MADE_UNASKED & {*recipe.verbs} & {*providers}:
             (folder,) = outputs_of(recipe, needed)
             if getattr(config, field) == folder and not (folder / NAME).is_file():
-                _check_ahead(verb, config)  # what is cheap to know comes before what takes time
+                check_ahead(verb, config)  # what is cheap to know comes before what takes time
                 resolve_model(config.model)
                 console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
                 walk_verb(recipe, needed)
     announce_sources(recipe, verb)
-    _check_sources(recipe, verb)
+    check_sources(recipe, verb)
     walk_verb(recipe, verb)
 
 
-def _check_sources(recipe: Recipe, verb: str) -> None:
+def check_sources(recipe: Recipe, verb: str) -> None:
     """Raise ArtifactError where a model that a verb would take is not made from the newest."""
     named = recipe.section(verb).model_fields_set
     for field in SOURCES.get(verb, {}).keys() - named:
@@ -129,21 +129,21 @@ def walk_verb(recipe: Recipe, verb: str, *, overwrite: bool = False) -> None:
     if overwrite and "overwrite" in type(config).model_fields:
         config = config.model_copy(update={"overwrite": True})
     console.detail(render_section(verb, config_of(config)).rstrip())
-    made = getattr(_module(verb), verb)(config)
+    made = getattr(module_of(verb), verb)(config)
     manifests = made if isinstance(made, list) else [made] if made else []
     for manifest, folder in zip(manifests, outputs_of(recipe, verb), strict=bool(manifests)):
         _show_result(verb, manifest, folder)
-    if manifests and (show_details := getattr(_module(verb), "show_details", None)):
+    if manifests and (show_details := getattr(module_of(verb), "show_details", None)):
         show_details(manifests, outputs_of(recipe, verb))
 
 
-def _check_ahead(verb: str, config: Strict) -> None:
+def check_ahead(verb: str, config: Strict) -> None:
     """Raise what a verb can know before its inputs are there."""
-    if check_ahead := getattr(_module(verb), "check_ahead", None):
-        check_ahead(config)
+    if check := getattr(module_of(verb), "check_ahead", None):
+        check(config)
 
 
-def _module(verb: str) -> ModuleType:
+def module_of(verb: str) -> ModuleType:
     """The module of a verb, imported only now."""
     return importlib.import_module(f"medllm.{verb}.verb")
 
@@ -154,7 +154,7 @@ def _show_result(verb: str, manifest: Manifest, folder: Path) -> None:
     console.report(outputs=[{"verb": verb, "path": str(folder), **public}])
     for parent in manifest.parents:
         console.detail(f"  {verb} read the {parent.kind} {parent.path} {parent.identity[:12]}")
-    console.say(f"  {short_path(folder)}  {_module(verb).describe(manifest)}")
+    console.say(f"  {short_path(folder)}  {module_of(verb).describe(manifest)}")
     if manifest.counts.rejected:
         counted = sorted(manifest.counts.rejected.items())
         console.say(f"  left out: {', '.join(f'{count} {reason}' for reason, count in counted)}")

@@ -11,7 +11,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -48,6 +49,34 @@ from medllm.ranks import count_processes
 
 MOST_NAME_BYTES = 255 - len(".replaced-12345678")
 """The longest name of an output: file systems take 255 bytes, and an ending is put behind it."""
+
+
+class WorkBegins(Exception):
+    """In a dry run: all that is checked before the work was checked, and nothing refused."""
+
+
+_is_dry: ContextVar[bool] = ContextVar("is_dry", default=False)
+
+
+@contextmanager
+def without_work() -> Iterator[None]:
+    """Meanwhile a verb ends where its work, or a download, would begin: a dry run.
+
+    Raises:
+        MedllmError: what the verb refuses before.
+    """
+    token = _is_dry.set(True)
+    try:
+        with suppress(WorkBegins):
+            yield
+    finally:
+        _is_dry.reset(token)
+
+
+def begin_work() -> None:
+    """Raise WorkBegins in a dry run; a verb calls it once all that is cheap is checked."""
+    if _is_dry.get():
+        raise WorkBegins
 
 
 @dataclass(frozen=True)
@@ -127,10 +156,13 @@ def produce(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
 
 def produce_as_main(job: Job, make: Callable[[Path], Outcome]) -> Manifest:
     """As `produce`, in the one of several processes that writes."""
-    if finished := finished_manifest(job):
+    finished = finished_manifest(job)
+    if not finished:
+        check_output(job)
+    begin_work()
+    if finished:
         console.notice(f"{job.command}: {job.output} is up to date")
         return finished
-    check_output(job)
     with _disk_full_is_an_error(job), locked(job.unfinished, _resume_key(job), job.command):
         check_output(job)  # another process may have finished meanwhile
         return _make(job, make)

@@ -77,14 +77,15 @@ def run_verb(verb: str, flags: dict[str, Any], **own: Any) -> None:
 
     `own` and `flags` are named as the keys of the section; None means not given.
     """
+    from medllm.cli.dry_run import plan_verb
     from medllm.cli.near_misses import check_models
-    from medllm.plan import recipe_of_flags, show_verbs
+    from medllm.plan import recipe_of_flags
     from medllm.run import run_verb as run
 
     check_models(own)
     recipe = recipe_of_flags(verb, flags, **own)
     if flags["dry_run"]:
-        show_verbs(recipe, (verb,))
+        plan_verb(recipe, verb)
     elif verb == "serve" or getattr(recipe.section(verb), "prompt", None):
         run(recipe, verb)  # what it shows lies nowhere
     else:

@@ -36,8 +36,8 @@ def run(
     Example: medllm run --config quickstart
     """
     from medllm import console
+    from medllm.cli.dry_run import plan_walk
     from medllm.places import short_path
-    from medllm.plan import show_plan
     from medllm.recipe import load_recipe
     from medllm.run import run_recipe
 
@@ -48,7 +48,7 @@ def run(
 
         recipe = make_small(recipe)
     if flags["dry_run"]:
-        show_plan(recipe, from_, only)
+        plan_walk(recipe, from_, only)
         return
     with places_only():
         run_recipe(recipe, start=from_, only=only, overwrite=bool(flags["overwrite"]))

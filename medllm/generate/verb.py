@@ -9,7 +9,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_file
-from medllm.artifacts.job import Job, Outcome, produce
+from medllm.artifacts.job import Job, Outcome, begin_work, produce
 from medllm.artifacts.lineage import Input
 from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
 from medllm.data.example import Message, read_jsonl, write_row
@@ -78,7 +78,9 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     """
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
-    engine = open_engine(resolve_model(config.model), config)
+    model = resolve_model(config.model)
+    begin_work()
+    engine = open_engine(model, config)
     try:
         for piece in answer(engine, (Message("user", clean(config.prompt)),), config):
             yield piece.text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
+from medllm.artifacts.job import begin_work
 from medllm.artifacts.lineage import open_input, readable
 from medllm.artifacts.manifest import BUILT_IN, BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.registry.hub import is_offline
@@ -172,6 +173,7 @@ def _download(ref: str, role: str) -> Path:
         "local_files_only": is_offline(),
     }
     if not is_offline():
+        begin_work()
         console.notice(f"{role}: there is no folder {ref} here: looking for it on the hub")
     try:
         return Path(snapshot_download(name, revision=revision or None, **how))

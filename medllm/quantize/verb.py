@@ -9,7 +9,7 @@ from types import ModuleType
 
 from medllm import console
 from medllm.artifacts.digest import digest_file
-from medllm.artifacts.job import Job, Outcome, finished_manifest, produce
+from medllm.artifacts.job import Job, Outcome, begin_work, check_output, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.clinical.look_alikes import LOOK_ALIKES
 from medllm.clinical.terms import TERMS
@@ -77,12 +77,17 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     holdouts = open_holdouts(config, calibration.source if calibration else None)
     check_can_judge(config, holdouts)
     jobs = [_job(config, choice, model, calibration, holdouts) for choice in config.formats]
-    todo = sum(finished_manifest(job) is None for job in jobs)
+    todo = [job for job in jobs if finished_manifest(job) is None]
+    for job in todo:
+        check_output(job)
+    begin_work()
     # where all is there already, nothing is touched
     with open_work(model, calibration, config) if todo else nullcontext() as work:
         reference = None
         if work and holdouts:
-            reference = Reference(model, holdouts, work.scratch, formats=todo, dtype=config.dtype)
+            reference = Reference(
+                model, holdouts, work.scratch, formats=len(todo), dtype=config.dtype
+            )
         made = {
             choice.folder: produce(job, partial(_make, config, choice, work, reference))
             for choice, job in zip(config.formats, jobs, strict=True)

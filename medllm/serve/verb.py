@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medllm import console
+from medllm.artifacts.job import begin_work
 from medllm.data.example import Message
 from medllm.engines.base import Generates, require
 from medllm.engines.prompts import takes_messages
@@ -99,6 +100,7 @@ def _loaded(
     else:
         model = resolve_model(config.model)
         check_room("serve", model, config.dtype)
+        begin_work()
         loaded = open_model(model, config.engine, config.n_ctx, config.dtype)
         say_context("serve", model, loaded.context_length, config.dtype)
         opened = closing(require(loaded, Generates, "serve"))
