@@ -6,7 +6,9 @@ A section's missing input is what an earlier section made.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from medllm import console
 from medllm.artifacts.manifest import NAME
@@ -48,6 +50,23 @@ SHARED = ("seed", "data_dir", "data_use", "task_dir", "split", "dtype")
 """Keys that a section takes from the recipe unless it has its own."""
 
 
+class Needs(Strict):
+    """What a recipe needs of a machine, as far as it knows; `medllm doctor` compares."""
+
+    device: Literal["cuda", "mps"] | None = None
+    """What it is for; `gpus` means cuda."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs of NVIDIA's."""
+    gpu_memory_gb: float = Field(default=0, ge=0)
+    """Memory of each, in GB as it is sold."""
+    bfloat16: bool = False
+    """Whether they must multiply bfloat16."""
+    memory_gb: float = Field(default=0, ge=0)
+    """Memory of the machine, in GB as it is sold."""
+    extras: tuple[str, ...] = ()
+    """Extras of medllm's package."""
+
+
 class Recipe(Strict):
     """A whole walk, or any part of it."""
 
@@ -55,6 +74,8 @@ class Recipe(Strict):
     """Names the folder of the results."""
     description: str = ""
     """What it is for, in a line."""
+    needs: Needs = Needs()
+    """What it needs of a machine."""
     model: Ref | None = None
     """The base model: a hub id, a folder, or `medllm/tiny`."""
     seed: Seed = 0

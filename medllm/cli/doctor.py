@@ -15,7 +15,7 @@ def doctor(
     Example: medllm doctor
     """
     from medllm import console
-    from medllm.checkup import check_machine, gpu_rows
+    from medllm.checkup import check_machine, conclude, fits, gpu_rows
     from medllm.models.gpu import ask_driver, read_facts
 
     if set_up_llama_cpp:
@@ -23,7 +23,15 @@ def doctor(
 
         set_up()
         return
-    rows = [*check_machine(), *gpu_rows(ask_driver(read_facts()))]
+    facts = ask_driver(read_facts())
+    rows = [*check_machine(), *gpu_rows(facts)]
+    lacks = fits(facts, rows)
     columns = ("part", "state", "remedy")
     console.report(parts=[dict(zip(columns, row, strict=True)) for row in rows])
+    console.report(recipes=[{"name": name, "lacks": each} for name, each in lacks.items()])
     console.table(columns, rows)
+    fitting = [(name, ", ".join(each) or "fits") for name, each in lacks.items()]
+    console.table(("recipe", "fits this machine, or lacks"), fitting)
+    console.say("what a model of yours takes: medllm run --config RECIPE --dry-run\n")
+    console.report(conclusion=conclude(rows))
+    console.say(conclude(rows))

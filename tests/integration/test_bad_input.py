@@ -15,6 +15,7 @@ from typed import QUIET, Ended, Typed, run_alone
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import DataTerm, Manifest, Parent
+from medllm.recipe import ROAD
 
 
 def check_error(ended: Ended, code: int, message: str, fix: str) -> None:
@@ -142,6 +143,9 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "copy onto a file": (["recipes", "copy", "quickstart", "empty.yaml"], 2, "empty.yaml exists",
                          ""),
     # data: 3
+    "a file for a folder of prepared data": (
+        ["finetune", "--model", "base", "--data", "broken.jsonl"], 4,
+        "broken.jsonl: has no train.jsonl", "`medllm prepare --dataset "),
     "missing data file": (["prepare", "--dataset", "nowhere.jsonl"], 3,
                           "no such data file or folder: nowhere.jsonl", ""),
     "unreachable dataset": (["prepare", "--dataset", "pubmedqa"], 3,
@@ -212,6 +216,26 @@ def test_what_is_wrong_is_said_with_a_remedy(place: Path, case: str, typed: Type
     assert set(after) - set(before) <= {place / "runs", place / "runs/default"}
 
 
+FOUND_AT_WORK = {"broken data file", "empty data file", "unknown columns"}
+"""What is known only once all rows are read."""
+DRY = [
+    case
+    for case, (words, *_) in CASES.items()
+    if words[0] in {*ROAD, "run"} and case not in FOUND_AT_WORK and "--dry-run" not in words
+]
+
+
+@pytest.mark.parametrize("case", DRY)
+def test_a_dry_run_refuses_what_the_real_run_does(place: Path, case: str, typed: Typed) -> None:
+    arguments, code, message, fix = CASES[case]
+    before = sorted(place.rglob("*"))
+
+    ended = typed(*arguments, "--dry-run")
+
+    check_error(ended, code, message, fix)
+    assert sorted(place.rglob("*")) == before
+
+
 @pytest.mark.parametrize("case", ["misspelt key", "missing data file", "altered input"])
 def test_a_process_of_its_own_ends_alike(place: Path, case: str) -> None:
     arguments, code, message, fix = CASES[case]
@@ -262,8 +286,9 @@ def test_a_credentialed_dataset_is_refused_until_its_terms_are_accepted(
 def test_zero_is_a_value_not_an_absence(place: Path, typed: Typed) -> None:
     Path("seed.yaml").write_text("seed: 5\nprepare: {seed: 7}\ngenerate: {temperature: 0.7}")
 
-    plan = typed("prepare", "--config", "seed.yaml", "--seed", "0", "--dry-run")
-    other = typed("generate", "--config", "seed.yaml", "--temperature", "0", "--dry-run")
+    words = ("--config", "seed.yaml", "--dry-run")
+    plan = typed("prepare", "--dataset", "synthetic_radiology", "--seed", "0", *words)
+    other = typed("generate", "--prompt", "Hello", "--temperature", "0", *words)
 
     assert "  seed: 0\n" in plan.stdout
     assert "  temperature: 0.0\n" in other.stdout

@@ -20,7 +20,7 @@ LISTINGS = {
     ("recipes", "copy", "lora", "mine.yaml"): "recipes copy",
     ("doctor",): "doctor",
     ("--version",): "--version",
-    ("prepare", "--dataset", "pubmedqa", "--dry-run"): "--dry-run",
+    ("prepare", "--dataset", "synthetic_radiology", "--dry-run"): "--dry-run",
     ("run", "--config", "quickstart", "--dry-run"): "--dry-run",
     ("generate", "--prompt", PATIENT, "--dry-run"): "--dry-run",
 }

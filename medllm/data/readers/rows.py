@@ -58,6 +58,13 @@ class Layout:
     """Of text files; default UTF-8, or what a table is told to be by its content."""
 
 
+def check_kind(path: Source) -> None:
+    """Raise DataError for a file of a kind that nothing here reads."""
+    if kind_of(path) not in READERS:
+        fix = f"use one of {', '.join(sorted(READERS))}, also .gz"
+        raise DataError(f"{path.name}: not a data file medllm reads", fix)
+
+
 def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
     """The rows of a data file.
 
@@ -67,12 +74,8 @@ def read_rows(path: Source, layout: Layout | None = None) -> Iterator[Row]:
     """
     if not path.is_file():
         raise DataError(f"no such data file: {path}", "check the path")
-    reader = READERS.get(kind_of(path))
-    if reader is None:
-        raise DataError(
-            f"{path.name}: not a data file medllm reads",
-            f"use one of {', '.join(sorted(READERS))}, also .gz",
-        )
+    check_kind(path)
+    reader = READERS[kind_of(path)]
     try:
         for number, row in enumerate(reader(path, layout or Layout()), 1):
             if is_deeper(row, DEEPEST):

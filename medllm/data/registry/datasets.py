@@ -27,6 +27,7 @@ from medllm.data.readers.rows import (
     SPLIT,
     Layout,
     Row,
+    check_kind,
     read_rows,
     unusual_forms,
 )
@@ -328,6 +329,8 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
     )
     check_agreement(name, spec.access, spec.agreement, accepted)
     files = find_files(path, spec) if path.is_dir() else (path,)
+    if path.is_file():
+        check_kind(path)
     if not files:
         raise DataError(
             f"{path}: holds no data files",
