@@ -5,7 +5,8 @@ its `run.log`, except text from data or models (`show_text`), which never reache
 processes that run one command the main one speaks, so that everything is said once; an error of
 another one is said too. Names of files, columns and labels are other people's: characters that
 would steer a terminal are shown as escapes, on the screen and in logs alike. Colour is for
-terminals, and for none where `NO_COLOR` is set (https://no-color.org).
+terminals, for none where `NO_COLOR` is set (https://no-color.org), and for a pipe, too, where
+`FORCE_COLOR` is.
 """
 
 import logging
@@ -88,8 +89,7 @@ def show_text(text: str, end: str = "\n") -> None:
 def _print(text: str, file: TextIO, end: str = "\n", style: str = "") -> None:
     """Print a line; where nobody reads on, as behind `| head`, the command ends without a word."""
     shown = printable(text)
-    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    if style and not is_plain and file.isatty():
+    if style and _has_colour(file):
         shown = f"\x1b[{STYLES[style]}m{shown}\x1b[0m"
     try:
         print(shown, file=file, end=end, flush=True)
@@ -97,6 +97,13 @@ def _print(text: str, file: TextIO, end: str = "\n", style: str = "") -> None:
         with Path(os.devnull).open("w") as nowhere:  # what is still buffered goes there
             os.dup2(nowhere.fileno(), file.fileno())
         raise SystemExit(PIPE_CLOSED) from None
+
+
+def _has_colour(file: TextIO) -> bool:
+    """Whether colour is wanted there: NO_COLOR goes before FORCE_COLOR (https://force-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("FORCE_COLOR"):
+        return not os.environ.get("NO_COLOR")
+    return file.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def error(problem: MedllmError) -> None:
@@ -123,7 +130,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
             heading = heading.replace(" ", "\n")
         drawn.add_column(heading, justify="right" if right else "left", overflow="fold")
         drawn.columns[i].no_wrap = right or (i == 0 and wide <= width / 3)
-        least += 2 + (_width([heading, *cells]) if drawn.columns[i].no_wrap else 1)
+        paths = [word for cell in cells for word in str(cell).split() if "/" in word]
+        drawn.columns[i].min_width = max(_width(paths), 1)  # one that is broken cannot be copied
+        least += 2 + (
+            _width([heading, *cells]) if drawn.columns[i].no_wrap else _width(["x", *paths])
+        )
     for row in rows:
         drawn.add_row(*(printable(str(cell)) for cell in row))
     screen = Console(width=max(width, least), highlight=False, markup=False, color_system=None)

@@ -170,6 +170,31 @@ def test_who_wants_no_colour_gets_none(settings: dict[str, str]) -> None:
     assert "\x1b" not in on_a_terminal(**settings)
 
 
+def test_a_pipe_gets_colour_where_it_is_asked_for(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    console.say("plain", "good")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console.say("green", "good")
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.say("none", "good")
+
+    assert capfd.readouterr().out == "plain\n\x1b[32mgreen\x1b[0m\nnone\n"
+
+
+def test_a_path_in_a_table_is_never_broken(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    path = f"/home/user/{'very-long-folder/' * 5}convert.py"
+
+    console.table(("part", "state", "remedy"), [("converter", f"{path}, here", "word " * 20)])
+
+    assert f"{path}, here" in capfd.readouterr().out
+
+
 # Progress
 
 
