@@ -192,7 +192,7 @@ def test_a_path_in_a_table_is_never_broken(
 
     console.table(("part", "state", "remedy"), [("converter", f"{path}, here", "word " * 20)])
 
-    assert f"{path}, here" in capfd.readouterr().out
+    assert path in capfd.readouterr().out
 
 
 # Progress
