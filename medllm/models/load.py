@@ -124,10 +124,8 @@ def _check_is_model(path: Path, role: str) -> None:
         if len(several) > 1:
             message = f"{role}: {path} holds several .gguf files: {', '.join(several):.200}"
             raise ArtifactError(message, "name one of them")
-        raise ArtifactError(
-            f"{role}: {path} holds no model (no config.json)",
-            "name a folder that transformers can load",
-        )
+        fix = "name a folder that transformers can load"
+        raise ArtifactError(f"{role}: {path} holds no model (no config.json)", fix)
     if path.is_dir():
         check_configuration(path)
 
@@ -181,10 +179,9 @@ def _download(ref: str, role: str) -> Path:
         reason = first_line(problem)
         if is_offline():
             reason = "its copy is not on this machine, and the hub is not asked (offline)"
-        raise ArtifactError(
-            f"{role}: {ref} is no folder here and cannot be read from the hub: {reason:.160}",
-            "check the name, the network and your access to it, or name a local folder",
-        ) from problem
+        fix = "check the name, the network and your access to it, or name a local folder"
+        message = f"{role}: {ref} is no folder here and cannot be read from the hub: {reason:.160}"
+        raise ArtifactError(message, fix) from problem
 
 
 def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
