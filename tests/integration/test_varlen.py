@@ -306,6 +306,8 @@ def test_what_cannot_be_computed_so_is_known_before(
 
 def on_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str = "") -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (80 << 30, 80 << 30))
 
 
 def test_a_gpu_packs_examples_unless_it_is_asked_not_to(
