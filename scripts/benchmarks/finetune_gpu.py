@@ -15,7 +15,8 @@ and each of the arms behind it adds one of them to it. `trl` is TRL with its own
 `trl-packed` TRL on the rows of `lora`, in their order: their losses are compared, step by step.
 unsloth is loaded from `--unsloth FOLDER`, where it lies installed, alone (`pip install --target`);
 without xformers and diffusers, if they are not there. `--smoke` walks all arms on any machine.
-Writes docs/benchmarks/finetune-gpu.json after each arm (`--smoke`: into a temporary folder).
+Writes docs/benchmarks/finetune-gpu.json after each arm (not with `--smoke`), or into the folder
+that MEDLLM_BENCHMARKS names.
 """
 
 import argparse
@@ -63,7 +64,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if asked.smoke:
             os.environ[SHORT] = "512"
-            measure.DOCUMENTS = Path(folder) / "docs" / "benchmarks"
         room = asked.folder or Path(folder)
         device = "cpu" if asked.smoke else "cuda"
         model = random_model.build(room / f"model-{layers}", shape, layers, device)
@@ -76,9 +76,8 @@ def main() -> None:
             job = [arm, str(model), str(data), str(steps), str(asked.unsloth or "")]
             found[arm] = run_apart(job, asked.seconds)
             loss = compare_losses(found)
-            measure.write(
-                "finetune-gpu", {**about, "length": LENGTH, "losses": loss, "arms": found}
-            )
+            result = {**about, "length": LENGTH, "losses": loss, "arms": found}
+            measure.write("finetune-gpu", result, smoke=asked.smoke)
     print_table(found, loss)
 
 
