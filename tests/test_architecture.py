@@ -250,3 +250,10 @@ def test_help_loads_nothing_heavy(command: tuple[str, ...]) -> None:
     assert exit_code == 0
     assert HEAVY & {name.split(".")[0] for name in modules} == set()
     assert "Usage: medllm" in result.stdout
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Pytest imports them by name, and would refuse the second when all are collected."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+
+    assert [name for name, count in names.items() if count > 1] == []
