@@ -118,7 +118,7 @@ def parts_of(smoke: bool, room: Path) -> list[Part]:
     # other versions warn of other things, and a card is seldom at hand: that is no failure
     test = ["-m", "pytest", "-vv", "--tb=short", "-rs", "-W", "default", "tests/gpu"]
     test += ["-p", "no:cacheprovider", "--basetemp", str(room / "tests"), *small]
-    train = [f"{BENCHMARKS}/finetune_gpu.py", *kept, "--seconds", "60"]
+    train = [f"{BENCHMARKS}/finetune_gpu.py", *kept, "--seconds", "600" if smoke else "60"]
     arms = ARMS + (UNSLOTH_ARMS if UNSLOTH.is_dir() else ())
     train += [word for arm in arms for word in ("--arm", arm)]
     train += ["--unsloth", str(UNSLOTH)] if UNSLOTH.is_dir() else []
