@@ -17,9 +17,14 @@ Row = dict[str, Any]
 
 
 def analyze_rows(
-    rows: Sequence[Row], holdout: Sequence[Row] = (), overlaps: Mapping[str, Sequence[str]] = {}
+    rows: Sequence[Row],
+    holdout: Sequence[Row] = (),
+    overlaps: Mapping[str, Sequence[str]] = {},
+    documents: int | None = None,
 ) -> dict[str, Any]:
     """Statistics of the rows as plain data.
+
+    `documents` is how many examples they hold, where windows hold several; else each is one.
 
     `overlaps` names, for each evaluation set, the rows that share text with it. Coverage is the
     share of the holdout's medical terms that the rows hold too; a rare term is one that a single
@@ -29,6 +34,7 @@ def analyze_rows(
     density = [term_density(row["text"], found) for row, found in zip(rows, terms, strict=True)]
     found = {
         **_lengths([row["tokens"] for row in rows]),
+        "documents": len(rows) if documents is None else documents,
         "sources": dict(Counter(row["source"] for row in rows).most_common()),
         "medical_share": sum(value >= MEDICAL_DENSITY for value in density) / len(rows),
         "term_density": statistics.fmean(density),
@@ -69,10 +75,12 @@ def _share(covered: set[str], terms: Sequence[str]) -> float | None:
 def _checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each check with its outcome, what was found, and why one would want it."""
     overlapping = {name: len(ids) for name, ids in found["overlaps"].items() if ids}
+    windows = f" in {found['samples']:,} windows" if found["documents"] > found["samples"] else ""
+    count = len(found["overlaps"])
     checks = [
         (
-            found["samples"] >= MIN_SAMPLES,
-            f"{found['samples']:,} texts, at least {MIN_SAMPLES} wanted",
+            found["documents"] >= MIN_SAMPLES,
+            f"{found['documents']:,} texts{windows}, at least {MIN_SAMPLES} wanted",
             "few texts make the result depend on the draw (Williams and Aletras, ACL 2024)",
         ),
         (
@@ -94,7 +102,7 @@ def _checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         ),
         (
             found["overlaps"] and not overlapping,
-            f"overlap with {len(found['overlaps'])} evaluation sets: {overlapping or 'none'}"
+            f"overlap with {count} evaluation set{'s' * (count > 1)}: {overlapping or 'none'}"
             if found["overlaps"]
             else "overlap is not known: no evaluation set is on this machine",
             "a model scores too well on text that it was calibrated with",

@@ -1,14 +1,11 @@
 """A calibration set's statistics, on screen and as a page."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medllm import console
 from medllm.reports.page import Page
 
-LINE = 70
-"""Characters of a line on the screen."""
 TOTALS = {
     "samples": "texts",
     "tokens": "tokens",
@@ -35,7 +32,7 @@ def show_statistics(statistics: Mapping[str, Any]) -> None:
         word, style = ("pass", "good") if check["passed"] else ("warn", "warning")
         console.say(f"  {word}  {check['found']}", style)
         if not check["passed"]:
-            console.say(textwrap.indent(textwrap.fill(check["reason"], LINE), "        "))
+            console.say(console.wrapped(f"        {check['reason']}", "        "))
 
 
 def build_page(

@@ -120,9 +120,10 @@ def _build(
     _write_plain(folder / "calibration.txt", rows)
     holdouts = {kind: _write_holdout(config, drawing, mixes[kind], kind, folder) for kind in mixes}
     write_jsonl(folder / "parts.jsonl", map(_parts, drawing.drawn.values()))
-    found = analyze_rows(
-        rows, holdouts[MEDICAL], find_overlaps(rows, config.data_dir, config.data_use)
-    )
+    overlaps = find_overlaps(rows, config.data_dir, config.data_use, config.split)
+    parts = {sample.id: len(sample.parts) for sample in drawing.drawn.values()}
+    documents = sum(parts[row["id"]] for row in rows)  # several are packed into one window
+    found = analyze_rows(rows, holdouts[MEDICAL], overlaps, documents)
     found |= {f"holdout_{kind}_samples": len(holdout) for kind, holdout in holdouts.items()}
     write_json(folder / "statistics.json", found)
     is_open = may_show(dataset.term for dataset in datasets.values())
@@ -135,8 +136,8 @@ def _build(
     }
     page = build_page("Calibration set", found, lengths, about, names_rows=is_open)
     page.write(folder / "report.html")
-    overlaps = {name: len(ids) for name, ids in found["overlaps"].items()}  # ids may be text, too
-    results = {**found, "overlaps": overlaps, "tokenizer": digest_tokenizer(loaded)}
+    counted = {name: len(ids) for name, ids in overlaps.items()}  # ids may be text, too
+    results = {**found, "overlaps": counted, "tokenizer": digest_tokenizer(loaded)}
     return Outcome(Counts(examples=len(rows), rejected=rejected), results)
 
 
