@@ -14,7 +14,6 @@ from medllm.models.load import resolve_model
 from medllm.places import short_path
 from medllm.serve.config import ServeConfig
 
-WIDTH = 72
 SHOWN = 200
 """The most characters of an answer on the screen."""
 
@@ -45,23 +44,21 @@ def ask_once(config: ServeConfig, folder: Path, overwrite: bool, base: str | Non
     shown |= {"answer_characters": len(kept["answer"])}
     console.report(outputs=[{"verb": "serve", "path": str(folder), **shown}])
     console.say("  asked over HTTP:")
-    console.say(textwrap.indent(_wrapped(config.question), "    "))
+    for line in config.question.splitlines():
+        console.say(console.wrapped(f"    {line}"))
     if "answer_of_base" in kept:
-        _show("before (the base)", kept["answer_of_base"], is_open)
-    _show(f"answer of {Path(models[0].ref).name}", kept["answer"], is_open)
+        _show("the base answers", kept["answer_of_base"], is_open)
+    _show(f"{Path(models[0].ref).name} answers", kept["answer"], is_open)
     console.say(f"  {short_path(folder)}")
 
 
 def _show(who: str, answer: str, is_shown: bool) -> None:
     if is_shown:
-        console.show_text(f"  {who}: {textwrap.shorten(answer, SHOWN) or '(nothing)'}")
+        told = f"  {who}: {textwrap.shorten(answer, SHOWN) or '(nothing)'}"
+        console.show_text(console.wrapped(told))
     else:
         why = "not shown: its training data are not open; it is in answer.json"
         console.say(f"  {who}: {len(answer)} characters, {why}")
-
-
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.fill(line, WIDTH) for line in text.splitlines())
 
 
 def _answer(config: ServeConfig, base: str | None, folder: Path) -> Outcome:

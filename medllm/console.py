@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -29,6 +30,8 @@ PLAIN_PROGRESS_SECONDS = 5.0  # where there is no terminal: at most one progress
 
 PIPE_CLOSED = 128 + signal.SIGPIPE
 """The exit code of a command whose reader has gone, as a shell gives it."""
+WIDTH = 78
+"""Characters of a line of a sentence."""
 LEAST_WIDTH = 20
 STYLES = {"title": "1", "good": "32", "warning": "33", "error": "1;31"}
 """Attributes of ECMA-48 (SGR): bold, green, yellow, bold red."""
@@ -47,6 +50,13 @@ _own_stderr: list[TextIO] = []  # where notices go while third-party code is sil
 def printable(text: str) -> str:
     """The text with characters that are not to be printed as escapes; lines and tabs stay."""
     return STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def wrapped(text: str, indent: str = "    ") -> str:
+    """A sentence in lines for a screen, broken between words; all but the first are indented."""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def say(text: str = "", style: str = "") -> None:
@@ -170,7 +180,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         nonlocal done, last
         done += n
         now = time.monotonic()
-        if now - last >= PLAIN_PROGRESS_SECONDS:
+        if done and now - last >= PLAIN_PROGRESS_SECONDS:
             last = now
             notice(_progress_line(what, done, total, now - started))
 

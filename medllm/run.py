@@ -154,7 +154,10 @@ def _show_result(verb: str, manifest: Manifest, folder: Path) -> None:
     console.report(outputs=[{"verb": verb, "path": str(folder), **public}])
     for parent in manifest.parents:
         console.detail(f"  {verb} read the {parent.kind} {parent.path} {parent.identity[:12]}")
-    console.say(f"  {short_path(folder)}  {module_of(verb).describe(manifest)}")
+    place, told = f"  {short_path(folder)}", module_of(verb).describe(manifest)
+    is_short = len(place) + 2 + len(told) <= console.WIDTH
+    console.say(f"{place}  {told}" if is_short else f"{place}\n    {told}")
     if manifest.counts.rejected:
         counted = sorted(manifest.counts.rejected.items())
-        console.say(f"  left out: {', '.join(f'{count} {reason}' for reason, count in counted)}")
+        left_out = ", ".join(f"{count} {reason}" for reason, count in counted)
+        console.say(console.wrapped(f"  left out: {left_out}"))

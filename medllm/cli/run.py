@@ -71,7 +71,9 @@ def _show_outcome(recipe: "Recipe") -> None:
         return
     base = recipe.model.rstrip("/").rpartition("/")[2]
     scores = Manifest.read(folder).results["scores"]
-    console.table(*standing(scores, base), "\nwhat came of it, on held-out items")
+    console.table(
+        *standing(scores, base), "\nwhat came of it, on held-out items, with 95 % intervals"
+    )
     if said := verdict(scores, base):
         console.say(said)
     _show_gain(outputs_of(recipe, "quantize"))
@@ -101,7 +103,7 @@ def _show_next(recipe: "Recipe", config: str) -> None:
         console.say("The model is tiny and its notes are generated: this shows the road, no more.")
         steps |= {
             "medllm prepare --dataset FILE": "look at data of your own",
-            f"medllm recipes copy {config} mine.yaml": "a recipe to put your model and data in",
+            f"medllm recipes copy {config} mine.yaml": "a recipe for your model and data",
             "medllm run --config mine.yaml": "walk it",
         }
     console.say("\nnext:", "title")

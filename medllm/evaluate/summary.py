@@ -42,7 +42,7 @@ def standing(scores: Sequence[Score], base: str) -> tuple[list[str], list[list[s
         role = {base: ", the base", "merged": ", tuned", "adapter": ", tuned"}
         rows.append([name + role.get(score["model"], ""), value, interval, size])
     rows += [[name, value, "", ""] for name, value in columns[0].baselines.items()]
-    return ["model", columns[0].heading, "95 % interval", "MB"], rows
+    return ["model", columns[0].heading, "interval", "MB"], rows
 
 
 def verdict(scores: Sequence[Score], base: str) -> str:

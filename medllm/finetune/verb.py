@@ -139,7 +139,7 @@ def _train(
     if is_main():
         write_report(curves, results, folder, config)
     if not callbacks:
-        console.notice(f"finetune: {curves.verdict}")
+        console.notice(console.wrapped(f"finetune: {curves.verdict}"))
     return Outcome(
         Counts(examples=counts.examples, rejected=counts.rejected), results, describe_device(device)
     )

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medllm.ask import ask_once
 from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
@@ -402,6 +404,21 @@ def test_pages_are_named_one_by_one(origin: str) -> None:
 def test_is_loopback() -> None:
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "::", "10.0.0.1", "localhost.evil.example"]))
+
+
+def test_under_run_the_base_is_asked_too(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = ServeConfig(model=str(tiny_model), question=SECRET, max_tokens=4, ask_base=True)
+
+    ask_once(config, tmp_path / "served", overwrite=False, base=str(tiny_model))
+
+    kept = json.loads((tmp_path / "served/answer.json").read_text(encoding="utf-8"))
+    assert kept["question"] == SECRET
+    assert kept["answer_of_base"] == kept["answer"] != ""  # of the same model
+    shown = capfd.readouterr().out
+    assert "the base answers: " in shown  # its terms are not known, so only how long it is
+    assert shown.count("not shown: its training data are not open") == 2
 
 
 def test_serve_once() -> None:

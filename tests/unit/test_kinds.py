@@ -46,7 +46,7 @@ def test_the_short_table_marks_who_is_who() -> None:
 
     columns, rows = standing([base, other, tuned], "tiny")
 
-    assert columns == ["model", "mine accuracy\nn = 9", "95 % interval", "MB"]
+    assert columns == ["model", "mine accuracy\nn = 9", "interval", "MB"]
     assert rows == [
         ["tiny, the base", "40.0%", "30.0–50.0", "2.0"],
         ["merged, tuned", "90.0%", "80.0–95.0", "2.0"],

@@ -1,7 +1,6 @@
 """A quantized model's quality, on screen and as a page; neither holds text of the data."""
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -88,11 +87,10 @@ def show_quality(quality: Quality) -> None:
             same = _value(found["top1_agreement"])
             console.say(
                 f"  on {found['documents']} {kind} texts held out: {same:.1%} of next tokens as "
-                f"its parent's,\n    perplexity {_value(found['perplexity']):.4g} after "
-                f"{found['perplexity_parent']['value']:.4g}, KL {_value(found['kl_mean']):.2g} nats"
+                f"its parent's,\n    KL {_value(found['kl_mean']):.2g} nats a token"
             )
     for step in quality["advice"][:1]:
-        console.say(textwrap.fill(f"  to try next: {step}", 78, subsequent_indent="    "))
+        console.say(console.wrapped(f"  to try next: {step}"))
 
 
 def build_page(quality: Quality, costs: Mapping[str, float], subject: "Subject") -> Page:
