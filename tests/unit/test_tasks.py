@@ -67,9 +67,9 @@ def by_id(examples: list[Example]) -> dict[str, tuple[Message, ...]]:
 
 
 def test_each_verb_lists_the_tasks_that_fit_it() -> None:
-    worded = ["error_detection", "mcq", "qa", "reasoning", "summarize", "text"]
+    worded = ["error_detection", "laterality", "mcq", "qa", "reasoning", "summarize", "text"]
     assert list_tasks("prepare") == worded
-    assert list_tasks("evaluate") == ["answers", "pubmedqa", "radiology", "wikitext"]
+    assert list_tasks("evaluate") == ["answers", "laterality", "pubmedqa", "radiology", "wikitext"]
 
 
 def test_one_file_serves_both_verbs(place: Path) -> None:
@@ -128,17 +128,17 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "without scoring": (
         lambda place: find_task("qa", "evaluate"),
         "the task qa has no scoring",
-        "answers, pubmedqa, radiology, wikitext;.*`kind`",
+        "answers, laterality, pubmedqa, radiology, wikitext;.*`kind`",
     ),
     "without words": (
         lambda place: find_task("pubmedqa", "prepare"),
         "the task pubmedqa has no words to put rows in",
-        "error_detection, mcq, qa, reasoning, summarize, text; .*`instruction`",
+        "error_detection, laterality, mcq, qa, reasoning, summarize, text; .*`instruction`",
     ),
     "unknown to evaluate": (
         lambda place: find_task("radiologie", "evaluate"),
         "unknown task 'radiologie'",
-        "did you mean 'radiology'.*known: answers, pubmedqa, radiology, wikitext$",
+        "did you mean 'radiology'.*known: answers, laterality, pubmedqa, radiology, wikitext$",
     ),
     "unknown kind": (
         lambda place: asked(place, "odd"),

@@ -4,7 +4,6 @@ Row `i` depends on the seed and on `i` only, so that neither order nor count mat
 and its small grammar are in `samples/radiology.yaml`; no report describes a person.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ from medllm.config.base import Strict
 from medllm.config.loader import read_yaml, validate
 from medllm.data.example import Example, Message
 from medllm.data.generators.base import Generator
+from medllm.data.generators.grammar import draw, fill, fix_grammar, say
 
 DATASET = "synthetic_radiology"
 VOCABULARY = Path(__file__).parents[1] / "samples" / "radiology.yaml"
@@ -123,7 +123,7 @@ class Seen:
     @property
     def short(self) -> str:
         """The noun phrase for the impression and for answers, without an article."""
-        return _fill(self._forms.short, self.slots)
+        return fill(self._forms.short, self.slots)
 
     @property
     def is_plural(self) -> bool:
@@ -204,7 +204,7 @@ def _ask_present(rng: Random, report: Report) -> tuple[str, str]:
     side = rng.choice(seen.finding.sides) if seen.side == BILATERAL else seen.side
     verb = "are" if seen.is_plural else "is"
     noun = seen.short if seen.is_plural or seen.finding.mass else f"a(n) {seen.short}"
-    return _question(rng, Topic(seen.finding, side)), _fix_grammar(f"yes. There {verb} {noun}.")
+    return _question(rng, Topic(seen.finding, side)), fix_grammar(f"yes. There {verb} {noun}.")
 
 
 def _ask_absent(rng: Random, report: Report) -> tuple[str, str]:
@@ -221,20 +221,20 @@ def _ask_absent(rng: Random, report: Report) -> tuple[str, str]:
 def _question(rng: Random, topic: Topic) -> str:
     finding = topic.finding
     noun = topic.phrase if finding.mass or finding.plural else f"a(n) {topic.phrase}"
-    return _fix_grammar(rng.choice(QUESTIONS[finding.plural] + QUESTIONS_FOR_BOTH).format(noun))
+    return fix_grammar(rng.choice(QUESTIONS[finding.plural] + QUESTIONS_FOR_BOTH).format(noun))
 
 
 def build_report(rng: Random, at_least: int = 0) -> Report:
     """A report drawn with `rng`, with `at_least` so many findings."""
-    study = rng.choice(_vocabulary().studies)
+    study = rng.choice(vocabulary().studies)
     weights = {n: weight for n, weight in HOW_MANY_FINDINGS.items() if n >= at_least}
     how_many = rng.choices(list(weights), list(weights.values()))[0]
     seen = _draw_findings(rng, study, how_many)
     sections = _write_sections(rng, study, seen)
     return Report(
         study=study,
-        indication=_say(rng, study.indications),
-        technique=_say(rng, study.technique),
+        indication=say(rng, study.indications),
+        technique=say(rng, study.technique),
         findings=_join_sections(rng, sections),
         impression=_write_impression(rng, study, list(seen.values())),
         seen=tuple(seen.values()),
@@ -243,7 +243,8 @@ def build_report(rng: Random, at_least: int = 0) -> Report:
 
 
 @cache
-def _vocabulary() -> Vocabulary:
+def vocabulary() -> Vocabulary:
+    """What eight kinds of reports say."""
     return validate(Vocabulary, read_yaml(VOCABULARY))
 
 
@@ -267,7 +268,7 @@ def _see(rng: Random, finding: Finding) -> Seen:
     side = rng.choice(finding.sides) if finding.sides else ""
     if finding.both and rng.random() < 1 / 4:
         side = BILATERAL
-    slots = {name: _draw(rng, template) for name, template in finding.vars.items()}
+    slots = {name: draw(rng, template) for name, template in finding.vars.items()}
     if side in finding.places:
         slots["place"] = rng.choice(finding.places[side])
     return Seen(finding, side, {**slots, "side": side})
@@ -289,21 +290,21 @@ def _write_sections(rng: Random, study: Study, seen: Mapping[str, Seen]) -> list
 
 
 def _write_abnormal(rng: Random, region: Region, seen: Seen) -> _Section:
-    section = _Section(region.title, [_say(rng, seen.present, seen.slots)])
+    section = _Section(region.title, [say(rng, seen.present, seen.slots)])
     if seen.other_side and rng.random() < 3 / 4:
         _deny(rng, section, [Topic(seen.finding, seen.other_side)])
     others = [finding for finding in region.findings if finding is not seen.finding]
     if others and rng.random() < 3 / 4:
         _deny(rng, section, _some(rng, others))
     if region.rest and rng.random() < 1 / 2:
-        section.sentences.append(_say(rng, region.rest))
+        section.sentences.append(say(rng, region.rest))
     return section
 
 
 def _write_normal(rng: Random, region: Region, is_brief: bool) -> _Section:
     section = _Section(region.title)
     if not is_brief or not region.findings:
-        section.sentences.append(_say(rng, region.normal))
+        section.sentences.append(say(rng, region.normal))
     if region.findings and (is_brief or rng.random() < 3 / 4):
         _deny(rng, section, _some(rng, region.findings))
     return section
@@ -335,7 +336,7 @@ def _join_sections(rng: Random, sections: Sequence[_Section]) -> str:
 def _write_impression(rng: Random, study: Study, seen: Sequence[Seen]) -> str:
     """The findings again, urgent ones first; a list or prose where there are several."""
     if not seen:
-        return _say(rng, study.normal_impression)
+        return say(rng, study.normal_impression)
     ordered = sorted(seen, key=lambda one: not one.finding.urgent)
     sentences = [_conclude(rng, one) for one in ordered]
     if len(sentences) > 1 and rng.random() < 1 / 2:
@@ -345,45 +346,8 @@ def _write_impression(rng: Random, study: Study, seen: Sequence[Seen]) -> str:
 
 def _conclude(rng: Random, seen: Seen) -> str:
     if seen.side != BILATERAL and seen.finding.impression:
-        return _say(rng, seen.finding.impression, seen.slots)
-    return _fix_grammar(f"{seen.short}.")
-
-
-def _say(rng: Random, phrasings: Sequence[str], slots: Mapping[str, str] | None = None) -> str:
-    """One of the phrasings, filled in."""
-    return _fix_grammar(_fill(_draw(rng, rng.choice(phrasings)), slots or {}))
-
-
-def _draw(rng: Random, template: str) -> str:
-    """The template with its ranges and alternatives decided."""
-
-    def draw_number(match: re.Match[str]) -> str:
-        low, high = match.groups()
-        decimals = len(low.partition(".")[2])
-        low_int, high_int = (round(float(bound) * 10**decimals) for bound in (low, high))
-        return f"{rng.randint(low_int, high_int) / 10**decimals:.{decimals}f}"
-
-    template = re.sub(r"\{(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)\}", draw_number, template)
-    alternatives = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)\}")
-    return alternatives.sub(lambda match: rng.choice(match[1].split("|")), template)
-
-
-def _fill(template: str, slots: Mapping[str, str]) -> str:
-    """The template with its slots filled; `{Side}` is `{side}` with a capital letter."""
-
-    def fill(match: re.Match[str]) -> str:
-        name = match[1]
-        value = slots[name[0].lower() + name[1:]]
-        return value[:1].upper() + value[1:] if name[0].isupper() else value
-
-    return re.sub(r"\{(\w+)\}", fill, template)
-
-
-def _fix_grammar(sentence: str) -> str:
-    """The sentence with the right articles and, unless it is an answer, a capital letter."""
-    sentence = re.sub(r"\b([Aa])\(n\) (?=[aeiouAEIOU]|8|1[18]\b(?!\.)|L\d)", r"\1n ", sentence)
-    sentence = re.sub(r"\b([Aa])\(n\) ", r"\1 ", sentence)
-    return sentence if sentence.startswith(("yes.", "no.")) else sentence[:1].upper() + sentence[1:]
+        return say(rng, seen.finding.impression, seen.slots)
+    return fix_grammar(f"{seen.short}.")
 
 
 GENERATOR = Generator(build_example, (VOCABULARY,))

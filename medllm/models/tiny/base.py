@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
-from medllm.data.generators import radiology
+from medllm.data.generators import grammar, radiology
 from medllm.models.tiny import tokenizer as tiny_tokenizer
 from medllm.models.tiny.tokenizer import BOS, END, EOS, UNK
 from medllm.places import cache_dir
@@ -64,7 +64,7 @@ def tiny_place() -> Path:
 
 def _key() -> str:
     """What the model depends on, in short: these settings, the texts and what makes them."""
-    sources = (__file__, tiny_tokenizer.__file__, radiology.__file__)
+    sources = (__file__, tiny_tokenizer.__file__, radiology.__file__, grammar.__file__)
     paths = (*map(Path, sources), CORPUS, radiology.VOCABULARY)
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
