@@ -52,10 +52,12 @@ def tiny_model() -> Path:
 @pytest.fixture(scope="session")
 def tiny_f16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The tiny model as a GGUF file of 16-bit floats."""
+    from medllm.models.load import resolve_model
     from medllm.quantize.gguf.files import convert_to_f16
+    from medllm.quantize.work import title_of
 
     target = tmp_path_factory.mktemp("gguf") / "tiny-f16.gguf"
-    convert_to_f16(tiny_model, target)
+    convert_to_f16(tiny_model, target, title=title_of(resolve_model("medllm/tiny"), None))
     with unchanged(target):
         yield target
 

@@ -126,7 +126,7 @@ def test_quiet_leaves_the_place_of_the_result(typed: Typed) -> None:
     assert len(loud.stdout.splitlines()) > 1
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert quiet.stdout == f"{Path('other').resolve()}\n"
-    assert Path("other/run.log").read_text()
+    assert Path("other/run.log").is_file()
 
 
 def test_quiet_leaves_errors_listings_and_answers(typed: Typed) -> None:

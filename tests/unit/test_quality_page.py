@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from medllm.quantize.config import QuantizeConfig
+from medllm.quantize.config import GptqFormat, QuantizeConfig
+from medllm.quantize.quality.advice import advise
 from medllm.quantize.quality.report import Subject, build_page
 
 COSTS = {"load_seconds": 0.2, "tokens_per_second": 1000.0, "peak_memory_gib": 0.1}
@@ -52,7 +53,7 @@ def test_it_begins_with_the_loss_its_interval_and_the_agreement() -> None:
 
     assert (
         "4-bit GPTQ of mine/merge loses 0.004 nats a token on medical text (95 % interval 0.002 – "
-        "0.006); 97.1% of its likeliest next tokens are the parent&#39;s. No thresholds were set"
+        "0.006); 97.1% of its likeliest next tokens are the parent&#39;s (KL 0.003). No thresholds "
     ) in html
     assert "<td>recipe</td><td>mine</td>" in html
     assert "/home" not in html
@@ -96,3 +97,16 @@ def test_the_worst_layers_are_named_by_what_differs_and_then_what_to_try() -> No
     assert "fell back to rounding: model.layers.0.self_attn.q_proj" in html
     assert "<li>more &lt;bits&gt;</li>" in html
     assert "Layers" not in page(found | {"layers": []})
+
+
+def test_a_model_that_is_not_its_parent_is_not_called_lossless() -> None:
+    found = quality(-0.1, "medical", "all")
+    choice = GptqFormat()
+
+    assert advise(found, choice, 128)[0].startswith("nothing: the loss")
+
+    strange = found["texts"]["all"] | {"top1_agreement": estimate(0.73), "kl_mean": estimate(0.81)}
+    first, *more = advise(found | {"texts": found["texts"] | {"all": strange}}, choice, 128)
+
+    assert "in 73% of places only (KL 0.81)" in first
+    assert more

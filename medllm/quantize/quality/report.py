@@ -141,6 +141,7 @@ def _lead(quality: Quality, subject: "Subject") -> str:
     text = "medical text" if kind == MEDICAL else "the held-out text"
     sure = f"95 % interval {_interval(lost)}"
     same = f"{_value(every['top1_agreement']):.1%} of its likeliest next tokens are the parent's"
+    same += f" (KL {_value(every['kl_mean']):.2g})"
     return f"{told} {said} on {text} ({sure}); {same}. {_judged(quality, subject)}"
 
 
