@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,9 @@ def test_a_part_that_hangs_is_ended_with_its_children() -> None:
         assert check.wait(process, 0.1) == "out of time"
 
     assert process.returncode < 0
+    deadline = time.monotonic() + 10  # a killed process takes a moment to go
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not is_running(child)
 
 
@@ -110,5 +114,6 @@ def test_all_parts_fit_into_nine_minutes(tmp_path: Path) -> None:
     parts = check.parts_of(False, tmp_path)
 
     assert sum(part.limit for part in parts) + check.TO_END <= check.IN_ALL < 9 * 60
-    for part in parts[1:]:
-        assert (SCRIPTS.parent / part.command[0]).is_file()
+    files = [word for part in parts for word in part.command if word.endswith(".py")]
+    assert len(files) >= len(parts)
+    assert all((SCRIPTS.parent / file).is_file() for file in files)
