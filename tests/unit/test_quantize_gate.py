@@ -115,7 +115,8 @@ def layers_of(*errors: float | None) -> list[dict[str, Any]]:
 
 
 def lost(low: float, high: float) -> dict[str, Any]:
-    return {"nats_lost": {"value": (low + high) / 2, "low": low, "high": high}}
+    nats = {"value": (low + high) / 2, "low": low, "high": high}
+    return {"nats_lost": nats, "top1_agreement": {"value": 0.95}}
 
 
 def quality_of(**changes: Any) -> dict[str, Any]:
