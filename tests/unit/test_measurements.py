@@ -203,3 +203,7 @@ def test_an_impossible_value_is_named_with_what_is_possible() -> None:
 
     assert one.problem == "impossible: heart rate is from 0 to 350 beats/min"
     assert one.value == 900
+
+
+def test_a_fraction_is_no_blood_pressure() -> None:
+    assert list(find_measurements("BP½")) == []
