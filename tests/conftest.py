@@ -19,6 +19,12 @@ def shared() -> Path:
     return folder.resolve()
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests are remembered in a folder of the test's own, not in the user's."""
+    monkeypatch.setenv("MEDLLM_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture(autouse=True)
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has its own data and digests, works in an empty folder, and never asks the hub."""

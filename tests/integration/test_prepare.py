@@ -21,6 +21,8 @@ from medllm.prepare import pipeline
 from medllm.prepare.config import PrepareConfig, TaskShare
 from medllm.prepare.verb import prepare
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SPLITS = ("train", "validation", "test")
 WORDS = [f"word{n}" for n in range(17)]
 

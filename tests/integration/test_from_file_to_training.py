@@ -14,6 +14,8 @@ from medllm.data.example import read_jsonl
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.verb import prepare
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXTS = {
     "1\x002 mg": "1 2 mg",
     "1\x1f2 mg": "1 2 mg",
