@@ -205,5 +205,7 @@ def test_an_impossible_value_is_named_with_what_is_possible() -> None:
     assert one.value == 900
 
 
-def test_a_fraction_is_no_blood_pressure() -> None:
-    assert list(find_measurements("BP½")) == []
+@pytest.mark.parametrize("text", ["BP½", "BP½1 200 ", "BP 1¾0"])
+def test_a_fraction_is_no_blood_pressure(text: str) -> None:
+    check_places(text)
+    assert not [one for one in find_measurements(text) if "pressure" in one.attribute]

@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 
 from medllm.clinical.measurements.folding import fold
 from medllm.clinical.measurements.measurement import Measurement, amount, mean
@@ -69,9 +70,19 @@ def find_measurements(text: str) -> tuple[Measurement, ...]:
     found = _with_neighbours(list(_named(folded.text, european)))
     found += _parts_of_coma(folded.text, found)
     found += _by_unit(folded.text, european, found)
+    in_order = sorted(found, key=lambda one: one.begin)
+    placed = [(folded.origin(each.begin, each.end), each) for each in in_order]
+    # a character such as ½ is one number, and cannot be both numbers of a pressure
+    torn = {
+        number
+        for second, (one, other) in enumerate(pairwise(placed), 1)
+        if other[0][0] < one[0][1]
+        for number in (second - 1, second)
+    }
     return tuple(
-        _measurement(text, each, folded.origin(each.begin, each.end))
-        for each in sorted(found, key=lambda one: one.begin)
+        _measurement(text, each, place)
+        for number, (place, each) in enumerate(placed)
+        if number not in torn
     )
 
 
