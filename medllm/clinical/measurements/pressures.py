@@ -13,11 +13,9 @@ _SIDE = (
     r"(?P<{0}>\d{{1,3}}(?:\.\d+)?)(?P<{0}s>'?s)?(?: ?(?:-|to) ?(?P<{0}2>\d{{1,3}})(?P<{0}2s>'?s)?)?"
 )
 PAIR = re.compile(
-    rf"(?P<sign><=|>=|<|>|~)? ?(?!\d/\d(?![\d.])){_SIDE.format('high')} ?(?:/|\\|over) ?"
-    rf"{_SIDE.format('low')}"
+    rf"(?P<sign><=|>=|<|>|~)? ?{_SIDE.format('high')} ?(?:/|\\|over) ?{_SIDE.format('low')}"
     r"(?![\d/]|[.,:]\d|-\d)"
 )
-"""A digit over a digit is a fraction, such as ½, and no pressure."""
 _PALPATED = re.compile(
     r"(?P<high>\d{2,3}) ?(?:/ ?(?:p|palp|palpation|doppler)|by palpation|systolic)(?![a-z])"
 )
