@@ -68,7 +68,7 @@ def _verdict(statistics: Mapping[str, Any]) -> str:
     """What the set is, and which checks say that it falls short."""
     checks = statistics["checks"]
     warned = [check["found"] for check in checks if not check["passed"]]
-    size = f"{statistics['samples']:,} texts of {statistics['mean_tokens']:,.0f} tokens on average"
+    size = f"{statistics['documents']:,} texts with {statistics['tokens']:,} tokens"
     if not warned:
         return f"{size}; all {len(checks)} checks pass."
     return f"{size}; {len(warned)} of {len(checks)} checks warn: {'; '.join(warned)}."

@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medllm.artifacts.manifest import write_json
+from medllm.finetune.activations import Recomputation
 from medllm.finetune.config import FinetuneConfig
 from medllm.places import short_ref
 from medllm.reports.page import Page
@@ -27,11 +28,15 @@ UNITS = {
     "peak_memory_gib": "peak memory, GiB",
     "total_flos": "floating-point operations",
     "dtype": "number format",
+    "attn_implementation": "attention",
+    "not_varlen_attn": "why not PyTorch's attention for packed rows",
     "answer_end": "what ends an answer",
 }
 """What a figure is called, where its name does not say it."""
-NESTED = {"rows", "validation_rows", "replay"}
-"""Results that have tables of their own."""
+MEASURED = ("validation_", "total_flos")
+"""How figures begin that may be unknown; another that is None does not apply, and is left out."""
+NESTED = {"rows", "validation_rows", "replay", "recomputation"}
+"""Results that are no single figures."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -120,14 +125,7 @@ def build_page(curves: LossCurves, results: Mapping[str, Any], config: FinetuneC
     lead = f"{curves.outcome} {curves.verdict}"
     page = Page("What the training reached", lead, _about(config))
     page.curves("Loss", curves.series, "step", "nats per token")
-    page.table(
-        ("figure", "value"),
-        [
-            (UNITS.get(name, name.replace("_", " ")), value)
-            for name, value in results.items()
-            if name not in NESTED
-        ],
-    )
+    page.table(("figure", "value"), list(_figures(results)))
     rows, held_out = results.get("rows") or {}, results.get("validation_rows") or {}
     page.table(
         ("rows", "to train on", "for validation"),
@@ -140,6 +138,15 @@ def build_page(curves: LossCurves, results: Mapping[str, Any], config: FinetuneC
     replay = results.get("replay") or {}
     page.table(("replay", ""), [(name.replace("_", " "), str(v)) for name, v in replay.items()])
     return page
+
+
+def _figures(results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What each figure is called, and its value."""
+    for name, value in results.items():
+        if name not in NESTED and (value is not None or name.startswith(MEASURED)):
+            yield UNITS.get(name, name.replace("_", " ")), value
+    if chosen := results.get("recomputation"):
+        yield "activations", str(Recomputation(**chosen))
 
 
 def _about(config: FinetuneConfig) -> dict[str, Any]:

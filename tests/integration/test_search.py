@@ -82,6 +82,7 @@ def test_the_better_settings_are_found_kept_and_written_down(
     assert "optuna" not in said.lower()
 
     again = wire(load_recipe(str(out / "best.yaml")), "finetune")
+    assert again.recipe == "out-best", "not the recipe that searched"
     alone = finetune(again.model_copy(update={"output": tmp_path / "alone"}))
 
     assert alone.results["validation_loss"] == best["value"]

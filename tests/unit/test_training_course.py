@@ -34,7 +34,14 @@ def test_without_validation_rows_nothing_is_claimed() -> None:
 
 
 def test_the_report_holds_numbers_and_curves(tmp_path: Path) -> None:
-    results = {"steps": 2, "total_flos": None, "rows": {"examples": 12_345, "truncated": 0}}
+    kept = {"every": 8, "estimated_gib": 63.8, "free_gib": 73.5}
+    results = {
+        "recomputation": kept,
+        "not_varlen_attn": None,
+        "steps": 2,
+        "total_flos": None,
+        "rows": {"examples": 12_345, "truncated": 0},
+    }
     config = FinetuneConfig(model="/home/anna/models/base", data=Path("/srv/ward"), recipe="mine")
 
     write_report(course(3.0, 2.0, 1.99), results, tmp_path, config)
@@ -49,6 +56,9 @@ def test_the_report_holds_numbers_and_curves(tmp_path: Path) -> None:
     assert "went from 3.000 to 1.990 nats a token" in page
     assert "not measured" in page
     assert "12,345" in page
+    assert "computed again in one of 8 layers, else kept: about 63.8 GiB" in page
+    assert "{" not in page.partition("</style>")[2].partition("<svg")[2].partition("</svg>")[2]
+    assert "packed rows" not in page
     assert "truncated" not in page
     assert "models/base" in page
     assert "/home" not in page

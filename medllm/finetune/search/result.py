@@ -80,7 +80,7 @@ def render_recipe(config: FinetuneConfig) -> str:
     import yaml
 
     assert config.output
-    without = {"output", "overwrite", "resume", "search"}
+    without = {"output", "overwrite", "recipe", "resume", "search"}
     section = without_credentials(config.model_dump(mode="json", exclude=without))
     for name in ("model", "data", "data_dir"):
         section[name] = _absolute(section[name])
