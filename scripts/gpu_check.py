@@ -42,7 +42,7 @@ ARMS = ("lora", "qlora")
 UNSLOTH_ARMS = ("unsloth", "unsloth-qlora")
 LATER_ARMS = ("trl-packed", "trl", "lora-again", "qlora-again")
 """Of finetune_gpu.py's, those that show whether its goals are met, as far as there is time; alone
-it has time for all. On an H100 an arm took 40 to 50 seconds; unsloth compiles for longer."""
+it has time for all."""
 GPU_TESTS = ("training", "packed", "offload", "road", "formats")
 """Files of tests/gpu, those first that need no kernel to be compiled."""
 

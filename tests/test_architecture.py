@@ -44,7 +44,7 @@ BUDGETS = {
     "clinical": 1700, "data": 3800, "tasks": 110, "models": 2060, "engines": 1250,
     "measures": 600, "reports": 250, "calibrate": 455, "prepare": 1060, "finetune": 2850,
     "merge": 520, "quantize": 2470, "evaluate": 1000, "generate": 350, "serve": 1300,
-    "recipe": 210, "run": 120, "plan": 160, "ask": 60, "smoke": 70, "study": 530,
+    "recipe": 210, "run": 125, "plan": 160, "ask": 60, "smoke": 70, "study": 530,
     "checkup": 110, "cli": 950, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""

@@ -630,3 +630,19 @@ def test_what_is_quantized_is_not_quantized_again(walk: Walk, at_home: Typed) ->
 
     assert ended.returncode == 4
     assert "error: " in ended.stderr
+
+
+@pytest.mark.parametrize("edited", ["", "[]", '{"seconds": 3}', "{}"])
+def test_times_that_somebody_edited_stop_no_walk(edited: str, typed: Typed) -> None:
+    Path("short.yaml").write_text(
+        "name: short\nprepare: {datasets: [synthetic_radiology], max_examples: 40}\n"
+    )
+    times = Path("runs/short/walk.json")
+    times.parent.mkdir(parents=True)
+    times.write_text(edited)
+
+    ended = typed("run", "--config", "short.yaml")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "walk.json cannot be read: it is written anew" in ended.stderr
+    assert json.loads(times.read_text())["seconds"].keys() == {"prepare"}
