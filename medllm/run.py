@@ -76,14 +76,15 @@ def _changed_since(moment: float, file: Path) -> bool:
 
 def _keep_times(file: Path, seconds: dict[str, float]) -> None:
     """Write how long the verbs took that did something; of the others the last time stays."""
+    if not seconds:
+        return
     try:
         if file.is_file():
             seconds = json.loads(file.read_text(encoding="utf-8"))["seconds"] | seconds
     except (ValueError, LookupError, TypeError):  # somebody edited it
         console.notice(f"{short_path(file)} cannot be read: it is written anew")
-    if seconds:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"seconds": seconds})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"seconds": seconds})
 
 
 def _run_study(recipe: Recipe, *, overwrite: bool) -> None:
