@@ -20,8 +20,25 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "cli.md"
 WIDTH = 80
 HEAD = """# Commands
 
-What `--help` prints for each command. Written by `scripts/build_cli_docs.py`: change the command,
-then run that script.
+| what you want | command |
+|---|---|
+| all steps of a [recipe](recipes.md) | `medllm run --config RECIPE` |
+| one step | `medllm calibrate`, `prepare`, `finetune`, `merge`, `quantize`, `evaluate` |
+| answers | `medllm generate`, `chat`, `serve` |
+| to see which data can be read | `medllm datasets list`, `show NAME` |
+| data under a name | `medllm datasets add NAME PATH`, `fetch NAME` |
+| a recipe to start from | `medllm recipes list`, `show NAME`, `copy NAME` |
+| to know that a result is whole | `medllm verify DIR` |
+| to know which models saw a dataset | `medllm lineage DATASET` |
+| to know what a model was made from | `medllm lineage DIR` |
+| to know what this machine can do | `medllm doctor` |
+
+`--json` ([its forms](json.md)), `--quiet`, `--verbose`, `--debug` and `--offline` hold for all
+commands, before the command or after it. Each ends with one of these
+[exit codes](troubleshooting.md#exit-codes).
+
+Below stands what `--help` prints. Written by `scripts/build_cli_docs.py`: change the command, then
+run that script.
 """
 
 

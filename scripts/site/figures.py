@@ -14,11 +14,11 @@ SCRIPT = re.compile(r"`(scripts/[\w/]+\.py)`")
 
 
 def render_figures(repository: Path) -> str:
-    """A section for each row of the README's table of figures."""
-    readme = (repository / "README.md").read_text(encoding="utf-8")
+    """A section for each row of the table of docs/figures.md."""
+    listed = (repository / "docs/figures.md").read_text(encoding="utf-8")
     return "\n".join(
         render_figure(repository, cells, what, made_by)
-        for cells, what, made_by in ROW.findall(readme)
+        for cells, what, made_by in ROW.findall(listed)
     )
 
 

@@ -7,8 +7,7 @@ they link files of the repository, and name what the site shows in its place bet
     They lie in [configs/](../configs).
     <!-- /site -->
 
-where the first one names a page's part that is generated (GENERATED) or `FILE#section` of another
-document, so that nothing is told twice.
+where the first one names the part that is generated in its place (GENERATED).
 """
 
 import posixpath
@@ -63,7 +62,7 @@ def linked_files(files: "Files") -> set[str]:
     found = set()
     for file in files.documentation_pages():
         path = path_of(file.src_uri)
-        text = with_insertions((REPOSITORY / path).read_text(encoding="utf-8"), path)
+        text = with_insertions((REPOSITORY / path).read_text(encoding="utf-8"))
         found |= {resolve(link, path) for link, _ in LINK.findall(text) if link}
     shown = {*PAGES.values(), *INSTEAD.values()}
     outside = (path for path in found if not path.startswith("docs/"))
@@ -75,7 +74,7 @@ def on_page_markdown(markdown: str, page: "Page", **_: object) -> str:
     path = path_of(page.file.src_uri)
     if path.endswith(".py.md"):
         return markdown
-    text = with_insertions(markdown, path)
+    text = with_insertions(markdown)
     text = FENCE_WITH_NAME.sub(r'\1 title="\2"', text)
     text = LINK.sub(lambda link: site_link(link[1], link[2] or "", path, page.file.src_uri), text)
     return with_room_before_lists(text)
@@ -114,40 +113,9 @@ def site_link(link: str, anchor: str, path: str, place: str) -> str:
     return posixpath.relpath(target, posixpath.dirname(place) or ".") + anchor
 
 
-def with_insertions(text: str, path: str) -> str:
+def with_insertions(text: str) -> str:
     """The text with its marked parts replaced by what they stand for."""
-
-    def insert(marked: re.Match[str]) -> str:
-        source, _, anchor = marked[1].partition("#")
-        if not anchor:
-            return GENERATED[source](REPOSITORY)
-        return relinked(read_section(source, anchor), source, path)
-
-    return INSERTION.sub(insert, text)
-
-
-def read_section(path: str, anchor: str) -> str:
-    """A heading of a document with what is below it.
-
-    Raises:
-        LookupError: the document has no such heading.
-    """
-    text = (REPOSITORY / path).read_text(encoding="utf-8")
-    for heading in re.finditer(r"^(#+) (.*)$", text, re.MULTILINE):
-        if anchor == re.sub(r"[^\w\- ]", "", heading[2].lower()).replace(" ", "-"):
-            end = re.search(rf"^#{{1,{len(heading[1])}}} ", text[heading.end() :], re.MULTILINE)
-            return text[heading.start() : heading.end() + end.start() if end else len(text)]
-    raise LookupError(f"{path} has no section #{anchor}")
-
-
-def relinked(text: str, source: str, path: str) -> str:
-    """Text of one document with its links as they must be in another one."""
-
-    def link(found: re.Match[str]) -> str:
-        target = resolve(found[1], source)
-        return posixpath.relpath(target, posixpath.dirname(path) or ".") + (found[2] or "")
-
-    return LINK.sub(link, text)
+    return INSERTION.sub(lambda marked: GENERATED[marked[1]](REPOSITORY), text)
 
 
 def with_room_before_lists(text: str) -> str:
