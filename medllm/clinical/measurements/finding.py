@@ -7,7 +7,6 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
-from medllm.clinical.measurements.folding import fold
 from medllm.clinical.measurements.measurement import Measurement, amount, mean
 from medllm.clinical.measurements.names import Name, find_names
 from medllm.clinical.measurements.numbers import Value, is_european, read_value
@@ -24,6 +23,7 @@ from medllm.clinical.measurements.reading import (
     with_rest,
 )
 from medllm.clinical.measurements.units import kind_of
+from medllm.clinical.text.folding import fold
 
 NEAR = 60
 """Characters within which another measurement makes a short name one, as in `BP 120/80, P 72`."""

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from medllm.clinical.measurements.units import kind_of, scale_of
+from medllm.clinical.rules.knowledge import KNOWLEDGE
 from medllm.errors import ConfigError, DataError, did_you_mean
 
-KNOWLEDGE = Path(__file__).parents[1] / "knowledge" / "knowledge.json"
-"""The rules as they ship; `scripts/build_knowledge.py` makes it of the YAML beside it."""
 DIGITS = Context(prec=6)
 """What a converted value keeps."""
 

@@ -1,0 +1,10 @@
+"""The families of rules: their tables, and what finds them in an answer.
+
+A family joins the review by one line in each of the two lists here.
+"""
+
+from medllm.clinical.case import Family
+from medllm.clinical.rules.tables import Table
+
+TABLES: tuple[Table, ...] = ()
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,95 @@
+"""A text, read once for all rules: its words, its sentences and its measurements."""
+
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+from medllm.clinical.text.folding import Folded, fold
+
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+"""A word of a folded text: letters and digits; hyphens and slashes part words."""
+Span = tuple[int, int]
+
+_END = re.compile(r"[.!?]['\")\]]* (?=[^a-z]*\w)|[;]")
+"""Where a sentence ends in a folded text, unless the word before is an abbreviation."""
+_BREAK = re.compile(r"\n[ \t]*\n|\n[ \t]*(?:[-*•‣–]|\(?\d{1,2}[.)])[ \t]")
+"""Where lines part sentences: an empty line, the next item of a list. A mere line end does not."""
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:dr|mr|mrs|ms|st|vs|e\.g|i\.e|etc|approx|fig|p\.o|i\.v|i\.m|s\.c|"
+    r"b\.i\.d|t\.i\.d|q\.i\.d|q\.d|p\.r\.n|h\.s|a\.m|p\.m|tab|tabs|cap|caps|inj|max|min|resp|temp)$"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text and what every rule looks at; offsets of findings are those of `text`."""
+
+    text: str
+    folded: Folded = field(repr=False)
+
+    @cached_property
+    def _matches(self) -> list[re.Match[str]]:
+        return list(WORD.finditer(self.folded.text))
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words in lower case, in order."""
+        return [each[0] for each in self._matches]
+
+    @cached_property
+    def begins(self) -> list[int]:
+        """Where each word begins in the folded text."""
+        return [each.start() for each in self._matches]
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Where each word ends in the folded text."""
+        return [each.end() for each in self._matches]
+
+    @cached_property
+    def sentences(self) -> list[Span]:
+        """The sentences, each as its first word and the word after its last."""
+        marks = [0]
+        for mark in sorted({*self._stops(), *self._line_breaks(), len(self.words)} - {0}):
+            is_number = mark - marks[-1] == 1 and self.words[marks[-1]].isdecimal()
+            if not is_number or mark == len(self.words):  # the number of an item of a list
+                marks.append(mark)
+        return list(pairwise(marks))
+
+    def sentence_at(self, word: int) -> Span:
+        """The sentence that a word stands in."""
+        at = bisect_right(self.sentences, (word, len(self.words) + 1)) - 1
+        return self.sentences[at]
+
+    def between(self, word: int) -> str:
+        """What stands in the folded text between a word and the next one: `, `, ` / `."""
+        after = self.begins[word + 1] if word + 1 < len(self.words) else len(self.folded.text)
+        return self.folded.text[self.ends[word] : after]
+
+    def place(self, first: int, last: int) -> Span:
+        """Where words (`last` not included) stand in `text`: begin and end of its characters."""
+        return self.folded.origin(self.begins[first], self.ends[last - 1])
+
+    def _stops(self) -> list[int]:
+        folded = self.folded.text
+        return [
+            bisect_left(self.begins, end.end())
+            for end in _END.finditer(folded)
+            if not _ABBREVIATION.search(folded, max(0, end.start() - 8), end.start())
+        ]
+
+    def _line_breaks(self) -> list[int]:
+        at = [each.start() for each in _BREAK.finditer(self.text)]
+        if not at:
+            return []
+        begins = [
+            self.folded.origin(*place)[0] for place in zip(self.begins, self.ends, strict=True)
+        ]
+        return [bisect_left(begins, place) for place in at]
+
+
+def read(text: str) -> Reading:
+    """The reading of a text; nothing is looked for before it is asked for."""
+    return Reading(text, fold(text))
