@@ -36,6 +36,11 @@ class Finding:
     spans: tuple[Span, ...] = ()
     where: Literal["answer", "question"] = "answer"
 
+    @property
+    def is_about_emergency(self) -> bool:
+        """Whether its action is what to do at once."""
+        return self.kind in {"red flag", "missing"}
+
     def to_json(self) -> dict[str, Any]:
         """The finding as plain data; its form is that of `medllm review --json`."""
         basis = self.basis

@@ -1,49 +1,16 @@
 """The one door of the rules: `review_answer`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from medllm.clinical.case import Case
 from medllm.clinical.families import FAMILIES
-from medllm.clinical.finding import RISK_LEVELS, SEVERITIES, Finding, NotChecked, worst
+from medllm.clinical.finding import SEVERITIES, Finding, NotChecked
 from medllm.clinical.patient import read_patient
 from medllm.clinical.policy import Policy
+from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.clinical.text.reading import read
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a review found, the worst first, and what no rule covers."""
-
-    findings: tuple[Finding, ...]
-    not_checked: tuple[str, ...]
-    policy: Policy
-
-    @property
-    def risk_level(self) -> int:
-        """0 nothing (or notes alone), 1 minor or moderate, 2 major, 3 contraindicated."""
-        severity = worst(self.findings)
-        return RISK_LEVELS[severity] if severity else 0
-
-    @property
-    def warnings(self) -> list[str]:
-        """The messages of the findings that are more than notes."""
-        return [each.message for each in self.findings if RISK_LEVELS[each.severity]]
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the policy withholds the answer."""
-        return any(map(self.policy.blocks, self.findings))
-
-
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """An answer as it may be shown, and the report on what was said."""
-
-    text: str
-    report: Report
 
 
 def review_answer(
@@ -71,4 +38,6 @@ def review_answer(
         key=lambda each: (-SEVERITIES.index(each.severity), each.spans, each.rule),
     )
     unknown = dict.fromkeys(str(each) for each in found if isinstance(each, NotChecked))
-    return Reviewed(answer, Report(tuple(findings), tuple(unknown), policy))
+    checked = {name: len(rows) for name, rows in rules.tables.items()}
+    report = Report(tuple(findings), tuple(unknown), policy, checked)
+    return Reviewed(report.render(answer), report)
