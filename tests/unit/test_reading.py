@@ -44,3 +44,9 @@ def test_the_longest_phrase_is_found_in_any_case_and_spelling() -> None:
         ("CO-TRIMOXAZOLE", 2), ("co\n trimoxazole", 2), ("St John\u2019s Wort", 3),
     ]  # fmt: skip
     assert found(read("trimoxazole co"), phrases) == [("trimoxazole", 1)]
+
+
+def test_a_phrase_at_the_end_of_a_text_ends_with_it() -> None:
+    phrases = Phrases([("max", 1), ("max daily dose", 2)])
+
+    assert list(phrases.find(["the", "max"])) == [(1, 2, 1)]

@@ -41,6 +41,6 @@ class Phrases(Generic[Meaning]):
             for length in lengths_of[word]:
                 phrase = tuple(words[begin : begin + length])
                 if phrase in meanings:
-                    done = begin + length
+                    done = begin + len(phrase)
                     yield begin, done, meanings[phrase]
                     break
