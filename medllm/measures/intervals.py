@@ -1,13 +1,24 @@
-"""Proportions, label metrics and means, each with what is known of its uncertainty."""
+"""Proportions, label metrics and means, each with what is known of its uncertainty.
+
+Items of one patient are alike: where groups are known, what is drawn anew is groups, not items.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 DRAWS = 2000
 DRAWN_AT_ONCE = 2**20
 """Documents of the draws that are in memory at a time: 8 MiB of numbers an array."""
+
+Numbers: TypeAlias = NDArray[Any]
+Groups: TypeAlias = Sequence[str]
+"""Of each item the patient, or whatever else several items may share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +38,102 @@ def estimate_proportion(successes: int, total: int) -> Estimate:
     return Estimate(successes / total, float(interval.low), float(interval.high))
 
 
-def estimate_ratio(numerators: Sequence[float], denominators: Sequence[int]) -> Estimate:
+def estimate_share(outcomes: Sequence[bool], groups: Groups | None = None) -> Estimate:
+    """The share of items that are so: its interval is exact, or bootstrapped where groups repeat.
+
+    Where all items of many groups are so, or none, a bootstrap would see no spread at all: then the
+    interval is the exact one of as many items as there are groups.
+    """
+    hits = sum(outcomes)
+    if not repeats(groups):
+        return estimate_proportion(hits, len(outcomes))
+    if 0 < hits < len(outcomes):
+        return estimate_ratio([float(each) for each in outcomes], [1] * len(outcomes), groups)
+    count = count_units(len(outcomes), groups)
+    if count < 2:
+        return Estimate(hits / len(outcomes), None, None)
+    return estimate_proportion(count if hits else 0, count)
+
+
+def estimate_ratio(
+    numerators: Sequence[float], denominators: Sequence[int], groups: Groups | None = None
+) -> Estimate:
     """Sum over sum (as nats per token), with a percentile bootstrap interval over the documents.
 
     A single document has no interval. Memory does not grow with the number of draws.
     """
-    import numpy
+    columns = np.stack(
+        [np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)], axis=1
+    )
+    return estimate(columns, lambda sums: sums[..., 0] / sums[..., 1], groups)
 
-    top, bottom = numpy.asarray(numerators, dtype=float), numpy.asarray(denominators, dtype=float)
-    value = float(top.sum() / bottom.sum())
-    if len(top) < 2:
+
+def estimate_macro_f1(
+    targets: Sequence[str], answers: Sequence[str], groups: Groups | None = None
+) -> Estimate:
+    """The macro-F1 of all items, with its bootstrap interval; a label that is not drawn is out."""
+    labels = sorted(set(targets))
+    wanted = np.array([[target == label for label in labels] for target in targets], float)
+    given = np.array([[answer == label for label in labels] for answer in answers], float)
+    columns = np.concatenate([wanted * given, wanted, given], axis=1)
+
+    def mean_f1(sums: Numbers) -> Numbers:
+        hits, asked, said = np.split(sums, 3, axis=-1)
+        f1 = 2 * hits / np.maximum(asked + said, 1)
+        mean: Numbers = (f1 * (asked > 0)).sum(axis=-1) / (asked > 0).sum(axis=-1)
+        return mean
+
+    return estimate(columns, mean_f1, groups)
+
+
+def estimate(
+    columns: Numbers, statistic: Callable[[Numbers], Numbers], groups: Groups | None = None
+) -> Estimate:
+    """A statistic of the columns' sums over all items, with its percentile bootstrap interval.
+
+    `columns` has a row an item; `statistic` takes sums with the columns last. One document, or one
+    group, has no interval.
+    """
+    value = float(statistic(columns.sum(axis=0)))
+    units = sum_by_group(columns, groups)
+    if len(units) < 2:
         return Estimate(value, None, None)
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(statistic(drawn_sums(units)), ends)
+    return Estimate(value, float(low), float(high))
+
+
+def drawn_sums(columns: Numbers, seed: int = 0) -> Numbers:
+    """The sums of the columns over as many rows drawn anew, a row a draw."""
     # scipy.stats.bootstrap draws the same numbers in twice the time and 1.5 times the memory, and
     # of a value that is no number it warns in words about another method (BCa)
-    generator, ratios = numpy.random.default_rng(0), []
-    rows = max(DRAWN_AT_ONCE // len(top), 1)
+    generator, sums = np.random.default_rng(seed), []
+    rows = max(DRAWN_AT_ONCE // len(columns), 1)
     for begin in range(0, DRAWS, rows):
-        size = (min(rows, DRAWS - begin), len(top))
-        draws = generator.integers(0, len(top), size=size)
-        ratios.append(top[draws].sum(axis=1) / bottom[draws].sum(axis=1))
-    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = numpy.quantile(numpy.concatenate(ratios), ends)
-    return Estimate(value, float(low), float(high))
+        size = (min(rows, DRAWS - begin), len(columns))
+        draws = generator.integers(0, len(columns), size=size)
+        sums.append(np.stack([column[draws].sum(axis=1) for column in columns.T], axis=1))
+    return np.concatenate(sums)
+
+
+def sum_by_group(columns: Numbers, groups: Groups | None) -> Numbers:
+    """The columns with a row for each group, in the order of their names; else as they are."""
+    if not repeats(groups):
+        return columns
+    names, at = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), columns.shape[1]))
+    np.add.at(sums, at, columns)
+    return sums
+
+
+def repeats(groups: Groups | None) -> bool:
+    """Whether some group has several items, which then are not independent."""
+    return groups is not None and len(set(groups)) < len(groups)
+
+
+def count_units(items: int, groups: Groups | None) -> int:
+    """How many independent units there are: groups, or items."""
+    return items if groups is None else len(set(groups))
 
 
 def macro_f1(targets: Sequence[str], answers: Sequence[str]) -> float:

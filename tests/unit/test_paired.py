@@ -1,0 +1,226 @@
+"""Paired comparisons, against published examples, formulas by hand and routines of others."""
+
+import math
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.stats import binom, permutation_test
+
+from medllm.measures.intervals import Estimate, estimate_macro_f1, estimate_share
+from medllm.measures.paired import (
+    compare_means,
+    compare_right,
+    detectable_difference,
+    holm,
+    judge_margin,
+    mcnemar,
+    tango,
+)
+
+
+def outcomes(both: int, lost: int, gained: int, neither: int) -> tuple[list[bool], list[bool]]:
+    """The items of a 2 × 2 table of two models."""
+    before = [True] * (both + lost) + [False] * (gained + neither)
+    after = [True] * both + [False] * lost + [True] * gained + [False] * neither
+    return before, after
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [
+        (7, 1, 0.0703125),  # Bentur et al. 2009, in Fagerland, Lydersen, Laake 2013: 0.070
+        (5, 0, 0.0625),  # 2 / 2**5
+        (0, 0, 1.0),
+        (3, 3, 1.0),
+        (59, 6, 2.0 * sum(math.comb(65, k) for k in range(7)) / 2**65),
+    ],
+)
+def test_mcnemar_is_the_exact_binomial_test_of_the_flips(gained: int, lost: int, p: float) -> None:
+    assert mcnemar(gained, lost) == pytest.approx(p, rel=1e-9)
+    assert mcnemar(lost, gained) == pytest.approx(p, rel=1e-9)
+
+
+def test_a_published_table_gives_its_published_numbers() -> None:
+    """Airway hyper-responsiveness before and after a transplant (Bentur et al. 2009), n = 21."""
+    found = compare_right(*outcomes(both=1, lost=1, gained=7, neither=12))
+
+    assert (found.items, found.units, found.gained, found.lost) == (21, 21, 7, 1)
+    assert found.difference.value == pytest.approx(6 / 21)
+    assert found.p == pytest.approx(0.0703125)
+    # Fagerland, Lydersen, Laake 2014 (Stat Med 33:2850): Tango's interval is 0.026 to 0.517
+    assert found.difference.low == pytest.approx(0.026, abs=5e-4)
+    assert found.difference.high == pytest.approx(0.517, abs=5e-4)
+    assert (found.test, found.interval) == ("exact McNemar", "score (Tango 1998)")
+
+
+def test_many_flips_are_bootstrapped_and_agree_with_the_formula_by_hand() -> None:
+    found = compare_right(*outcomes(both=600, lost=60, gained=100, neither=240))
+
+    difference, n = 0.04, 1000
+    error = math.sqrt((0.16 - difference**2) / n)
+    assert found.interval == "bootstrap"
+    assert found.difference.low == pytest.approx(difference - 1.96 * error, abs=0.002)
+    assert found.difference.high == pytest.approx(difference + 1.96 * error, abs=0.002)
+    assert (found.before, found.after) == (0.66, 0.7)
+
+
+def test_no_flips_are_not_certainty() -> None:
+    found = compare_right([True] * 30, [True] * 30)
+
+    bound = 1.959964**2 / (30 + 1.959964**2)  # of Tango's score, where nothing changed
+    assert found.difference.low == pytest.approx(-bound, abs=1e-6)
+    assert found.difference.high == pytest.approx(bound, abs=1e-6)
+    assert found.detectable is None
+    assert judge_margin(found.difference, 0.05, higher_is_better=True) == "not decided"
+
+
+@pytest.mark.parametrize(("gained", "lost", "total"), [(0, 0, 2), (3, 0, 3), (0, 5, 5), (9, 1, 10)])
+def test_the_score_interval_stays_in_its_range(gained: int, lost: int, total: int) -> None:
+    low, high = tango(gained, lost, total)
+
+    assert -1 <= low <= (gained - lost) / total <= high <= 1
+    assert tango(lost, gained, total) == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_the_smallest_detectable_difference_is_found_as_often_as_is_said() -> None:
+    """The power of the exact test, by its own distribution, for the size that the formula gives."""
+    items, changed = 1000, 120
+    size = detectable_difference(items, changed)
+    assert size is not None
+
+    share = changed / items
+    chance_of_gain = (share + size) / (2 * share)
+    power = 0.0
+    for flips in range(60, 190):
+        found = [k for k in range(flips + 1) if mcnemar(k, flips - k) <= 0.05]
+        power += binom.pmf(flips, items, share) * binom.pmf(found, flips, chance_of_gain).sum()
+    assert 0.76 <= power <= 0.82  # the exact test is a little conservative
+    assert detectable_difference(3, 1) is None
+    assert detectable_difference(50, 1) is None, "one change of 50 can never be significant"
+
+
+def test_items_of_one_patient_are_not_independent_evidence() -> None:
+    """Ten patients with ten items each, of which all change alike, are ten pieces of evidence."""
+    groups = [f"patient {n // 10}" for n in range(100)]
+    before, after = [False] * 100, [n // 10 < 6 for n in range(100)]
+
+    apart, together = compare_right(before, after), compare_right(before, after, groups)
+
+    assert (apart.units, together.units) == (100, 10)
+    assert together.p == pytest.approx(mcnemar(6, 0))  # 0.03, not 2e-18
+    assert apart.p < 1e-15
+    assert together.interval == "score (Tango 1998) over groups"
+    assert together.difference.low is not None and apart.difference.low is not None
+    assert together.difference.low < apart.difference.low - 0.1
+
+
+def test_the_test_by_groups_is_that_of_all_signs() -> None:
+    source = random.Random(1)
+    groups = [str(source.randint(0, 11)) for _ in range(90)]
+    before, after = ([source.random() < share for _ in groups] for share in (0.4, 0.7))
+    nets = [
+        sum(new - old for old, new, own in zip(before, after, groups, strict=True) if own == each)
+        for each in sorted(set(groups))
+    ]
+
+    exact = permutation_test(
+        (np.array(nets),), np.sum, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+
+    assert compare_right(before, after, groups).p == pytest.approx(exact, abs=1e-12)
+    alone = [str(n) for n in range(90)]
+    assert compare_right(before, after, alone) == compare_right(before, after)
+
+
+def test_losses_have_a_bootstrap_and_a_permutation_test() -> None:
+    source = np.random.default_rng(2)
+    tokens = source.integers(5, 50, 400).tolist()
+    before = (source.normal(2, 0.4, 400) * tokens).tolist()
+    after = [nats - 0.05 * count for nats, count in zip(before, tokens, strict=True)]
+    noise = (source.normal(0, 0.3, 400) * tokens).tolist()
+    worse = [nats + more for nats, more in zip(before, noise, strict=True)]
+
+    better, unknown = (compare_means(before, each, tokens) for each in (after, worse))
+
+    assert better.difference.value == pytest.approx(-0.05)
+    assert better.difference.high == pytest.approx(-0.05), "every token lost as much"
+    assert better.p == pytest.approx(2 / 10_000)
+    assert unknown.difference.low is not None and unknown.difference.high is not None
+    assert (unknown.difference.low < 0 < unknown.difference.high) == (unknown.p > 0.05)
+    assert unknown.detectable == pytest.approx(
+        2.8016 * (unknown.difference.high - unknown.difference.low) / 3.92, rel=0.05
+    )
+    assert compare_means([1.0], [2.0], [5]).difference == Estimate(0.2, None, None)
+
+
+def test_holm_by_hand() -> None:
+    # smallest × 4, then × 3, × 2, × 1; never below the one before
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher", "verdict"),
+    [
+        (-0.01, 0.03, True, "non-inferior"),
+        (-0.05, 0.03, True, "not decided"),
+        (-0.09, -0.03, True, "inferior"),
+        (-0.05, 0.01, False, "non-inferior"),
+        (0.03, 0.09, False, "inferior"),
+        (None, None, True, "not decided"),
+    ],
+)
+def test_non_inferiority_is_a_matter_of_the_worst_bound(
+    low: float | None, high: float | None, higher: bool, verdict: str
+) -> None:
+    estimate = Estimate(0.0, low, high)
+
+    assert judge_margin(estimate, 0.02, higher_is_better=higher) == verdict
+
+
+def test_shares_of_repeated_patients_are_bootstrapped_over_them() -> None:
+    groups = [str(n // 5) for n in range(100)]
+    alike = [n // 5 < 14 for n in range(100)]  # a patient's items are all right, or all wrong
+
+    found = estimate_share(alike, groups)
+
+    error = math.sqrt(0.7 * 0.3 / 20)
+    assert found.low == pytest.approx(0.7 - 1.96 * error, abs=0.03)
+    assert found.high == pytest.approx(0.7 + 1.96 * error, abs=0.03)
+    assert estimate_share(alike, [str(n) for n in range(100)]) == estimate_share(alike)
+
+
+def test_a_share_of_all_is_no_certainty_and_one_patient_says_nothing_of_others() -> None:
+    all_right = estimate_share([True] * 20, [str(n // 2) for n in range(20)])
+
+    assert all_right.low == pytest.approx(0.025 ** (1 / 10))  # exact, of 10 patients
+    assert all_right.high == 1.0
+    assert estimate_share([True, True], ["a", "a"]) == Estimate(1.0, None, None)
+    assert estimate_share([True, False], ["a", "a"]) == Estimate(0.5, None, None)
+
+
+def test_macro_f1_has_an_interval() -> None:
+    source = random.Random(3)
+    targets = [source.choice(["yes", "no", "maybe"]) for _ in range(200)]
+    answers = [each if source.random() < 0.7 else "yes" for each in targets]
+
+    found = estimate_macro_f1(targets, answers)
+
+    assert found.low is not None and found.high is not None
+    assert found.low < found.value < found.high
+    assert 0.05 < found.high - found.low < 0.2
+    assert estimate_macro_f1(["a"], ["a"]) == Estimate(1.0, None, None)
+
+
+def test_memory_is_bounded() -> None:
+    changes = [float(n % 7) - 3 for n in range(20_000)]
+    tracemalloc.start()
+
+    compare_means(changes, changes[::-1], [1] * len(changes))
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 128 * 2**20
