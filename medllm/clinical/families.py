@@ -4,7 +4,8 @@ A family joins the review by one line in each of the two lists here.
 """
 
 from medllm.clinical.case import Family
+from medllm.clinical.context import CUES
 from medllm.clinical.rules.tables import Table
 
-TABLES: tuple[Table, ...] = ()
+TABLES: tuple[Table, ...] = (CUES,)
 FAMILIES: tuple[Family, ...] = ()

@@ -2,15 +2,18 @@
 
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 from medllm.clinical.text.folding import Folded, fold
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 """A word of a folded text: letters and digits; hyphens and slashes part words."""
 Span = tuple[int, int]
+Built = TypeVar("Built")
 
 _END = re.compile(r"[.!?]['\")\]]* (?=[^a-z]*\w)|[;]")
 """Where a sentence ends in a folded text, unless the word before is an abbreviation."""
@@ -28,6 +31,13 @@ class Reading:
 
     text: str
     folded: Folded = field(repr=False)
+    _built: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def built(self, build: "Callable[[Reading], Built]") -> Built:
+        """What `build` makes of this reading, made once: the drugs in it, its cues."""
+        if build not in self._built:
+            self._built[build] = build(self)
+        return cast(Built, self._built[build])
 
     @cached_property
     def _matches(self) -> list[re.Match[str]]:

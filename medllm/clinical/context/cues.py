@@ -1,0 +1,114 @@
+"""Cues: the words that tell how other words are meant, as the table `cues` lists them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.text.phrases import Phrases, words_in
+from medllm.clinical.text.reading import Reading
+
+ASPECTS = (
+    "negated", "possible", "historical", "hypothetical", "family", "family past", "other",
+    "left", "right", "bilateral",
+)  # fmt: skip
+BITS = {aspect: 1 << number for number, aspect in enumerate(ASPECTS)}
+ALL = (1 << len(ASPECTS)) - 1
+SIDES = BITS["left"] | BITS["right"] | BITS["bilateral"]
+_PLACES = ("before", "after", "answer", "end", "instead")
+_DETERMINERS = frozenset(
+    {"the", "a", "an", "his", "her", "my", "your", "our", "their", "its", "this", "that"}
+)
+_WHOSE = frozenset({"who", "with", "whose"})
+
+
+def _cue_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
+    if row["where"] not in _PLACES:
+        yield f"where must be one of {', '.join(_PLACES)}"
+    yield from (f"unknown aspect '{each}'" for each in row.get("aspects", ()) if each not in BITS)
+
+
+CUES = Table(
+    name="cues",
+    columns=frozenset({"where", "aspects", "phrases", "reach", "only_after", "not_after", "sign"}),
+    needed=frozenset({"where", "phrases"}),
+    faults=_cue_faults,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """What a phrase says of the words around it; see the head of the table for its columns."""
+
+    where: str
+    bits: int
+    reach: int
+    only_after: frozenset[str]
+    not_after: frozenset[str]
+    sign: str
+
+    def stands(self, reading: Reading, begin: int, end: int) -> bool:
+        """Whether the words from `begin` to `end` are this cue, by what stands around them."""
+        if self.sign and not reading.between(end - 1).startswith(self.sign):
+            return False
+        if not (self.only_after or self.not_after):
+            return True
+        words = reading.words
+        if self.not_after and end < len(words) and words[end] in _WHOSE:
+            return True
+        while begin > 1 and words[begin - 1] in _DETERMINERS:
+            begin -= 1
+        before = words[begin - 1] if begin else ""
+        return before not in self.not_after and (not self.only_after or before in self.only_after)
+
+
+Hit = tuple[int, int, tuple[Cue, ...]]
+"""Begin and end, in words, of a phrase, and the cues that it is."""
+Cues = Phrases[tuple[Cue, ...]]
+
+
+def build_cues(knowledge: Knowledge) -> Cues:
+    """The cues of the rules by their phrases."""
+    cues: dict[tuple[str, ...], tuple[Cue, ...]] = {}
+    for row in knowledge.rows("cues"):
+        cue = _build_cue(row)
+        for phrase in row["phrases"]:
+            words = tuple(map(_plain, words_in(phrase)))
+            cues[words] = (*cues.get(words, ()), cue)
+    return Phrases((" ".join(words), each) for words, each in cues.items())
+
+
+def find_cues(reading: Reading, cues: Cues, first: int, last: int) -> Iterator[Hit]:
+    """The cues in a part of a text, in order; of a phrase those that the words around it allow."""
+    part = reading.words[first:last]
+    for begin, end, meant in cues.find([_plain(each) if each < "a" else each for each in part]):
+        begin, end = begin + first, end + first
+        yield begin, end, tuple(each for each in meant if each.stands(reading, begin, end))
+
+
+def _build_cue(row: Row) -> Cue:
+    bits = sum(BITS[aspect] for aspect in row.get("aspects", ()))
+    return Cue(
+        where=row["where"],
+        bits=bits or (ALL if row["where"] == "end" else 0),
+        reach=row.get("reach") or 10**9,
+        only_after=frozenset(row.get("only_after", ())),
+        not_after=frozenset(row.get("not_after", ())),
+        sign=row.get("sign", ""),
+    )
+
+
+_NUMBERS = frozenset(
+    {
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+        "twelve", "fifteen", "twenty", "thirty", "forty", "fifty", "few", "couple",
+    }
+)  # fmt: skip
+
+
+def _plain(word: str) -> str:
+    """A year as 1999 and every other number as 9."""
+    if word.isdigit():
+        return "1999" if len(word) == 4 and word[:2] in {"19", "20"} else "9"
+    return word
