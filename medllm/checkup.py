@@ -4,12 +4,12 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from medllm.config.loader import Document, read_yaml, validate
 from medllm.data.registry.hub import is_offline
-from medllm.engines.llama_cpp_setup import converter_script
+from medllm.engines.llama_cpp_setup import converter_script, find_llama_server
 from medllm.errors import SetupError
 from medllm.models.gpu import Facts, read_facts, what_is_wrong
 from medllm.models.hardware import count_cpus
@@ -48,7 +48,8 @@ def check_machine() -> list[Row]:
         ("processor", f"{count_cpus()} cores, {_memory_gib():.0f} GiB memory", ""),
         ("device", _device(), ""),
         *(_check_package(name, remedy) for name, remedy in NEEDS.items()),
-        _check_converter(),
+        _check_part("GGUF converter", converter_script),
+        _check_part("llama-server", lambda: find_llama_server()[0]),
         _check_disk("cache", cache_dir()),
         _check_disk("data", data_dir()),
         ("hub", hub, ""),
@@ -117,11 +118,11 @@ def _check_package(name: str, remedy: str) -> Row:
         return name, "missing", remedy
 
 
-def _check_converter() -> Row:
+def _check_part(name: str, find: Callable[[], Path]) -> Row:
     try:
-        return "GGUF converter", str(converter_script()), ""
+        return name, str(find()), ""
     except SetupError as problem:
-        return "GGUF converter", "missing", problem.fix
+        return name, "missing", problem.fix
 
 
 def _check_disk(what: str, folder: Path) -> Row:

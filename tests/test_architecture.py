@@ -40,12 +40,12 @@ verbs, which is one floor, imports from its own floor, too, without cycles."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
-    "errors": 40, "ranks": 30, "places": 55, "console": 205, "config": 500, "artifacts": 960,
+    "errors": 40, "ranks": 30, "places": 55, "console": 215, "config": 500, "artifacts": 985,
     "clinical": 5400, "data": 3800, "tasks": 300, "models": 2060, "engines": 2000,
-    "measures": 1500, "reports": 250, "calibrate": 455, "prepare": 1060, "finetune": 2850,
-    "merge": 520, "quantize": 2470, "evaluate": 2500, "generate": 600, "serve": 1300,
+    "measures": 1500, "reports": 340, "calibrate": 455, "prepare": 1060, "finetune": 2850,
+    "merge": 520, "quantize": 2470, "evaluate": 2500, "generate": 600, "serve": 1360,
     "recipe": 210, "run": 125, "plan": 160, "ask": 60, "smoke": 70, "study": 530,
-    "checkup": 110, "cli": 950, "__main__": 5, "__init__": 40,
+    "checkup": 110, "cli": 1060, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
 MOST_LINES = 32_000

@@ -11,9 +11,10 @@ def serve(
     model: str | None = MODEL,
     host: str | None = option("Address to listen on.  [default: 127.0.0.1]"),
     port: int | None = option("Port; 0 takes a free one.  [default: 8080]"),
-    engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp"),
+    engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
     n_ctx: int | None = option("Tokens of context."),
+    parallel: int | None = option("Answers that llama-server writes at once.  [default: 4]"),
     **flags: Any,
 ) -> None:
     """Serve a model behind an OpenAI-compatible address; a key is asked for unless --no-auth.

@@ -3,7 +3,7 @@
 A verb asks an engine that it opened for the ability it needs, with `require`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from medllm import console
 from medllm.data.example import Message
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 
 if TYPE_CHECKING:
@@ -135,6 +135,11 @@ class GenerateRequest:
     messages: tuple[Message, ...] = ()
     images: tuple[Path, ...] = ()
     """Image files, in the order in which they stand before the first user's words."""
+    owner: str | None = None
+    """Who asks: what is kept of a prompt may serve the next one of the same owner, and nobody
+    else's. None: nothing is kept, so that the answer depends on nothing that was asked before."""
+    whole: bool = False
+    """Whether the answer is of use only when it is whole, so that pieces need not come early."""
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -197,6 +202,33 @@ class GeneratesBatches(Generates, Protocol):
         The last piece of an answer says why it ended. A request that cannot be answered has a
         DataError in its place, and the others go on.
         """
+
+
+class EngineDown(SetupError):
+    """An engine in another process has died; it is being started again."""
+
+    def __init__(self) -> None:
+        super().__init__("the engine is being started again", "try again in some seconds")
+
+
+@runtime_checkable
+class AnswersMany(Engine, Protocol):
+    """An engine that writes several answers at once."""
+
+    parallel: int
+    """How many; more wait for their turn."""
+
+    def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """The answer, piece by piece; whoever cancels the reading task ends the work.
+
+        Raises:
+            DataError: as `Generates.generate`.
+            EngineDown: the engine is not there now.
+        """
+
+
+Answers = Generates | AnswersMany
+"""What can be served."""
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 import codecs
 import ctypes
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from os.path import commonprefix
@@ -15,7 +15,6 @@ import numpy.typing as npt
 from scipy.special import log_softmax
 
 from medllm import console
-from medllm.data.example import Message
 from medllm.engines.base import (
     BLOCK_TOKENS,
     GenerateRequest,
@@ -24,24 +23,14 @@ from medllm.engines.base import (
     Sampling,
     Score,
     ScoreRequest,
-    choose_context,
-    encodable,
     until_stop,
 )
-from medllm.engines.llama_native import (
-    build_sampler,
-    load_llama_cpp,
-    model_parameters,
-    read_settings,
-)
+from medllm.engines.gguf_template import GgufTemplate
+from medllm.engines.llama_native import build_sampler
 from medllm.engines.prompts import prompt_ids
 from medllm.errors import ArtifactError, SetupError
-from medllm.models.chat.answer_end import answer_end
-from medllm.models.chat.rendering import bounded_rendering
-from medllm.models.chat.special_tokens import SpecialTokens
 from medllm.models.hardware import count_cpus
 
-DEFAULT_N_CTX = 4096  # the cache for a modern training context (131,072 tokens) would fill memory
 BATCH_TOKENS = 512  # tokens per pass; also bounds the buffer of logits (512 × vocabulary × 4 bytes)
 PROMPT_TOKENS = 64  # of a prompt per pass: one of a large model on a CPU is over in a second or two
 SEQUENCE = 0  # all rows are evaluated in one sequence of the cache
@@ -49,11 +38,12 @@ SEQUENCE = 0  # all rows are evaluated in one sequence of the cache
 Floats = npt.NDArray[np.floating[Any]]
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(GgufTemplate):
     """A GGUF model, loaded.
 
     Results do not depend on what was asked before: `score` and `generate` start from an empty
-    cache. Within one call of `score`, rows are evaluated in sorted order, so that those with a
+    cache, but for a request that names its owner and goes on from that owner's last one. Within
+    one call of `score`, rows are evaluated in sorted order, so that those with a
     common beginning share its evaluation.
     """
 
@@ -64,79 +54,22 @@ class LlamaCppEngine:
 
         Args:
             path: A .gguf file.
-            n_ctx: The most tokens of prompt and answer together; by default what the model was
-                trained with, but not more than 4096, nor than `window`.
-            window: The tokens of a sliding window that the model was trained with and llama.cpp
-                does not know of: beyond it llama.cpp computes another model, which is said.
+            n_ctx: The most tokens of prompt and answer together; see `GgufTemplate`.
+            window: See there.
 
         Raises:
             ArtifactError: the file is missing, or is no GGUF that llama.cpp can load.
             ConfigError: the model was made for fewer tokens than `n_ctx`.
             SetupError: llama.cpp is not set up, or memory does not suffice.
         """
-        if not path.is_file():
-            raise ArtifactError(f"{path}: no such file", "give the path of a .gguf file")
-        self._path = path
-        self._llama, self._log = load_llama_cpp()
-        self._model = self._load_model()
-        self.context_length = choose_context(
-            n_ctx, self._model.n_ctx_train(), min(window or DEFAULT_N_CTX, DEFAULT_N_CTX)
-        )
-        if window and self.context_length > window:
-            console.notice(
-                f"llama.cpp has no sliding window for {path.name}: beyond {window:,} tokens it "
-                "computes another model"
-            )
-        self.unused_settings: Mapping[str, Any] = read_settings(self._llama, self._model.model)
+        super().__init__(path, n_ctx=n_ctx, window=window)
         self._context = self._create_context()
         self._batch = self._llama._internals.LlamaBatch(
             n_tokens=BATCH_TOKENS, embd=0, n_seq_max=1, verbose=False
         )
         self._evaluated: list[int] = []  # the tokens whose keys and values are in the cache
+        self._owner: str | None = None
         self._n_vocab = self._model.n_vocab()
-        template = self._llama.llama_model_chat_template(self._model.model, None)
-        self._chat_template = template.decode() if template else None
-        self.has_chat_template = bool(template)
-        self.eos_token = self._token_text(self._model.token_eos())
-        self.special_tokens = self._find_special_tokens()
-        self._ends = self.encode(answer_end(self), add_special_tokens=False)[-1:]
-
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The messages through the GGUF's own chat template.
-
-        Raises:
-            ArtifactError: the model has no chat template.
-            DataError: its template refuses the messages.
-        """
-        from jinja2 import TemplateError
-        from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
-        if self._chat_template is None:
-            fix = "use a plain prompt, or a model that was tuned to follow instructions"
-            raise ArtifactError(f"{self._path} has no chat template", fix)
-        bos = self._token_text(self._model.token_bos())
-        mark = self.special_tokens.mark
-        turns: list[Any] = [{"role": turn.role, "content": mark(turn.content)} for turn in messages]
-        with bounded_rendering():
-            formatter = Jinja2ChatFormatter(
-                self._chat_template, self.eos_token, bos, add_generation_prompt
-            )
-            try:
-                return str(formatter(messages=turns).prompt)
-            except ValueError as problem:  # what `raise_exception` in a template raises here
-                raise TemplateError(str(problem)) from problem
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text, special tokens in it recognised unless they are marked.
-
-        With `add_special_tokens`, BOS comes first where the model wants it, and never twice.
-        """
-        tokens: list[int] = []
-        for part, is_text in self.special_tokens.stretches(encodable(text)):
-            tokens += self._model.tokenize(part.encode(), add_bos=False, special=not is_text)
-        bos = self._model.token_bos()
-        wants_bos = add_special_tokens and self._model.add_bos_token()
-        return [bos, *tokens] if wants_bos and tokens[:1] != [bos] else tokens
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation after its context, in the order asked.
@@ -177,23 +110,15 @@ class LlamaCppEngine:
             DataError: the prompt is empty, leaves no room for an answer, or comes with images.
         """
         prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
+        if request.owner is None or request.owner != self._owner:
+            self._forget()
+        self._owner = request.owner
         return until_stop(self._pieces(prompt, sampling), sampling.stop)
 
     def close(self) -> None:
         """Free the model's memory."""
         self._batch.close()
         self._model.close()  # and its context
-
-    def _load_model(self) -> Any:
-        self._log.clear()
-        try:
-            with console.quiet():
-                return self._llama._internals.LlamaModel(
-                    path_model=str(self._path), params=model_parameters(self._llama), verbose=False
-                )
-        except ValueError as problem:
-            what = f"{self._path} cannot be loaded by llama.cpp: {self._log.reason}"
-            raise ArtifactError(what, "make it again: medllm quantize --format gguf") from problem
 
     def _create_context(self) -> Any:
         parameters = self._llama.llama_context_default_params()
@@ -209,17 +134,6 @@ class LlamaCppEngine:
         except ValueError as problem:
             message = f"llama.cpp cannot hold {self.context_length} tokens: {self._log.reason}"
             raise SetupError(message, "lower n_ctx, or use a smaller model") from problem
-
-    def _find_special_tokens(self) -> SpecialTokens:
-        """What llama.cpp recognises in a text where it is told to parse special tokens."""
-        read, vocab = self._llama.llama_vocab_get_attr, self._model.vocab
-        special = self._llama.LLAMA_TOKEN_ATTR_CONTROL | self._llama.LLAMA_TOKEN_ATTR_UNKNOWN
-        found = (token for token in range(self._n_vocab) if read(vocab, token) & special)
-        return SpecialTokens(map(self._token_text, found))
-
-    def _token_text(self, token: int) -> str:
-        exists = token != self._llama.LLAMA_TOKEN_NULL
-        return str(self._model.token_get_text(token)) if exists else ""
 
     def _token_bytes(self, token: int, size: int = 64) -> bytes:
         """What a token writes, maybe a part of a character; nothing for a control token."""
@@ -240,7 +154,6 @@ class LlamaCppEngine:
 
         An empty piece comes after each part of the prompt, so that it need not be read to its end.
         """
-        self._forget()
         for end in range(PROMPT_TOKENS, len(tokens), PROMPT_TOKENS):
             deque(self._logits(tokens[:end], end), maxlen=0)
             yield Piece("", 0)
@@ -300,6 +213,7 @@ class LlamaCppEngine:
     def _forget(self) -> None:
         self._context.kv_cache_clear()
         self._evaluated.clear()
+        self._owner = None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
-"""The set-up of llama.cpp: llama-cpp-python built for this machine, and llama.cpp's own converter.
+"""The set-up of llama.cpp: llama-cpp-python and llama-server built here, and the converter.
 
-PyPI has no Linux wheel of llama-cpp-python, and a wheel has no HF-to-GGUF converter; the sdist has
-what makes both. So the pinned sdist is fetched once, through pip; nothing is downloaded later.
+PyPI has no Linux wheel of llama-cpp-python, and a wheel has neither llama-server nor the HF-to-GGUF
+converter; the sdist has what makes them all. So the pinned sdist is fetched once, through pip, and
+one build gives a wheel that holds both; nothing is downloaded later.
 """
 
 import importlib
@@ -9,6 +10,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +35,9 @@ OWN_GGUF = "medllm_converter_gguf"
 CONVERTER_PARTS = re.compile(
     r"[^/]+/vendor/llama\.cpp/(convert_hf_to_gguf\.py|conversion/|gguf-py/|LICENSE$)"
 )
-DEFAULT_CMAKE_ARGS = "-DLLAVA_BUILD=OFF"  # no image encoders: a third less to compile
+DEFAULT_CMAKE_ARGS = "-DLLAVA_BUILD=OFF"  # no Python interface to image encoders
+WITH_SERVER = Path(__file__).parent / "llama_server" / "build.cmake"
+SERVER = "llama-server"
 WITHOUT_AMX = "-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
 """GCC 12 compiles llama.cpp's AMX code wrongly: quantized models end in a segmentation fault
 (ggml-org/llama.cpp#20824; see `engines/llama_native.py`)."""
@@ -49,13 +53,23 @@ INSTALL_COMPILER = (
 )
 
 
+class LlamaServerMissing(SetupError):
+    """There is no llama-server on this machine."""
+
+
 def set_up() -> None:
     """Install llama-cpp-python and keep the converter, doing only what is not done yet.
 
     Raises:
         SetupError: there is no compiler, or pip fails to fetch or to build; names the log.
     """
-    if not is_installed():
+    if is_installed():
+        if not own_llama_server():
+            console.notice(
+                f"this {PACKAGE} has no {SERVER}, which answers several at once; to have both: "
+                f"{sys.executable} -m pip uninstall {PACKAGE}, then {SET_UP}"
+            )
+    else:
         wheel = _wheel()
         fix = f"see the log, or install by hand: {sys.executable} -m pip install {wheel}"
         list(_pip(("install", str(wheel)), "install.log", fix))
@@ -72,6 +86,33 @@ def is_installed() -> bool:
         return importlib.metadata.version(PACKAGE) == VERSION
     except importlib.metadata.PackageNotFoundError:
         return False
+
+
+def own_llama_server() -> Path | None:
+    """The llama-server that was built together with llama-cpp-python, if it was."""
+    try:
+        files = importlib.metadata.files(PACKAGE) or ()
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = next((Path(each.locate()) for each in files if each.name == SERVER), None)
+    return found if found and found.is_file() else None
+
+
+def find_llama_server() -> tuple[Path, bool]:
+    """The llama-server of this machine, and whether it is the one that medllm built.
+
+    Another one is that of the checkout of llama.cpp that `MEDLLM_LLAMA_CPP` names, or on the PATH.
+
+    Raises:
+        LlamaServerMissing: there is none.
+    """
+    if own := own_llama_server():
+        return own, True
+    checkout = Path(os.environ.get("MEDLLM_LLAMA_CPP", "")).expanduser() / "build" / "bin" / SERVER
+    other = str(checkout) if checkout.is_file() else shutil.which(SERVER)
+    if not other:
+        raise LlamaServerMissing(f"there is no {SERVER} on this machine", SET_UP)
+    return Path(other), False
 
 
 def require_llama_cpp() -> ModuleType:
@@ -134,7 +175,8 @@ def cpu_key() -> str:
     illegal instruction.
     """
     python = f"{sys.implementation.cache_tag}-{platform.system()}-{platform.machine()}"
-    return digest_text(f"{python}\n{_cpu_flags()}\n{_cmake_args()}")[:12]
+    server = WITH_SERVER.read_text(encoding="utf-8")
+    return digest_text(f"{python}\n{_cpu_flags()}\n{_cmake_args()}\n{server}")[:12]
 
 
 def _cpu_flags() -> str:
@@ -196,7 +238,7 @@ def _build(sdist: Path, target: Path, log: str) -> None:
 
     Without pip's cache: that would hand out a wheel built on another CPU or with other CMAKE_ARGS.
     """
-    console.notice("compiling llama.cpp, once for this machine: about 10 minutes on 2 cores")
+    console.notice("compiling llama.cpp, once for this machine: about 12 minutes on 2 cores")
     options = ("--no-deps", "--no-cache-dir", "--verbose", "--wheel-dir", str(target))
     lines = _pip(("wheel", *options, str(sdist)), log, INSTALL_COMPILER)
     steps = filter(None, map(BUILD_STEP.match, lines))
@@ -226,7 +268,9 @@ def _pip(arguments: Sequence[str], log: str, fix: str) -> Iterator[str]:
     path = _folder() / log
     path.parent.mkdir(parents=True, exist_ok=True)
     command = (sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments)
-    environment = {**os.environ, "CMAKE_ARGS": _cmake_args(), "PIP_NO_INPUT": "1"}
+    server = f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={shlex.quote(str(WITH_SERVER))}"
+    cmake_args = f"{_cmake_args()} {server}"
+    environment = {**os.environ, "CMAKE_ARGS": cmake_args, "PIP_NO_INPUT": "1"}
     last: deque[str] = deque(maxlen=SHOWN_LOG_LINES)
     with (
         path.open("w", encoding="utf-8") as kept,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from medllm import console
 from medllm.engines.base import Engine, Expects, Generates, Scores
+from medllm.engines.llama_cpp_setup import LlamaServerMissing
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.adapter import load_adapter
 from medllm.models.chat.answer_end import answer_end
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from medllm.engines.transformers import TransformersEngine
 
 EngineName = Literal["auto", "transformers", "llama_cpp"]
+ServingEngine = Literal[EngineName, "llama_server"]
 
 
 class InProcess(Generates, Scores, Expects, Protocol):
@@ -42,6 +44,40 @@ def open_model(
             f"the engine {engine} cannot run {model.location}", f"use --engine {fitting}, or auto"
         )
     return _open_gguf(model, n_ctx) if model.is_gguf else _open_transformers(model, n_ctx, dtype)
+
+
+def open_for_serving(
+    model: ModelRef,
+    engine: ServingEngine = "auto",
+    n_ctx: int | None = None,
+    dtype: Dtype = "auto",
+    parallel: int | None = None,
+) -> Engine:
+    """The loaded model for many callers: a .gguf file on llama-server where this machine has it.
+
+    Raises:
+        ConfigError, ArtifactError: as `open_model`.
+        SetupError: llama-server was asked for and is not there, or does not start.
+    """
+    if engine == "llama_server" and not model.is_gguf:
+        message = f"the engine llama_server cannot run {model.location}"
+        raise ConfigError(message, "it runs .gguf files: use --engine auto")
+    if model.is_gguf and engine in {"auto", "llama_server"}:
+        try:
+            return _open_llama_server(model, n_ctx, parallel)
+        except LlamaServerMissing as missing:
+            if engine == "llama_server":
+                raise
+            console.notice(f"{missing.message}: answers are written one at a time; {missing.fix}")
+    assert engine != "llama_server"
+    return open_model(model, engine, n_ctx, dtype)
+
+
+def _open_llama_server(model: ModelRef, n_ctx: int | None, parallel: int | None) -> Engine:
+    from medllm.engines.llama_server.engine import LlamaServerEngine
+
+    window = _lost_window(model)
+    return LlamaServerEngine(model.path, n_ctx=n_ctx, window=window, parallel=parallel)
 
 
 def _open_gguf(model: ModelRef, n_ctx: int | None) -> InProcess:

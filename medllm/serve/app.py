@@ -5,9 +5,8 @@ Nothing is answered without the key but `/health`; no text of a request or an an
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from medllm.engines.base import GenerateRequest, Generates, Piece
+from medllm.engines.base import Answers, GenerateRequest, Piece
 from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import MedllmError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
@@ -29,6 +28,8 @@ from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRe
 BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
 BODY_BYTES = 2**18  # for all that is not text in the prompt
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats have none
+OWNER = "key"
+"""Whoever may ask holds the one key, and may go on from what was asked with it."""
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
@@ -37,7 +38,7 @@ NO_TELEMETRY: Any = dict.fromkeys(
 
 
 def build_app(
-    engine: Generates,
+    engine: Answers,
     *,
     model_id: str,
     api_key: str | None,
@@ -77,7 +78,7 @@ class Endpoints:
     max_tokens: int
 
     @property
-    def engine(self) -> Generates:
+    def engine(self) -> Answers:
         """What answers."""
         return self.queue.engine
 
@@ -121,19 +122,15 @@ class Endpoints:
             asked = await self.queue.read(read)
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
-        stopped = threading.Event()
-        pieces = self.queue.answer(asked, stopped)
+        asked = replace(asked, owner=OWNER, whole=not body.stream)
+        pieces = self.queue.answer(asked)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         is_chat, tokens = isinstance(body, ChatRequest), asked.prompt_tokens
         reply = Reply(self.model_id, is_chat, tokens, include_usage)
         if body.stream:
             events = _events(reply, pieces)
             return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
-        watch = asyncio.create_task(_stop_when_gone(request, stopped))
-        try:
-            answer = [piece async for piece in pieces]
-        finally:
-            watch.cancel()
+        answer = await _unless_gone(request, _gather(pieces))
         text, tokens = "".join(p.text for p in answer), sum(p.tokens for p in answer)
         return JSONResponse(reply.whole(text, tokens, answer[-1].finish_reason if answer else None))
 
@@ -156,11 +153,27 @@ class Endpoints:
             raise ApiError(404, message, "model_not_found", "model")
 
 
-async def _stop_when_gone(request: Request, stopped: threading.Event) -> None:
-    """End an answer after the step it is at when its client hangs up."""
+async def _gather(pieces: AsyncIterator[Piece]) -> list[Piece]:
+    return [piece async for piece in pieces]
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, list[Piece]]) -> list[Piece]:
+    """What comes of the work, which ends soon after its client has hung up."""
+    answering = asyncio.create_task(work)
+    leaving = asyncio.create_task(_is_gone(request))
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def _is_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    stopped.set()
 
 
 async def _events(reply: Reply, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:

@@ -22,8 +22,12 @@ class ServeConfig(Strict):
     model: Ref | None = None
     """The model to serve: a hub id, a model or adapter directory, or a .gguf file."""
 
-    engine: Literal["auto", "transformers", "llama_cpp"] = "auto"
-    """What runs the model; `auto`: llama.cpp for a .gguf file, transformers for the rest."""
+    engine: Literal["auto", "transformers", "llama_cpp", "llama_server"] = "auto"
+    """What runs the model; `auto`: llama-server for a .gguf file, or where that is not set
+    up llama.cpp in this process; transformers for the rest."""
+
+    parallel: int | None = Field(default=None, ge=1, le=64, json_schema_extra=NOT_IDENTITY)
+    """How many answers llama-server writes at once, each with a context of its own; unset: 4."""
 
     n_ctx: ContextLength | None = None
     """Tokens of context, prompt and answer together; unset: what the model was made for, of .gguf

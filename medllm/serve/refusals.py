@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from medllm.engines.base import EngineDown
 from medllm.errors import DataError, MedllmError
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.memory import gpu_failure, is_out_of_memory
@@ -38,6 +39,8 @@ def api_error(error: BaseException) -> ApiError:
     match error:
         case ApiError():
             return error
+        case EngineDown():
+            return ApiError(503, error.message, "engine_down", headers={"Retry-After": "5"})
         case MedllmError():  # DataError: such as a chat that the template refuses
             return ApiError(400 if isinstance(error, DataError) else 500, error.message)
     if what := _of_machine(error):

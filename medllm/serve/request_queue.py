@@ -1,4 +1,4 @@
-"""The answers of one engine: one at a time, in the order the requests came."""
+"""The answers of one engine: as many at once as it can write, in the order they were asked for."""
 
 import asyncio
 import threading
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from medllm.engines.base import GenerateRequest, Generates, Piece
+from medllm.engines.base import Answers, AnswersMany, GenerateRequest, Piece
 from medllm.serve.refusals import api_error, log_bug
 from medllm.serve.wire import ApiError
 
@@ -15,9 +15,9 @@ Pieces = asyncio.Queue[Piece | ApiError | None]
 
 @dataclass(frozen=True)
 class RequestQueue:
-    """Whatever is asked of one engine passes here; the engine itself need not be thread-safe."""
+    """Whatever is asked of one engine passes here; one in this process need not be thread-safe."""
 
-    engine: Generates
+    engine: Answers
     writer: Executor = field(default_factory=lambda: ThreadPoolExecutor(1))
     reader: Executor = field(default_factory=lambda: ThreadPoolExecutor(1))
     """A thread for prompts, which may be read while an answer is written; tokenizers are not
@@ -28,31 +28,14 @@ class RequestQueue:
         """A request whose prompt is read."""
         return await asyncio.get_running_loop().run_in_executor(self.reader, read_prompt)
 
-    async def answer(
-        self, request: GenerateRequest, stopped: threading.Event
-    ) -> AsyncIterator[Piece]:
-        """An answer as it comes, until `stopped`.
-
-        It waits for its turn, then runs from beginning to end in the one thread of the writer
-        (torch keeps its modes per thread), whether or not anyone still reads. Once `stopped`, it
-        ends with the step of the engine that it is at.
+    async def answer(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """An answer as it comes; whoever ends the iterator ends the work soon.
 
         Raises:
             ApiError: the engine failed, or the server ends.
         """
-        loop = asyncio.get_running_loop()
         pieces: Pieces = asyncio.Queue()
-
-        def write() -> None:
-            try:
-                for piece in () if stopped.is_set() else self.engine.generate(request):
-                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
-                    if stopped.is_set():
-                        return
-            finally:
-                loop.call_soon_threadsafe(pieces.put_nowait, None)
-
-        work = loop.run_in_executor(self.writer, write)
+        work, stop = self._begin(request, pieces)
         # An error is taken in any case, else asyncio logs it, and with it perhaps text.
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.unfinished.add(pieces)
@@ -66,10 +49,50 @@ class RequestQueue:
                 log_bug(problem)
                 raise api_error(problem) from problem
         finally:
-            stopped.set()
+            stop()
             self.unfinished.discard(pieces)
 
     def end(self) -> None:
         """End all answers that are not finished, and tell their readers."""
         for pieces in self.unfinished:
             pieces.put_nowait(ApiError(503, "the server is stopping; this answer is incomplete"))
+
+    def _begin(
+        self, request: GenerateRequest, pieces: Pieces
+    ) -> tuple["asyncio.Future[None]", Callable[[], object]]:
+        """The work that fills `pieces`, and what stops it."""
+        if isinstance(self.engine, AnswersMany):
+            task = asyncio.create_task(_stream(self.engine, request, pieces))
+            return task, task.cancel
+        return self._write(request, pieces)
+
+    def _write(
+        self, request: GenerateRequest, pieces: Pieces
+    ) -> tuple["asyncio.Future[None]", Callable[[], object]]:
+        """Wait for a turn, then run from beginning to end in the one thread of the writer.
+
+        torch keeps its modes per thread. Once stopped, an answer ends with the step of the engine
+        that it is at.
+        """
+        loop = asyncio.get_running_loop()
+        engine, stopped = self.engine, threading.Event()
+        assert not isinstance(engine, AnswersMany)
+
+        def write() -> None:
+            try:
+                for piece in () if stopped.is_set() else engine.generate(request):
+                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
+                    if stopped.is_set():
+                        return
+            finally:
+                loop.call_soon_threadsafe(pieces.put_nowait, None)
+
+        return loop.run_in_executor(self.writer, write), stopped.set
+
+
+async def _stream(engine: AnswersMany, request: GenerateRequest, pieces: Pieces) -> None:
+    try:
+        async for piece in engine.stream(request):
+            pieces.put_nowait(piece)
+    finally:
+        pieces.put_nowait(None)

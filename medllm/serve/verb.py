@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medllm import console
 from medllm.artifacts.job import begin_work
 from medllm.data.example import Message
-from medllm.engines.base import Generates, require
+from medllm.engines.base import Answers, AnswersMany, Generates, require
 from medllm.engines.prompts import takes_messages
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
@@ -40,7 +40,7 @@ FREE_MEMORY = "lower serve.n_ctx, or serve a quantized model"
 
 
 @within_memory("serve", FREE_MEMORY)
-def serve(config: ServeConfig, engine: Generates | None = None) -> None:
+def serve(config: ServeConfig, engine: Answers | None = None) -> None:
     """Serve the model until Ctrl-C; an `engine` that is loaded already is used, and left open.
 
     Raises:
@@ -59,7 +59,7 @@ def serve(config: ServeConfig, engine: Generates | None = None) -> None:
 
 
 @within_memory("serve", FREE_MEMORY)
-def serve_once(config: ServeConfig, engine: Generates | None = None) -> str:
+def serve_once(config: ServeConfig, engine: Answers | None = None) -> str:
     """The served model's answer to `config.question`, asked over a free loopback port.
 
     Raises:
@@ -88,22 +88,24 @@ def check_ahead(config: ServeConfig) -> str | None:
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Generates | None, key: str | None
-) -> Iterator[tuple[Generates, "FastAPI"]]:
-    from medllm.engines.open import open_model
+    config: ServeConfig, engine: Answers | None, key: str | None
+) -> Iterator[tuple[Answers, "FastAPI"]]:
+    from medllm.engines.open import open_for_serving
     from medllm.measures.room import check_room, say_context
     from medllm.models.load import resolve_model
     from medllm.serve.app import build_app
 
     if engine:
-        opened: AbstractContextManager[Generates] = nullcontext(engine)
+        opened: AbstractContextManager[Answers] = nullcontext(engine)
     else:
         model = resolve_model(config.model)
         check_room("serve", model, config.dtype)
         begin_work()
-        loaded = open_model(model, config.engine, config.n_ctx, config.dtype)
+        loaded = open_for_serving(model, config.engine, config.n_ctx, config.dtype, config.parallel)
         say_context("serve", model, loaded.context_length, config.dtype)
-        opened = closing(require(loaded, Generates, "serve"))
+        opened = closing(
+            loaded if isinstance(loaded, AnswersMany) else require(loaded, Generates, "serve")
+        )
     with opened as engine:
         _check_template(engine)
         app = build_app(
@@ -116,7 +118,7 @@ def _loaded(
         yield engine, app
 
 
-def _check_template(engine: Generates) -> None:
+def _check_template(engine: Answers) -> None:
     """Raise ArtifactError where the chat template is broken; its refusal of a greeting is none."""
     with suppress(DataError):
         if isinstance(engine, Template) and engine.has_chat_template:
@@ -129,7 +131,7 @@ def _model_id(config: ServeConfig) -> str:
     return path.resolve().name if path.exists() else str(config.model)
 
 
-def _announce(config: ServeConfig, engine: Generates, url: str, key: str | None) -> None:
+def _announce(config: ServeConfig, engine: Answers, url: str, key: str | None) -> None:
     name = _model_id(config)
     console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
     console.say(f"address   {url}/v1")
@@ -146,7 +148,7 @@ def _announce(config: ServeConfig, engine: Generates, url: str, key: str | None)
     console.notice("Ctrl-C stops the server.")
 
 
-def _render_curl(config: ServeConfig, engine: Generates, url: str, *, has_key: bool) -> str:
+def _render_curl(config: ServeConfig, engine: Answers, url: str, *, has_key: bool) -> str:
     """A command line that asks the served model something; the key stays in the environment."""
     body: dict[str, object] = {"model": _model_id(config), "max_tokens": QUESTION_TOKENS}
     if takes_messages(engine):

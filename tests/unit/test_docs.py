@@ -20,7 +20,8 @@ from medllm.config.base import models_in
 from medllm.console import PIPE_CLOSED
 from medllm.data.groups import KINDS
 from medllm.data.registry.specs import CATALOG, read_spec
-from medllm.engines.llama_cpp import DEFAULT_N_CTX
+from medllm.engines.gguf_template import DEFAULT_N_CTX
+from medllm.engines.llama_server.engine import PARALLEL
 from medllm.errors import MedllmError
 from medllm.models.chat import prompts
 from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
@@ -215,7 +216,7 @@ TOLD = [
     ),
     ("quality.md", "scores up to {:,} tokens", "measures/cost.py TOKENS"),
     ("evaluate.md", "{:,} tokens at a time", "measures/likelihood.py WINDOW"),
-    ("evaluate.md", "opened with {:,} tokens", "engines/llama_cpp.py DEFAULT_N_CTX"),
+    ("evaluate.md", "opened with {:,} tokens", "engines/gguf_template.py DEFAULT_N_CTX"),
     ("troubleshooting.md", "within {:.0f} seconds", "models/chat/rendering.py MOST_SECONDS"),
     ("troubleshooting.md", "more than {:,} bytes of memory", "models/chat/rendering.py MOST_BYTES"),
 ]
@@ -334,6 +335,7 @@ def test_the_limits_of_the_server_are_those_of_the_code() -> None:
             f"{connections.MAX_CONNECTIONS}; fewer where `ulimit -n` is below "
             f"{4 * connections.MAX_CONNECTIONS:,}"
         ),
+        "answers at once": f"({PARALLEL}) with llama-server",
         "time for running answers after SIGTERM": (
             f"{connections.GRACE_SECONDS[signal.SIGTERM]:.0f} s "
             f"({connections.GRACE_SECONDS[signal.SIGINT]:.0f} s after Ctrl-C"

@@ -16,7 +16,7 @@ from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.look_alikes import look_alikes
 from medllm.engines.base import BLOCK_TOKENS, Expects, LogProbs, Scores, require
-from medllm.engines.llama_cpp import DEFAULT_N_CTX
+from medllm.engines.gguf_template import DEFAULT_N_CTX
 from medllm.engines.open import open_model
 from medllm.measures.divergence import Expecting
 from medllm.measures.intervals import Estimate

@@ -1,0 +1,244 @@
+"""The engine for GGUF files that answers many at once: llama-server in a process of its own."""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from os.path import commonprefix
+from pathlib import Path
+from typing import Any
+
+from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
+from medllm.engines.gguf_template import GgufTemplate
+from medllm.engines.llama_cpp_setup import find_llama_server
+from medllm.engines.process import Supervised
+from medllm.engines.prompts import prompt_ids
+from medllm.errors import DataError, SetupError
+from medllm.models.hardware import count_cpus
+
+START_SECONDS = 600.0
+"""A large model is read from a slow disk within this time."""
+PARALLEL = 4
+KEY_VARIABLE = "LLAMA_API_KEY"
+FAMILIAR = 0.5
+"""The share of what a slot holds that a prompt must begin with to go on from there."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A place of llama-server's cache, and what it holds."""
+
+    number: int
+    owner: str | None = None
+    tokens: list[int] = field(default_factory=list)
+    used: int = 0
+
+
+class LlamaServerEngine(GgufTemplate):
+    """A GGUF model behind a llama-server that only this process can reach.
+
+    It listens on a socket in a folder of this user's, with a random key. What one owner asked is
+    never used for another's answer: a slot of the cache that changes hands is read anew.
+    """
+
+    name = "llama_server"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_ctx: int | None = None,
+        window: int | None = None,
+        parallel: int | None = None,
+    ) -> None:
+        """Start llama-server with the model, and return when it takes requests.
+
+        Args:
+            path: A .gguf file.
+            n_ctx: The tokens of prompt and answer together, of each of the answers at once.
+            window: See `GgufTemplate`.
+            parallel: How many answers are written at once; 4 by default.
+
+        Raises:
+            ArtifactError: the file is missing, or is no GGUF that llama.cpp can load.
+            ConfigError: the model was made for fewer tokens than `n_ctx`.
+            LlamaServerMissing: this machine has none.
+            SetupError: it does not start.
+        """
+        find_llama_server()
+        super().__init__(path, n_ctx=n_ctx, window=window, vocab_only=True)
+        self.parallel = parallel or PARALLEL
+        self._folder = Path(tempfile.mkdtemp(prefix="medllm-"))
+        self.socket = self._folder / "engine.sock"
+        self._key = secrets.token_urlsafe(32)
+        self._slots = [_Slot(number) for number in range(self.parallel)]
+        self._free = asyncio.Semaphore(self.parallel)
+        self._asked = 0
+        self.reused_tokens = 0
+        """Tokens of the last answered prompt that were not read anew."""
+        self._knows_end = self._is_end_known()
+        self._client: Any = None
+        self.process = self._supervised()
+        try:
+            self.process.start(START_SECONDS)
+        except SetupError:
+            self.close()
+            raise
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """The answer as it comes, or in one piece where `request.whole` asks for no more.
+
+        Raises:
+            DataError: the prompt is empty, leaves no room for an answer, or comes with images.
+            EngineDown: llama-server has died, or died meanwhile; it is being started again.
+        """
+        ids = prompt_ids(self, request, self.context_length)
+        async with self._free:
+            if not self.process.ready:
+                raise EngineDown
+            slot, is_kept = self._take(ids, request.owner)
+            try:
+                async for piece in self._ask(slot, ids, request, is_kept):
+                    yield piece
+            finally:
+                self._slots.append(slot)
+
+    async def disconnect(self) -> None:
+        """Close the connections of this event loop; another one opens its own."""
+        if self._client:
+            await self._client.aclose()
+            self._client = None
+
+    def close(self) -> None:
+        """End llama-server and free what it held."""
+        self.process.stop()
+        self._model.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _supervised(self) -> Supervised:
+        server, is_own = find_llama_server()
+        command = [
+            str(server), "--model", str(self._path), "--host", str(self.socket),
+            "--ctx-size", str(self.context_length * self.parallel), "--parallel",
+            str(self.parallel), "--no-kv-unified", "--threads", str(count_cpus()), "--cache-ram",
+            "0", "--no-ui", "--no-slots", "--offline", "--log-verbosity", "1",
+        ]  # fmt: skip
+        if not is_own:
+            command.append("--no-repack")  # see `llama_native.model_parameters`
+        libraries = str(server.parents[1] / "lib")
+        environ = {KEY_VARIABLE: self._key, "OMP_WAIT_POLICY": "passive"}
+        if is_own:
+            known = os.environ.get("LD_LIBRARY_PATH")
+            environ["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else libraries
+        return Supervised("llama-server", command, self._is_ready, environ, self.socket)
+
+    def _is_ready(self) -> bool:
+        import httpx
+
+        transport = httpx.HTTPTransport(uds=str(self.socket))
+        try:
+            with httpx.Client(transport=transport, trust_env=False) as client:
+                return client.get("http://engine/health", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _is_end_known(self) -> bool:
+        """Whether llama.cpp by itself stops where this chat template ends an answer."""
+        is_end, vocab = self._llama.llama_vocab_is_eog, self._model.vocab
+        return all(is_end(vocab, token) for token in self._ends)
+
+    def _take(self, ids: Sequence[int], owner: str | None) -> tuple[_Slot, bool]:
+        """The slot for a prompt, and whether what it holds may be used for it."""
+        self._asked += 1
+
+        def common(slot: _Slot) -> int:
+            return len(commonprefix([slot.tokens, list(ids)]))
+
+        own = [each for each in self._slots if owner is not None and each.owner == owner]
+        known = max(own, key=common, default=None)
+        if not known or common(known) < FAMILIAR * len(known.tokens):
+            known = min(self._slots, key=lambda each: each.used)
+        is_kept = owner is not None and known.owner == owner
+        self._slots.remove(known)
+        known.owner, known.tokens, known.used = owner, list(ids), self._asked
+        return known, is_kept
+
+    async def _ask(
+        self, slot: _Slot, ids: list[int], request: GenerateRequest, is_kept: bool
+    ) -> AsyncIterator[Piece]:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(uds=str(self.socket)),
+                headers={"Authorization": f"Bearer {self._key}"},
+                timeout=None,
+                trust_env=False,
+            )
+        whole = request.whole and self._knows_end
+        room = self.context_length - len(ids)
+        body = {
+            "prompt": ids, "id_slot": slot.number, "cache_prompt": is_kept, "stream": not whole,
+            "return_tokens": not self._knows_end, **_sampled(request.sampling, room),
+        }  # fmt: skip
+        try:
+            if whole:
+                response = await self._client.post("http://engine/completion", json=body)
+                yield self._last(_checked(response.status_code, response.content))
+                return
+            async with self._client.stream("POST", "http://engine/completion", json=body) as told:
+                if told.status_code != 200:
+                    _checked(told.status_code, await told.aread())
+                async for line in told.aiter_lines():
+                    if piece := self._piece(line):
+                        yield piece
+                        if piece.finish_reason:
+                            return
+        except httpx.HTTPError as problem:
+            raise EngineDown from problem
+
+    def _piece(self, line: str) -> Piece | None:
+        if not line.startswith("data: "):
+            return None
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise EngineDown
+        if not self._knows_end and set(event.get("tokens", ())) & set(self._ends):
+            return Piece("", 0, "stop")
+        if event["stop"]:
+            return replace(self._last(event), tokens=0)
+        return Piece(event["content"], len(event.get("tokens", ())) or 1)
+
+    def _last(self, answer: Any) -> Piece:
+        self.reused_tokens = answer["timings"]["cache_n"]
+        reason = "length" if answer["stop_type"] == "limit" else "stop"
+        return Piece(answer["content"], answer["tokens_predicted"], reason)
+
+
+def _sampled(sampling: Sampling, room: int) -> dict[str, Any]:
+    """The sampling in llama-server's words: temperature, then top-p, and nothing else."""
+    return {
+        "n_predict": min(sampling.max_tokens, room),
+        "samplers": ["temperature", "top_p"],
+        "temperature": 0.0 if sampling.is_greedy else sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repeat_penalty": 1.0,
+        "seed": -1 if sampling.seed_32 is None else sampling.seed_32,
+        "stop": list(sampling.stop),
+    }
+
+
+def _checked(status: int, content: bytes) -> Any:
+    answer = json.loads(content)
+    if status == 200:
+        return answer
+    if status == 400:
+        message = "llama-server refused the prompt"
+        raise DataError(message, "see that its token ids are this model's own")
+    raise EngineDown

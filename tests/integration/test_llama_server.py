@@ -1,0 +1,242 @@
+"""llama-server as an engine: the same answers, many at once, nobody's prompt for another."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from medllm.data.example import Message
+from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
+from medllm.engines.llama_cpp import LlamaCppEngine
+from medllm.engines.llama_cpp_setup import find_llama_server
+from medllm.engines.llama_server.engine import LlamaServerEngine
+from medllm.engines.process import Supervised
+from medllm.engines.prompts import ask_messages
+from medllm.errors import DataError, SetupError
+from medllm.serve.app import build_app
+from medllm.serve.config import ServeConfig
+from medllm.serve.server import running_server
+from medllm.serve.verb import serve_once
+
+try:
+    find_llama_server()
+except SetupError as problem:
+    pytest.skip(f"{problem.message}: {problem.fix}", allow_module_level=True)
+
+QUESTION = (Message("user", "Which drugs lower blood pressure?"),)
+LONG = (Message("user", "The lungs are clear. The heart is of normal size. " * 8),)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_f16: Path) -> Iterator[LlamaServerEngine]:
+    with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=2)) as engine:
+        yield engine
+
+
+def asked(
+    engine: LlamaServerEngine, messages: tuple[Message, ...] = QUESTION, **sampling: Any
+) -> GenerateRequest:
+    return ask_messages(engine, messages, Sampling(**{"max_tokens": 12, **sampling}))
+
+
+async def read(engine: LlamaServerEngine, request: GenerateRequest) -> list[Piece]:
+    return [piece async for piece in engine.stream(request)]
+
+
+def text_of(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def run(engine: LlamaServerEngine, work: Callable[[], Awaitable[Any]]) -> Any:
+    """What comes of the work; a client is of the event loop that it was opened in."""
+
+    async def and_close() -> Any:
+        try:
+            return await work()
+        finally:
+            await engine.disconnect()
+
+    return asyncio.run(and_close())
+
+
+@pytest.mark.parametrize("messages", [QUESTION, LONG])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.8, "seed": 3}])
+def test_it_answers_as_llama_cpp_does_in_this_process(
+    messages: tuple[Message, ...],
+    sampling: dict[str, Any],
+    engine: LlamaServerEngine,
+    tiny_f16: Path,
+) -> None:
+    with closing(LlamaCppEngine(tiny_f16, n_ctx=256)) as here:
+        expected = list(here.generate(asked(engine, messages, **sampling)))
+
+    async def work() -> list[list[Piece]]:
+        request = asked(engine, messages, **sampling)
+        return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
+
+    streamed, whole = run(engine, work)
+    if not sampling:  # samplers draw from generators of their own
+        assert text_of(streamed) == text_of(expected)
+    assert text_of(streamed) == text_of(whole)
+    assert streamed[-1].finish_reason == whole[-1].finish_reason == expected[-1].finish_reason
+    assert sum(p.tokens for p in streamed) == sum(p.tokens for p in whole)
+    assert len(whole) == 1 < len(streamed)
+
+
+def test_a_stop_string_is_not_shown(engine: LlamaServerEngine) -> None:
+    async def work() -> tuple[str, list[Piece]]:
+        free = text_of(await read(engine, asked(engine)))
+        return free, await read(engine, asked(engine, stop=(free[6:9],)))
+
+    free, stopped = run(engine, work)
+    assert text_of(stopped) == free[: free.index(free[6:9])]
+    assert stopped[-1].finish_reason == "stop"
+
+
+def test_what_one_owner_asked_is_kept_for_that_owner_alone(engine: LlamaServerEngine) -> None:
+    request = asked(engine, LONG, max_tokens=2)
+    owners = ("a", "a", "b", "b", None, None)
+
+    async def work() -> list[int]:
+        reused = []
+        for owner in owners:
+            await read(engine, replace(request, owner=owner))
+            reused.append(engine.reused_tokens)
+        return reused
+
+    size = len(request.prompt)
+    first, again, other, other_again, nobody, nobody_again = run(engine, work)
+    assert first == other == nobody == nobody_again == 0
+    assert again == other_again == size - 1
+
+
+def test_more_answers_than_slots_wait_and_do_not_cross(engine: LlamaServerEngine) -> None:
+    prompts = [(Message("user", f"Give {number} mg of aspirin."),) for number in range(6)]
+
+    async def work() -> tuple[list[str], list[str]]:
+        alone = [text_of(await read(engine, asked(engine, each))) for each in prompts]
+        several = await asyncio.gather(*(read(engine, asked(engine, each)) for each in prompts))
+        return alone, [text_of(each) for each in several]
+
+    alone, together = run(engine, work)
+    assert together == alone
+
+
+def test_an_answer_that_nobody_reads_frees_its_slot(engine: LlamaServerEngine) -> None:
+    async def work() -> None:
+        for _ in range(4):  # of two slots
+            pieces: AsyncIterator[Piece] = engine.stream(asked(engine, max_tokens=200))
+            await anext(pieces)
+            await pieces.aclose()  # type: ignore[attr-defined]
+        await asyncio.wait_for(read(engine, asked(engine)), 20)
+
+    run(engine, work)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (GenerateRequest(), "empty"),
+        (GenerateRequest((1,) * 256), "256"),
+        (GenerateRequest((10**7,)), "refused the prompt"),
+    ],
+)
+def test_what_cannot_be_answered_is_said(
+    request_: GenerateRequest, message: str, engine: LlamaServerEngine
+) -> None:
+    async def work() -> None:
+        with pytest.raises(DataError, match=message):
+            await read(engine, request_)
+
+    run(engine, work)
+
+
+def test_it_listens_on_no_address_and_nobody_else_may_ask(engine: LlamaServerEngine) -> None:
+    socket = engine.socket
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
+        assert client.post("http://x/completion", json={"prompt": [1]}).status_code == 401
+
+
+def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
+    with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=1)) as engine:
+        folder, pid = engine.socket.parent, engine.process.pid
+        assert pid
+
+        async def work() -> None:
+            before = text_of(await read(engine, asked(engine)))
+            pieces = engine.stream(asked(engine, max_tokens=200))
+            await anext(pieces)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(EngineDown):
+                async for _ in pieces:
+                    pass
+            with pytest.raises(EngineDown):
+                await read(engine, asked(engine))
+            for _ in range(200):
+                if engine.process.ready:
+                    break
+                await asyncio.sleep(0.05)
+            assert text_of(await read(engine, asked(engine))) == before
+
+        run(engine, work)
+        assert engine.process.starts == 2
+        last = engine.process.pid
+    assert last and not Path(f"/proc/{last}").exists()
+    assert not folder.exists()
+
+
+def test_a_server_that_ends_at_its_start_says_its_last_lines() -> None:
+    server = Supervised("a server", ["sh", "-c", "echo no room; exit 3"], lambda: False)
+
+    with pytest.raises(SetupError, match="a server ended at its start\n  no room"):
+        server.start(20)
+
+
+def test_a_server_that_never_becomes_ready_is_ended() -> None:
+    server = Supervised("a server", ["sleep", "100"], lambda: False)
+
+    with pytest.raises(SetupError, match="was not ready within 0 s"):
+        server.start(0.2)
+    assert not Path(f"/proc/{server.pid}").exists()
+
+
+def test_it_is_served_and_an_engine_that_is_down_is_a_503(tiny_f16: Path) -> None:
+    with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=2)) as engine:
+        app = build_app(engine, model_id="tiny", api_key="key", max_tokens=64)
+        with (
+            running_server(app) as url,
+            httpx.Client(
+                base_url=f"{url}/v1/", headers={"Authorization": "Bearer key"}, timeout=60
+            ) as client,
+        ):
+            body = {"model": "tiny", "max_tokens": 8, "messages": [
+                {"role": "user", "content": "Is it sepsis?"}]}  # fmt: skip
+            whole = client.post("chat/completions", json=body).json()
+            assert whole["choices"][0]["message"]["content"]
+            assert whole["usage"]["completion_tokens"] == 8
+            streamed = client.post("chat/completions", json=body | {"stream": True}).text
+            assert streamed.endswith("data: [DONE]\n\n")
+
+            pid = engine.process.pid
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+            while engine.process.ready:
+                time.sleep(0.01)
+            down = client.post("chat/completions", json=body)
+            assert down.status_code == 503
+            assert down.headers["retry-after"]
+            assert down.json()["error"]["code"] == "engine_down"
+
+
+def test_a_gguf_file_is_served_by_it(tiny_f16: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert serve_once(ServeConfig(model=str(tiny_f16), max_tokens=4, n_ctx=128, no_auth=True))
+    assert "one at a time" not in capfd.readouterr().err
