@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from medllm.clinical.drugs.mentions import Mention, find_drugs
 from medllm.clinical.finding import Finding, NotChecked
 from medllm.clinical.patient import Patient
 from medllm.clinical.policy import Policy
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.text.reading import Reading
+from medllm.clinical.text.reading import Reading, read
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One answer under review; every text is read once."""
 
@@ -19,6 +21,22 @@ class Case:
     patient: Patient
     knowledge: Knowledge
     policy: Policy
+
+    @cached_property
+    def drugs(self) -> tuple[Mention, ...]:
+        """The drugs and classes of drugs that the answer names."""
+        return find_drugs(self.answer, self.knowledge)
+
+    @cached_property
+    def question_drugs(self) -> tuple[Mention, ...]:
+        """The drugs and classes of drugs that the question names."""
+        return find_drugs(self.question, self.knowledge)
+
+    @cached_property
+    def medications(self) -> tuple[tuple[Reading, tuple[Mention, ...]], ...]:
+        """What the patient takes: each medication as it was written, and the drugs it names."""
+        readings = [read(each) for each in self.patient.medications]
+        return tuple((each, find_drugs(each, self.knowledge, is_list=True)) for each in readings)
 
 
 Family = Callable[[Case], Iterator[Finding | NotChecked]]

@@ -5,7 +5,8 @@ A family joins the review by one line in each of the two lists here.
 
 from medllm.clinical.case import Family
 from medllm.clinical.context import CUES
+from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, VOCABULARY
 from medllm.clinical.rules.tables import Table
 
-TABLES: tuple[Table, ...] = (CUES,)
+TABLES: tuple[Table, ...] = (CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY)
 FAMILIES: tuple[Family, ...] = ()

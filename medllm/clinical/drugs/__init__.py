@@ -1,0 +1,1 @@
+"""Drugs as texts name them: ingredients, products of several, and classes."""
