@@ -7,6 +7,7 @@ from medllm.clinical.case import Family
 from medllm.clinical.context import CUES
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, VOCABULARY
 from medllm.clinical.rules.tables import Table
+from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
 
-TABLES: tuple[Table, ...] = (CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY)
-FAMILIES: tuple[Family, ...] = ()
+TABLES: tuple[Table, ...] = (CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, ABBREVIATIONS)
+FAMILIES: tuple[Family, ...] = (find_abbreviations,)

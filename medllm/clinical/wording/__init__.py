@@ -1,0 +1,1 @@
+"""How an answer is written: look-alike names, abbreviations, unknown words, its language."""
