@@ -80,6 +80,7 @@ def _front_matter(manifest: Manifest) -> str:
     is_on_hub = base is not None and base.revision is not None  # a folder has none
     kind = "lora" if is_adapter else manifest.format if manifest.kind == "quantized" else ""
     fields = {
+        "language": _languages(manifest),
         "library_name": "peft" if is_adapter else "llama-cpp-python" if is_gguf else "transformers",
         "pipeline_tag": "image-text-to-text" if sees else "text-generation",
         "license": "other",
@@ -91,6 +92,22 @@ def _front_matter(manifest: Manifest) -> str:
     }
     known = {name: value for name, value in fields.items() if value}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, default_flow_style=None)}---"
+
+
+def _languages(manifest: Manifest) -> list[str]:
+    """The languages of all its data; none where those of any are not known."""
+    terms = manifest.data_terms
+    is_known = all(term.language for term in terms)
+    return sorted({code for term in terms for code in term.language}) if is_known else []
+
+
+def _told_languages(manifest: Manifest) -> str:
+    """A sentence on the languages of the data, and of which they were not declared."""
+    known = {code for term in manifest.data_terms for code in term.language}
+    rest = [term.dataset for term in manifest.data_terms if not term.language]
+    told = [f"Languages of the data: {', '.join(sorted(known))}."] if known else []
+    told += [f"Not declared for {', '.join(rest)}."] if known and rest else []
+    return " ".join(told) or "The languages of the data were not declared."
 
 
 def _relation(manifest: Manifest) -> str:
@@ -110,7 +127,7 @@ def _data_terms(manifest: Manifest) -> str:
     table = "\n".join(["| dataset | licence | access | agreement |", "|---|---|---|---|", *rows])
     share = MAY_SHARE[manifest.access or "private"].capitalize()
     return (
-        f"## Data terms\n\n{table}\n\n"
+        f"## Data terms\n\n{table}\n\n{_told_languages(manifest)}\n\n"
         f"**May I share it?** {share}. The base model has a licence of its own, "
         "which medllm did not check."
     )

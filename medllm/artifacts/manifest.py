@@ -79,12 +79,18 @@ class DataTerm(Record):
     agreement: str | None = None
     hub: str | None = None
     """Its name on the hub, where it is known to be there."""
+    language: tuple[str, ...] = ()
+    """ISO 639 codes of its languages, where they are known."""
 
     @model_serializer(mode="wrap")
-    def _without_absent_name(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As written before there was `hub`: a seal is over what is written."""
+    def _without_what_is_not_known(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As written before there were such names: a seal is over what is written."""
         written: dict[str, Any] = write(self)
-        return {key: value for key, value in written.items() if key != "hub" or value}
+        return {key: value for key, value in written.items() if key not in FOR_CARDS or value}
+
+
+FOR_CARDS = {"hub", "language"}
+"""What a term tells a card alone; no identity depends on it."""
 
 
 def _now() -> str:
@@ -297,8 +303,10 @@ def strictest(terms: Iterable[DataTerm]) -> Access | None:
 
 
 def join_terms(*groups: Iterable[DataTerm]) -> tuple[DataTerm, ...]:
-    """All terms once, in order of dataset."""
-    return tuple(sorted({term for group in groups for term in group}, key=str))
+    """All terms once, in order of dataset; of the same terms those that tell a card most."""
+    terms = sorted((term for group in groups for term in group), key=lambda one: len(str(one)))
+    fullest = {one.model_copy(update={"hub": None, "language": ()}): one for one in terms}
+    return tuple(sorted(fullest.values(), key=str))
 
 
 def describe_environment(seed: int, device: str | None = None) -> dict[str, Any]:

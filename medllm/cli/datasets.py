@@ -70,6 +70,7 @@ def add(
         "Who may have what is made from it.  [default: private]",
         "open|non-commercial|credentialed|private",
     ),
+    language: list[str] | None = option("Language of its texts, an ISO 639 code: de.", "CODE"),
 ) -> None:
     """Check that files parse as a dataset, and link them into the data folder.
 
@@ -80,7 +81,7 @@ def add(
     """
     from medllm.data.registry.inventory import add_dataset
 
-    told = add_dataset(name, path, licence, access)
+    told = add_dataset(name, path, licence, access, language or ())
     console.report(dataset=name, told=told)
     console.say(told)
 

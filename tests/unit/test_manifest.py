@@ -259,6 +259,37 @@ def test_the_hub_reads_what_an_artifact_is(what: str) -> None:
         validate_repo_id(name)
 
 
+def in_language(dataset: str, *codes: str) -> DataTerm:
+    return term(dataset, "open").model_copy(update={"language": codes})
+
+
+@pytest.mark.parametrize(
+    ("terms", "codes", "told"),
+    [
+        ([], None, "None recorded."),
+        ([in_language("a", "en"), in_language("b", "de", "en")], ["de", "en"],
+         "Languages of the data: de, en.\n"),
+        ([in_language("a", "en"), in_language("ward")], None,
+         "Languages of the data: en. Not declared for ward.\n"),
+        ([in_language("ward")], None, "The languages of the data were not declared.\n"),
+    ],
+)  # fmt: skip
+def test_a_card_names_the_languages_of_its_data_where_all_are_known(
+    terms: list[DataTerm], codes: list[str] | None, told: str
+) -> None:
+    assert front_of(data_terms=terms).get("language") == codes
+    assert told in render_card(manifest(data_terms=terms))
+
+
+def test_a_term_without_a_language_is_written_as_before_there_were_any() -> None:
+    written = term("ward", "private").model_dump(mode="json")
+
+    assert written == {"dataset": "ward", "licence": "MIT", "access": "private", "agreement": None}
+    assert join_terms([in_language("ward")], [in_language("ward", "de")]) == (
+        in_language("ward", "de"),
+    )
+
+
 @pytest.mark.parametrize("base", ["/home/me/base", "runs/base", "medllm/tiny"])
 def test_what_is_not_on_the_hub_is_no_link_in_the_front_matter(base: str) -> None:
     front = front_of(base_model=BaseModelRef(id=base), data_terms=[term("mine", "private")])

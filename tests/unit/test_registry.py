@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_dataset_is_found_in_the_data_folder(data: Path, name: str) -> None:
     assert ids(dataset) == ["pubmedqa/21645374", "pubmedqa/16418930"]
     assert dataset.term.model_dump() == {
         "dataset": "pubmedqa", "licence": "MIT", "access": "open", "agreement": None,
-        "hub": "qiaojin/PubMedQA",
+        "hub": "qiaojin/PubMedQA", "language": ("en",),
     }  # fmt: skip
     assert len(dataset.test_ids) == 500
 
@@ -357,6 +358,22 @@ def test_ones_own_data_get_a_declaration(data: Path) -> None:
     assert ("ward-7", "ward-7", "?", "CC-BY-4.0", "non-commercial", "here") in describe_datasets()
 
 
+def test_ones_own_data_get_a_language_and_no_other_identity(data: Path) -> None:
+    add_dataset("ward-7", put(Path("notes.jsonl"), NOTES), None, None, ["de", "fr"])
+    add_dataset("ward-8", Path("notes.jsonl"), None, None)
+    told, untold = open_dataset("ward-7"), open_dataset("ward-8")
+
+    assert (told.term.language, untold.term.language) == (("de", "fr"), ())
+    assert "language: de, fr" in describe_dataset("ward-7")
+    assert replace(told, spec=untold.spec).parent.identity == told.parent.identity
+    with pytest.raises(ConfigError, match="'German' is no ISO 639 code of a language"):
+        add_dataset("ward-9", Path("notes.jsonl"), None, None, ["German"])
+
+
+def test_the_language_of_each_dataset_of_the_catalog_is_known() -> None:
+    assert {name: spec.language for name, spec in known_specs().items() if not spec.language} == {}
+
+
 def test_ones_own_data_are_private_by_default() -> None:
     add_dataset("ward-7", put(Path("notes.jsonl"), NOTES), None, None)
 
@@ -567,7 +584,7 @@ def test_a_folder_with_its_declaration_is_added_as_declared(data: Path) -> None:
 
     assert "1 rows of shape columns (columns body)" in add_dataset("icu", Path("icu"), None, None)
     assert open_dataset("icu").term.access == "open"
-    with pytest.raises(ConfigError, match="has its licence declared already"):
+    with pytest.raises(ConfigError, match="has its licence and language declared already"):
         add_dataset("icu", Path("icu"), "MIT", None)
 
 

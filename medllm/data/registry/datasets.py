@@ -12,7 +12,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files, digest_text
-from medllm.artifacts.manifest import DataTerm, Parent
+from medllm.artifacts.manifest import FOR_CARDS, DataTerm, Parent
 from medllm.data.access import check_agreement
 from medllm.data.example import Example, Rejected
 from medllm.data.generators import GENERATORS
@@ -84,6 +84,7 @@ class Dataset:
             access=spec.access,
             agreement=spec.agreement,
             hub=spec.hub.id if spec.hub else None,
+            language=spec.language,
         )
 
     @property
@@ -102,9 +103,7 @@ class Dataset:
             path = f"generated: {self.name}"
             sources = map(digest_file, GENERATORS[self.spec.shape].sources)
             content = ", ".join([f"{self.spec.expected_rows} rows", *sources])
-        terms = self.term.model_dump_json(
-            exclude={"hub"}
-        )  # a name for cards, which decides nothing
+        terms = self.term.model_dump_json(exclude=FOR_CARDS)
         decides = f"{terms}\n{content}\n{self.spec.mapping}"
         held_out = "\n".join(sorted({*self.test_ids, *self.test_keys}))
         identity = digest_text(f"{decides}\n{digest_text(held_out)}")

@@ -1,7 +1,7 @@
 """What the registry tells people: lists, descriptions, and adding files to it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -86,6 +86,7 @@ def describe_dataset(name: str) -> list[str]:
         name: spec.title,
         "what it is": spec.description,
         "licence": f"{spec.licence} ({spec.access})",
+        "language": ", ".join(spec.language),
         "agreement": spec.agreement,
         "note": spec.notice,
         "written by a program or a model": "yes" if spec.synthetic else "",
@@ -174,24 +175,31 @@ def fetch_dataset(name: str) -> str:
     return f"{_count(build_dataset(name, spec, files), folder)}; in {folder}"
 
 
-def add_dataset(name: str, path: Path, licence: str | None, access: str | None) -> str:
+def add_dataset(
+    name: str, path: Path, licence: str | None, access: str | None, language: Sequence[str] = ()
+) -> str:
     """Link files into the data folder after parsing them; returns what was found, in a line.
 
     Raises:
-        ConfigError: a bad name or access class.
+        ConfigError: a bad name, access class or language.
         DataError: the files do not parse as this dataset, or other files of that name are there.
     """
     if not is_there(path):
         raise DataError(f"no such data file or folder: {str(path):.300}", "check the path")
     spec, declared = known_specs().get(name), path / SPEC_FILE
-    if (spec or declared.is_file()) and (licence or access):
+    if (spec or declared.is_file()) and (licence or access or language):
         raise ConfigError(
-            f"{name} has its licence declared already", "leave --licence and --access out"
+            f"{name} has its licence and language declared already",
+            "leave --licence, --access and --language out",
         )
     is_new = spec is None
     if spec is None:
         _check_name(name)
-        spec = read_spec(declared) if declared.is_file() else _new_spec(name, licence, access)
+        spec = (
+            read_spec(declared)
+            if declared.is_file()
+            else _new_spec(name, licence, access, language)
+        )
     files = (path,) if path.is_file() else find_files(path, spec)
     if not files:
         raise DataError(
@@ -202,7 +210,9 @@ def add_dataset(name: str, path: Path, licence: str | None, access: str | None) 
     if is_new and declared.is_file():
         (data_dir() / name / SPEC_FILE).symlink_to(declared.resolve())
     elif is_new:
-        content = spec.model_dump(include={"title", "shape", "licence", "access"})
+        content = spec.model_dump(
+            mode="json", include={"title", "shape", "licence", "access", "language"}
+        )
         (data_dir() / name / SPEC_FILE).write_text(yaml.safe_dump(content), encoding="utf-8")
     return f"{found}; linked into {data_dir() / name}"
 
@@ -237,7 +247,8 @@ def _count(dataset: Dataset, place: Path) -> str:
         else ""
     )
     columns = [name for name in next(dataset.rows()) if not name.startswith("__")]
-    left = f"; {reasons.total():,} left out: {dict(reasons)}" if reasons else ""
+    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    left = f"; {reasons.total():,} left out: {told}" if reasons else ""
     return (
         f"{dataset.name}: {good:,} rows{note} of shape {spec.shape} "
         f"(columns {', '.join(columns)}){left}"
@@ -251,12 +262,15 @@ def _check_name(name: str) -> None:
         raise ConfigError(message, f"at most {MOST_NAME_BYTES} letters, digits, - and _")
 
 
-def _new_spec(name: str, licence: str | None, access: str | None) -> DatasetSpec:
+def _new_spec(
+    name: str, licence: str | None, access: str | None, language: Sequence[str]
+) -> DatasetSpec:
     data = {
         "title": name,
         "shape": "local",
         "licence": licence or "undeclared",
         "access": access or "private",
+        "language": list(language),
     }
     return validate(DatasetSpec, Document(data))
 

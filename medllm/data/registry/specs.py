@@ -1,6 +1,7 @@
 """What is known of each dataset: the catalog's YAML and the user's own."""
 
 import math
+import re
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Annotated, Literal
@@ -40,6 +41,16 @@ def check_encoding(name: str) -> str:
 Encoding = Annotated[str, AfterValidator(check_encoding)]
 
 
+def check_language(code: str) -> str:
+    """Raise ValueError for what is no ISO 639 code, as the hub's model cards want it."""
+    if not re.fullmatch(r"[a-z]{2,3}", code):
+        raise ValueError(f"'{code:.40}' is no ISO 639 code of a language; en and de are")
+    return code
+
+
+Language = Annotated[str, AfterValidator(check_language)]
+
+
 class DatasetSpec(Strict):
     """What is known of a dataset, from its YAML."""
 
@@ -77,6 +88,8 @@ class DatasetSpec(Strict):
     """What to do to get it, step by step."""
     notice: str = ""
     """What must be said whenever it is read."""
+    language: tuple[Language, ...] = ()
+    """Languages of its texts, as ISO 639 codes (`[de]`), for cards; nothing is guessed."""
     homepage: str | None = None
     """Where to read about it and get it."""
     expected_rows: int | None = Field(default=None, ge=0)
@@ -129,7 +142,7 @@ class DatasetSpec(Strict):
 
 
 ABOUT = {"title", "description", "hub", "files", "test_ids", "licence", "access", "agreement",
-         "access_steps", "notice", "homepage", "expected_rows"}  # fmt: skip
+         "access_steps", "notice", "language", "homepage", "expected_rows"}  # fmt: skip
 """What is said of a dataset, or found again in its files, its terms or its revision."""
 
 
