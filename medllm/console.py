@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from medllm.errors import MedllmError
 from medllm.ranks import is_main, own_rank
@@ -33,6 +33,9 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 WIDTH = 78
 """Characters of a line of a sentence."""
 LEAST_WIDTH = 20
+NUMBER = r"[+-]*\d*\.?\d+(?:e[+-]\d+)?|\d+\."
+BETWEEN = 2
+"""Characters between two columns of a table."""
 STYLES = {"title": "1", "good": "32", "warning": "33", "error": "1;31"}
 """Attributes of ECMA-48 (SGR): bold, green, yellow, bold red."""
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -125,28 +128,28 @@ def error(problem: MedllmError) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table; numbers are right-aligned, and what names a row stands on one line."""
+    """Print a table as wide as the screen; numbers are right-aligned, columns of nothing left out.
+
+    What names a row stands on one line, and no word is broken where the screen holds the longest
+    words of all columns; where it does not, no number and no path is: the lines are longer then.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    width = max(shutil.get_terminal_size((120, 0)).columns, LEAST_WIDTH)
     drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_header=any(columns))
-    least = 0  # a number is never cut, rather is a line too long for a narrow screen
-    for i, heading in enumerate(map(printable, columns)):
-        cells = [row[i] for row in rows if row[i] != ""]
-        right, wide = bool(cells) and all(map(_is_number, cells)), _width(cells)
-        if right and "\n" not in heading and len(heading) > wide:
-            heading = heading.replace(" ", "\n")
-        drawn.add_column(heading, justify="right" if right else "left", overflow="fold")
-        drawn.columns[i].no_wrap = right or (i == 0 and wide <= width / 3)
-        paths = [word for cell in cells for word in str(cell).split() if "/" in word]
-        drawn.columns[i].min_width = max(_width(paths), 1)  # one that is broken cannot be copied
-        least += 2 + (
-            _width([heading, *cells]) if drawn.columns[i].no_wrap else _width(["x", *paths])
-        )
-    for row in rows:
-        drawn.add_row(*(printable(str(cell)) for cell in row))
+    shown = [i for i, _ in enumerate(columns) if not rows or any(row[i] != "" for row in rows)]
+    cells = {i: [printable(str(row[i])) for row in rows] for i in shown}
+    numeric = {i: _are_numbers(cells[i]) for i in shown}
+    headings = {i: _heading(columns[i], cells[i], numeric[i]) for i in shown}
+    filled = [[headings[i], *cells[i]] for i in shown]
+    width = max(shutil.get_terminal_size((120, 0)).columns, LEAST_WIDTH)
+    for i, wide in zip(shown, _widths(filled, [numeric[i] for i in shown], width), strict=True):
+        justify: Literal["right", "left"] = "right" if numeric[i] else "left"
+        drawn.add_column(headings[i], justify=justify, overflow="fold", width=wide)
+    for row in zip(*cells.values(), strict=True):
+        drawn.add_row(*row)
+    least = sum(column.width or 0 for column in drawn.columns) + BETWEEN * len(shown)
     screen = Console(width=max(width, least), highlight=False, markup=False, color_system=None)
     with screen.capture() as captured:
         screen.print(drawn)
@@ -155,15 +158,44 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
     say("\n".join(line.rstrip() for line in captured.get().rstrip("\n").splitlines()))
 
 
-def _width(cells: Iterable[object]) -> int:
-    return max((len(line) for cell in cells for line in str(cell).splitlines()), default=0)
+def _heading(name: str, cells: Sequence[str], is_numeric: bool) -> str:
+    """The name of a column; one of short numbers has a line for each word."""
+    heading = printable(name)
+    is_long = is_numeric and "\n" not in heading and len(heading) > _width(cells)
+    return heading.replace(" ", "\n") if is_long else heading
 
 
-def _is_number(cell: object) -> bool:
-    if isinstance(cell, int | float):
-        return True
-    parts = re.sub(r"[,±]|%(?=\s|$)|–", " ", str(cell)).split()
-    return bool(parts) and all(re.fullmatch(r"[+-]*\d*\.?\d+|\d+\.", part) for part in parts)
+def _widths(columns: Sequence[Sequence[str]], numeric: Sequence[bool], width: int) -> list[int]:
+    """The characters of each column of a table that is this wide, or wider where it must be."""
+    words = [[word for cell in cells for word in cell.split()] for cells in columns]
+    wants = [max(_width(cells), 1) for cells in columns]
+    paths = [[word for word in column if i == 0 or "/" in word] for i, column in enumerate(words)]
+    least = [want if fixed else max(_width(found), 1)
+             for want, fixed, found in zip(wants, numeric, paths, strict=True)]  # fmt: skip
+    widths = [max(floor, _width(found)) for floor, found in zip(least, words, strict=True)]
+    if wants[0] <= width / 3:
+        widths[0] = least[0] = wants[0]
+    room = width + 1 - BETWEEN * len(columns)  # blanks at the end of a line are not printed
+    while sum(widths) > room and (wide := [i for i, one in enumerate(widths) if one > least[i]]):
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    while sum(widths) < room and (small := [i for i, one in enumerate(widths) if one < wants[i]]):
+        widths[min(small, key=widths.__getitem__)] += 1
+    return widths
+
+
+def _width(cells: Iterable[str]) -> int:
+    return max((len(line) for cell in cells for line in cell.splitlines()), default=0)
+
+
+def _are_numbers(cells: Iterable[str]) -> bool:
+    """Whether a column holds numbers, as far as they are known."""
+    known = [cell for cell in cells if cell not in ("", "?")]
+    return bool(known) and all(map(_is_number, known))
+
+
+def _is_number(cell: str) -> bool:
+    parts = re.sub(r"[,±]|%(?=\s|$)|–", " ", cell).split()
+    return bool(parts) and all(re.fullmatch(NUMBER, part) for part in parts)
 
 
 @contextmanager

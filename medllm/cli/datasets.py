@@ -30,7 +30,7 @@ def list_() -> None:
     from medllm.places import data_dir
 
     console.report(datasets=record_datasets())
-    columns = ("dataset", "what it is", "rows", "licence", "access", "where")
+    columns = ("dataset", "what it is", "rows", "access: licence", "where")
     console.table(columns, describe_datasets())
     console.say(f"here: {data_dir()}/<dataset>; the others: `medllm datasets show NAME`")
     check_specs()  # last: one that is broken hides no other

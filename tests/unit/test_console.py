@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from medllm import console
+from medllm.data.registry.inventory import describe_datasets
 from medllm.errors import ConfigError, DataError
 
 SILENCE = """
@@ -131,11 +132,56 @@ def test_a_table_whose_columns_have_no_names_has_no_head(capfd: pytest.CaptureFi
     assert capfd.readouterr().out.split() == ["texts", "3"]
 
 
+@pytest.mark.parametrize("width", ["80", "100", "120"])
+def test_no_word_of_the_table_of_datasets_is_broken(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    rows = describe_datasets()
+    words = {word for row in rows for cell in row for word in cell.split()}
+
+    console.table(("dataset", "what it is", "rows", "access: licence", "where"), rows)
+
+    out = capfd.readouterr().out
+    assert words <= set(out.split())
+    assert max(map(len, out.splitlines())) <= int(width)
+
+
+def test_a_long_name_breaks_the_longest_words_beside_it_alone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "a_dataset_of_our_ward_with_a_long_name"
+
+    console.table(("dataset", "licence", "where"), [(name, "c" * 30, "not here")])
+
+    lines = capfd.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(name in line for line in lines)
+    assert "".join(lines).count("c" * 12) == 2
+
+
+def test_a_column_that_holds_nothing_is_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    console.table(("part", "state", "remedy"), [("torch", "2.13.0", ""), ("peft", "0.21", "")])
+
+    assert "remedy" not in capfd.readouterr().out
+
+
+def test_a_number_that_is_not_known_leaves_the_others_aligned(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    console.table(("dataset", "rows"), [("a", "12,345"), ("b", "?"), ("c", "7")])
+
+    ends = {len(line) for line in capfd.readouterr().out.splitlines() if line[1:2] in {*"abc"}}
+    assert len(ends) == 1
+
+
 # Colour
 
 
 PAINT = """
 from medllm import console
+from medllm.data.registry.inventory import describe_datasets
 from medllm.errors import DataError
 console.say("fine", "good")
 console.table(("a",), [("\x1b[31mred",)], "title")

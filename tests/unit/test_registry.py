@@ -355,7 +355,7 @@ def test_ones_own_data_get_a_declaration(data: Path) -> None:
     assert line.startswith("ward-7: 3 rows of shape local")
     dataset = open_dataset("ward-7")
     assert (dataset.term.licence, dataset.term.access) == ("CC-BY-4.0", "non-commercial")
-    assert ("ward-7", "ward-7", "?", "CC-BY-4.0", "non-commercial", "here") in describe_datasets()
+    assert ("ward-7", "ward-7", "?", "non-commercial: CC-BY-4.0", "here") in describe_datasets()
 
 
 def test_ones_own_data_get_a_language_and_no_other_identity(data: Path) -> None:

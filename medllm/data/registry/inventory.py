@@ -36,14 +36,13 @@ SAMPLE_CHARACTERS = 600
 
 
 def describe_datasets() -> list[tuple[str, ...]]:
-    """One row a dataset: name, title, rows, licence, access, where."""
+    """One row a dataset: name, title, rows, access with licence, where."""
     return [
         (
             name,
             spec.title,
             f"{spec.expected_rows:,}" if spec.expected_rows else "?",
-            spec.licence,
-            spec.access,
+            f"{spec.access}: {spec.licence}",
             _where(name, spec),
         )
         for name, spec in sorted(known_specs().items())
