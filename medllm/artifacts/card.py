@@ -23,6 +23,7 @@ LICENCES = {None: "unknown", "open": "of-base-model-and-data",
 """By the strictest terms of the data, what the hub shows beside the licence "other"."""
 
 
+TERMS = ("| dataset | licence | access | agreement | language |", "|---|---|---|---|---|")
 OF_VLLM = "A GPU without bfloat16 (T4, V100) needs `--dtype half` for vLLM."
 OF_LLAMA_CPP = (
     "`-c`, and `num_ctx` in the Modelfile, are the whole context that this file can be served "
@@ -96,18 +97,8 @@ def _front_matter(manifest: Manifest) -> str:
 
 def _languages(manifest: Manifest) -> list[str]:
     """The languages of all its data; none where those of any are not known."""
-    terms = manifest.data_terms
-    is_known = all(term.language for term in terms)
-    return sorted({code for term in terms for code in term.language}) if is_known else []
-
-
-def _told_languages(manifest: Manifest) -> str:
-    """A sentence on the languages of the data, and of which they were not declared."""
-    known = {code for term in manifest.data_terms for code in term.language}
-    rest = [term.dataset for term in manifest.data_terms if not term.language]
-    told = [f"Languages of the data: {', '.join(sorted(known))}."] if known else []
-    told += [f"Not declared for {', '.join(rest)}."] if known and rest else []
-    return " ".join(told) or "The languages of the data were not declared."
+    codes = [term.language for term in manifest.data_terms]
+    return sorted({code for each in codes for code in each}) if all(codes) else []
 
 
 def _relation(manifest: Manifest) -> str:
@@ -123,11 +114,15 @@ def _data_terms(manifest: Manifest) -> str:
     if not terms:
         unknown = "None recorded. **May I share it?** Not known: ask who made the base model."
         return f"## Data terms\n\n{unknown}"
-    rows = [f"| {t.dataset} | {t.licence} | {t.access} | {t.agreement or ''} |" for t in terms]
-    table = "\n".join(["| dataset | licence | access | agreement |", "|---|---|---|---|", *rows])
+    rows = [
+        f"| {t.dataset} | {t.licence} | {t.access} | {t.agreement or ''} "
+        f"| {', '.join(t.language) or 'not declared'} |"
+        for t in terms
+    ]
+    table = "\n".join([*TERMS, *rows])
     share = MAY_SHARE[manifest.access or "private"].capitalize()
     return (
-        f"## Data terms\n\n{table}\n\n{_told_languages(manifest)}\n\n"
+        f"## Data terms\n\n{table}\n\n"
         f"**May I share it?** {share}. The base model has a licence of its own, "
         "which medllm did not check."
     )

@@ -268,11 +268,10 @@ def in_language(dataset: str, *codes: str) -> DataTerm:
     [
         ([], None, "None recorded."),
         ([in_language("a", "en"), in_language("b", "de", "en")], ["de", "en"],
-         "Languages of the data: de, en.\n"),
+         "| b | MIT | open |  | de, en |\n"),
         ([in_language("a", "en"), in_language("ward")], None,
-         "Languages of the data: en. Not declared for ward.\n"),
-        ([in_language("ward")], None, "The languages of the data were not declared.\n"),
-    ],
+         "| ward | MIT | open |  | not declared |\n"),
+        ],
 )  # fmt: skip
 def test_a_card_names_the_languages_of_its_data_where_all_are_known(
     terms: list[DataTerm], codes: list[str] | None, told: str
