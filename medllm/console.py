@@ -62,6 +62,18 @@ def wrapped(text: str, indent: str = "    ") -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: 1 row, 2 rows."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def lasting(seconds: float) -> str:
+    """A time for people: 48 s, 12 min, 3.4 h."""
+    if seconds < 120:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def say(text: str = "", style: str = "") -> None:
     """Print a line of the result, in one of the `STYLES` where a terminal has colours."""
     if is_main():
@@ -244,15 +256,17 @@ def _progress_line(what: str, done: int, total: int | None, seconds: float) -> s
     rate = _rate(done, seconds)
     if not total:
         return f"{what}: {done:,} ({rate})"
-    left = seconds * max(total - done, 0) / max(done, 1)
-    share = f"{done:,} of {total:,} ({100 * done / total:.0f} %)"
-    return f"{what}: {share}, {rate}, {left:.0f} s left"
+    share = f"{what}: {done:,} of {total:,} ({100 * done / total:.0f} %), {rate}"
+    left = seconds * (total - done) / max(done, 1)
+    return share if done >= total else f"{share}, {lasting(left)} left"
 
 
 def _rate(done: int, seconds: float) -> str:
     """How fast it goes: what is slower than one a second as the seconds of one."""
     per_second = done / max(seconds, 1e-9)
-    return f"{per_second:,.0f}/s" if per_second >= 1 else f"{seconds / max(done, 1):,.0f} s each"
+    if per_second < 1:
+        return f"{lasting(seconds / max(done, 1))} each"
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 
 @contextmanager

@@ -62,11 +62,11 @@ def run_recipe(
         else:
             walk_verb(recipe, verb, overwrite=overwrite)
         took = time.monotonic() - step_began
-        console.say(f"  took {took:.1f} s")
+        console.say(f"  took {took:.1f} s" if took < 10 else f"  took {console.lasting(took)}")
         if any(_changed_since(at, folder / NAME) for folder in outputs_of(recipe, verb)):
             seconds[verb] = round(took, 1)
-    steps = "1 step" if len(verbs) == 1 else f"{len(verbs)} steps"
-    console.say(f"\n{recipe.name}: {steps} in {time.monotonic() - began:.0f} s", "title")
+    steps, whole = console.counted(len(verbs), "step"), console.lasting(time.monotonic() - began)
+    console.say(f"\n{recipe.name}: {steps} in {whole}", "title")
     _keep_times(recipe.root / TIMES, seconds)
 
 

@@ -242,4 +242,5 @@ def describe(manifest: Manifest) -> str:
     """The set in a line: texts by source, and their length."""
     found = manifest.results
     names = ", ".join(found["sources"])
-    return f"{found['samples']} texts of {names}, {found['mean_tokens']:.0f} tokens on average"
+    texts = console.counted(found["samples"], "text")
+    return f"{texts} of {names}, {found['mean_tokens']:.0f} tokens on average"

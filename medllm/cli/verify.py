@@ -25,7 +25,7 @@ def verify(
         files=len(manifest.files),
         unchecked=report.unchecked,
     )
-    files = f"{len(manifest.files)} files as recorded"
+    files = f"{console.counted(len(manifest.files), 'file')} as recorded"
     console.say(f"{folder}: {manifest.kind} {manifest.identity[:16]}, {files}")
     for line in report.unchecked:
         console.say(f"  not checked: {line}")

@@ -26,7 +26,7 @@ def write_records(
         ArtifactError: a score is no number.
     """
     what = f"evaluate: {path.parent.name}, {task.name}"
-    console.notice(f"{what}: {len(items)} items")
+    console.notice(f"{what}: {console.counted(len(items), 'item')}")
     how = _how_asked(config, engine, task, what)
     records = task.kind.score(engine, items, Asking(config, how["chat_template"], what))
     if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short

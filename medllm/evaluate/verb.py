@@ -137,7 +137,7 @@ def _label(model: ModelRef) -> str:
 
 def describe(manifest: Manifest) -> str:
     """The evaluation in a line: its items."""
-    return f"{manifest.counts.examples} items"
+    return console.counted(manifest.counts.examples or 0, "item")
 
 
 def show_details(manifests: Sequence[Manifest], _: Sequence[Path]) -> None:

@@ -72,18 +72,19 @@ class Forecast:
         """For people."""
         counts, costs = self.counts, self.costs
         each, trained = counts.tokens / counts.examples, counts.trained_tokens / counts.examples
+        examples = console.counted(counts.examples, "example")
+        answers = console.counted(counts.answers, "answer")
         left_out = sum(counts.rejected.values())
         cost = self.seconds / 3600 * (price_per_hour or 0)
-        minutes, hours = self.seconds / 60, self.seconds / 3600
-        duration = f"{hours:.1f} h" if hours > 1 else f"{minutes:.1f} min"
         return [
-            f"{counts.examples:,} examples of {each:,.0f} tokens on average, {trained:,.0f} of "
-            f"them in {counts.answers:,} answers that are trained on; {counts.truncated:,} cut, "
-            f"{left_out:,} left out as too long; {self.steps:,} steps",
+            f"{examples} of {each:,.0f} tokens on average, {trained:,.0f} of "
+            f"them in {answers} that are trained on; {counts.truncated:,} cut, "
+            f"{left_out:,} left out as too long; {console.counted(self.steps, 'step')}",
             f"{costs.trainable / 1e6:,.2f} of {costs.parameters / 1e6:,.1f} million parameters are "
             "trained",
-            f"about {duration} with evaluations, and {costs.memory_gib:.1f} GiB of {self.device} "
-            f"memory, by a profiling run of {STEPS} steps with {self.layers}",
+            f"about {console.lasting(self.seconds)} with evaluations, and "
+            f"{costs.memory_gib:.1f} GiB of {self.device} memory, by a profiling run of {STEPS} "
+            f"steps with {self.layers}",
             *([f"which costs about {cost:,.2f} at {price_per_hour} an hour"] if cost else []),
         ]
 

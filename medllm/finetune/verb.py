@@ -161,4 +161,4 @@ def describe(manifest: Manifest) -> str:
         told = f"validation loss {before:.3f} → {after:.3f}"
     if (accuracy := results.get("validation_label_accuracy")) is not None:
         told += f", {accuracy:.0%} of labels right"
-    return f"{told} in {results['steps']} steps"
+    return f"{told} in {console.counted(results['steps'], 'step')}"

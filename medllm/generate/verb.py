@@ -229,4 +229,4 @@ def answer(
 
 def describe(manifest: Manifest) -> str:
     """The answers in a line: how many."""
-    return f"{manifest.counts.examples} items"
+    return console.counted(manifest.counts.examples or 0, "item")

@@ -23,7 +23,9 @@ def name_columns(counts: Counter[str], rows: int) -> dict[str, int]:
 
 def describe_columns(named: dict[str, int]) -> str:
     """The columns and their numbers of rows, in a line."""
-    shown = [f"{name} ({count:,} rows)" for name, count in [*named.items()][:MOST_NAMES]]
+    shown = [
+        f"{name} ({console.counted(count, 'row')})" for name, count in [*named.items()][:MOST_NAMES]
+    ]
     more = len(named) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 

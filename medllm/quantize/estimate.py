@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from medllm import console
 from medllm.errors import SetupError
 from medllm.models.hardware import (
     WIDTHS,
@@ -286,5 +287,4 @@ def render_estimate(folder: Path, config: QuantizeConfig, tokens: int) -> list[s
 
 
 def _line(name: str, size: float, memory_gib: float, seconds: float) -> str:
-    duration = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-    return f"{name:20}{size / 1e6:7,.0f} MB{memory_gib:6.1f} GiB{duration:>10}"
+    return f"{name:20}{size / 1e6:7,.0f} MB{memory_gib:6.1f} GiB{console.lasting(seconds):>10}"

@@ -387,8 +387,8 @@ def test_validation_rows_that_are_cut_or_left_out_are_counted(
     counted = manifest.results["validation_rows"]
     assert (counted["examples"], counted["truncated"], counted["too_long"]) == (5, 1, 1)
     said = capfd.readouterr().err
-    assert "1 prompts of the validation file were cut in their middle" in said
-    assert "1 examples of the validation file are left out: answer longer than max_length" in said
+    assert "1 prompt of the validation file cut in the middle" in said
+    assert "1 example of the validation file left out: answer longer than max_length" in said
 
 
 def test_a_training_that_ends_in_no_number_is_not_kept(

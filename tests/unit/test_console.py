@@ -278,6 +278,35 @@ def test_slow_work_says_how_long_each_takes(
     ]
 
 
+def test_work_that_is_done_says_no_time_that_is_left(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "PLAIN_PROGRESS_SECONDS", 0.0)
+    clock = iter((0.0, 1.0, 100.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    with console.progress("rows", 400) as advance:
+        advance(2)
+        advance(398)
+
+    assert capfd.readouterr().err.splitlines() == [
+        "rows: 2 of 400 (0 %), 2.0/s, 3 min left",
+        "rows: 400 of 400 (100 %), 4.0/s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0, "1 s"), (0.6, "1 s"), (119, "119 s"), (120, "2 min"), (5743, "1.6 h"), (720, "12 min")],
+)
+def test_a_time_is_told_as_people_say_it(seconds: float, said: str) -> None:
+    assert console.lasting(seconds) == said
+
+
+def test_one_thing_has_no_plural() -> None:
+    assert [console.counted(n, "row") for n in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
+
+
 def test_quick_work_shows_no_progress(capfd: pytest.CaptureFixture[str]) -> None:
     with console.progress("training", 3) as advance:
         for _ in range(3):

@@ -582,7 +582,7 @@ def test_a_folder_with_its_declaration_is_added_as_declared(data: Path) -> None:
         "columns: {completion: body}\n")  # fmt: skip
     put(Path("icu/a.csv"), "body\nText.\n")
 
-    assert "1 rows of shape columns (columns body)" in add_dataset("icu", Path("icu"), None, None)
+    assert "1 row of shape columns (columns body)" in add_dataset("icu", Path("icu"), None, None)
     assert open_dataset("icu").term.access == "open"
     with pytest.raises(ConfigError, match="has its licence and language declared already"):
         add_dataset("icu", Path("icu"), "MIT", None)

@@ -249,7 +249,7 @@ def _count(dataset: Dataset, place: Path) -> str:
     told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     left = f"; {reasons.total():,} left out: {told}" if reasons else ""
     return (
-        f"{dataset.name}: {good:,} rows{note} of shape {spec.shape} "
+        f"{dataset.name}: {console.counted(good, 'row')}{note} of shape {spec.shape} "
         f"(columns {', '.join(columns)}){left}"
     )
 

@@ -52,15 +52,17 @@ class RowCounts:
     def announce(self, what: str, max_length: int) -> None:
         """Say what was cut or left out of the examples in `what`."""
         if self.truncated:
-            cut = f"{self.truncated} prompts of {what} were cut in their middle"
+            cut = f"{console.counted(self.truncated, 'prompt')} of {what} cut in the middle"
             console.notice(f"finetune: {cut} to fit {max_length} tokens")
         if self.answers_not_trained:
+            answers = console.counted(self.answers_not_trained, "earlier answer")
             console.notice(
-                f"finetune: {self.answers_not_trained} earlier answers of {what} are not trained "
-                "on: they were cut, or the chat template renders them unlike new answers"
+                f"finetune: {answers} of {what} not trained on: cut, or rendered by the chat "
+                "template unlike a new answer"
             )
         for reason, count in self.rejected.items():
-            console.notice(f"finetune: {count} examples of {what} are left out: {reason}")
+            left_out = f"{console.counted(count, 'example')} of {what} left out"
+            console.notice(f"finetune: {left_out}: {reason}")
 
     @property
     def rejected(self) -> dict[str, int]:

@@ -111,4 +111,5 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             return
         self._said = now
         left = (now - self._started) / max(step - self.first_step, 1) * (steps - step)
-        console.notice(f"finetune: step {step} of {steps}, loss {loss:.3f}, {left:.0f} s left")
+        rest = f", {console.lasting(left)} left" if step < steps else ""
+        console.notice(f"finetune: step {step} of {steps}, loss {loss:.3f}{rest}")

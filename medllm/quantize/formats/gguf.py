@@ -94,7 +94,7 @@ def _find_fallbacks(choice: GgufFormat, target: Path) -> int:
     if fallbacks:
         named = ", ".join(tensor.name for tensor in fallbacks[:3])
         console.notice(
-            f"quantize: {len(fallbacks)} tensors have rows that do not fit the blocks of "
-            f"{choice.type} and got a larger type: {named}{' …' if len(fallbacks) > 3 else ''}"
+            f"quantize: {console.counted(len(fallbacks), 'tensor')} got a larger type, as rows do "
+            f"not fit the blocks of {choice.type}: {named}{' …' if len(fallbacks) > 3 else ''}"
         )
     return len(fallbacks)

@@ -85,9 +85,10 @@ def show_quality(quality: Quality) -> None:
     for kind, found in quality["texts"].items():
         if kind != "all":
             same = _value(found["top1_agreement"])
+            texts = console.counted(found["documents"], f"{kind} text")
             console.say(
-                f"  on {found['documents']} {kind} texts held out: {same:.1%} of next tokens as "
-                f"its parent's,\n    KL {_value(found['kl_mean']):.2g} nats a token"
+                f"  on {texts} held out: {same:.1%} of next tokens as its parent's,\n"
+                f"    KL {_value(found['kl_mean']):.2g} nats a token"
             )
     for step in quality["advice"][:1]:
         console.say(console.wrapped(f"  to try next: {step}"))
