@@ -241,6 +241,5 @@ def _write_holdout(
 def describe(manifest: Manifest) -> str:
     """The set in a line: texts by source, and their length."""
     found = manifest.results
-    names = ", ".join(found["sources"])
-    texts = console.counted(found["samples"], "text")
-    return f"{texts} of {names}, {found['mean_tokens']:.0f} tokens on average"
+    texts, sources = console.counted(found["samples"], "text"), ", ".join(found["sources"])
+    return f"{texts} of {sources}, {found['mean_tokens']:.0f} tokens on average"
