@@ -6,8 +6,14 @@ A family joins the review by one line in each of the two lists here.
 from medllm.clinical.case import Family
 from medllm.clinical.context import CUES
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, VOCABULARY
+from medllm.clinical.red_flags.flags import find_red_flags
+from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
 
-TABLES: tuple[Table, ...] = (CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, ABBREVIATIONS)
-FAMILIES: tuple[Family, ...] = (find_abbreviations,)
+TABLES: tuple[Table, ...] = (
+    *(CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY),
+    *(CONCEPTS, REGIONS, RED_FLAGS),
+    ABBREVIATIONS,
+)
+FAMILIES: tuple[Family, ...] = (find_red_flags, find_abbreviations)

@@ -1,0 +1,191 @@
+"""Red flags: emergencies that a question describes, and what an answer to one must (not) say."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from medllm.clinical.case import Case
+from medllm.clinical.finding import Finding, NotChecked, Severity
+from medllm.clinical.red_flags.escalation import render_escalation
+from medllm.clinical.red_flags.numbers import find_department, find_numbers, find_people
+from medllm.clinical.red_flags.patterns import Content, Hits, Pattern, Vocabulary, content_of
+from medllm.clinical.red_flags.said import denied_or_past, is_directed, is_forbidden
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Row
+from medllm.clinical.text.reading import Reading, Span
+
+URGENCIES = ("emergency", "same day")
+_MISSING: dict[str, Severity] = {"emergency": "major", "same day": "moderate"}
+_WRONG: dict[str, Severity] = {"emergency": "contraindicated", "same day": "major"}
+ENOUGH = {
+    "emergency": ("@emergency_care | $department",),
+    "same day": ("@emergency_care | $department | @urgent_care",),
+}
+"""What an answer must say for each urgency, besides what a row accepts as well."""
+WRONG = ("@waiting",)
+"""What it must not say for any."""
+IN_CARE = "@in_care"
+"""Where the patient is in the care of clinicians already, nobody need be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A family of emergencies: its row, and its patterns as they are read."""
+
+    row: Row
+    signs: tuple[Pattern, ...]
+    must_say: tuple[Pattern, ...]
+    must_not_say: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """All families, and the words that they are made of."""
+
+    vocabulary: Vocabulary
+    flags: tuple[Flag, ...]
+    in_care: Pattern
+    begun_by: Mapping[str, Sequence[tuple[int, int]]]
+    """Which sign (number of its flag, its own) a concept of its shortest group may begin."""
+
+    def described(self, hits: Hits) -> Iterator[tuple[Flag, tuple[Span, ...]]]:
+        """The families of which a text has a sign, and where the first of each stands."""
+        done = -1
+        for number, sign in sorted({one for name in hits for one in self.begun_by.get(name, ())}):
+            if number > done and (at := self.flags[number].signs[sign].find(hits)):
+                done = number
+                yield self.flags[number], at
+
+
+def build_flags(knowledge: Knowledge) -> Flags:
+    """The families of a knowledge.
+
+    Raises:
+        ValueError: a pattern names a concept that is not there.
+    """
+    words = Vocabulary({str(row["id"]): row["words"] for row in knowledge.rows("concepts")})
+    flags = []
+    for row in knowledge.rows("red_flags"):
+        enough = (*ENOUGH[row["urgency"]], *row.get("must_say", ()))
+        wrong = (*WRONG, *row.get("must_not_say", ()))
+        signs, must, must_not = (
+            tuple(map(words.pattern, texts)) for texts in (row["signs"], enough, wrong)
+        )
+        flags.append(Flag(row, signs, must, must_not))
+    begun_by: dict[str, list[tuple[int, int]]] = {}
+    for number, flag in enumerate(flags):
+        for sign, pattern in enumerate(flag.signs):
+            for name in min(pattern.groups, key=len):
+                begun_by.setdefault(name, []).append((number, sign))
+    return Flags(words, tuple(flags), words.pattern(IN_CARE) if flags else Pattern(()), begun_by)
+
+
+def find_red_flags(case: Case) -> Iterator[Finding | NotChecked]:
+    """What a question describes, and what the answer to it lacks or gets wrong."""
+    if not case.question.words:
+        yield NotChecked("red flag", "no question was given")
+        return
+    flags = case.knowledge.built(build_flags)
+    asked = content_of(case.question)
+    hits = _said_hits(flags.vocabulary, case.question, asked)
+    described = [*flags.described(hits)]
+    if not described:
+        return
+    is_in_care = flags.in_care.find(hits) is not None
+    given = content_of(case.answer)
+    answer = {**flags.vocabulary.find(given), "$department": find_department(case.answer, given)}
+    for flag, at in described:
+        yield _described(case, flag, _spans(case.question, asked, at))
+        if not is_in_care and not _says(case.answer, given, flag.must_say, answer):
+            yield _lacks(case, flag)
+        for wrong in _wrongly_said(case.answer, given, flag.must_not_say, answer):
+            yield _wrong(case, flag, _spans(case.answer, given, wrong))
+
+
+def _said_hits(words: Vocabulary, reading: Reading, content: Content) -> Hits:
+    """The places of each concept that a question says of here and now."""
+    hits = {**words.find(content), **find_numbers(reading, content)}
+    if people := find_people(reading, content):
+        hits["$person"] = people
+    parts = denied_or_past(reading)
+    if not parts:
+        return hits
+    begins = [begin for begin, _ in parts]
+    reach = [*accumulate((end for _, end in parts), max)]
+
+    def is_said(place: Span) -> bool:
+        at = reading.begins[content.words[min(place[0], len(content.words) - 1)]]
+        number = bisect_right(begins, at) - 1
+        return number < 0 or reach[number] <= at
+
+    return {name: kept for name, places in hits.items() if (kept := [*filter(is_said, places)])}
+
+
+def _says(reading: Reading, content: Content, patterns: tuple[Pattern, ...], hits: Hits) -> bool:
+    """Whether an answer directs the reader to one of these."""
+    return any(
+        all(is_directed(reading, content.words[begin]) for begin, _ in at)
+        for pattern in patterns
+        for at in pattern.find_all(hits)
+    )
+
+
+def _wrongly_said(
+    reading: Reading, content: Content, patterns: tuple[Pattern, ...], hits: Hits
+) -> Iterator[tuple[Span, ...]]:
+    """The places of the first advice of each of these that the answer gives."""
+    for pattern in patterns:
+        for at in pattern.find_all(hits):
+            if not any(is_forbidden(reading, content.words[begin]) for begin, _ in at[:1]):
+                yield at
+                break
+
+
+def _spans(reading: Reading, content: Content, places: tuple[Span, ...]) -> tuple[Span, ...]:
+    return tuple(reading.place(*content.span(*each)) for each in places if each[0] < each[1])
+
+
+def _described(case: Case, flag: Flag, spans: tuple[Span, ...]) -> Finding:
+    return Finding(
+        rule=flag.row["id"],
+        kind="red flag",
+        severity="info",
+        message=f"The question describes possible signs of {flag.row['name']}.",
+        action=_escalation(case, flag),
+        basis=case.knowledge.basis(flag.row),
+        spans=spans,
+        where="question",
+    )
+
+
+def _lacks(case: Case, flag: Flag) -> Finding:
+    urgency = flag.row["urgency"]
+    needed = "emergency help" if urgency == "emergency" else "medical help on the same day"
+    return Finding(
+        rule=flag.row["id"],
+        kind="missing",
+        severity=_MISSING[urgency],
+        message=f"The question describes possible signs of {flag.row['name']}, and the answer does "
+        f"not say to get {needed}.",
+        action=_escalation(case, flag),
+        basis=case.knowledge.basis(flag.row),
+    )
+
+
+def _wrong(case: Case, flag: Flag, spans: tuple[Span, ...]) -> Finding:
+    basis = case.knowledge.basis(flag.row)
+    verified = basis.verified and flag.row.get("must_not_say_verified", False)
+    return Finding(
+        rule=flag.row["id"],
+        kind="red flag",
+        severity=_WRONG[flag.row["urgency"]],
+        message=f"The answer gives advice that must not be given for possible {flag.row['name']}.",
+        action=_escalation(case, flag),
+        basis=replace(basis, verified=verified),
+        spans=spans,
+    )
+
+
+def _escalation(case: Case, flag: Flag) -> str:
+    return render_escalation(flag.row["escalation"], case.policy.region, case.knowledge)

@@ -1,0 +1,88 @@
+"""What a text denies or tells of the past, and what it tells the reader to do or not to do."""
+
+import re
+from collections.abc import Iterator
+
+from medllm.clinical.text.reading import Reading, Span
+
+_NOT = r"(?:not|\w*n't|isnt|dont|doesnt|didnt|havent|hasnt)"
+_DENIES = re.compile(
+    r"\b(?:no(?! longer| better| worse| relief| help| idea| one| matter| response| pulse)|without|"
+    r"den(?:y|ies|ied|ying)|never(?= had| have| experienced| felt)|negative for|free of|"
+    rf"rule[sd]? out|{_NOT} (?:have|having|had|any|got|experienc\w+|"
+    r"complain\w+ of|report\w*|suffer\w*|noticed))\b"
+)
+_ENDS_DENIAL = re.compile(
+    r"\b(?:but|however|although|though|yet|except|because|since|just|only|now|today|then|until|"
+    r"and (?:i|he|she|my|his|her|they|is|has|now|the|can'?t|cannot|keeps?|feels?))\b|"
+    r"[,;:] ?(?:i|i'm|he|she|my|his|her|they|it|the|is|has|can'?t|cannot|just)\b|[-(]"
+)
+_PAST = re.compile(
+    r"\bdied (?:of|from|after)|\bpassed away|\bin (?:19|20)\d\d\b|\byears ago|\blast year|"
+    r"\bas a child|\bwhen i was|\bfamily history|\bhistory of|\bhx of|\bused to (?:have|get)|"
+    r"\bmonths ago"
+)
+_PART = re.compile(r"[,;]|\b(?:but|now|today|currently|tonight|this morning|and (?:i|he|she) )")
+_WORSENING = re.compile(
+    r"\b(?:if|unless|should)\b[^.]{0,60}\b(?:worse\w*|worsen\w*|persists?|continues?|no better|"
+    r"does not|doesn't|don't|do not|not improv\w+|lasts?|returns?|comes? back|becomes?)\b|"
+    r"\b(?:tomorrow|next week|in a few days|on monday|in the morning|within a week)\b"
+)
+_DECLINES = re.compile(
+    rf"\b(?:no (?:need|reason)|{_NOT} (?:need|have to|necessary|required|call|go|worth)|needn't|"
+    r"unnecessary|rather than|instead of|before you|avoid)\b"
+)
+_FORBIDS = re.compile(
+    rf"\b(?:{_NOT}|never|avoid\w*|without|rather than|instead of|cannot|stop|no|dangerous|wrong|"
+    r"nor|myth|refrain)\b"
+)
+_BEFORE = 60
+"""Characters before a word in which such a cue counts, within its sentence."""
+_FAR = 150
+"""Characters that a denial reaches at most, and in which worsening is looked for."""
+
+
+def denied_or_past(reading: Reading) -> list[Span]:
+    """The parts of the folded text that deny something or tell of the past, in order."""
+    folded = reading.folded.text
+    parts = []
+    for first, last in reading.sentences:
+        if first < last:
+            begin, end = reading.begins[first], reading.ends[last - 1]
+            parts += [*_denials(folded, begin, end), *_pasts(folded, begin, end)]
+    return sorted(parts)
+
+
+def _denials(folded: str, begin: int, end: int) -> Iterator[Span]:
+    for cue in _DENIES.finditer(folded, begin, end):
+        reach = min(end, cue.end() + _FAR)
+        stop = _ENDS_DENIAL.search(folded, cue.end(), reach)
+        yield cue.end(), stop.start() if stop else reach
+
+
+def _pasts(folded: str, begin: int, end: int) -> Iterator[Span]:
+    marks = [begin, *(each.start() for each in _PART.finditer(folded, begin, end)), end]
+    for left, right in zip(marks, marks[1:], strict=False):
+        if _PAST.search(folded, left, right):
+            yield left, right
+
+
+def is_directed(reading: Reading, first: int) -> bool:
+    """Whether the call for help at a word is made: not declined, put off or left to worsening."""
+    begin, end = _sentence(reading, first)
+    folded, at = reading.folded.text, reading.begins[first]
+    if _WORSENING.search(folded, max(begin, at - _FAR), min(end, at + _FAR)):
+        return False
+    return not _DECLINES.search(folded, max(begin, at - _BEFORE), at + 1)
+
+
+def is_forbidden(reading: Reading, first: int) -> bool:
+    """Whether a sentence says not to do what begins at a word."""
+    begin, _ = _sentence(reading, first)
+    at = reading.begins[first]
+    return bool(_FORBIDS.search(reading.folded.text, max(begin, at - _BEFORE), at))
+
+
+def _sentence(reading: Reading, word: int) -> Span:
+    first, last = reading.sentence_at(word)
+    return reading.begins[first], reading.ends[last - 1]

@@ -1,0 +1,56 @@
+"""The tables of red flags, and what is wrong in their rows."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from medllm.clinical.red_flags.escalation import PLACES
+from medllm.clinical.red_flags.flags import URGENCIES, build_flags
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Row, Table
+
+
+def _flag_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
+    if row["urgency"] not in URGENCIES:
+        yield f"urgency must be one of {', '.join(URGENCIES)}"
+        return
+    try:
+        row["escalation"].format_map(dict.fromkeys(PLACES, ""))
+    except (KeyError, ValueError, IndexError):
+        yield f"escalation: known in braces are {', '.join(PLACES)}"
+    alone = {"concepts": tables.get("concepts", {}), "red_flags": {row["id"]: row}}
+    try:
+        build_flags(Knowledge(alone, {}))
+    except (ValueError, AttributeError) as problem:
+        yield f"pattern: {problem}"
+
+
+def _concept_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
+    if not isinstance(row["words"], list) or not all(
+        isinstance(each, str) for each in row["words"]
+    ):
+        yield "words must be a list of texts"
+
+
+CONCEPTS = Table(
+    name="concepts",
+    columns=frozenset({"words"}),
+    needed=frozenset({"words"}),
+    faults=_concept_faults,
+)
+REGIONS = Table(name="regions", columns=frozenset(PLACES), needed=frozenset(PLACES))
+RED_FLAGS = Table(
+    name="red_flags",
+    columns=frozenset(
+        {
+            "name",
+            "urgency",
+            "signs",
+            "must_say",
+            "must_not_say",
+            "must_not_say_verified",
+            "escalation",
+        }
+    ),
+    needed=frozenset({"name", "urgency", "signs", "escalation"}),
+    faults=_flag_faults,
+)

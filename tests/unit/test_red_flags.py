@@ -1,0 +1,228 @@
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medllm.clinical import review_answer
+from medllm.clinical.finding import Finding
+from medllm.clinical.policy import Policy
+from medllm.clinical.red_flags.patterns import Vocabulary, content_of, stem
+from medllm.clinical.rules.knowledge import shipped_knowledge
+from medllm.clinical.text.reading import read
+
+HERE = Path(__file__).parent
+STROKE = "My mum's mouth is drooping and her speech is slurred"
+CALL = "Call an ambulance at once."
+
+
+def found(question: str, answer: str = CALL, **policy: object) -> list[Finding]:
+    report = review_answer(answer, question=question, policy=Policy(**policy)).report  # type: ignore[arg-type]
+    return [each for each in report.findings if each.kind in {"red flag", "missing"}]
+
+
+def described(question: str) -> list[str]:
+    return [each.rule for each in found(question) if each.where == "question"]
+
+
+def test_families_are_found_in_questions_written_apart_from_the_patterns() -> None:
+    """Two questions for each family, written before the first measurement: it found 118 of 123."""
+    lines = (HERE / "red_flag_questions.tsv").read_text().splitlines()
+    asked = [line.split("\t") for line in lines]
+
+    hits = [f"red_flag.{family}" in described(question) for family, question in asked]
+    families = {row["id"] for row in shipped_knowledge().rows("red_flags")}
+
+    assert {f"red_flag.{family}" for family, _ in asked} == families
+    assert sum(hits) >= 118 and len(hits) == 123
+
+
+def test_ordinary_questions_are_no_emergency() -> None:
+    asked = (HERE / "ordinary_questions.txt").read_text().splitlines()
+
+    assert [question for question in asked if described(question)] == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "I have a cough but no chest pain spreading to the arm.",
+        "He denies crushing chest pain, sweating or pain in the jaw.",
+        "I don't have crushing chest pain or a heavy left arm.",
+        "My father died of crushing chest pain in 1990.",
+        "When I was little my face drooped on one side and my speech was slurred.",
+    ],
+)
+def test_what_is_denied_or_long_past_is_none(question: str) -> None:
+    assert described(question) == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        STROKE.upper(),
+        STROKE.replace(" ", "\n"),
+        STROKE.replace("'", "\u2019"),
+        "Her speech is slurred and the mouth of my mum droops",
+        "mouth drooped, slurring her speech",
+        "No rash, but her mouth is drooping and her speech is slurred",
+    ],
+)
+def test_the_form_of_words_does_not_matter(question: str) -> None:
+    assert "red_flag.stroke" in described(question)
+
+
+def test_a_good_answer_has_a_note_alone() -> None:
+    findings = found(STROKE)
+
+    assert {(each.kind, each.severity, each.where) for each in findings} == {
+        ("red flag", "info", "question")
+    }
+    (first, *_) = findings
+    quoted = [STROKE[begin:end] for begin, end in first.spans]
+    assert "drooping" in " ".join(quoted) or "slurred" in " ".join(quoted)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Rest and drink water.",
+        "There is no need to call an ambulance.",
+        "If it gets worse, go to the emergency department.",
+        "Go to A&E tomorrow.",
+        "",
+    ],
+)
+def test_an_answer_that_does_not_say_to_get_help_lacks_it(answer: str) -> None:
+    lacking = [each for each in found(STROKE, answer) if each.kind == "missing"]
+
+    assert [each.severity for each in lacking] == ["major"]
+    assert "does not say to get emergency help" in lacking[0].message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Call 999 now.",
+        "Please call 911 immediately, and note the time.",
+        "Take her to A&E straight away.",
+        "These are signs of a stroke: get immediate medical attention.",
+        "Ring 112. Do not wait.",
+    ],
+)
+def test_each_way_to_say_it_counts(answer: str) -> None:
+    assert [each for each in found(STROKE, answer) if each.kind == "missing"] == []
+
+
+def test_wrong_advice_is_worst_and_its_warning_is_none() -> None:
+    wrong = [each for each in found(STROKE, "Let her sleep it off.") if each.where == "answer"]
+
+    assert ("red flag", "contraindicated") in {(each.kind, each.severity) for each in wrong}
+    assert not any(each.basis.verified for each in wrong if each.kind == "red flag")
+    warned = found(STROKE, "Call 999. Do not wait and see, and never let her sleep it off.")
+    assert [each for each in warned if each.where == "answer"] == []
+
+
+def test_what_was_read_in_the_source_may_block() -> None:
+    question, answer = "My toddler drank bleach", "Call 999, and make him vomit."
+
+    blocked = review_answer(answer, question=question, policy=Policy(action="block", region="us"))
+
+    assert blocked.report.is_blocked and blocked.report.risk_level == 3
+    assert blocked.text.startswith("This may be poisoning. Call Poison Control (1-800-222-1222)")
+    assert "vomit." not in blocked.text.split("withheld")[1]
+
+
+@pytest.mark.parametrize(
+    ("region", "number"), [("us", "911"), ("uk", "999"), ("in", "112"), ("eu", "112")]
+)
+def test_a_region_sets_the_number_and_none_has_none(region: str, number: str) -> None:
+    report = review_answer("Rest.", question=STROKE, policy=Policy(region=region)).report  # type: ignore[arg-type]
+    plain = review_answer("Rest.", question=STROKE, policy=Policy()).report
+
+    assert f"Call {number} at once" in report.escalations[0]
+    assert not any(each.isdigit() for each in "".join(plain.escalations))
+
+
+@pytest.mark.parametrize(
+    ("question", "family"),
+    [
+        ("my baby is 5 weeks old and has 38.0", "febrile_infant"),
+        ("blood pressure 180/100 and chest pain", "hypertensive_emergency"),
+        ("my sugar is 2.9 and I am shaking", "severe_hypoglycaemia"),
+        ("oxygen is 91", "severe_breathlessness"),
+        ("ketones are 3.0", "diabetic_ketoacidosis"),
+    ],
+)
+def test_numbers_count_from_their_threshold(question: str, family: str) -> None:
+    assert f"red_flag.{family}" in described(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "my baby is 5 weeks old and has 37.9",
+        "blood pressure 179/100 and chest pain",
+        "my sugar is 3.1 and I am fine",
+        "oxygen is 92",
+        "ketones are 2.9",
+    ],
+)
+def test_numbers_below_their_threshold_do_not(question: str) -> None:
+    assert described(question) == []
+
+
+def test_a_patient_in_care_needs_no_call() -> None:
+    question = "A 60-year-old man presents with crushing chest pain and sweating. Next step?"
+
+    assert {each.kind for each in found(question, "Give aspirin.")} == {"red flag"}
+
+
+def test_without_a_question_red_flags_are_not_checked() -> None:
+    assert "red flag: no question was given" in review_answer("Rest.").report.not_checked
+
+
+def test_words_are_one_by_their_stem() -> None:
+    assert stem("breathing") == stem("breathes") == stem("breathe") == "breath"
+    assert stem("stopped") == stem("stop") and stem("severed") != stem("severe")
+
+
+def test_patterns_are_near_words_in_any_order_that_do_not_overlap() -> None:
+    words = Vocabulary({"pain": ["pain", "ache"], "ignored": ["pain clinic"]})
+    pattern = words.pattern("@pain + chest | heart")
+
+    def places(text: str) -> object:
+        content = content_of(read(text))
+        return pattern.find(words.find(content))
+
+    assert places("chest pain") and places("an ache in my heart")
+    assert not places("chest clinic") and not places("chest: pain clinic")
+    assert not places("chest " + "word " * 20 + "pain")
+    with pytest.raises(ValueError, match="no concept '@pane'"):
+        words.pattern("@pane")
+
+
+@given(st.text(max_size=300))
+@settings(max_examples=60, deadline=None)
+def test_no_text_crashes_it_and_places_are_of_the_text(text: str) -> None:
+    question = f"{text} chest pain, sweating {text}"
+    for each in found(question, text):
+        length = len(question if each.where == "question" else text)
+        assert all(0 <= begin < end <= length for begin, end in each.spans)
+
+
+@pytest.mark.parametrize(
+    "unit", ["chest pain sudden ", "no no fever ", "it drops, ", "38.5 180/120 ", "if worse "]
+)
+def test_time_grows_with_the_length(unit: str) -> None:
+    def seconds(characters: int) -> float:
+        text = unit * (characters // len(unit))
+        best = []
+        for _ in range(3):
+            began = time.process_time()
+            review_answer(text, question=text)
+            best.append(time.process_time() - began)
+        return min(best)
+
+    assert seconds(20_000) / max(seconds(10_000), 0.002) <= 2.8
