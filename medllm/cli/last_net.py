@@ -7,6 +7,7 @@ where. Anything else is a bug, and keeps its traceback.
 
 import errno
 import os
+import traceback
 from pathlib import Path
 
 from medllm.errors import DataError, MedllmError, SetupError
@@ -50,6 +51,16 @@ def explain_import(problem: ImportError) -> MedllmError | None:
         if os.strerror(number) in str(problem) or MAPPING.get(number, "\0") in str(problem):
             return explain(OSError(number, os.strerror(number)))
     return None
+
+
+def let_go(problem: BaseException) -> None:
+    """Give back what the frames of a MemoryError hold: to tell of it takes memory, too."""
+    chain = [problem]
+    while before := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(before)
+    if any(isinstance(each, MemoryError) for each in chain):
+        for each in chain:
+            traceback.clear_frames(each.__traceback__)
 
 
 def _is_working_folder_gone() -> bool:

@@ -7,7 +7,9 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
@@ -15,7 +17,7 @@ from typer.exceptions import TyperException
 from medllm import __version__, console
 from medllm.cli import datasets, recipes, voice
 from medllm.cli.commands import Command, Group
-from medllm.cli.last_net import explain, explain_import
+from medllm.cli.last_net import explain, explain_import, let_go
 from medllm.data.names import VERBS
 from medllm.errors import ConfigError, MedllmError
 from medllm.ranks import VARIABLES, is_main
@@ -121,14 +123,16 @@ def _attempt(arguments: Sequence[str]) -> int:
         _check_launcher()
         _check_arguments(arguments)
         with voice.turned_down():
-            result = app(args=list(arguments), prog_name="medllm", standalone_mode=False)
+            result = commands()(args=list(arguments), prog_name="medllm", standalone_mode=False)
     except (OSError, MemoryError, RecursionError) as problem:
+        let_go(problem)
         return _report(explain(problem))
     except ImportError as problem:
         if refused := explain_import(problem):
             return _report(refused)
         raise
     except MedllmError as problem:
+        let_go(problem)
         return _report(problem)
     except TyperException as problem:
         return _report_usage(problem, arguments)
@@ -145,6 +149,12 @@ def _attempt(arguments: Sequence[str]) -> int:
             }
         )
     return result if isinstance(result, int) else 0
+
+
+@cache
+def commands() -> Any:
+    """All commands as they are parsed; a process that runs several builds them once."""
+    return typer.main.get_command(app)
 
 
 def _check_launcher() -> None:

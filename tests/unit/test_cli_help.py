@@ -6,8 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from medllm.cli.main import run_command
+from medllm.cli.main import app, run_command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [*runpy.run_path(str(ROOT / "scripts" / "build_cli_docs.py"))["list_commands"]()]
@@ -94,8 +95,8 @@ def test_the_script_for_a_shell_is_shown(
 ) -> None:
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
 
-    with pytest.raises(SystemExit):
-        run_command(["--show-completion", shell])
+    with pytest.raises(SystemExit):  # built anew: typer looks at the variable then
+        get_command(app)(["--show-completion", shell], prog_name="medllm")
 
     assert "_MEDLLM_COMPLETE" in capfd.readouterr().out
 

@@ -1,14 +1,19 @@
 """What the machine refuses ends a command as one error with a remedy, and nothing else does."""
 
 import errno
+import io
 import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medllm.cli.last_net import explain, explain_import
-from medllm.cli.main import app, run_command
+from medllm.cli.main import app, commands, run_command
+from medllm.models.memory import within_memory
 
 
 def os_error(number: int, *names: str) -> OSError:
@@ -54,16 +59,62 @@ def test_a_library_that_cannot_be_loaded_for_want_of_files_or_memory_is_no_bug()
     assert explain_import(ImportError("No module named 'x'")) is None
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def command_fail(fail: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile `medllm fail` does this."""
+    app.command("fail")(fail)
+    commands.cache_clear()
+    try:
+        yield
+    finally:
+        app.registered_commands.pop()
+        commands.cache_clear()
+
+
+def test_a_bug_keeps_its_traceback() -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    app.command("fail")(fail)
-    try:
-        with pytest.raises(ZeroDivisionError):
-            run_command(["fail"])
-    finally:
-        app.registered_commands.pop()
+    with command_fail(fail), pytest.raises(ZeroDivisionError):
+        run_command(["fail"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_memory_is_given_back_before_its_end_is_told(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what tells of it fails for want of memory, and a traceback stands there."""
+
+    class Holder:
+        """What a frame holds."""
+
+    held: list[weakref.ref[Holder]] = []
+
+    class Screen(io.StringIO):
+        """Standard error, for which nothing may be left of it."""
+
+        def write(self, text: str) -> int:
+            assert held[0]() is None
+            return super().write(text)
+
+    def allocate() -> None:
+        large = Holder()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    def fail() -> None:
+        if not known:
+            allocate()
+        with within_memory("generate", "a smaller model"):
+            allocate()
+
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    with command_fail(fail):
+        assert run_command(["fail"]) == 5
+
+    told = "generate: this machine has too little memory" if known else "out of memory"
+    assert screen.getvalue().startswith(f"error: {told}\n  fix: ")
 
 
 @pytest.mark.parametrize(
