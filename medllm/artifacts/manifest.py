@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -311,11 +312,16 @@ def join_terms(*groups: Iterable[DataTerm]) -> tuple[DataTerm, ...]:
 
 def describe_environment(seed: int, device: str | None = None) -> dict[str, Any]:
     """The versions that made an artifact; for the reader, never part of an identity."""
+    return {"python": platform.python_version(), **_versions(), "device": device, "seed": seed}
+
+
+@cache
+def _versions() -> dict[str, str]:
     versions = {}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return {"python": platform.python_version(), **versions, "device": device, "seed": seed}
+    return versions
 
 
 def without_credentials(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ from medllm.data.generators import GENERATORS
 from medllm.data.groups import Group, read_id, squeeze
 from medllm.data.readers.files import open_text
 from medllm.data.registry.hub import HubSource
-from medllm.data.shapes import Columns, list_shapes
+from medllm.data.shapes import SHAPES, Columns, list_shapes
 from medllm.data.shapes.columns import Pattern
 from medllm.data.split import Split
 from medllm.errors import ConfigError, DataError, did_you_mean
@@ -117,8 +117,7 @@ class DatasetSpec(Strict):
     @classmethod
     def check_shape(cls, name: str) -> str:
         """Raise ValueError for a shape that nobody knows."""
-        known = list_shapes()
-        if name not in known:
+        if name not in SHAPES and name not in (known := list_shapes()):
             hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
             raise ValueError(f"unknown shape '{name}'; {hint.rstrip()}")
         return name
@@ -137,8 +136,7 @@ class DatasetSpec(Strict):
     def test_keys(self) -> frozenset[str]:
         """Its official test groups as every dataset of the same kind of groups names them."""
         kind = self.columns.group_kind
-        ids = read_test_ids(self) if kind else frozenset[str]()
-        return frozenset(Group(one, kind).key for one in ids if kind)
+        return _keys(read_test_ids(self), kind) if kind else frozenset()
 
 
 ABOUT = {"title", "description", "hub", "files", "test_ids", "licence", "access", "agreement",
@@ -255,11 +253,20 @@ def read_test_ids(spec: DatasetSpec) -> frozenset[str]:
     """
     if spec.test_ids is None:
         return frozenset()
-    return _read_ids(spec.test_ids)
-
-
-def _read_ids(path: Path) -> frozenset[str]:
+    path = spec.test_ids
     if not path.is_file():
         raise DataError(f"no such file of test ids: {path}", "check the dataset's YAML")
+    status = path.stat()
+    return _read_ids(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=32)
+def _keys(ids: frozenset[str], kind: str) -> frozenset[str]:
+    return frozenset(Group(one, kind).key for one in ids)
+
+
+@lru_cache(maxsize=32)
+def _read_ids(path: Path, changed: int, size: int) -> frozenset[str]:
+    """The ids in a file as it is now; every dataset that is opened asks for those of all."""
     with open_text(path, newline=None) as lines:
         return frozenset(filter(None, (read_id(one) for line in lines for one in line.split())))

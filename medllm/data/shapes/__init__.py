@@ -79,6 +79,7 @@ def find_shape(name: str) -> Shape:
 
 __all__ = [
     "CUT",
+    "SHAPES",
     "Columns",
     "Shape",
     "find_shape",
