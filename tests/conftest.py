@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
 import os
+import re
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,18 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; name them with MEDLLM_SHARED")
     return folder.resolve()
+
+
+NUMBERS = count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new folder; pytest's own fixture lists those of all tests before it, each time."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    path = tmp_path_factory.getbasetemp() / f"{name}-{next(NUMBERS)}"
+    path.mkdir(mode=0o700)
+    return path
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ def lock() -> Callable[[Path], None]:
     return take
 
 
-@pytest.fixture(autouse=True)
-def loads_no_torch() -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
     """A unit test loads no torch: it takes two seconds, and what needs it is an integration."""
     was_loaded = "torch" in sys.modules
     yield

@@ -163,14 +163,12 @@ def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
     text = piece * (10_000 // len(piece))
 
     def seconds(of: str) -> float:
-        best = 9.0
-        for _ in range(3):
-            begun = time.process_time()
-            find_measurements(of)
-            best = min(best, time.process_time() - begun)
-        return best
+        begun = time.process_time()
+        find_measurements(of)
+        return time.process_time() - begun
 
-    assert seconds(text + text) <= 2.5 * seconds(text) + 0.005
+    # what else the machine does may disturb one measurement, and hardly three
+    assert any(seconds(text + text) <= 2.5 * seconds(text) + 0.005 for _ in range(3))
 
 
 @pytest.mark.parametrize(
