@@ -10,10 +10,11 @@ from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
+from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
 
 TABLES: tuple[Table, ...] = (
     *(CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY),
     *(CONCEPTS, REGIONS, RED_FLAGS),
-    ABBREVIATIONS,
+    *(ABBREVIATIONS, CONFUSIONS),
 )
-FAMILIES: tuple[Family, ...] = (find_red_flags, find_abbreviations)
+FAMILIES: tuple[Family, ...] = (find_red_flags, find_abbreviations, find_confusions)
