@@ -5,6 +5,7 @@ A family joins the review by one line in each of the two lists here.
 
 from medllm.clinical.case import Family
 from medllm.clinical.context import CUES
+from medllm.clinical.context.stance import STANCE_CUES
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, VOCABULARY
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
@@ -13,7 +14,7 @@ from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviati
 from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
 
 TABLES: tuple[Table, ...] = (
-    *(CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY),
+    *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY),
     *(CONCEPTS, REGIONS, RED_FLAGS),
     *(ABBREVIATIONS, CONFUSIONS),
 )
