@@ -21,6 +21,11 @@ def data_dir() -> Path:
     return _place("MEDLLM_DATA_DIR", "XDG_DATA_HOME", ".local/share")
 
 
+def config_dir() -> Path:
+    """What must stay, as the key of digests (`MEDLLM_CONFIG_DIR`)."""
+    return _place("MEDLLM_CONFIG_DIR", "XDG_CONFIG_HOME", ".config")
+
+
 def short_path(path: Path) -> str:
     """The path as the user would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

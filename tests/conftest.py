@@ -43,6 +43,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has its own data and digests, works in an empty folder, and never asks the hub."""
     monkeypatch.setenv("MEDLLM_DATA_DIR", str(tmp_path / "datasets"))
+    monkeypatch.setenv("MEDLLM_CONFIG_DIR", str(tmp_path / "settings"))
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(name, "1")
     work = tmp_path / "work"

@@ -13,6 +13,10 @@ def evaluate(
     tasks: str | None = option("Names, with commas.  [default: answers]", "A,B", None, "task"),
     limit: int | None = option("At most so many items of each task."),
     data: str | None = option("What `medllm prepare` wrote, for `answers`.", "DIR"),
+    baseline: str | None = option(
+        "An earlier evaluation, or lm-eval's samples, to compare with item by item.", "DIR"
+    ),
+    margin: float | None = option("A loss that is still no harm: is a model non-inferior?"),
     **flags: Any,
 ) -> None:
     """Score models side by side, each score with its 95 % interval and a record of every item.
@@ -20,4 +24,5 @@ def evaluate(
     Example: medllm evaluate --model ./base --model runs/lora/merge --tasks pubmedqa --limit 200
     """
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    run_verb("evaluate", flags, models=models, tasks=names, limit=limit, data=data)
+    own = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
+    run_verb("evaluate", flags, models=models, tasks=names, **own)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from medllm.config.base import ContextLength, DataConfig, Place, Ref
+from medllm.config.base import NOT_IDENTITY, ContextLength, DataConfig, Place, Ref
 from medllm.data.split import SplitConfig
 from medllm.models.hardware import Dtype
 
@@ -27,6 +27,13 @@ class EvaluateConfig(DataConfig):
     """At most so many items of each task, drawn by seed."""
     apply_chat_template: bool = False
     """Ask for choices through the chat template; lm-evaluation-harness does not by default."""
+    baseline: Place | None = None
+    """An evaluation of before, the folder of one model in it, or what lm-evaluation-harness wrote
+    with `--log_samples`: each model is compared with it item by item. By default all are compared
+    with the first model."""
+    margin: float | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)
+    """A loss that is still no harm, as 0.02 of an accuracy: each model is non-inferior, inferior,
+    or not decided."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

@@ -1,8 +1,9 @@
 """The records of a model on a task: written item by item, and summed up."""
 
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from medllm.engines.prompts import takes_messages
 from medllm.errors import ArtifactError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.items import Task
+from medllm.evaluate.keyed import Keyed, described
 from medllm.evaluate.kinds import Asking
+from medllm.evaluate.kinds.base import Record
+from medllm.measures.intervals import (
+    Estimate,
+    estimate_macro_f1,
+    estimate_ratio,
+    estimate_share,
+    repeats,
+)
 
 
 def write_records(
@@ -28,7 +38,10 @@ def write_records(
     what = f"evaluate: {path.parent.name}, {task.name}"
     console.notice(f"{what}: {console.counted(len(items), 'item')}")
     how = _how_asked(config, engine, task, what)
+    keyed = Keyed.of(task.source.data_terms)
+    how["prompt_key"] = keyed.name
     records = task.kind.score(engine, items, Asking(config, how["chat_template"], what))
+    records = described(records, items, items, keyed)
     if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short
         how["batch_tokens"] = engine.batch_tokens
     path.parent.mkdir(exist_ok=True)
@@ -59,7 +72,41 @@ def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
     if cut:
         console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
     counts = {"not_asked": dict(reasons), "cut": cut}
-    return {**task.kind.summarize(asked), **how, **counts}
+    return {**task.kind.summarize(asked), **grouped_intervals(asked), **how, **counts}
+
+
+def grouped_intervals(records: Sequence[Record]) -> dict[str, Any]:
+    """Intervals bootstrapped over the groups, as patients, where some have several items.
+
+    They take the place of those that count each item as independent. Where no group repeats: none
+    but that of macro-F1.
+    """
+    groups = [str(record.get("group", record["id"])) for record in records]
+    known: dict[str, Any] = {}
+    if repeats(groups):
+        known = {"groups": len(set(groups)), "interval": "bootstrap over groups"}
+    if all("answer" in record and "target" in record for record in records):
+        targets, answers = ([record[key] for record in records] for key in ("target", "answer"))
+        known |= ends("macro_f1", estimate_macro_f1(targets, answers, groups))
+        if repeats(groups):
+            right = [record["target"] == record["answer"] for record in records]
+            share = estimate_share(right, groups)
+            # one patient says nothing of others, whose share may be any
+            known["accuracy_low"] = 0.0 if share.low is None else share.low
+            known["accuracy_high"] = 1.0 if share.high is None else share.high
+    elif all("logprob" in record for record in records) and repeats(groups):
+        losses, tokens = [-r["logprob"] for r in records], [r["tokens"] for r in records]
+        loss = estimate_ratio(losses, tokens, groups)
+        known |= ends("perplexity", loss, math.exp)
+    return known
+
+
+def ends(
+    name: str, estimate: Estimate, shown: Callable[[float], float] = float
+) -> dict[str, float | None]:
+    """The ends of an interval, under the names that they have in a score."""
+    low, high = (None if end is None else shown(end) for end in (estimate.low, estimate.high))
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _notes_of(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """The evaluate verb."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -13,6 +14,9 @@ from medllm.data.registry.datasets import Dataset, specs_of
 from medllm.engines.base import Engine, require
 from medllm.engines.open import open_model
 from medllm.errors import ConfigError
+from medllm.evaluate.analysis.baseline import check_baseline
+from medllm.evaluate.analyze import NAME as ANALYSIS
+from medllm.evaluate.analyze import analyze, show_analysis
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.items import Items, Task
 from medllm.evaluate.records import sum_up_records, write_records
@@ -36,6 +40,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         ConfigError: no model is named, or an unknown task.
         ArtifactError: a model is missing, altered or unfinished.
         DataError: a task's dataset is not here.
+        ArtifactError: the baseline cannot be compared with; the scores are made all the same.
     """
     if not config.models:
         raise ConfigError("no model is named", "--model REF, once for each model")
@@ -47,7 +52,11 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         specs_of_tasks={task.name: task.decides for task in tasks},
         datasets=specs_of(source for source in sources if isinstance(source, Dataset)),
     )
-    return produce(job, partial(_evaluate, config, models, tasks))
+    if config.baseline:
+        check_baseline(config.baseline, [task.name for task in tasks])
+    manifest = produce(job, partial(_evaluate, config, models, tasks))
+    analyze(config, job.output, manifest)
+    return manifest
 
 
 def _evaluate(
@@ -140,7 +149,8 @@ def describe(manifest: Manifest) -> str:
     return console.counted(manifest.counts.examples or 0, "item")
 
 
-def show_details(manifests: Sequence[Manifest], _: Sequence[Path]) -> None:
-    """The scores as a table."""
-    for manifest in manifests:
+def show_details(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None:
+    """The scores as a table, and what follows from them."""
+    for manifest, folder in zip(manifests, folders, strict=True):
         console.table(*table_of(manifest.results["scores"]), "scores, and their 95 % intervals")
+        show_analysis(json.loads((folder / ANALYSIS).read_text(encoding="utf-8")))

@@ -1,0 +1,1 @@
+"""What the records of items show: comparisons, subgroups, patterns of errors."""

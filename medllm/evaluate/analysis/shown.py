@@ -1,0 +1,56 @@
+"""Comparisons, and whatever else was found in the records, as tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Table = tuple[list[str], list[list[str]]]
+Found = Mapping[str, Any]
+
+
+def comparisons_of(rows: Sequence[Found]) -> Table:
+    """Columns and rows: shares in percent and their differences in points, losses in nats."""
+    columns = ["model", "beside", "task", "n", "was → is", "difference\n95 %", "flips\n+ / −",
+               "p\nby Holm", "could see", "conclusion"]  # fmt: skip
+    return columns, [_compared(row) for row in rows]
+
+
+def _compared(row: Found) -> list[str]:
+    named = [row["model"], row["baseline"] or "?", row["task"]]
+    if "refused" in row:
+        return [*named, "", "", "", "", "", "", "not compared"]
+    scale, digits = (100, 1) if row["unit"] == "share" else (1, 3)
+    change, flips = row["difference"], ""
+    if row["gained"] is not None:
+        flips = f"{row['gained']} / {row['lost']}"
+    seen = row["detectable"]
+    return [
+        *named,
+        f"{row['items']:,}",
+        f"{scale * row['before']:.{digits}f} → {scale * row['after']:.{digits}f}",
+        f"{scale * change['value']:+.{digits}f}\n{interval_of(change, scale, digits, '+')}",
+        flips,
+        shown_p(row["p_holm"]),
+        "not known" if seen is None else f"{scale * seen:.{digits}f}",
+        row["conclusion"] + (f"; {row['verdict']}" if "verdict" in row else ""),
+    ]
+
+
+def interval_of(estimate: Found, scale: float, digits: int, sign: str = "") -> str:
+    """The ends of an interval, or that there is none."""
+    if estimate["low"] is None:
+        return "no interval"
+    low, high = (f"{scale * estimate[end]:{sign}.{digits}f}" for end in ("low", "high"))
+    return f"{low} to {high}" if sign else f"{low}–{high}"
+
+
+def shown_p(p: float) -> str:
+    """A p-value; what is smaller than any that matters has no digits of its own."""
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+EXPLAINED = (
+    "A difference is of the model less the one beside it, on the same items. p is of the exact "
+    "McNemar test for right and wrong answers (of random signs for losses), adjusted by Holm for "
+    "all comparisons of this table. “Could see” is the smallest true difference that so many "
+    "items find four times in five; a smaller one is not ruled out by “no difference shown”."
+)

@@ -1,0 +1,156 @@
+"""Evaluate beside a baseline: item by item, and only what was asked alike."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typed import Typed
+
+from medllm.artifacts.manifest import Manifest
+from medllm.artifacts.verify import verify_artifact
+from medllm.data.example import Example, Message, read_jsonl, to_json, write_jsonl
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.verb import evaluate
+
+CASES = [
+    Example(
+        id=f"ward/{n}", dataset="ward", group=f"P{n // 2}", group_kind="patient",
+        prompt=(Message("user", f"Is finding {n} new? Answer:"),), completion="",
+        choices=("yes", "no"), target="yes" if n % 3 else "no",
+        metadata={"sex": "female" if n % 4 < 2 else "male", "age": 20 + 3 * n, "note": "x" * 99},
+    )
+    for n in range(24)
+]  # fmt: skip
+"""Questions about patients, two of each."""
+
+
+def write_ward(folder: Path, cases: Sequence[Example]) -> Path:
+    folder.mkdir(parents=True)
+    write_jsonl(folder / "test.jsonl", map(to_json, cases))
+    return folder
+
+
+@pytest.fixture
+def ward(own_places: Path) -> Path:
+    """A working folder with a task and rows of our own."""
+    write_ward(own_places / "rows", CASES)
+    (own_places / "tasks").mkdir()
+    (own_places / "tasks/ward.yaml").write_text("kind: choices\n")
+    return own_places
+
+
+def score(ward: Path, models: Sequence[Path], name: str, **more: Any) -> Path:
+    """The folder of an evaluation."""
+    output = ward / name
+    known = {"models": tuple(map(str, models)), "tasks": ("ward",), "task_dir": ward / "tasks"}
+    known |= {"data": ward / "rows"}
+    evaluate(EvaluateConfig(**{**known, "output": output, **more}))
+    return output
+
+
+def records_of(folder: Path) -> list[Path]:
+    """The records of its models, in the order that they were named."""
+    scores = Manifest.read(folder).results["scores"]
+    return [folder / each["model"] / "ward.jsonl" for each in scores]
+
+
+def analysis_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_models_are_compared_item_by_item(ward: Path, tiny_model: Path, gemma: Path) -> None:
+    folder = score(ward, [tiny_model, gemma], "both")
+    tiny, other = ({r["id"]: r for r in read_jsonl(path)} for path in records_of(folder))
+
+    (row,) = analysis_of(folder)["comparisons"]
+
+    assert (row["baseline"], row["model"], row["items"], row["units"]) == (
+        tiny_model.name, "gemma", 24, 12,
+    )  # fmt: skip
+    right = [{id for id, r in side.items() if r["answer"] == r["target"]} for side in (tiny, other)]
+    assert (row["gained"], row["lost"]) == (len(right[1] - right[0]), len(right[0] - right[1]))
+    assert row["test"] == "sign changes of whole groups", "two questions are of one patient"
+    before = score(ward, [tiny_model], "before")
+    after = score(ward, [gemma], "after", baseline=before, margin=0.5)
+    (again,) = analysis_of(after)["comparisons"]
+    assert {key: again[key] for key in row} == row
+    assert again["verdict"] == "non-inferior"
+    assert verify_artifact(after).manifest.kind == "evaluation"
+
+
+def test_records_give_no_patient_and_no_text_away(ward: Path, tiny_model: Path) -> None:
+    folder = score(ward, [tiny_model], "scored")
+
+    (path,) = records_of(folder)
+    first = next(iter(read_jsonl(path)))
+    assert first["metadata"] == {"sex": "female", "age": 20}
+    assert not re.search(r"P\d|finding|xxx", path.read_text(encoding="utf-8"))
+    key = ward.parent / "settings" / "digest.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    digests = [record["prompt"] for record in read_jsonl(path)]
+    assert len({*digests}) == 24
+    key.unlink()
+    other = score(ward, [tiny_model], "other key")
+    assert not {*digests} & {record["prompt"] for record in read_jsonl(records_of(other)[0])}
+
+
+def test_what_was_asked_otherwise_is_refused_and_the_scores_stay(
+    ward: Path, tiny_model: Path, typed: Typed
+) -> None:
+    before = score(ward, [tiny_model], "before")
+    ask = ("evaluate", "--model", tiny_model, "--tasks", "ward", "--set", "task_dir=tasks")
+
+    fewer = typed(*ask, "--data", "rows", "--limit", 9, "--baseline", before, "--output", "fewer")
+    changed = [replace(each, prompt=(Message("user", "So?"),)) for each in CASES[:1]] + CASES[1:]
+    write_ward(ward / "changed", changed)
+    other = typed(*ask, "--data", "changed", "--baseline", before, "--output", "other")
+    nowhere = typed(*ask, "--data", "rows", "--baseline", "nowhere", "--output", "none")
+    task = typed("evaluate", "--model", tiny_model, "--data", "rows", "--tasks", "answers",
+                 "--baseline", before, "--output", "none")  # fmt: skip
+
+    for ended in (fewer, other, nowhere, task):
+        assert ended.returncode == 4, ended.stderr
+    assert "the items differ: 24 of the baseline, 9 here, 9 in common" in fewer.stderr
+    assert "the prompts of 1 of 24 items differ" in other.stderr
+    assert "no evaluation at" in nowhere.stderr and not Path("none").exists()
+    assert "has scores on ward, on none of these tasks: answers" in task.stderr
+    assert len(list(read_jsonl(records_of(Path("other"))[0]))) == 24
+
+
+def test_samples_of_lm_eval_are_a_baseline(ward: Path, tiny_model: Path, typed: Typed) -> None:
+    place = ward / "lm_eval" / "org__model"
+    place.mkdir(parents=True)
+    right = [n % 5 > 0 for n in range(24)]
+    write_jsonl(
+        place / "samples_my_ward_2026-01-02T03-04-05.678901.jsonl",
+        map(sample, CASES[::-1], right[::-1], range(24)),
+    )
+
+    ended = typed("evaluate", "--model", tiny_model, "--tasks", "ward", "--set", "task_dir=tasks",
+                  "--data", "rows", "--baseline", "lm_eval", "--output", "out")  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    (row,) = analysis_of(Path("out"))["comparisons"]
+    ours = [r["answer"] == r["target"] for r in read_jsonl(records_of(Path("out"))[0])]
+    pairs = list(zip(right, ours, strict=True))
+    assert (row["baseline"], row["before"]) == ("org__model", sum(right) / 24)
+    assert (row["gained"], row["lost"]) == (pairs.count((False, True)), pairs.count((True, False)))
+    assert "paired, item by item" in ended.stdout
+    assert "org__model" in ended.stdout
+
+
+def sample(item: Example, right: bool, number: int) -> dict[str, Any]:
+    """A line of `lm_eval --log_samples` 0.4.13."""
+    (message,) = item.prompt
+    arguments = {
+        f"gen_args_{n}": {"arg_0": message.content, "arg_1": f" {choice}"}
+        for n, choice in enumerate(item.choices)
+    }
+    return {"doc_id": number, "doc": {}, "target": "0", "arguments": arguments, "resps": [],
+            "filtered_resps": [], "filter": "none", "metrics": ["acc"], "doc_hash": "",
+            "prompt_hash": "", "target_hash": "", "acc": float(right)}  # fmt: skip
