@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -51,7 +52,8 @@ class Supervised:
     @property
     def ready(self) -> bool:
         """Whether it takes requests."""
-        return self._ready.is_set()
+        has_died = self._process and self._process.poll() is not None
+        return self._ready.is_set() and not has_died
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +92,9 @@ class Supervised:
 
     @property
     def last_lines(self) -> str:
-        """What it printed last."""
+        """What it printed last; of one that has ended, to its end."""
+        if self._process and self._process.poll() is not None:
+            self._reader.join(1)
         return "\n".join(f"  {line}" for line in self._lines)
 
     def _spawn(self) -> "subprocess.Popen[str]":
@@ -113,7 +117,8 @@ class Supervised:
         except OSError as problem:
             message = f"{self._command[0]} cannot be started: {problem.strerror}"
             raise SetupError(message, "see that the file is there and may be run") from problem
-        threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        self._reader.start()
         return process
 
     def _read(self, output: IO[str]) -> None:
@@ -136,7 +141,7 @@ class Supervised:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             assert self._process
-            code = self._process.wait()
+            code = _wait(self._process)
             self._ready.clear()
             if self._stopping.is_set():
                 return
@@ -151,6 +156,13 @@ class Supervised:
                 continue
             if self._becomes_ready(self._process, time.monotonic() + 600):
                 pause = FIRST_PAUSE
+
+
+def _wait(process: "subprocess.Popen[str]") -> int:
+    """The exit code, once it has ended; `poll` of another thread is not kept waiting meanwhile."""
+    with suppress(ChildProcessError):  # it was polled first
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    return process.wait()
 
 
 def _told(code: int) -> str:

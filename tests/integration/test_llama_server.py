@@ -179,6 +179,8 @@ def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
             with pytest.raises(EngineDown):
                 async for _ in pieces:
                     pass
+            while engine.process.ready:
+                await asyncio.sleep(0.01)
             with pytest.raises(EngineDown):
                 await read(engine, asked(engine))
             for _ in range(200):

@@ -5,8 +5,10 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from os.path import commonprefix
 from pathlib import Path
@@ -102,8 +104,9 @@ class LlamaServerEngine(GgufTemplate):
                 raise EngineDown
             slot, is_kept = self._take(ids, request.owner)
             try:
-                async for piece in self._ask(slot, ids, request, is_kept):
-                    yield piece
+                async with aclosing(self._ask(slot, ids, request, is_kept)) as pieces:
+                    async for piece in pieces:
+                        yield piece
             finally:
                 self._slots.append(slot)
 
@@ -139,6 +142,9 @@ class LlamaServerEngine(GgufTemplate):
     def _is_ready(self) -> bool:
         import httpx
 
+        with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves one open that is refused
+            if probe.connect_ex(str(self.socket)):
+                return False
         transport = httpx.HTTPTransport(uds=str(self.socket))
         try:
             with httpx.Client(transport=transport, trust_env=False) as client:
@@ -169,7 +175,7 @@ class LlamaServerEngine(GgufTemplate):
 
     async def _ask(
         self, slot: _Slot, ids: list[int], request: GenerateRequest, is_kept: bool
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         import httpx
 
         if self._client is None:
