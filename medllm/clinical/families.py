@@ -6,7 +6,9 @@ A family joins the review by one line in each of the two lists here.
 from medllm.clinical.case import Family
 from medllm.clinical.context import CUES
 from medllm.clinical.context.stance import STANCE_CUES
-from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, VOCABULARY
+from medllm.clinical.contraindications.checks import find_contraindications
+from medllm.clinical.contraindications.tables import CONDITIONS, CONTRAINDICATIONS
+from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, RXCUIS, VOCABULARY
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.tables import Table
@@ -14,8 +16,12 @@ from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviati
 from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
 
 TABLES: tuple[Table, ...] = (
-    *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY),
+    *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
     *(CONCEPTS, REGIONS, RED_FLAGS),
+    *(CONDITIONS, CONTRAINDICATIONS),
     *(ABBREVIATIONS, CONFUSIONS),
 )
-FAMILIES: tuple[Family, ...] = (find_red_flags, find_abbreviations, find_confusions)
+FAMILIES: tuple[Family, ...] = (
+    *(find_red_flags, find_contraindications),
+    *(find_abbreviations, find_confusions),
+)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Row, Table
 from medllm.errors import did_you_mean
 
@@ -56,3 +57,14 @@ VOCABULARY = Table(
     name="drug_vocabulary", columns=frozenset({"drugs"}), needed=frozenset({"drugs"})
 )
 """Names of drugs that no rule mentions, as one text: `name = other name = other; name; …`."""
+
+RXCUIS = Table(name="rxcuis", columns=frozenset({"codes"}), needed=frozenset({"codes"}))
+"""RxNorm's identifiers of ingredients, as one text: `code = ingredient; …`."""
+
+
+def read_rxcuis(knowledge: Knowledge) -> dict[str, str]:
+    """The ingredient of each RxCUI; ask `knowledge.built` for it."""
+    pairs = (
+        entry.split("=") for row in knowledge.rows("rxcuis") for entry in row["codes"].split(";")
+    )
+    return {code.strip(): drug.strip() for code, drug in pairs}

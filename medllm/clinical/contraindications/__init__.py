@@ -1,0 +1,1 @@
+"""Contraindications: drugs that a patient must not take, or only with care."""
