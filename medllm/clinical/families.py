@@ -14,14 +14,15 @@ from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
 from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
+from medllm.clinical.wording.languages import LANGUAGES, find_languages
 
 TABLES: tuple[Table, ...] = (
     *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
     *(CONCEPTS, REGIONS, RED_FLAGS),
     *(CONDITIONS, CONTRAINDICATIONS),
-    *(ABBREVIATIONS, CONFUSIONS),
+    *(ABBREVIATIONS, CONFUSIONS, LANGUAGES),
 )
 FAMILIES: tuple[Family, ...] = (
     *(find_red_flags, find_contraindications),
-    *(find_abbreviations, find_confusions),
+    *(find_abbreviations, find_confusions, find_languages),
 )

@@ -1,0 +1,110 @@
+"""Whether a text is in English, which is what the rules are about."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from medllm.clinical.case import Case
+from medllm.clinical.finding import Finding, NotChecked
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Table
+from medllm.clinical.text.reading import Reading
+
+LANGUAGES = Table(name="languages", columns=frozenset({"words"}), needed=frozenset({"words"}))
+_ENGLISH = "english"
+_WEAK = "weak"
+_MOSTLY = 0.5
+_LEAST_WORDS = 4
+"""Words of another language, from which on a text is not all in English: fewer may be a name."""
+_LEAST_LETTERS = 4
+"""The same in letters of another script, of which Chinese needs few."""
+_SHORT_WORDS = 6
+_LATIN = frozenset(
+    {
+        "LATIN", "GREEK", "MICRO", "OHM", "KELVIN", "ANGSTROM", "MASCULINE", "FEMININE",
+        "FULLWIDTH", "MODIFIER", "SUPERSCRIPT", "DOUBLE-STRUCK", "MATHEMATICAL",
+    }
+)  # fmt: skip
+"""How the names of characters begin that stand in English texts, too: `µg`, `β-blocker`."""
+
+
+def find_languages(case: Case) -> Iterator[Finding | NotChecked]:
+    """Says of the answer, and of the question, that it is not in English or not all of it."""
+    for name, reading in (("answer", case.answer), ("question", case.question)):
+        languages, share = foreign_share(reading, case.knowledge)
+        if share:
+            part = "" if share >= _MOSTLY else "part of "
+            what = f"{part}the {name} is in another language than English"
+            yield NotChecked("language", f"{what} ({', '.join(languages)})")
+
+
+def foreign_share(reading: Reading, knowledge: Knowledge) -> tuple[list[str], float]:
+    """The languages or scripts of a text beside English, and about how much of it they are.
+
+    Sentences are told by their small words, scripts by their letters. The share is 0 for what may
+    be a name or a quoted word.
+    """
+    scripts = Counter[str]() if reading.text.isascii() else _count_scripts(reading.text)
+    words = _count_words(reading, knowledge)
+    letters = sum(scripts.values())
+    all_letters = max(sum(map(len, reading.words)), 1)
+    share = letters / all_letters if letters >= _LEAST_LETTERS else 0.0
+    if (count := sum(words.values())) >= min(_LEAST_WORDS, len(reading.words)):
+        share += count / max(len(reading.words), 1)
+        return [*dict.fromkeys([*words, *scripts])], share
+    return [*scripts], share
+
+
+def _count_scripts(text: str) -> Counter[str]:
+    scripts = map(_script, (each for each in text if each > "\u024f"))
+    return Counter(script for script in scripts if script)
+
+
+@cache
+def _script(character: str) -> str:
+    """The script of a letter that is not Latin, as in `Cyrillic`; nothing for other characters."""
+    if not character.isalpha():
+        return ""
+    script = unicodedata.name(character, "").split(" ")[0]
+    return "" if script in _LATIN else script.split("-")[0].capitalize().replace("Cjk", "Chinese")
+
+
+def _count_words(reading: Reading, knowledge: Knowledge) -> Counter[str]:
+    """How many words stand in sentences of each language but English."""
+    small = knowledge.built(_build_small_words)
+    counts = Counter[str]()
+    for first, last in reading.sentences:
+        words = reading.words[first:last]
+        if small.strong.isdisjoint(words):
+            continue
+        seen = Counter(each for word in words for each in small.languages.get(word, ()))
+        strong = {
+            each for word in small.strong.intersection(words) for each in small.languages[word]
+        }
+        english = seen[_ENGLISH]
+        most, language = max((seen[each], each) for each in strong)
+        is_short = len(words) <= _SHORT_WORDS and not english
+        if most > english and (most > 1 or is_short):
+            counts[language.capitalize()] += len(words)
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _SmallWords:
+    """The languages of each small word; the words of other languages that are in no name."""
+
+    languages: dict[str, list[str]]
+    strong: frozenset[str]
+
+
+def _build_small_words(knowledge: Knowledge) -> _SmallWords:
+    languages: dict[str, list[str]] = {}
+    weak: set[str] = set()
+    for row in knowledge.rows(LANGUAGES.name):
+        if row["id"] in (_WEAK, _ENGLISH):
+            weak |= set(row["words"])
+        for word in row["words"] if row["id"] != _WEAK else ():
+            languages.setdefault(word, []).append(row["id"])
+    return _SmallWords(languages, frozenset(languages) - weak)
