@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -23,6 +24,8 @@ from medllm.errors import ConfigError, MedllmError
 from medllm.ranks import VARIABLES, is_main
 
 INTERRUPTED = 130
+TERMINATED = 128 + signal.SIGTERM
+STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "ended by SIGTERM"}
 RESUME = "run the same command again to resume"
 PURPOSE = """From raw medical text to a served, checked model, on machines that keep their data.
 
@@ -50,6 +53,10 @@ for group in (datasets, recipes):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 
+class Terminated(SystemExit):
+    """SIGTERM came: what was begun is cleaned up as after Ctrl-C."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         console.report(version=__version__)
@@ -70,6 +77,8 @@ def main() -> None:
     """Run the command line and exit."""
     _open_streams()
     _quiet_libraries()
+    if "LOCAL_RANK" not in os.environ:  # a launcher ends all its processes at once
+        signal.signal(signal.SIGTERM, _terminate)
     stdout = sys.stdout
     try:
         ended = run_command(sys.argv[1:])
@@ -78,6 +87,11 @@ def main() -> None:
             raise
         ended = console.PIPE_CLOSED  # typer replaces a stream whose reader has gone
     sys.exit(_flushed(ended))
+
+
+def _terminate(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends without cleaning up
+    raise Terminated(TERMINATED)
 
 
 def _open_streams() -> None:
@@ -138,16 +152,12 @@ def _attempt(arguments: Sequence[str]) -> int:
         return _report_usage(problem, arguments)
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
-    if result == INTERRUPTED:
-        console.notice(f"interrupted; {RESUME}")
-        console.report(
-            error={
-                "code": INTERRUPTED,
-                "kind": "Interrupted",
-                "message": "interrupted",
-                "fix": RESUME,
-            }
-        )
+    except Terminated:
+        result = TERMINATED
+    if told := STOPPED.get(result):
+        console.notice(f"{told}; {RESUME}")
+        error = {"code": result, "kind": "Interrupted", "message": told, "fix": RESUME}
+        console.report(error=error)
     return result if isinstance(result, int) else 0
 
 

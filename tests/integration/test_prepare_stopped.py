@@ -25,10 +25,15 @@ def write_questions(path: Path, count: int) -> str:
     return str(path)
 
 
-def start(place: Path, path: str) -> "subprocess.Popen[str]":
+def start(place: Path, path: str, *flags: str) -> "subprocess.Popen[str]":
     command = ["-m", "medllm", "prepare", "--dataset", path, "--workers", "2", "--output", "out"]
     return subprocess.Popen(
-        [sys.executable, *command], cwd=place, stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, *command, *flags],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
     )
 
 
@@ -61,6 +66,21 @@ def test_what_was_killed_goes_on_with_its_finished_shards(tmp_path: Path) -> Non
     assert not (tmp_path / "out.unfinished").exists()
     folder = tmp_path / "out"
     assert file_problems(folder, Manifest.read(folder), anew=True) == []
+
+
+def test_sigterm_ends_it_as_ctrl_c_does_and_it_resumes(tmp_path: Path) -> None:
+    path = write_questions(tmp_path / "notes.jsonl", ROWS)
+
+    with start(tmp_path, path, "--json") as process:
+        wait_for(process, tmp_path / "out.unfinished" / "shards" / "000000.json")
+        process.send_signal(signal.SIGTERM)
+        printed, said = process.communicate(timeout=120)
+
+    assert process.returncode == 143
+    assert "ended by SIGTERM; run the same command again to resume" in said
+    assert json.loads(printed)["error"]["code"] == 143
+    with start(tmp_path, path) as process:
+        assert process.wait() == 0
 
 
 def test_after_an_edit_of_its_description_nothing_of_before_is_kept(tmp_path: Path) -> None:

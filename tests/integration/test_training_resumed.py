@@ -125,6 +125,26 @@ def terminated(recipe: Path) -> Stopped:
     return stop(recipe, recipe.with_name("terminated"), 8, signal.SIGTERM)
 
 
+def test_a_dry_run_that_sigterm_ends_leaves_no_folder(recipe: Path, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with subprocess.Popen(
+        [*COMMAND, "finetune", "--config", recipe, "--output", place / "out", "--dry-run"],
+        env=os.environ | QUIET,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        ends = time.monotonic() + 240
+        while time.monotonic() < ends and not names(place):  # of the profiling run
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=240)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert names(place) == set()
+
+
 def check_unfinished(left: Path) -> None:
     """There are checkpoints, and no output."""
     assert {"request.json", "checkpoints"} <= names(left)
