@@ -4,6 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from random import Random
 
+_NUMBER = re.compile(r"\{(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)\}")
+_ALTERNATIVES = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)\}")
+_SLOT = re.compile(r"\{(\w+)\}")
+_AN = re.compile(r"\b([Aa])\(n\) (?=[aeiouAEIOU]|8|1[18]\b(?!\.)|L\d)")
+_A = re.compile(r"\b([Aa])\(n\) ")
+
 
 def say(rng: Random, phrasings: Sequence[str], slots: Mapping[str, str] | None = None) -> str:
     """One of the phrasings, filled in."""
@@ -19,9 +25,10 @@ def draw(rng: Random, template: str) -> str:
         low_int, high_int = (round(float(bound) * 10**decimals) for bound in (low, high))
         return f"{rng.randint(low_int, high_int) / 10**decimals:.{decimals}f}"
 
-    template = re.sub(r"\{(\d+(?:\.\d+)?)\.\.(\d+(?:\.\d+)?)\}", draw_number, template)
-    alternatives = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)\}")
-    return alternatives.sub(lambda match: rng.choice(match[1].split("|")), template)
+    if "{" not in template:
+        return template
+    template = _NUMBER.sub(draw_number, template)
+    return _ALTERNATIVES.sub(lambda match: rng.choice(match[1].split("|")), template)
 
 
 def fill(template: str, slots: Mapping[str, str]) -> str:
@@ -32,11 +39,11 @@ def fill(template: str, slots: Mapping[str, str]) -> str:
         value = slots[name[0].lower() + name[1:]]
         return value[:1].upper() + value[1:] if name[0].isupper() else value
 
-    return re.sub(r"\{(\w+)\}", fill, template)
+    return _SLOT.sub(fill, template) if "{" in template else template
 
 
 def fix_grammar(sentence: str) -> str:
     """The sentence with the right articles and, unless it is an answer, a capital letter."""
-    sentence = re.sub(r"\b([Aa])\(n\) (?=[aeiouAEIOU]|8|1[18]\b(?!\.)|L\d)", r"\1n ", sentence)
-    sentence = re.sub(r"\b([Aa])\(n\) ", r"\1 ", sentence)
+    if "(n) " in sentence:
+        sentence = _A.sub(r"\1 ", _AN.sub(r"\1n ", sentence))
     return sentence if sentence.startswith(("yes.", "no.")) else sentence[:1].upper() + sentence[1:]
