@@ -6,7 +6,7 @@ known, they are what is drawn and tested.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,18 +164,31 @@ def _flip_groups(nets: Sequence[float]) -> float:
 
 
 def _flip_signs(changes: Sequence[float]) -> float:
-    """The two-sided p of changes whose signs are chance; exact for few, else of `FLIPS` draws."""
-    from scipy.stats import permutation_test
+    """The two-sided p of changes whose signs are chance; exact for few, else of `FLIPS` draws.
 
+    It is that of scipy.stats.permutation_test, whose draws take a minute for 20,000 changes.
+    """
     moved = np.array([change for change in changes if change])
     if len(moved) < 2:
         return 1.0  # a single unit that changed says nothing: its sign is a coin
-    found = permutation_test(
-        (moved,), lambda values, axis: values.sum(axis=axis), permutation_type="samples",
-        vectorized=True, n_resamples=FLIPS, batch=max(DRAWN_AT_ONCE // len(moved), 1),
-        rng=np.random.default_rng(0),
-    )  # fmt: skip
-    return float(found.pvalue)
+    is_exact = 2 ** len(moved) <= FLIPS
+    sums = np.concatenate([moved @ signs for signs in _signs(len(moved), is_exact)])
+    observed, drawn = moved.sum(), 0 if is_exact else 1
+    near = 1e-12 * abs(moved).sum()  # sums that differ by how they were rounded are one
+    tails = ((sums <= observed + near).sum(), (sums >= observed - near).sum())
+    return min(1.0, 2 * float(min(tails) + drawn) / (len(sums) + drawn))
+
+
+def _signs(count: int, is_exact: bool) -> Iterator[Numbers]:
+    """All signs that `count` changes may have, or `FLIPS` draws: a column each, in parts."""
+    if is_exact:
+        yield 1.0 - 2.0 * (np.arange(2**count) >> np.arange(count)[:, None] & 1)
+        return
+    generator, columns = np.random.default_rng(0), max(DRAWN_AT_ONCE // count, 1)
+    for begin in range(0, FLIPS, columns):
+        size = count * min(columns, FLIPS - begin)
+        bits = np.unpackbits(np.frombuffer(generator.bytes(-(-size // 8)), np.uint8), count=size)
+        yield 1.0 - 2.0 * bits.reshape(count, -1)
 
 
 def _score_interval(changes: Sequence[float], nets: Sequence[float]) -> Estimate:

@@ -3,6 +3,7 @@
 import math
 import random
 import tracemalloc
+from bisect import bisect_right
 
 import numpy as np
 import pytest
@@ -94,7 +95,9 @@ def test_the_smallest_detectable_difference_is_found_as_often_as_is_said() -> No
     chance_of_gain = (share + size) / (2 * share)
     power = 0.0
     for flips in range(60, 190):
-        found = [k for k in range(flips + 1) if mcnemar(k, flips - k) <= 0.05]
+        fewest = range(flips // 2 + 1)
+        few = bisect_right(fewest, 0.05, key=lambda k: mcnemar(k, flips - k))
+        found = [*range(few), *range(flips - few + 1, flips + 1)]
         power += binom.pmf(flips, items, share) * binom.pmf(found, flips, chance_of_gain).sum()
     assert 0.76 <= power <= 0.82  # the exact test is a little conservative
     assert detectable_difference(3, 1) is None
@@ -153,6 +156,20 @@ def test_losses_have_a_bootstrap_and_a_permutation_test() -> None:
         2.8016 * (unknown.difference.high - unknown.difference.low) / 3.92, rel=0.05
     )
     assert compare_means([1.0], [2.0], [5]).difference == Estimate(0.2, None, None)
+
+
+@pytest.mark.parametrize(("count", "near"), [(2, 1e-12), (12, 1e-12), (13, 1e-12), (40, 0.015)])
+def test_the_test_of_losses_is_that_of_scipy(count: int, near: float) -> None:
+    """Exactly for few items; of more, both draw."""
+    for seed in range(3):
+        changes = np.random.default_rng(seed).normal(0.2, 1, count)
+        expected = permutation_test(
+            (changes,), np.sum, permutation_type="samples", n_resamples=9999, rng=seed
+        ).pvalue
+
+        found = compare_means([0.0] * count, changes.tolist(), [1] * count).p
+
+        assert found == pytest.approx(expected, abs=near)
 
 
 def test_holm_by_hand() -> None:
