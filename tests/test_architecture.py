@@ -54,7 +54,7 @@ BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}
 IMPORTED_AS = {"yaml": "pyyaml", "PIL": "pillow", "google": "protobuf",
                "llama_cpp": "llama_cpp_python"}  # fmt: skip
-COMMANDS = (*VERBS, "chat", "run", "datasets", "recipes", "verify", "lineage", "doctor")
+COMMANDS = (*VERBS, "chat", "run", "datasets", "recipes", "keys", "verify", "lineage", "doctor")
 
 
 @cache

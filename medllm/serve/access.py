@@ -1,6 +1,5 @@
 """Who may come in: callers with the key, or from this machine; web pages only of named origins."""
 
-import hmac
 import re
 from collections.abc import Collection
 
@@ -9,18 +8,22 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from medllm.errors import MedllmError
+from medllm.serve.callers import ANYONE, Callers
 from medllm.serve.config import is_loopback
-from medllm.serve.refusals import error_response
+from medllm.serve.keys import Caller
+from medllm.serve.refusals import api_error, error_response
 from medllm.serve.wire import ApiError
+
+CALLER = "medllm.caller"
+"""Where the scope of a request holds its `Caller`."""
 
 
 class Access:
     """Access to the server: lets through `/health`, and whoever may come in."""
 
-    def __init__(
-        self, app: ASGIApp, api_key: str | None, allow_origins: Collection[str] = ()
-    ) -> None:
-        self._app, self._key, self._origins = app, api_key, allow_origins
+    def __init__(self, app: ASGIApp, callers: Callers, allow_origins: Collection[str] = ()) -> None:
+        self._app, self._callers, self._origins = app, callers, allow_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before its body is read.
@@ -29,20 +32,26 @@ class Access:
         """
         if scope["type"] == "http":
             scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-        is_open = scope["type"] == "lifespan" or scope["path"] == "/health"
-        refusal = None if is_open else self._refusal(Headers(scope=scope))
-        await (error_response(refusal) if refusal else self._app)(scope, receive, send)
+        answer = self._app
+        if scope["type"] != "lifespan" and scope["path"] != "/health":
+            try:
+                scope[CALLER] = self._find_caller(Headers(scope=scope))
+            except MedllmError as problem:  # the file of keys is broken: nobody comes in
+                answer = error_response(api_error(problem))
+            except ApiError as refusal:
+                answer = error_response(refusal)
+        await answer(scope, receive, send)
 
-    def _refusal(self, headers: Headers) -> ApiError | None:
-        if self._key is None:
-            return self._refusal_without_key(headers)
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        # Bytes, because compare_digest refuses strings that are not ASCII.
-        given, wanted = key.strip().encode(), self._key.encode()
-        if scheme.lower() == "bearer" and hmac.compare_digest(given, wanted):
-            return None
+    def _find_caller(self, headers: Headers) -> Caller:
+        if self._callers.are_unnamed:
+            if refusal := self._refusal_without_key(headers):
+                raise refusal
+            return ANYONE
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and (caller := self._callers.find(given.strip())):
+            return caller
         message = "missing or wrong key; send it as 'Authorization: Bearer <key>'"
-        return ApiError(401, message, "invalid_api_key")
+        raise ApiError(401, message, "invalid_api_key")
 
     def _refusal_without_key(self, headers: Headers) -> ApiError | None:
         """A page of the web may reach this machine through its reader's browser.

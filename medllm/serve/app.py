@@ -6,7 +6,8 @@ Nothing is answered without the key but `/health`; no text of a request or an an
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from dataclasses import dataclass, replace
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,11 @@ from medllm.engines.base import Answers, GenerateRequest, Piece
 from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import MedllmError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
-from medllm.serve.access import Access, Origins
+from medllm.serve.access import CALLER, Access, Origins
 from medllm.serve.body import read_body
+from medllm.serve.callers import Callers
+from medllm.serve.keys import Caller
+from medllm.serve.limits import Limits
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
@@ -28,8 +32,6 @@ from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRe
 BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
 BODY_BYTES = 2**18  # for all that is not text in the prompt
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats have none
-OWNER = "key"
-"""Whoever may ask holds the one key, and may go on from what was asked with it."""
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
@@ -41,22 +43,22 @@ def build_app(
     engine: Answers,
     *,
     model_id: str,
-    api_key: str | None,
+    callers: Callers,
     max_tokens: int,
     allow_origins: Collection[str] = (),
 ) -> FastAPI:
     """The application that answers for `engine` under the name `model_id`.
 
-    With a key, everything but `/health` needs `Authorization: Bearer <key>`. Without one, only
-    requests that name a loopback host are answered, and none of web pages, but for those of
-    `allow_origins`. `max_tokens` is the most one answer may have. Its `state.end_answers()` ends
+    Where `callers` have keys, everything but `/health` needs `Authorization: Bearer <key>`. Without
+    keys, only requests that name a loopback host are answered, and none of web pages, but for those
+    of `allow_origins`. `max_tokens` is the most one answer may have. Its `state.end_answers()` ends
     the answers that are running.
     """
     queue = RequestQueue(engine)
     endpoints = Endpoints(queue, model_id, max_tokens)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     app.state.end_answers = queue.end
-    app.add_middleware(Access, api_key=api_key, allow_origins=allow_origins)
+    app.add_middleware(Access, callers=callers, allow_origins=allow_origins)
     app.add_middleware(Origins, allow_origins=allow_origins)  # the last one added is asked first
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
@@ -76,6 +78,7 @@ class Endpoints:
     queue: RequestQueue
     model_id: str
     max_tokens: int
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def engine(self) -> Answers:
@@ -122,8 +125,10 @@ class Endpoints:
             asked = await self.queue.read(read)
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
-        asked = replace(asked, owner=OWNER, whole=not body.stream)
-        pieces = self.queue.answer(asked)
+        caller: Caller = request.scope[CALLER]
+        self.limits.check(caller)
+        asked = replace(asked, owner=caller.name, whole=not body.stream)
+        pieces = self._counted(caller, asked)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         is_chat, tokens = isinstance(body, ChatRequest), asked.prompt_tokens
         reply = Reply(self.model_id, is_chat, tokens, include_usage)
@@ -133,6 +138,15 @@ class Endpoints:
         answer = await _unless_gone(request, _gather(pieces))
         text, tokens = "".join(p.text for p in answer), sum(p.tokens for p in answer)
         return JSONResponse(reply.whole(text, tokens, answer[-1].finish_reason if answer else None))
+
+    async def _counted(self, caller: Caller, asked: GenerateRequest) -> AsyncIterator[Piece]:
+        """An answer, within the limits of its caller."""
+        with self.limits.asking(caller):
+            self.limits.count_tokens(caller, asked.prompt_tokens or 0)
+            async with aclosing(self.queue.answer(asked)) as pieces:
+                async for piece in pieces:
+                    self.limits.count_tokens(caller, piece.tokens)
+                    yield piece
 
     @property
     def _body_bytes(self) -> int:

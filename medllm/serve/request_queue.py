@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ class RequestQueue:
         """A request whose prompt is read."""
         return await asyncio.get_running_loop().run_in_executor(self.reader, read_prompt)
 
-    async def answer(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+    async def answer(self, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
         """An answer as it comes; whoever ends the iterator ends the work soon.
 
         Raises:

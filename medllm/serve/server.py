@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ConfigError, SetupError
+from medllm.serve.callers import Callers
 from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.keys import KeyRing
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -31,24 +33,34 @@ CANNOT_LISTEN: dict[int | None, str] = {
 OTHER_HOST = "choose an address of this machine with --host, such as 127.0.0.1"
 
 
-def choose_key(config: ServeConfig, environ: Mapping[str, str]) -> str | None:
-    """The key callers must send: the configured one, MEDLLM_API_KEY, none, or a fresh one.
+def choose_callers(config: ServeConfig, environ: Mapping[str, str], ring: KeyRing) -> Callers:
+    """Who may ask: holders of the one key, which is configured or in MEDLLM_API_KEY, and of `ring`.
+
+    Where there are no keys at all a fresh one is made, or nobody is asked for one (`no_auth`).
 
     Raises:
-        ConfigError: the address can be reached from other machines, and there would be no key.
+        ConfigError: the address can be reached from other machines, and there would be no key; or
+            the keys of `ring` cannot be read.
     """
-    key = config.api_key or environ.get(KEY_VARIABLE)
+    key = config.api_key or environ.get(KEY_VARIABLE) or None
     if key and not re.fullmatch(r"[!-~]+", key):
         raise ConfigError(
             "the API key holds characters that no HTTP header can carry",
             "use printable ASCII without spaces",
         )
-    if config.no_auth and not key and not is_loopback(config.host):
+    if key or ring.all_keys():
+        return Callers(key, ring)
+    if config.no_auth and not is_loopback(config.host):
         raise ConfigError(
             f"refusing to serve without a key on {config.host}, which other machines can reach",
             f"leave out no_auth and set {KEY_VARIABLE}, or listen on 127.0.0.1",
         )
-    return key or (None if config.no_auth else secrets.token_urlsafe(32))
+    return Callers() if config.no_auth else Callers(fresh_key(), ring)
+
+
+def fresh_key() -> str:
+    """A key of 256 random bits."""
+    return secrets.token_urlsafe(32)
 
 
 @contextmanager

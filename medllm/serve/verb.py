@@ -17,14 +17,17 @@ from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
+from medllm.serve.callers import Callers
 from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.keys import own_keys
 from medllm.serve.server import (
     KEY_VARIABLE,
     ask,
     base_url,
     bound_socket,
     build_server,
-    choose_key,
+    choose_callers,
+    fresh_key,
     listen,
     run_server,
     running_server,
@@ -48,13 +51,13 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
         SetupError: the extra `serve` is missing, or the address cannot be used.
         ArtifactError: the model cannot be loaded.
     """
-    key = check_ahead(config)
+    callers = check_ahead(config)
     with (
         bound_socket(config.host, config.port) as sock,
-        _loaded(config, engine, key) as (engine, app),
+        _loaded(config, engine, callers) as (engine, app),
     ):
         listen(sock)  # from here on a client is not refused, so the address may be told
-        _announce(config, engine, base_url(sock), key)
+        _announce(config, engine, base_url(sock), callers)
         run_server(build_server(app), sock)
 
 
@@ -67,13 +70,14 @@ def serve_once(config: ServeConfig, engine: Answers | None = None) -> str:
         SetupError: the extra `serve` is missing, or the server could not answer.
         ArtifactError: the model cannot be loaded.
     """
-    key = check_ahead(config)
-    with _loaded(config, engine, key) as (_, app), running_server(app) as url:
+    callers = check_ahead(config)
+    key = None if callers.are_unnamed else callers.api_key or fresh_key()
+    with _loaded(config, engine, Callers(key)) as (_, app), running_server(app) as url:
         return ask(url, key, config.question, min(config.max_tokens, QUESTION_TOKENS))
 
 
-def check_ahead(config: ServeConfig) -> str | None:
-    """The key that callers must send, after everything that is cheap to check."""
+def check_ahead(config: ServeConfig) -> Callers:
+    """Who may ask, after everything that is cheap to check."""
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
@@ -83,12 +87,12 @@ def check_ahead(config: ServeConfig) -> str | None:
         ) from missing
     if config.model is None:
         raise ConfigError("there is no model to serve", "name one with --model, or in the recipe")
-    return choose_key(config, os.environ)
+    return choose_callers(config, os.environ, own_keys())
 
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Answers | None, key: str | None
+    config: ServeConfig, engine: Answers | None, callers: Callers
 ) -> Iterator[tuple[Answers, "FastAPI"]]:
     from medllm.engines.open import open_for_serving
     from medllm.measures.room import check_room, say_context
@@ -111,7 +115,7 @@ def _loaded(
         app = build_app(
             engine,
             model_id=_model_id(config),
-            api_key=key,
+            callers=callers,
             max_tokens=config.max_tokens,
             allow_origins=config.allow_origins,
         )
@@ -131,7 +135,7 @@ def _model_id(config: ServeConfig) -> str:
     return path.resolve().name if path.exists() else str(config.model)
 
 
-def _announce(config: ServeConfig, engine: Answers, url: str, key: str | None) -> None:
+def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) -> None:
     name = _model_id(config)
     console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
     console.say(f"address   {url}/v1")
@@ -141,9 +145,14 @@ def _announce(config: ServeConfig, engine: Answers, url: str, key: str | None) -
             " put a reverse proxy with TLS before it"
         )
     # The question may be a patient's.
-    console.show_text(f"try it    {_render_curl(config, engine, url, has_key=key is not None)}")
+    console.show_text(
+        f"try it    {_render_curl(config, engine, url, has_key=not callers.are_unnamed)}"
+    )
+    key = callers.api_key
     if key and key not in (config.api_key, os.environ.get(KEY_VARIABLE)):  # nobody knows it yet
         console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
+    elif not key and not callers.are_unnamed:
+        console.say("key       one of those that `medllm keys list` names")
     announce_unused("serve", engine.unused_settings)
     console.notice("Ctrl-C stops the server.")
 

@@ -22,6 +22,7 @@ from medllm.engines.process import Supervised
 from medllm.engines.prompts import ask_messages
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
+from medllm.serve.callers import Callers
 from medllm.serve.config import ServeConfig
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve_once
@@ -213,7 +214,7 @@ def test_a_server_that_never_becomes_ready_is_ended() -> None:
 
 def test_it_is_served_and_an_engine_that_is_down_is_a_503(tiny_f16: Path) -> None:
     with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=2)) as engine:
-        app = build_app(engine, model_id="tiny", api_key="key", max_tokens=64)
+        app = build_app(engine, model_id="tiny", callers=Callers("key"), max_tokens=64)
         with (
             running_server(app) as url,
             httpx.Client(

@@ -20,8 +20,10 @@ from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.serve import verb
+from medllm.serve.callers import Callers
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.server import ask, bound_socket, choose_key, listen, running_server
+from medllm.serve.keys import Caller, KeyRing
+from medllm.serve.server import ask, bound_socket, choose_callers, listen, running_server
 
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx")
@@ -52,7 +54,7 @@ class FullEngine(FakeEngine):
 
 
 def app_of(engine: Generates, key: str | None = KEY, max_tokens: int = 256) -> Any:
-    return build_app(engine, model_id=MODEL, api_key=key, max_tokens=max_tokens)
+    return build_app(engine, model_id=MODEL, callers=Callers(key), max_tokens=max_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -376,20 +378,60 @@ def test_a_port_that_another_server_took_while_the_model_was_loaded() -> None:
                 listen(second)
 
 
-def test_choose_key() -> None:
+def test_who_may_ask(tmp_path: Path) -> None:
+    none = KeyRing(tmp_path / "keys.json")
     environ = {"MEDLLM_API_KEY": "from-env"}
-    assert choose_key(ServeConfig(api_key="mine"), environ) == "mine"
-    assert choose_key(ServeConfig(), environ) == "from-env"
-    assert choose_key(ServeConfig(no_auth=True), {}) is None
-    fresh = {choose_key(ServeConfig(host="0.0.0.0"), {"MEDLLM_API_KEY": ""}) for _ in range(2)}
+    assert choose_callers(ServeConfig(api_key="mine"), environ, none).api_key == "mine"
+    assert choose_callers(ServeConfig(), environ, none).api_key == "from-env"
+    assert choose_callers(ServeConfig(no_auth=True), {}, none).are_unnamed
+    open_to_all = ServeConfig(host="0.0.0.0")
+    fresh = {choose_callers(open_to_all, {"MEDLLM_API_KEY": ""}, none).api_key for _ in range(2)}
     assert len(fresh) == 2 and all(key and len(key) > 40 for key in fresh)
     with pytest.raises(ConfigError, match="without a key"):
-        choose_key(ServeConfig(no_auth=True, host="0.0.0.0"), {})
+        choose_callers(ServeConfig(no_auth=True, host="0.0.0.0"), {}, none)
     with pytest.raises(ConfigError, match="header"):
-        choose_key(ServeConfig(), {"MEDLLM_API_KEY": "schlüssel"})
+        choose_callers(ServeConfig(), {"MEDLLM_API_KEY": "schlüssel"}, none)
     with pytest.raises(ValueError, match="exclude each other"):
         ServeConfig(api_key="a", no_auth=True)
     assert "mine" not in repr(ServeConfig(api_key="mine"))
+
+
+def test_named_keys_are_asked_for_and_a_revoked_one_is_refused_at_once(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path / "keys.json")
+    first, second = (ring.add(Caller(name=name)) for name in ("ward-3", "ward-4"))
+    callers = choose_callers(ServeConfig(no_auth=True), {}, ring)
+    assert callers.api_key is None and not callers.are_unnamed
+    app = build_app(FakeEngine(), model_id=MODEL, callers=callers, max_tokens=9)
+    with running_server(app) as url:
+
+        def status(key: str) -> int:
+            headers = {"Authorization": f"Bearer {key}"}
+            return int(httpx.get(f"{url}/v1/models", headers=headers).status_code)
+
+        assert [status(key) for key in (first, second, "medllm-other")] == [200, 200, 401]
+        ring.revoke("ward-3")
+        assert [status(key) for key in (first, second)] == [401, 200]
+        ring.path.write_text("{")
+        assert status(second) == 500
+
+
+def test_a_key_has_limits_of_its_own(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path / "keys.json")
+    limited = Caller(name="ward-3", requests_per_minute=2, tokens_per_day=10_000)
+    keys = [ring.add(limited), ring.add(Caller(name="ward-4"))]
+    app = build_app(FakeEngine(), model_id=MODEL, callers=Callers(None, ring), max_tokens=9)
+    body = {"model": MODEL, "prompt": "Hello", "max_tokens": 2}
+    with running_server(app) as url:
+
+        def ask(key: str, **more: Any) -> Any:
+            headers = {"Authorization": f"Bearer {key}"}
+            return httpx.post(f"{url}/v1/completions", headers=headers, json=body | more)
+
+        answers = [ask(keys[0], stream=stream) for stream in (False, True, False, True)]
+        assert [each.status_code for each in answers] == [200, 200, 429, 429]
+        assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+        assert 0 < int(answers[2].headers["retry-after"]) <= 60
+        assert ask(keys[1]).status_code == 200
 
 
 @pytest.mark.parametrize(

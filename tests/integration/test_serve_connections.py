@@ -16,6 +16,7 @@ import pytest
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
+from medllm.serve.callers import Callers
 from medllm.serve.server import ask, running_server
 
 httpx = pytest.importorskip("httpx")
@@ -29,7 +30,7 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
 @contextmanager
 def serving(engine: FakeEngine | None = None) -> Iterator[str]:
-    app = build_app(engine or FakeEngine(), model_id="m", api_key=None, max_tokens=100_000)
+    app = build_app(engine or FakeEngine(), model_id="m", callers=Callers(None), max_tokens=100_000)
     with running_server(app) as url:
         yield url
 

@@ -23,6 +23,7 @@ from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.chat.template import Template
+from medllm.serve.callers import Callers
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
@@ -127,7 +128,7 @@ def test_an_engine_that_only_writes_can_be_served(
     path: str, asked: dict[str, Any], said: str
 ) -> None:
     engine = Remote()
-    app = build_app(engine, model_id="m", api_key=None, max_tokens=20)
+    app = build_app(engine, model_id="m", callers=Callers(None), max_tokens=20)
 
     async def ask(body: dict[str, Any]) -> Any:
         transport = httpx.ASGITransport(app)

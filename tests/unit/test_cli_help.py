@@ -12,7 +12,7 @@ from medllm.cli.main import app, run_command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [*runpy.run_path(str(ROOT / "scripts" / "build_cli_docs.py"))["list_commands"]()]
-LEAVES = [names for names in COMMANDS if names not in {(), ("datasets",), ("recipes",)}]
+LEAVES = [names for names in COMMANDS if names not in {(), ("datasets",), ("recipes",), ("keys",)}]
 
 
 def help_of(names: tuple[str, ...], capfd: pytest.CaptureFixture[str], flag: str = "-h") -> str:

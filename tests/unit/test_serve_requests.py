@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medllm.engines.fake import FakeEngine
+from medllm.serve.callers import Callers
 from medllm.serve.wire import HARMLESS, AnswerRequest
 
 httpx = pytest.importorskip("httpx")
@@ -42,7 +43,7 @@ class StrictEngine(FakeEngine):
         return super().encode(text.encode().decode(), add_special_tokens=add_special_tokens)
 
 
-APP = build_app(StrictEngine(), model_id="m", api_key=None, max_tokens=256)
+APP = build_app(StrictEngine(), model_id="m", callers=Callers(None), max_tokens=256)
 
 
 def send(method: str, path: str, content: bytes = b"", **headers: str) -> Any:
@@ -337,7 +338,7 @@ def test_pages_of_named_origins_may_ask(monkeypatch: pytest.MonkeyPatch) -> None
     page = "http://localhost:3000"
     for key in (None, "secret"):
         app = build_app(
-            StrictEngine(), model_id="m", api_key=key, max_tokens=9, allow_origins=[page]
+            StrictEngine(), model_id="m", callers=Callers(key), max_tokens=9, allow_origins=[page]
         )
         monkeypatch.setitem(globals(), "APP", app)
         preflight = send("OPTIONS", CHAT, Origin=page, **ASKED)  # a browser sends no key with it

@@ -1,0 +1,175 @@
+"""The named keys of callers: kept as digests, with a role, an end and limits of their own."""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from medllm.artifacts.manifest import write_json
+from medllm.errors import ConfigError, did_you_mean
+from medllm.places import config_dir
+
+FILE = "keys.json"
+PREFIX = "medllm-"
+"""What a key begins with, so that scanners for leaked keys find it."""
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+Role = Literal["user", "admin"]
+"""Who may ask, and who may also see what the server does and take the model offline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Somebody who may ask, by the name of the key; limits that are unset do not hold."""
+
+    name: str
+    role: Role = "user"
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key(Caller):
+    """A caller's key, of which nothing is kept but the SHA-256 of its 256 random bits."""
+
+    digest: str
+    created: str
+    expires: str | None = None
+    """The last day on which it holds (UTC)."""
+
+    def holds_on(self, day: date) -> bool:
+        """Whether it has not expired."""
+        return self.expires is None or day <= date.fromisoformat(self.expires)
+
+
+class KeyRing:
+    """The keys of a file, which is read anew when it has changed: a revoked key is refused at once.
+
+    Raises, whenever the file is read:
+        ConfigError: it cannot be read, or is no file of keys.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._keys: dict[str, Key] = {}
+
+    def find(self, secret: str) -> Caller | None:
+        """The caller whose key this is, unless it has expired or was revoked."""
+        key = self._read().get(digest_of(secret))
+        return key if key and key.holds_on(today()) else None
+
+    def all_keys(self) -> list[Key]:
+        """All keys, in the order in which they were added."""
+        return list(self._read().values())
+
+    def add(self, caller: Caller, expires: str | None = None) -> str:
+        """Add a key; returns its secret, which is kept nowhere.
+
+        Raises:
+            ConfigError: there is a key of this name, or the name or the day is none.
+        """
+        _check(caller.name, expires)
+        keys = self.all_keys()
+        if any(key.name == caller.name for key in keys):
+            fix = f"choose another name, or first `medllm keys revoke {caller.name}`"
+            raise ConfigError(f"there is a key '{caller.name}' already", fix)
+        secret = PREFIX + secrets.token_urlsafe(32)
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        given = {each.name: getattr(caller, each.name) for each in fields(Caller)}
+        self._write([*keys, Key(**given, digest=digest_of(secret), created=made, expires=expires)])
+        return secret
+
+    def revoke(self, name: str) -> None:
+        """Remove a key; running servers refuse it from their next request on.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        keys = self.all_keys()
+        kept = [key for key in keys if key.name != name]
+        if len(kept) == len(keys):
+            names = [key.name for key in keys]
+            fix = f"{did_you_mean(name, names)}see `medllm keys list`"
+            raise ConfigError(f"there is no key '{name}'", fix)
+        self._write(kept)
+
+    def _read(self) -> dict[str, Key]:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            self._seen, self._keys = None, {}
+            return self._keys
+        seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if seen != self._seen:
+            self._keys, self._seen = _read_keys(self.path), seen
+        return self._keys
+
+    def _write(self, keys: Iterable[Key]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(self.path, {"keys": [asdict(key) for key in keys]})
+
+
+def own_keys() -> KeyRing:
+    """The keys of this user on this machine."""
+    return KeyRing(config_dir() / FILE)
+
+
+def build_caller(
+    name: str,
+    role: str | None,
+    requests_per_minute: int | None,
+    tokens_per_day: int | None,
+    concurrent: int | None,
+) -> Caller:
+    """A caller, checked.
+
+    Raises:
+        ConfigError: the role is none, or a limit is not above zero.
+    """
+    if role not in (None, "user", "admin"):
+        raise ConfigError(f"no role: '{role}'", "choose user or admin")
+    limits = {"requests_per_minute": requests_per_minute, "tokens_per_day": tokens_per_day,
+              "concurrent": concurrent}  # fmt: skip
+    for what, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise ConfigError(f"{what} must be above 0", "leave it out for no limit")
+    return Caller(name=name, role="admin" if role == "admin" else "user", **limits)
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a key; it has 256 random bits, so no salt and no slow hash is needed."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def today() -> date:
+    """The day, UTC."""
+    return datetime.now(UTC).date()
+
+
+def _read_keys(path: Path) -> dict[str, Key]:
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["keys"]
+        keys = [Key(**row) for row in rows]
+        for key in keys:
+            key.holds_on(date.min)  # a day that is none is found here, not at a request
+        return {key.digest: key for key in keys}
+    except (OSError, ValueError, TypeError, LookupError) as problem:
+        fix = "mend it, or remove it and give out new keys"
+        raise ConfigError(f"{path} cannot be read as a file of keys ({problem})", fix) from problem
+
+
+def _check(name: str, expires: str | None) -> None:
+    if not NAME.fullmatch(name):
+        raise ConfigError("a key's name is of letters, digits, dots and dashes", "choose another")
+    try:
+        last = date.fromisoformat(expires) if expires else date.max
+    except ValueError:
+        raise ConfigError(f"no day: '{expires}'", "write it as 2027-12-31") from None
+    if last < today():
+        raise ConfigError(f"{expires} is past", "name a day that is to come")
