@@ -59,7 +59,7 @@ def list_() -> None:
         console.say("there are no keys; `medllm keys add NAME` makes one")
         return
     columns = ("name", "role", "expires", "requests_per_minute", "tokens_per_day", "concurrent")
-    titles = ("name", "role", "expires", "a minute", "tokens a day", "at once")
+    titles = ("name", "role", "expires", "requests/min", "tokens/day", "at once")
     console.table(titles, [["" if row[c] is None else row[c] for c in columns] for row in rows])
 
 
