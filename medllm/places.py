@@ -26,6 +26,12 @@ def config_dir() -> Path:
     return _place("MEDLLM_CONFIG_DIR", "XDG_CONFIG_HOME", ".config")
 
 
+def shipped_dir() -> Path:
+    """The YAML files that come with medllm: in the package, in a checkout beside it."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
+
+
 def short_path(path: Path) -> str:
     """The path as the user would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

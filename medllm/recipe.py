@@ -23,16 +23,14 @@ from medllm.finetune.config import FinetuneConfig
 from medllm.generate.config import GenerateConfig
 from medllm.merge.config import MergeConfig
 from medllm.models.hardware import Dtype
-from medllm.places import short_path
+from medllm.places import shipped_dir, short_path
 from medllm.prepare.config import PrepareConfig
 from medllm.quantize.config import QuantizeConfig
 from medllm.quantize.estimate import bits_of_a_weight
 from medllm.serve.config import ServeConfig
 from medllm.study.config import StudyConfig
 
-PACKAGED = Path(__file__).parent / "configs"
-# in a checkout they lie beside the package
-SHIPPED = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
+SHIPPED = shipped_dir()
 LAUNCHES = SHIPPED / "finetune" / "accelerate"
 """Files for `accelerate launch`, in its own format."""
 ROAD = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")

@@ -17,6 +17,12 @@ def evaluate(
         "An earlier evaluation, or lm-eval's samples, to compare with item by item.", "DIR"
     ),
     margin: float | None = option("A loss that is still no harm: is a model non-inferior?"),
+    by: list[str] | None = option(
+        "Scores by a field of the rows, too, as metadata.sex; repeatable.", "FIELD", "--by"
+    ),
+    gate: str | None = option(
+        "Thresholds that must hold: release, error-detection, summary, or a file.", "FILE_OR_NAME"
+    ),
     **flags: Any,
 ) -> None:
     """Score models side by side, each score with its 95 % interval and a record of every item.
@@ -24,5 +30,6 @@ def evaluate(
     Example: medllm evaluate --model ./base --model runs/lora/merge --tasks pubmedqa --limit 200
     """
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    own = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
+    own: dict[str, Any] = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
+    own |= {"by": by, "gate": gate}
     run_verb("evaluate", flags, models=models, tasks=names, **own)

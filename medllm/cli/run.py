@@ -63,7 +63,7 @@ def _show_outcome(recipe: "Recipe") -> None:
     """What came of the walk: the models in a line each, on the first task."""
     from medllm import console
     from medllm.artifacts.manifest import NAME, Manifest
-    from medllm.evaluate.summary import standing, verdict
+    from medllm.evaluate.summary import first_task, footnotes, standing, verdict
     from medllm.recipe import outputs_of
 
     (folder,) = outputs_of(recipe, "evaluate")
@@ -74,7 +74,7 @@ def _show_outcome(recipe: "Recipe") -> None:
     console.table(
         *standing(scores, base), "\nwhat came of it, on held-out items, with 95 % intervals"
     )
-    if said := verdict(scores, base):
+    for said in filter(None, (footnotes(first_task(scores)), verdict(scores, base))):
         console.say(said)
     _show_gain(outputs_of(recipe, "quantize"))
 

@@ -10,20 +10,30 @@ from medllm import console
 from medllm.artifacts.manifest import Manifest, write_json
 from medllm.evaluate.analysis.baseline import compare_with, compare_within
 from medllm.evaluate.analysis.outcomes import Evaluation
-from medllm.evaluate.analysis.shown import EXPLAINED, comparisons_of
+from medllm.evaluate.analysis.shown import EXPLAINED, OF_SUBGROUPS, comparisons_of, subgroups_of
+from medllm.evaluate.analysis.subgroups import FEW, score_subgroups
 from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.gate import fields_of
+from medllm.measures.gates import GateFile
+from medllm.places import short_ref
 
 NAME = "analysis.json"
 
 
-def analyze(config: EvaluateConfig, folder: Path, manifest: Manifest) -> dict[str, Any]:
+def analyze(
+    config: EvaluateConfig, gate: GateFile | None, folder: Path, manifest: Manifest
+) -> dict[str, Any]:
     """What the records show, which is also written beside them and reported."""
     found = Evaluation(folder, manifest)
     if config.baseline:
         comparisons = compare_with(found, config.baseline, config.margin)
     else:
         comparisons = compare_within(found, config.margin)
-    analysis = {"comparisons": comparisons}
+    analysis = {
+        "baseline": short_ref(config.baseline),
+        "comparisons": comparisons,
+        "subgroups": score_subgroups(found.outcomes(), config.by, fields_of(gate)),
+    }
     write_json(folder / NAME, analysis)
     console.report(analysis=analysis)
     return analysis
@@ -34,3 +44,6 @@ def show_analysis(analysis: dict[str, Any]) -> None:
     if analysis["comparisons"]:
         console.table(*comparisons_of(analysis["comparisons"]), "paired, item by item")
         console.say(console.wrapped(EXPLAINED, ""))
+    if analysis["subgroups"]:
+        console.table(*subgroups_of(analysis["subgroups"]), "by subgroup, with 95 % intervals")
+        console.say(console.wrapped(OF_SUBGROUPS.format(FEW), ""))

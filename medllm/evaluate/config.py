@@ -34,6 +34,11 @@ class EvaluateConfig(DataConfig):
     margin: float | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)
     """A loss that is still no harm, as 0.02 of an accuracy: each model is non-inferior, inferior,
     or not decided."""
+    by: tuple[str, ...] = Field(default=(), json_schema_extra=NOT_IDENTITY)
+    """Metadata of the rows, as `metadata.sex` or `metadata.age`: scores stand by it, too."""
+    gate: Ref | None = None
+    """A file of thresholds, or the name of a shipped one (`release`, `error-detection`,
+    `summary`): what fails it ends the command with exit code 6."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

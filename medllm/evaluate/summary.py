@@ -1,12 +1,15 @@
 """Scores → a table."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from medllm.evaluate.kinds import KINDS, Column
 
 Score = Mapping[str, Any]
 """The numbers of a model on a task, as they stand in the manifest."""
+MARK = "°"
+"""Of a score that is not above the trivial one."""
 
 
 def table_of(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
@@ -33,7 +36,7 @@ def standing(scores: Sequence[Score], base: str) -> tuple[list[str], list[list[s
 
     `base` is the name of the model that all were made from, which is marked.
     """
-    first = [score for score in scores if score["task"] == scores[0]["task"]]
+    first = first_task(scores)
     columns = [_columns(score)[0] for score in first]
     rows = []
     for score, column in zip(first, columns, strict=True):
@@ -45,9 +48,14 @@ def standing(scores: Sequence[Score], base: str) -> tuple[list[str], list[list[s
     return ["model", columns[0].heading, "interval", "MB"], rows
 
 
+def first_task(scores: Sequence[Score]) -> list[Score]:
+    """The scores on the first task."""
+    return [score for score in scores if score["task"] == scores[0]["task"]]
+
+
 def verdict(scores: Sequence[Score], base: str) -> str:
     """Whether training helped on the first task, in a sentence; nothing where none can tell."""
-    by_model = {s["model"]: s for s in scores if s["task"] == scores[0]["task"]}
+    by_model = {score["model"]: score for score in first_task(scores)}
     before, after = by_model.get(base), by_model.get("merged") or by_model.get("adapter")
     if not before or not after or "accuracy" not in before:
         return ""
@@ -58,8 +66,28 @@ def verdict(scores: Sequence[Score], base: str) -> str:
     return "These items cannot show that training helped: the intervals overlap."
 
 
+def is_above_trivial(score: Score) -> bool:
+    """Whether a model is surely better than always giving the most frequent label.
+
+    That is never worse than always giving the first choice. Scores without labels are.
+    """
+    return "majority" not in score or bool(score["accuracy_low"] > score["majority"])
+
+
+def footnotes(scores: Sequence[Score]) -> str:
+    """What the marks in a table mean; nothing where there are none."""
+    if all(map(is_above_trivial, scores)):
+        return ""
+    return f"{MARK} not above what always giving the most frequent label scores"
+
+
 def _columns(score: Score) -> list[Column]:
-    return KINDS[score["kind"]].columns(score)
+    """The columns of a score, the first marked where the score is worth nothing."""
+    first, *others = KINDS[score["kind"]].columns(score)
+    if is_above_trivial(score):
+        return [first, *others]
+    value, line, interval = first.cell.partition("\n")
+    return [replace(first, cell=f"{value} {MARK}{line}{interval}"), *others]
 
 
 def _begin(model: str, scores: Sequence[Score]) -> list[str]:

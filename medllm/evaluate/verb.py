@@ -13,14 +13,16 @@ from medllm.artifacts.manifest import Counts, Manifest
 from medllm.data.registry.datasets import Dataset, specs_of
 from medllm.engines.base import Engine, require
 from medllm.engines.open import open_model
-from medllm.errors import ConfigError
+from medllm.errors import ConfigError, GateError
 from medllm.evaluate.analysis.baseline import check_baseline
 from medllm.evaluate.analyze import NAME as ANALYSIS
 from medllm.evaluate.analyze import analyze, show_analysis
 from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.gate import apply_gate
 from medllm.evaluate.items import Items, Task
 from medllm.evaluate.records import sum_up_records, write_records
-from medllm.evaluate.summary import table_of
+from medllm.evaluate.summary import footnotes, table_of
+from medllm.measures.gates import find_gate
 from medllm.measures.room import check_room
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
@@ -37,10 +39,11 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     Each item has a record in `<model>/<task>.jsonl`.
 
     Raises:
-        ConfigError: no model is named, or an unknown task.
-        ArtifactError: a model is missing, altered or unfinished.
+        ConfigError: no model is named, an unknown task or gate, or no row has a field of `by`.
+        ArtifactError: a model is missing, altered or unfinished; or nothing can be compared with
+            the baseline, though the scores are made.
         DataError: a task's dataset is not here.
-        ArtifactError: the baseline cannot be compared with; the scores are made all the same.
+        GateError: all is made, and a threshold is not met.
     """
     if not config.models:
         raise ConfigError("no model is named", "--model REF, once for each model")
@@ -52,11 +55,31 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         specs_of_tasks={task.name: task.decides for task in tasks},
         datasets=specs_of(source for source in sources if isinstance(source, Dataset)),
     )
+    gate = find_gate(config.gate) if config.gate else None
     if config.baseline:
         check_baseline(config.baseline, [task.name for task in tasks])
     manifest = produce(job, partial(_evaluate, config, models, tasks))
-    analyze(config, job.output, manifest)
+    analysis = analyze(config, gate, job.output, manifest)
+    if config.gate and gate:
+        try:
+            apply_gate(config.gate, gate, _judged(models, manifest), analysis, job.output)
+        except GateError:
+            show_details([manifest], [job.output])
+            raise
     return manifest
+
+
+def _judged(models: Sequence[ModelRef], manifest: Manifest) -> list[dict[str, Any]]:
+    """The scores that a gate judges: not those of a base that another model here was made from."""
+    made_from = {model.base.id for model in models if model.manifest}
+    bases = {
+        label
+        for label, model in zip(label_models(models), models, strict=True)
+        if not model.manifest and model.base.id in made_from
+    }
+    if bases:
+        console.notice(f"gate: {', '.join(sorted(bases))} is what others were made from: not held")
+    return [score for score in manifest.results["scores"] if score["model"] not in bases]
 
 
 def _evaluate(
@@ -153,4 +176,6 @@ def show_details(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None
     """The scores as a table, and what follows from them."""
     for manifest, folder in zip(manifests, folders, strict=True):
         console.table(*table_of(manifest.results["scores"]), "scores, and their 95 % intervals")
+        if notes := footnotes(manifest.results["scores"]):
+            console.say(notes)
         show_analysis(json.loads((folder / ANALYSIS).read_text(encoding="utf-8")))

@@ -144,6 +144,39 @@ def test_samples_of_lm_eval_are_a_baseline(ward: Path, tiny_model: Path, typed: 
     assert "org__model" in ended.stdout
 
 
+def test_subgroups_and_gates_are_of_the_same_items(
+    ward: Path, tiny_model: Path, typed: Typed
+) -> None:
+    ask = ("evaluate", "--model", tiny_model, "--tasks", "ward", "--set", "task_dir=tasks",
+           "--data", "rows", "--output", "out")  # fmt: skip
+    (ward / "strict.yaml").write_text(
+        "thresholds:\n- {figure: accuracy, worst: metadata.sex, min: 0.99}\n"
+    )
+
+    found = typed(*ask, "--by", "metadata.sex", "--by", "age")
+    unknown = typed(*ask, "--by", "metadata.gender")
+    failed = typed(*ask, "--gate", "strict.yaml", "--json")
+    again = typed(*ask, "--gate", "release")
+    misspelt = typed(*ask, "--gate", "relase")
+
+    assert (found.returncode, unknown.returncode, misspelt.returncode) == (0, 2, 2)
+    assert "by subgroup" in found.stdout and "24 few" not in found.stdout
+    assert "12 few" in found.stdout and "18 to below 40" in found.stdout
+    assert "name one of: target, metadata.age, metadata.sex" in unknown.stderr
+    assert failed.returncode == again.returncode == 6
+    document = json.loads(failed.stdout)
+    assert document["error"]["kind"] == "GateError"
+    assert "ward accuracy of " in document["error"]["message"]
+    values = {row["group"]: row["value"] for row in document["result"]["analysis"]["subgroups"]}
+    right = [r["answer"] == r["target"] for r in read_jsonl(records_of(Path("out"))[0])]
+    women = [each for each, case in zip(right, CASES, strict=True)
+             if case.metadata["sex"] == "female"]  # fmt: skip
+    assert values["female"] == sum(women) / 12
+    outcome = json.loads(Path("out/gate.json").read_text(encoding="utf-8"))
+    assert outcome["gate"]["name"] == "release" and not outcome["passed"]
+    assert "difference of ward accuracy is not measured" in again.stderr
+
+
 def sample(item: Example, right: bool, number: int) -> dict[str, Any]:
     """A line of `lm_eval --log_samples` 0.4.13."""
     (message,) = item.prompt

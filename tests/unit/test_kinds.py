@@ -48,7 +48,7 @@ def test_the_short_table_marks_who_is_who() -> None:
 
     assert columns == ["model", "mine accuracy\nn = 9", "interval", "MB"]
     assert rows == [
-        ["tiny, the base", "40.0%", "30.0–50.0", "2.0"],
+        ["tiny, the base", "40.0% °", "30.0–50.0", "2.0"],
         ["merged, tuned", "90.0%", "80.0–95.0", "2.0"],
         ["most frequent label", "35.0%", "", ""],
     ]

@@ -12,6 +12,7 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest
 from medllm.config.loader import read_yaml, validate
 from medllm.errors import ArtifactError, ConfigError
+from medllm.measures.gates import GateFile, find_gate
 from medllm.plan import render_plan, show_plan
 from medllm.quantize.config import GgufFormat, GptqFormat
 from medllm.recipe import (
@@ -46,6 +47,11 @@ evaluate: {}
 generate: {input: prompts.jsonl}
 serve: {}
 """
+
+
+def gate_of(text: str) -> GateFile:
+    Path("gate.yaml").write_text(text)
+    return find_gate("gate.yaml")
 
 
 def task_of(text: str) -> TaskSpec:
@@ -106,7 +112,8 @@ def test_every_yaml_snippet_of_the_documents_parses(
     snippets = FENCED.findall(path.read_text(encoding="utf-8")) if path.is_file() else []
 
     for snippet in snippets:
-        assert task_of(snippet) if snippet.startswith("description:") else recipe_of(snippet)
+        read = task_of if snippet.startswith("description:") else recipe_of
+        assert (gate_of if "\nthresholds:" in snippet else read)(snippet)
 
 
 def test_the_names_of_shipped_recipes_are_unlike() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from medllm.evaluate.kinds import KINDS
-from medllm.evaluate.summary import table_of
+from medllm.evaluate.summary import footnotes, is_above_trivial, table_of
 
 summarize_choices, summarize_answers = KINDS["choices"].summarize, KINDS["answers"].summarize
 
@@ -57,5 +57,15 @@ def test_a_table_has_a_row_for_each_model_and_a_column_for_each_task() -> None:
     assert [row[:2] for row in rows] == [
         ["base", "13.6"], ["merged", "?"], ["most frequent label", ""],
     ]  # fmt: skip
-    assert rows[0][2:] == ["75.0%\n19.4–99.4", "0.73", "4.48\n3.79–7.39"]
+    assert rows[0][2:] == ["75.0% °\n19.4–99.4", "0.73", "4.48\n3.79–7.39"]
     assert rows[2][2:] == ["75.0%", "", ""]
+
+
+def test_a_model_that_is_not_surely_above_the_most_frequent_label_is_marked() -> None:
+    score = {"kind": "choices", "majority": 0.6, "accuracy_low": 0.6}
+
+    assert not is_above_trivial(score)
+    assert is_above_trivial(score | {"accuracy_low": 0.61})
+    assert is_above_trivial({"kind": "answers", "perplexity_low": 2.0}), "there is no trivial one"
+    assert footnotes([score]).startswith("° not above")
+    assert footnotes([{"kind": "answers"}]) == ""

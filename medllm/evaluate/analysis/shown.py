@@ -35,6 +35,27 @@ def _compared(row: Found) -> list[str]:
     ]
 
 
+def subgroups_of(rows: Sequence[Found]) -> Table:
+    """Columns and rows: a row a subgroup, the models side by side."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    cells: dict[tuple[str, ...], dict[str, Found]] = {}
+    for row in rows:
+        cells.setdefault((row["task"], row["by"], row["group"]), {})[row["model"]] = row
+    shown = []
+    for (task, by, group), found in cells.items():
+        first = next(iter(found.values()))
+        size = f"{first['items']:,}" + (" few" if first["few"] else "")
+        each = [_scored(found[model]) if model in found else "" for model in models]
+        shown.append([task, by.removeprefix("metadata."), group, size, *each])
+    return ["task", "by", "group", "n", *models], shown
+
+
+def _scored(row: Found) -> str:
+    """A score with its interval: a share in percent, a loss in nats."""
+    scale, digits = (100, 1) if row["unit"] == "share" else (1, 3)
+    return f"{scale * row['value']:.{digits}f}\n{interval_of(row, scale, digits)}"
+
+
 def interval_of(estimate: Found, scale: float, digits: int, sign: str = "") -> str:
     """The ends of an interval, or that there is none."""
     if estimate["low"] is None:
@@ -53,4 +74,8 @@ EXPLAINED = (
     "McNemar test for right and wrong answers (of random signs for losses), adjusted by Holm for "
     "all comparisons of this table. “Could see” is the smallest true difference that so many "
     "items find four times in five; a smaller one is not ruled out by “no difference shown”."
+)
+OF_SUBGROUPS = (
+    "Few: less than {} items or patients. Of many subgroups the lowest is low by chance, too: look "
+    "at its interval before its place."
 )

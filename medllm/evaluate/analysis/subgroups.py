@@ -1,0 +1,114 @@
+"""Scores of parts of the items: by sex, age band, site, modality, or whatever the rows say."""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from statistics import quantiles
+from typing import Any
+
+from medllm.errors import ConfigError
+from medllm.evaluate.analysis.outcomes import Outcomes, Record
+from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
+
+AGES = (18, 40, 65, 80)
+"""Where age bands begin, in years: adults, the middle-aged, old, very old."""
+FEW = 30
+"""Below so many items, or patients, a subgroup is said to be small."""
+MOST_VALUES = 12
+"""Numbers of more different values than this are put into bands."""
+UNKNOWN = "not known"
+
+Row = dict[str, Any]
+
+
+def score_subgroups(
+    found: Sequence[Outcomes], asked: Sequence[str], gated: Sequence[str] = ()
+) -> list[Row]:
+    """The score of each value of each field, for each model and task.
+
+    Raises:
+        ConfigError: no row of any task has a field that was asked for.
+    """
+    rows: list[Row] = []
+    for field in dict.fromkeys((*asked, *gated)):
+        made = [row for each in found for row in _by_field(each, field)]
+        if not made and field in asked:
+            known = sorted({f"metadata.{key}" for each in found for key in _facts_of(each)})
+            fix = f"name one of: {', '.join(['target', *known])}"
+            raise ConfigError(f"--by {field}: no item of these tasks has it", fix)
+        rows += made
+    return rows
+
+
+def _by_field(found: Outcomes, field: str) -> Iterator[Row]:
+    values = [value_of(record, field) for record in found.records]
+    if all(value is None for value in values):
+        return
+    parts: defaultdict[str, list[Record]] = defaultdict(list)
+    for name, record in zip(_named(field, values), found.records, strict=True):
+        parts[name].append(record)
+    for name in sorted(parts, key=_order):
+        records = parts[name]
+        units = len({record["group"] for record in records})
+        estimate = estimate_part(found, records)
+        known: Row = {"model": found.model, "task": found.task, "measure": found.measure.name}
+        known |= {"unit": found.measure.unit, "by": field, "group": name, "items": len(records)}
+        ends = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+        yield {**known, "units": units, **ends, "few": min(units, len(records)) < FEW}
+
+
+def estimate_part(found: Outcomes, records: Sequence[Record]) -> Estimate:
+    """The measure over some of the items, with its interval."""
+    values = [record["value"] for record in records]
+    groups = [record["group"] for record in records]
+    if found.measure.is_share:
+        return estimate_share([*map(bool, values)], groups)
+    return estimate_ratio(values, [record["weight"] for record in records], groups)
+
+
+def value_of(record: Record, field: str) -> Any:
+    """What a record says of a field: `metadata.sex`, `sex` for short, or `target`."""
+    name = field.removeprefix("metadata.")
+    facts = record.get("metadata", {})
+    value = facts.get(name, record.get(name) if name == field == "target" else None)
+    return None if value == "" else value
+
+
+def _facts_of(found: Outcomes) -> set[str]:
+    return {key for record in found.records for key in record.get("metadata", {})}
+
+
+def _named(field: str, values: Sequence[Any]) -> list[str]:
+    """A name of each value: numbers in bands where there are many."""
+    numbers = [each for each in values if isinstance(each, int | float) and each is not True]
+    are_numbers = len(numbers) == sum(value is not None for value in values)
+    is_age = re.search(r"(^|[._ ])age([._ ]|$)", field) is not None
+    if not are_numbers or (len({*numbers}) <= MOST_VALUES and not is_age):
+        return [_shown(value) for value in values]
+    starts = AGES if is_age else sorted({*quantiles(numbers, n=4)})
+    return [UNKNOWN if value is None else _band(value, starts) for value in values]
+
+
+def _band(value: float, starts: Sequence[float]) -> str:
+    at = bisect_right(starts, value)
+    if at == 0:
+        return f"below {starts[0]:g}"
+    if at == len(starts):
+        return f"{starts[-1]:g} and over"
+    return f"{starts[at - 1]:g} to below {starts[at]:g}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    """Bands by where they begin, other names by letters, the unknown last."""
+    number = re.search(r"-?[\d.]+", name)
+    begins = float(number[0]) if number and re.match(r"(below )?-?\d", name) else 0.0
+    return (name == UNKNOWN, begins - name.startswith("below "), name)
