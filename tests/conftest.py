@@ -1,7 +1,9 @@
 """Fixtures that all tests share."""
 
+import gc
 import os
 import re
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -10,6 +12,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # as the command line sets it: threads wait asleep for each other; must be set before torch loads
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Little becomes garbage while tests are collected, and to look for it takes a tenth."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libraries() -> None:
+    """No collection of garbage looks through the libraries again, of which nothing becomes any."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

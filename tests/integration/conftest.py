@@ -1,6 +1,5 @@
 """A tiny model, built once, and `medllm` as it is typed."""
 
-import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +19,6 @@ SMALL = {
     "max_position_embeddings": 1024,
     "initializer_range": 0.05,
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def libraries() -> None:
-    """No collection of garbage looks through the libraries again, of which nothing becomes any."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture
