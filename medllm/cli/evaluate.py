@@ -1,7 +1,11 @@
 """`medllm evaluate`."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import typer
+
+from medllm import console
 from medllm.cli.options import READING, WRITING, option, run_verb, takes
 
 
@@ -23,13 +27,29 @@ def evaluate(
     gate: str | None = option(
         "Thresholds that must hold: release, error-detection, summary, or a file.", "FILE_OR_NAME"
     ),
+    list_: bool = typer.Option(False, "--list", help="Show all tasks, and stop."),
     **flags: Any,
 ) -> None:
     """Score models side by side, each score with its 95 % interval and a record of every item.
 
     Example: medllm evaluate --model ./base --model runs/lora/merge --tasks pubmedqa --limit 200
     """
+    if list_:
+        show_tasks(flags)
+        return
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
     own: dict[str, Any] = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
     own |= {"by": by, "gate": gate}
     run_verb("evaluate", flags, models=models, tasks=names, **own)
+
+
+def show_tasks(flags: Mapping[str, Any]) -> None:
+    """Print the tasks, those of a recipe's `task_dir` with them."""
+    from medllm.recipe import load_recipe
+    from medllm.tasks.spec import describe_tasks
+
+    recipe = load_recipe(flags["config"], flags["set_"] or ())
+    folder = (recipe.evaluate.task_dir if recipe.evaluate else None) or recipe.task_dir
+    found = describe_tasks(folder)
+    console.report(tasks=found)
+    console.table(("task", "kind", "asks", "what it is"), [[*each.values()] for each in found])

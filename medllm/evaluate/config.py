@@ -39,6 +39,9 @@ class EvaluateConfig(DataConfig):
     gate: Ref | None = None
     """A file of thresholds, or the name of a shipped one (`release`, `error-detection`,
     `summary`): what fails it ends the command with exit code 6."""
+    num_fewshot: int = Field(default=0, ge=0)
+    """Worked examples before each question with choices: the first rows to train on, of MMLU those
+    of the subject's dev split. Through a chat template each is a turn of its own."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

@@ -3,14 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from medllm import console
 from medllm.artifacts.lineage import Input, open_output
 from medllm.data.example import Example, Rejected, read_examples
 from medllm.data.registry.datasets import Dataset, open_dataset
 from medllm.data.sample import take_lowest
+from medllm.data.split import official_split
 from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.fewshot import Shots
 from medllm.evaluate.kinds import find_kind
 from medllm.tasks.spec import WORDS, find_task
 from medllm.tasks.words import put_as
@@ -48,6 +52,18 @@ class Task:
             fix = "--data DIR, a folder that `medllm prepare` wrote"
             raise ConfigError(f"the task {name} needs prepared data", fix)
         self._is_put = not self.spec.has_words or self._is_prepared()
+        self.num_fewshot = config.num_fewshot if self.kind.takes_examples else 0
+        if self.num_fewshot < config.num_fewshot:
+            console.notice(f"evaluate: {name} is asked without worked examples: it has no choices")
+
+    @cached_property
+    def shots(self) -> Shots:
+        """Its worked examples.
+
+        Raises:
+            ConfigError: `num_fewshot` asks for some, and nothing is there to train on.
+        """
+        return Shots(self.name, self.spec, self.num_fewshot, self._rows_to_show())
 
     @property
     def decides(self) -> dict[str, Any]:
@@ -69,21 +85,52 @@ class Task:
             rows = take_lowest(keyed, limit, self._config.seed).get(self.name, [])
         items = list(rows)
         if not items:
-            fix = "check the data: a test split with answers is needed"
-            raise DataError(f"the task {self.name} has no items", fix)
+            raise self._without_items(rejected)
+        for item in items:  # whatever is wrong with worked examples is said before a model loads
+            self.shots.put(item, in_chat=False)
         return Items(items, rejected)
 
     def _scorable(self, rejected: Counter[str]) -> Iterator[Example]:
         """The rows that have what the kind scores; the others are counted."""
-        for row in self._in_words(rejected):
-            if lacking := self.kind.lacking(row):
+        for row in self._in_words(self._test_split(), rejected):
+            if lacking := self.kind.lacking(row) or self._other_choices(row):
                 rejected[lacking] += 1
             else:
                 yield row
 
-    def _in_words(self, rejected: Counter[str]) -> Iterator[Example]:
+    def _other_choices(self, row: Example) -> str | None:
+        """That a row has other choices than the task asks for."""
+        asked = self.spec.choices
+        return f"other choices than {', '.join(asked)}" if asked and row.choices != asked else None
+
+    def _without_items(self, rejected: Counter[str]) -> DataError:
+        """Why nothing can be asked; rows that are no examples are of any split."""
+        lost = rejected.copy()
+        if isinstance(self.source, Dataset):
+            lost.update(row.reason for row in self.source.examples() if isinstance(row, Rejected))
+        told = ", ".join(f"{count} rows: {reason}" for reason, count in lost.items())
+        message = f"the task {self.name} has no items" + (f" ({told})" if told else "")
+        return DataError(message, "check the data: a test split with answers is needed")
+
+    def _rows_to_show(self) -> Iterator[Example]:
+        """What worked examples come from: the rows to train on, as the source has them."""
+        rows = self._to_train_on()
+        return (row for row in self._in_words(rows, Counter()) if not self.kind.lacking(row))
+
+    def _to_train_on(self) -> Iterator[Example]:
+        if isinstance(self.source, Input):
+            yield from read_examples(self.source.path / "train.jsonl")
+            return
+        for row in self.source.examples():
+            if isinstance(row, Example):
+                place = self.source.split_of(row, self._config.split)
+                # what a source gives to train on stays so, though a share of it validates training
+                if place == "train" or (place == "validation" and official_split(row) == "train"):
+                    yield row
+
+    def _in_words(self, rows: Iterable[Example], rejected: Counter[str]) -> Iterator[Example]:
         """The rows as prepare would put them; those that lack something are counted."""
-        for row in self._test_split():
+        for row in rows:
             put = row if self._is_put else put_as(row, self.name, self.spec, None)
             if isinstance(put, Rejected):
                 rejected[put.reason] += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import without_nan, write_atomically
-from medllm.data.example import Example, read_jsonl, write_jsonl
+from medllm.data.example import Example, Message, read_jsonl, write_jsonl
 from medllm.engines.base import Engine, ScoresBatches
 from medllm.engines.prompts import takes_messages
 from medllm.errors import ArtifactError, DataError
@@ -25,6 +25,10 @@ from medllm.measures.intervals import (
     estimate_share,
     repeats,
 )
+from medllm.models.chat.template import Template
+
+PLACE = "{prompt}"
+"""What stands for a prompt in the rendered template."""
 
 
 def write_records(
@@ -40,8 +44,13 @@ def write_records(
     how = _how_asked(config, engine, task, what)
     keyed = Keyed.of(task.source.data_terms)
     how["prompt_key"] = keyed.name
-    records = task.kind.score(engine, items, Asking(config, how["chat_template"], what))
-    records = described(records, items, items, keyed)
+    takes_system = _takes_system(engine, task, items, how, what)
+    asked = [
+        task.shots.put(item, in_chat=how["chat_template"], takes_system=takes_system)
+        for item in items
+    ]
+    asking = Asking(config, how["chat_template"], what, task.spec)
+    records = described(task.kind.score(engine, asked, asking), items, asked, keyed)
     if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short
         how["batch_tokens"] = engine.batch_tokens
     path.parent.mkdir(exist_ok=True)
@@ -122,7 +131,33 @@ def _how_asked(config: EvaluateConfig, engine: Engine, task: Task, what: str) ->
     if is_wanted and not takes_messages(engine):
         console.notice(f"{what}: the model has no chat template, so it is asked plainly")
         how["template_missing"] = True
+    if isinstance(engine, Template):
+        how |= _rendered(engine, in_chat=how["chat_template"])
+    if task.kind.takes_examples:
+        how |= {"num_fewshot": task.num_fewshot, "fewshot": task.shots.ids}
     return how
+
+
+def _rendered(engine: Template, *, in_chat: bool) -> dict[str, Any]:
+    """What is put around a prompt, and the token ids that all begin with (BOS)."""
+    text = engine.render([Message("user", PLACE)]) if in_chat else PLACE
+    ids = engine.encode(text, add_special_tokens=not in_chat)
+    begin = engine.encode("", add_special_tokens=True)
+    return {"template": text, "bos": begin if begin and ids[: len(begin)] == begin else []}
+
+
+def _takes_system(
+    engine: Engine, task: Task, items: Sequence[Example], how: dict[str, Any], what: str
+) -> bool:
+    """Whether what the task says first can be a system message; else it is left out, and noted."""
+    if not how["chat_template"] or not task.shots.is_system_refused(engine, items):
+        return True
+    console.notice(
+        f"{what}: the chat template takes no system message: the first words of the task are left "
+        "out, as lm-evaluation-harness does"
+    )
+    how["preamble_left_out"] = True
+    return False
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:

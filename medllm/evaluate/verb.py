@@ -19,6 +19,7 @@ from medllm.evaluate.analyze import NAME as ANALYSIS
 from medllm.evaluate.analyze import analyze, show_analysis
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.gate import apply_gate
+from medllm.evaluate.groups import sum_up_groups, tasks_of
 from medllm.evaluate.items import Items, Task
 from medllm.evaluate.records import sum_up_records, write_records
 from medllm.evaluate.summary import footnotes, table_of
@@ -47,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     """
     if not config.models:
         raise ConfigError("no model is named", "--model REF, once for each model")
-    tasks = [Task(name, config) for name in config.tasks]
+    tasks = [Task(name, config) for name in tasks_of(config)]
     models = [resolve_model(ref) for ref in config.models]
     sources = [task.source for task in tasks]
     job = Job.of(config, "evaluation", "evaluate", "jsonl", *models, *sources)
@@ -88,14 +89,16 @@ def _evaluate(
     items = {task: task.items() for task in tasks}
     rows = []
     for label, model in zip(label_models(models), models, strict=True):
-        rows += _evaluate_model(config, model, items, folder / label)
+        scored = _evaluate_model(config, model, items, folder / label)
+        rows += scored + list(sum_up_groups(config, scored))
     for task in tasks:
         _announce_unlike(task.name, [row for row in rows if row["task"] == task.name])
     rejected: Counter[str] = Counter()
     for found in items.values():
         rejected.update(found.rejected)
     for row in rows:
-        rejected.update(row["not_asked"])
+        if "tasks" not in row:
+            rejected.update(row["not_asked"])
     asked = sum(len(found.examples) for found in items.values())
     counts = Counts(examples=asked, rejected=dict(rejected))
     return Outcome(counts, {"scores": rows}, describe_device(pick_device()))

@@ -34,6 +34,17 @@ class TaskSpec(Strict):
     """What is asked, put before the first message of the user."""
     form: Literal["chat", "text"] = "chat"
     """`text`: the whole row is plain text, without question and answer."""
+    tasks: tuple[str, ...] = ()
+    """Tasks whose mean it is, weighted by their items; then it is a group and nothing else."""
+    choices: tuple[str, ...] = ()
+    """The choices of every item; a row with others is not asked, and counted."""
+    subject: str | None = None
+    """Metadata that names the subject of a row; scores stand by it, too."""
+    preamble: str | None = None
+    """How the prompts of its dataset begin, with metadata in braces: before worked examples it
+    stands once, and through a chat template it is the system message."""
+    fewshot_by: str | None = None
+    """Metadata that a row and the worked examples before it have in common."""
 
     @property
     def has_words(self) -> bool:
@@ -47,8 +58,8 @@ class TaskSpec(Strict):
 
 
 FITS: dict[Use, Callable[[TaskSpec], bool]] = {
-    "prepare": lambda task: task.has_words or not task.kind,
-    "evaluate": lambda task: bool(task.kind),
+    "prepare": lambda task: task.has_words or not (task.kind or task.tasks),
+    "evaluate": lambda task: bool(task.kind or task.tasks),
 }
 
 
@@ -59,6 +70,21 @@ def list_tasks(use: Use, folder: Path | None = None) -> list[str]:
     """
     names = list_named(SHIPPED, folder)
     return sorted(name for name in names if _may_fit(name, use, folder))
+
+
+def describe_tasks(folder: Path | None = None) -> list[dict[str, str]]:
+    """What is said of each task that evaluate scores; of a file that is none, what is wrong."""
+    return [_describe(name, folder) for name in list_tasks("evaluate", folder)]
+
+
+def _describe(name: str, folder: Path | None) -> dict[str, str]:
+    try:
+        task = find_task(name, "evaluate", folder)
+    except ConfigError as problem:
+        return {"name": name, "kind": "", "asks": "", "description": problem.message}
+    asks = task.dataset or ", ".join(task.tasks) or "prepared data"
+    kind = task.kind or "group"
+    return {"name": name, "kind": kind, "asks": asks, "description": task.description}
 
 
 def find_task(name: str, use: Use, folder: Path | None = None) -> TaskSpec:

@@ -15,6 +15,7 @@ PREPARED = ("prepare", "--dataset", "synthetic_radiology", "--max-examples", "40
 LISTINGS = {
     ("datasets", "list"): "datasets list",
     ("datasets", "show", "pubmedqa"): "datasets list",
+    ("evaluate", "--list"): "evaluate --list",
     ("recipes", "list"): "recipes list",
     ("recipes", "show", "lora"): "recipes show",
     ("recipes", "copy", "lora", "mine.yaml"): "recipes copy",

@@ -23,6 +23,8 @@ instruction: Name the dose in mg.
 needs: [prompt, completion]
 kind: answers
 """
+SCORED = ["answers", "laterality", "medmcqa", "medqa", "mmlu_medical", "multimedqa", "pubmedqa",
+          "radiology", "wikitext"]  # fmt: skip
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def by_id(examples: list[Example]) -> dict[str, tuple[Message, ...]]:
 def test_each_verb_lists_the_tasks_that_fit_it() -> None:
     worded = ["error_detection", "laterality", "mcq", "qa", "reasoning", "summarize", "text"]
     assert list_tasks("prepare") == worded
-    assert list_tasks("evaluate") == ["answers", "laterality", "pubmedqa", "radiology", "wikitext"]
+    assert list_tasks("evaluate") == SCORED
 
 
 def test_one_file_serves_both_verbs(place: Path) -> None:
@@ -128,7 +130,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "without scoring": (
         lambda place: find_task("qa", "evaluate"),
         "the task qa has no scoring",
-        "answers, laterality, pubmedqa, radiology, wikitext;.*`kind`",
+        f"{', '.join(SCORED)};.*`kind`",
     ),
     "without words": (
         lambda place: find_task("pubmedqa", "prepare"),
@@ -138,7 +140,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "unknown to evaluate": (
         lambda place: find_task("radiologie", "evaluate"),
         "unknown task 'radiologie'",
-        "did you mean 'radiology'.*known: answers, laterality, pubmedqa, radiology, wikitext$",
+        f"did you mean 'radiology'.*known: {', '.join(SCORED)}$",
     ),
     "unknown kind": (
         lambda place: asked(place, "odd"),

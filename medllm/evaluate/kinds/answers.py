@@ -17,6 +17,7 @@ class Answers:
     """Whole answers, asked as in training."""
 
     ability: type[Engine] = Scores
+    takes_examples = False
     measure = "perplexity"
 
     def lacking(self, item: Example) -> str | None:

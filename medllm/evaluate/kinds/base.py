@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from medllm.data.example import Example
 from medllm.engines.base import Engine
 from medllm.evaluate.config import EvaluateConfig
+from medllm.tasks.spec import TaskSpec
 
 Record = dict[str, Any]
 """What is known of an item, as plain data: its `id`, and either what was found, with the tokens
@@ -22,6 +23,8 @@ class Asking:
     """Whether through the model's chat template, which it then has."""
     what: str
     """The words before the progress."""
+    spec: TaskSpec = TaskSpec()
+    """The task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Kind(Protocol):
 
     ability: type[Engine]
     """What an engine must be able to do."""
+    takes_examples: bool
+    """Whether worked examples may stand before an item."""
     measure: str
     """Which of its numbers stands for all where there is room for one."""
 
@@ -56,3 +61,11 @@ class Kind(Protocol):
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """What the table shows of the numbers, which have the name of their `task` with them."""
+
+
+@runtime_checkable
+class Pools(Kind, Protocol):
+    """A kind whose scores on several tasks have one number together."""
+
+    def pool(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The number of a group of tasks, weighted by their items, with how many `items`."""

@@ -16,6 +16,7 @@ class Choices:
     """Multiple choice, by the likelihood of each choice."""
 
     ability: type[Engine] = Scores
+    takes_examples = True
     measure = "accuracy"
 
     def lacking(self, item: Example) -> str | None:
@@ -47,6 +48,23 @@ class Choices:
             "majority": majority_share(targets),
         }
 
+    def pool(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The mean accuracy weighted by items, as lm-evaluation-harness weights its groups.
+
+        The interval is that of all items as one sample, which is at least as wide as one that
+        knows of the tasks (Hoeffding 1956). Labels of different tasks have no common F1.
+        """
+        items = sum(score["items"] for score in scores)
+        hits = sum(round(score["accuracy"] * score["items"]) for score in scores)
+        accuracy = estimate_proportion(hits, items)
+        return {
+            "items": items,
+            "accuracy": accuracy.value,
+            "accuracy_low": accuracy.low,
+            "accuracy_high": accuracy.high,
+            "majority": sum(score["majority"] * score["items"] for score in scores) / items,
+        }
+
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """Accuracy beside that of always giving the most frequent label, and F1."""
         interval = f"{100 * score['accuracy_low']:.1f}–{100 * score['accuracy_high']:.1f}"
@@ -55,4 +73,6 @@ class Choices:
             f"{score['accuracy']:.1%}\n{interval}",
             {"most frequent label": f"{score['majority']:.1%}"},
         )
+        if "macro_f1" not in score:  # of a group
+            return [accuracy]
         return [accuracy, Column("F1", f"{score['macro_f1']:.2f}")]
