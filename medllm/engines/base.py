@@ -245,6 +245,8 @@ class ScoresBatches(Scores, Protocol):
 
     batch_tokens: int
     """The most tokens of a pass, padding included."""
+    shares_prefixes: bool
+    """Whether a beginning that several prompts have in common is read once, as far as is known."""
 
 
 @runtime_checkable

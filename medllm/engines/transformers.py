@@ -20,10 +20,11 @@ from medllm.engines.base import (
     encodable,
     until_stop,
 )
-from medllm.engines.batches import Batches, Row
-from medllm.engines.cache import can_go_back, is_attention_alone
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.prompts import prompt_ids
+from medllm.engines.scoring.batches import Batches
+from medllm.engines.scoring.cache import is_attention_alone
+from medllm.engines.scoring.prefixes import rows_of
 from medllm.engines.settings import neutral_settings, unused_settings
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.memory import release_gpu
@@ -31,10 +32,6 @@ from medllm.models.memory import release_gpu
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-BATCH_TOKENS = 4096
-"""Tokens of one scoring batch, padding included: logits stay in cache, and memory stays flat."""
-
 
 QUICK_TOKENS = 64  # a prompt up to here is read so soon that nobody needs to stop it
 NO_TOKEN = -1  # a layer begins to read a longer prompt
@@ -78,7 +75,12 @@ class TransformersEngine(TokenizerTemplate):
     @property
     def batch_tokens(self) -> int:
         """The most tokens of a pass that scores, padding included."""
-        return self.batches.tokens if self.batches else BATCH_TOKENS
+        return self.batches.tokens
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether common beginnings are read once; a model may show that it cannot go on."""
+        return self.batches.shares
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text; half of a surrogate pair in it is replaced."""
@@ -87,67 +89,19 @@ class TransformersEngine(TokenizerTemplate):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation.
 
-        Requests with the same input share a forward pass, those with the same context share its
-        keys and values; a token with nothing before it is not scored.
+        Requests with the same input share a row, and rows the keys and values of what they begin
+        with; a token with nothing before it is not scored.
         """
         rows: defaultdict[tuple[int, ...], list[ScoreRequest]] = defaultdict(list)
-        contexts: defaultdict[tuple[int, ...], list[ScoreRequest]] = defaultdict(list)
         for request in dict.fromkeys(requests):
             rows[self._row(request)].append(request)
-            contexts[request.context].append(request)
         scores = {request: Score(0.0, 0, True) for request in rows.pop((), ())}
-        for context, group in contexts.items():
-            if self._is_read_once(context, group):
-                scores |= self._score_shared(context, group)
-        rest = [row for row, group in rows.items() if not scores.keys() >= set(group)]
-        if self.batches:
-            asked = [Row(row, tuple(rows[row])) for row in rest]
-            scores |= self.batches.score(self.model, asked)
-            return [scores[request] for request in requests]
-        rest.sort(key=len)
-        while rest:
-            size = max(1, BATCH_TOKENS // len(rest[-1]))  # the last is the longest
-            batch, rest[-size:] = rest[-size:], []
-            for row, logits in zip(batch, self._logits(batch), strict=True):
-                scores |= {each: _score(each.continuation, logits) for each in rows[row]}
+        scores |= self.batches.score(self.model, rows_of(rows))
         return [scores[request] for request in requests]
 
     def _row(self, request: ScoreRequest) -> tuple[int, ...]:
         """What the model is given: all but the last token, cut on the left as lm-eval does."""
         return (*request.context, *request.continuation[:-1])[-self.context_length :]
-
-    def _is_read_once(self, context: tuple[int, ...], group: Sequence[ScoreRequest]) -> bool:
-        """Whether a context is read once for all that follows it; a GPU reads a short one again."""
-        rows = {self._row(each) for each in group}
-        is_long = self.batches is None or sum(map(len, rows)) > BATCH_TOKENS
-        return self._can_go_back and bool(context) and len(rows) > 1 and is_long
-
-    def _score_shared(
-        self, context: tuple[int, ...], requests: Sequence[ScoreRequest]
-    ) -> dict[ScoreRequest, Score]:
-        """The scores of several continuations of one context, which is read once.
-
-        None at all where the model cannot go back to the end of the context.
-        """
-        import torch
-
-        longest = max(len(request.continuation) for request in requests)
-        kept = context[-max(self.context_length - longest + 1, 1) :]
-        scores: dict[ScoreRequest, Score] = {}
-        with torch.inference_mode():
-            read = self.model(input_ids=self._tensor(kept), use_cache=True, logits_to_keep=1)
-            cache: Any = getattr(read, "past_key_values", None)
-            self._can_go_back = is_attention_alone(cache)
-            if not can_go_back(cache, len(kept) + longest):
-                return scores
-            for request in requests:
-                logits, more = read.logits[0], request.continuation[:-1]
-                if more:
-                    rest = self.model(input_ids=self._tensor(more), past_key_values=cache)
-                    cache.crop(-len(more))
-                    logits = torch.cat([logits, rest.logits[0]])
-                scores[request] = _score(request.continuation, logits)
-        return scores
 
     def _tensor(self, ids: Sequence[int]) -> "torch.Tensor":
         import torch
@@ -172,10 +126,11 @@ class TransformersEngine(TokenizerTemplate):
         stand in memory. Only a model with a recurrent state (Mamba, Qwen3-Next) reads it at once:
         it would forget what came before a block.
         """
-        return self.batches.halving(lambda: self._read(ids)) if self.batches else self._read(ids)
+        is_bounded = self.batches.on_gpu
+        return self.batches.halving(lambda: self._read(ids)) if is_bounded else self._read(ids)
 
     def _read(self, ids: Sequence[int]) -> Iterator[LogProbs]:
-        at_once = self.batches.positions if self.batches else BLOCK_TOKENS
+        at_once = self.batches.positions if self.batches.on_gpu else BLOCK_TOKENS
         if self._can_go_back and len(ids) > at_once:
             yield from self._by_blocks(ids, at_once)
         else:
@@ -206,7 +161,7 @@ class TransformersEngine(TokenizerTemplate):
         for block in logits.split(BLOCK_TOKENS):
             with torch.inference_mode():
                 expected = torch.log_softmax(block.float(), dim=-1)
-            yield OnDevice(expected) if self.batches else expected.cpu().numpy()
+            yield OnDevice(expected) if self.batches.on_gpu else expected.cpu().numpy()
 
     def generate(self, request: GenerateRequest) -> Iterator[Piece]:
         """The answer, piece by piece; its last piece says why it ended.
@@ -315,23 +270,12 @@ class _Chosen:
         return self.stopped
 
 
-def _score(continuation: tuple[int, ...], logits: "torch.Tensor") -> Score:
-    """The score of a continuation from its row's logits: float32, only the positions needed."""
-    import torch
-
-    kept = logits[-len(continuation) :].float()
-    targets = torch.tensor(continuation[-len(kept) :], device=kept.device)
-    chosen = torch.log_softmax(kept, dim=-1).gather(1, targets[:, None])
-    greedy = bool((kept.argmax(dim=-1) == targets).all())
-    return Score(float(chosen.double().sum()), len(targets), greedy)
-
-
-def _batches_of(model: "PreTrainedModel") -> Batches | None:
-    """How much a GPU reads at once; a processor gains nothing by it."""
+def _batches_of(model: "PreTrainedModel") -> Batches:
+    """How much is read at once."""
     import torch
 
     if model.device.type != "cuda":
-        return None
+        return Batches.on_processor(model)
     # cuDNN takes seconds to plan attention for each new length of a batch
     torch.backends.cuda.enable_cudnn_sdp(False)
     return Batches.fitting(model)

@@ -53,6 +53,7 @@ def write_records(
     records = described(task.kind.score(engine, asked, asking), items, asked, keyed)
     if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short
         how["batch_tokens"] = engine.batch_tokens
+        how["shares_prefixes"] = engine.shares_prefixes
     path.parent.mkdir(exist_ok=True)
     write_atomically(_notes_of(path), json.dumps(how) + "\n")
     partial_path = path.with_suffix(".partial")

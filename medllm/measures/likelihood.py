@@ -16,8 +16,11 @@ from medllm.models.chat.template import encode_rendered, join_plain, render_exam
 
 T = TypeVar("T")
 
-CHUNK = 32
-"""Examples scored between two progress lines."""
+CHUNK_TOKENS = 2**15
+"""Tokens of examples that an engine is given at once: it reads what they have in common once, and
+puts those of one length together; between two of them comes a progress line."""
+BEGINNING = 16
+"""Tokens by which examples with the same worked examples before them find each other."""
 WINDOW = 2048
 """Tokens of a text that are read at once where the context holds them, as perplexity is usually
 given (Frantar et al. 2022, GPTQ); a model with more context would gain by it."""
@@ -67,7 +70,8 @@ def score_choices(
 ) -> list[ChoiceResult | NotAsked]:
     """The likeliest choice of each example after its prompt.
 
-    A choice is scored as " " + choice, as lm-evaluation-harness does it. `chat` puts the prompt
+    A choice is scored as " " + choice, as lm-evaluation-harness does it, and white space at the end
+    of a prompt with it. `chat` puts the prompt
     through the chat template, which the engine must have; then the choice follows without the
     space.
     """
@@ -88,23 +92,24 @@ def _score(
     read: Callable[[_Asked, list[Score]], T],
     what: str,
 ) -> list[T | NotAsked]:
-    results: list[T | NotAsked] = []
+    """A result of each example, in their order; those alike in beginning and length go together."""
+    tried = [_try(build, example, engine.context_length) for example in examples]
+    results: dict[int, T | NotAsked] = {}
+    places = [place for place, each in enumerate(tried) if isinstance(each, _Asked)]
     with console.progress(what, len(examples)) as advance:
-        for chunk in _chunks(examples):
-            tried = [_try(build, example) for example in chunk]
-            asked = [each for each in tried if isinstance(each, _Asked)]
+        for chunk in _chunks(places, lambda place: _sort_key(tried[place])):
+            asked = [each for place in chunk if isinstance(each := tried[place], _Asked)]
             scores = iter(engine.score([each for one in asked for each in one.requests]))
-            results += [
-                read(each, [next(scores) for _ in each.requests])
-                if isinstance(each, _Asked)
-                else each
-                for each in tried
-            ]
+            for place, each in zip(chunk, asked, strict=True):
+                results[place] = read(each, [next(scores) for _ in each.requests])
             advance(len(chunk))
-    return results
+        advance(len(examples) - len(places))
+    return [
+        results[place] if isinstance(each, _Asked) else each for place, each in enumerate(tried)
+    ]
 
 
-def _try(build: Callable[[Example], _Asked], example: Example) -> _Asked | NotAsked:
+def _try(build: Callable[[Example], _Asked], example: Example, room: int) -> _Asked | NotAsked:
     try:
         asked = build(example)
     except DataError as problem:  # the chat template refuses the messages
@@ -113,6 +118,8 @@ def _try(build: Callable[[Example], _Asked], example: Example) -> _Asked | NotAs
         return NotAsked(example.id, "an answer or a choice is empty")
     if all(len(each.context) + len(each.continuation) < 2 for each in asked.requests):
         return NotAsked(example.id, "nothing precedes the answer")
+    if any(len(each.continuation) > room for each in asked.requests):
+        return NotAsked(example.id, "an answer or a choice is longer than the context")
     return asked
 
 
@@ -123,11 +130,13 @@ def _choice_requests(engine: Scores, chat: bool, example: Example) -> _Asked:
         endings = (engine.encode(choice, add_special_tokens=False) for choice in choices)
         return _fit(engine, example, [(context, tuple(ending)) for ending in endings])
     prompt = join_plain(engine, example.prompt)
-    size = len(engine.encode(prompt, add_special_tokens=True))
-    wholes = (
+    size = len(engine.encode(prompt.rstrip(), add_special_tokens=True))
+    wholes = [
         tuple(engine.encode(f"{prompt} {choice}", add_special_tokens=True)) for choice in choices
-    )
-    return _fit(engine, example, [(whole[:size], whole[size:]) for whole in wholes])
+    ]
+    contexts = {whole[:size]: whole[:size] for whole in wholes}  # one object for all choices
+    pairs = [(contexts[whole[:size]], whole[size:]) for whole in wholes]
+    return _fit(engine, example, pairs)
 
 
 def _answer_request(engine: Scores, example: Example) -> _Asked:
@@ -188,6 +197,22 @@ def _read(engine: Expects, ids: Sequence[int]) -> float:
     return total
 
 
-def _chunks(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
-    for start in range(0, len(examples), CHUNK):
-        yield examples[start : start + CHUNK]
+def _sort_key(asked: _Asked | NotAsked) -> tuple[tuple[int, ...], int]:
+    """How an example begins, and how long it is."""
+    request = asked.requests[0] if isinstance(asked, _Asked) else ScoreRequest((), ())
+    return request.context[:BEGINNING], len(request.context) + len(request.continuation)
+
+
+def _chunks(
+    places: Sequence[int], key: Callable[[int], tuple[tuple[int, ...], int]]
+) -> Iterator[list[int]]:
+    """The places in the order of their keys, so many tokens together."""
+    chunk, size = list[int](), 0
+    for place in sorted(places, key=key):
+        chunk.append(place)
+        size += key(place)[1]
+        if size >= CHUNK_TOKENS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

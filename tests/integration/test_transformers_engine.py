@@ -17,9 +17,9 @@ from medllm.engines.base import (
     ScoreRequest,
     likelihoods,
 )
-from medllm.engines.batches import Batches
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.open import InProcess, open_model
+from medllm.engines.scoring.batches import Batches
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ConfigError, DataError
 from medllm.measures.divergence import compare_document
@@ -433,6 +433,83 @@ def test_what_is_read_together_changes_no_number(kind: str, tiny_model: Path) ->
         np.testing.assert_array_equal(likelihoods(blocks[1], targets), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*implicitly cleaned up:ResourceWarning")
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "gemma3", "mamba", "qwen3-next"])
+def test_beginnings_in_common_change_no_number(
+    kind: str, tiny_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Worked examples before questions of unlike length, each with answers of some tokens."""
+    import torch
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    engine = TransformersEngine(build(kind, len(tokenizer)), tokenizer)
+    ids = torch.randint(10, len(tokenizer), (900,)).tolist()
+    examples = tuple(ids[:60])  # longer than the window
+    asked = [
+        ScoreRequest((*examples, *ids[at : at + 40 + at // 30]), (*ids[at - n : at], answer))
+        for at in range(100, 700, 30)
+        for n, answer in ((0, 5), (1, 6), (3, 7), (5, 8))
+    ]
+    alone = [engine.score([each])[0] for each in asked]
+    assert not engine.batches.proven
+
+    for tokens, kept in ((1024, 2**29), (300, 2**20), (1, 1)):
+        engine.batches = Batches(tokens, 4096, kept)
+        found = engine.score(asked)
+        for score, expected in zip(found, alone, strict=True):
+            assert score.logprob == pytest.approx(expected.logprob, abs=1e-3)
+            assert (score.tokens, score.greedy) == (expected.tokens, expected.greedy)
+        assert engine.shares_prefixes == (kind not in {"mamba", "qwen3-next"})
+        assert bool(engine.batches.proven) == engine.shares_prefixes
+    told = "this model cannot go on from a beginning that it has read"
+    assert (told in capfd.readouterr().err) is not engine.shares_prefixes
+
+
+def test_worked_examples_are_read_once(engine: Any) -> None:
+    whole = TransformersEngine(engine.model, engine.tokenizer, 512)
+    examples = tuple(range(10, 110))
+    asked = [ScoreRequest((*examples, 200, number), (5,)) for number in range(200, 260)]
+    passes: list[int] = []
+    hook = engine.model.register_forward_pre_hook(
+        lambda _, __, given: passes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        whole.score(asked[:30])
+        begun = sum(passes)
+        whole.score(asked[30:])
+    finally:
+        hook.remove()
+
+    assert begun <= 100 + 2 * 102 + 30 * 2 + 4  # the examples, the proof, and the questions' ends
+    assert sum(passes) - begun <= 30 * 2
+
+
+def test_a_model_that_counts_padding_as_context_is_read_as_a_whole(
+    engine: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever an architecture makes of positions and masks shows in the scores."""
+    wrong = TransformersEngine(engine.model, engine.tokenizer, 512)
+    examples = tuple(range(10, 110))
+    asked = [ScoreRequest((*examples, number, 9), (5,)) for number in range(200, 240)]
+    expected = [wrong.score([each])[0].logprob for each in asked]
+
+    def lose(_: Any, inputs: Any, given: Any) -> Any:
+        if given.get("past_key_values") is not None:
+            for layer in given["past_key_values"].layers:
+                layer.keys = layer.keys * 0 if layer.is_initialized else layer.keys
+        return inputs, given
+
+    hook = engine.model.register_forward_pre_hook(lose, with_kwargs=True)
+    try:
+        found = wrong.score(asked)
+    finally:
+        hook.remove()
+
+    assert [score.logprob for score in found] == pytest.approx(expected, abs=1e-4)
+    assert not wrong.shares_prefixes
+    assert "every prompt is read as a whole" in capfd.readouterr().err
+
+
 def test_short_memory_makes_passes_smaller_and_is_told(
     engine: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,7 +532,7 @@ def test_short_memory_makes_passes_smaller_and_is_told(
     assert filled.batch_tokens <= 150
     told = capfd.readouterr().err.splitlines()
     assert told[-1] == (
-        f"the GPU is short of memory: {filled.batch_tokens} tokens are read at once from now on"
+        f"memory is short: {filled.batch_tokens} tokens are read at once from now on"
     )
 
 

@@ -57,8 +57,8 @@ def test_contexts_are_cut_alike_for_all_choices_and_counted() -> None:
 
     assert isinstance(short, ChoiceResult) and isinstance(long, ChoiceResult)
     assert (short.cut, long.cut) == (0, 1 + 60 + len(" perhaps") - 1 - 40)
-    lengths = {len(request.context) for request in engine.asked[3:]}
-    assert lengths == {40 - len(" perhaps") + 1}
+    lengths = {len(request.context) for request in engine.asked}
+    assert lengths == {len("<short"), 40 - len(" perhaps") + 1}
 
 
 def test_an_answer_longer_than_the_context_is_counted_as_cut() -> None:
@@ -86,3 +86,36 @@ def test_what_cannot_be_asked_is_named_and_the_others_go_on() -> None:
     assert isinstance(texts[1], AnswerResult)
     (chat,) = score_choices(engine, [item("?", ("yes", ""))], chat=True, what="test")
     assert chat == NotAsked("a", "an answer or a choice is empty")
+
+
+def test_what_is_longer_than_the_context_is_not_scored_in_part() -> None:
+    engine = Listening(context_length=40)
+    long = Example("b", "d", "g", (Message("user", "?"),), "x" * 60, choices=("x" * 60, "no"))
+
+    (choice,) = score_choices(engine, [long], chat=False, what="test")
+    (answer,) = score_answers(engine, [long], what="test")
+
+    assert choice == answer == NotAsked("b", "an answer or a choice is longer than the context")
+    assert not hasattr(engine, "asked")
+
+
+def test_items_alike_go_together_and_come_back_in_their_order() -> None:
+    engine = Listening(context_length=400)
+    items = [item(f"{n % 2} {'x' * (10 * n)}") for n in range(20)]
+
+    together = score_choices(engine, items, chat=False, what="test")
+
+    begins = [(request.context[1], len(request.context)) for request in engine.asked[::3]]
+    assert begins == sorted(begins)
+    alone = [score_choices(engine, [each], chat=False, what="test")[0] for each in items]
+    assert together == alone
+
+
+def test_white_space_at_the_end_of_a_prompt_belongs_to_the_choice() -> None:
+    """As lm-evaluation-harness has it: no tokenizer writes a blank and then a word so."""
+    engine = Listening()
+
+    score_choices(engine, [item("So? ")], chat=False, what="test")
+
+    assert {bytes(request.context[1:]) for request in engine.asked} == {b"So?"}
+    assert bytes(engine.asked[0].continuation) == b"  yes"

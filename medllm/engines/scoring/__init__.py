@@ -1,0 +1,1 @@
+"""Scoring with transformers: what is read once, what is read together, and the passes."""
