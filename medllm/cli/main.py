@@ -47,7 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=PURPOSE,
 )
-for name in (*VERBS, "chat", "run", "verify", "lineage", "doctor"):
+for name in (*VERBS, "chat", "review", "run", "verify", "lineage", "doctor"):
     app.command(cls=Command)(getattr(importlib.import_module(f"medllm.cli.{name}"), name))
 for group in (datasets, recipes, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])

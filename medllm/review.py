@@ -1,0 +1,259 @@
+"""Reviewing a file of answers against clinical rules: findings as JSONL, and a table."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.manifest import write_json
+from medllm.clinical.finding import SEVERITIES, Finding, Severity, worst
+from medllm.clinical.policy import Policy
+from medllm.clinical.report import Report, Reviewed
+from medllm.clinical.review import review_answer
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.data.example import Rejected, open_private, write_row
+from medllm.data.readers.reviewed import load_knowledge, read_context
+from medllm.data.readers.rows import check_kind, read_rows
+from medllm.data.shapes.columns import Columns
+from medllm.data.shapes.local import read_local
+from medllm.data.shapes.values import first_of, text_of
+from medllm.errors import ArtifactError, DataError, GateError, MedllmError
+from medllm.places import short_path
+
+ANSWERS = ("answer", "completion", "output", "response", "generated", "prediction")
+QUESTIONS = ("question", "prompt", "instruction", "input", "query")
+"""Columns of answers and of their questions; other rows are read as data of one's own are."""
+FINDINGS, SUMMARY, OUTCOMES = "findings.jsonl", "summary.json", "outcomes.ndjson"
+SHOWN = 20
+"""Findings whose words are shown where that is asked for."""
+LEFT_OUT = "no answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewTask:
+    """What is to be reviewed, and how.
+
+    `context` names the column with what is known of the patient; `output` is the folder of the
+    findings; `as_fhir` also writes an OperationOutcome for each answer.
+    """
+
+    source: Path
+    output: Path
+    policy: Policy = field(default_factory=Policy)
+    rules: Path | None = None
+    context: str | None = None
+    fail_on: Severity | None = None
+    as_fhir: bool = False
+    show_text: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    id: str
+    number: int
+    text: str
+    question: str
+    context: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was found in all answers, without a word of them."""
+
+    answers: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    risk_levels: Counter[int] = field(default_factory=Counter)
+    severities: Counter[str] = field(default_factory=Counter)
+    blocked: int = 0
+    rules: Counter[tuple[str, str, Severity, bool]] = field(default_factory=Counter)
+    not_checked: Counter[str] = field(default_factory=Counter)
+
+    def add(self, report: Report) -> None:
+        """Count a report."""
+        self.answers += 1
+        self.risk_levels[report.risk_level] += 1
+        self.blocked += report.is_blocked
+        if severity := worst(report.findings):
+            self.severities[severity] += 1
+        self.rules.update({_key(each) for each in report.findings})
+        self.not_checked.update(report.not_checked)
+
+    def at_least(self, severity: Severity) -> int:
+        """How many answers have a finding so severe."""
+        wanted = SEVERITIES[SEVERITIES.index(severity) :]
+        return sum(self.severities[each] for each in wanted)
+
+
+def review(task: ReviewTask) -> Tally:
+    """Review a file of answers; writes the findings and tells them in a table.
+
+    Raises:
+        DataError: the file is missing or damaged, has no answers, or a context is wrong.
+        ConfigError: a rule of one's own is wrong.
+        ArtifactError: the output holds files of others.
+        GateError: an answer has a finding of `fail_on` or worse.
+    """
+    if not task.source.is_file():
+        raise DataError(f"no such data file: {task.source}", "check the path")
+    check_kind(task.source)
+    knowledge = load_knowledge(task.rules)
+    _check_output(task)
+    tally = Tally()
+    shown: list[tuple[str, str, str]] = []
+    task.output.mkdir(parents=True, exist_ok=True)
+    outcomes = task.output / OUTCOMES
+    outcomes.unlink(missing_ok=True)
+    with open_private(task.output / FINDINGS) as file, console.progress("review") as advance:
+        for answer in _read_answers(task, tally):
+            reviewed = _review(answer, task, knowledge)
+            tally.add(reviewed.report)
+            write_row(file, _row_of(answer, reviewed))
+            if task.show_text and len(shown) < SHOWN:
+                shown += [*_quotes(answer, reviewed.report)][: SHOWN - len(shown)]
+            if task.as_fhir:
+                _append(outcomes, reviewed.report.to_operation_outcome())
+            advance(1)
+    if not tally.answers:
+        fix = f"name the columns `answer` and `question` (known: {', '.join(ANSWERS)})"
+        raise DataError(f"{task.source}: no row has an answer", fix)
+    _tell(task, tally, knowledge, shown)
+    if task.fail_on and (failed := tally.at_least(task.fail_on)):
+        counted = f"{failed} of {console.counted(tally.answers, 'answer')}"
+        message = f"the gate failed\n{counted} with a finding of severity {task.fail_on} or worse"
+        raise GateError(message, f"read {short_path(task.output / FINDINGS)}")
+    return tally
+
+
+def _review(answer: _Answer, task: ReviewTask, knowledge: Knowledge) -> Reviewed:
+    try:
+        return review_answer(
+            answer.text,
+            question=answer.question,
+            context=answer.context,
+            policy=task.policy,
+            knowledge=knowledge,
+        )
+    except DataError as problem:
+        place = f"{task.source}: row {answer.number}"
+        raise DataError(f"{place}: {problem.message}", problem.fix) from None
+
+
+def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
+    """The rows that have an answer; the others are counted by reason."""
+    for number, row in enumerate(read_rows(task.source), 1):
+        row = {str(name).strip().lower(): value for name, value in row.items()}
+        place = f"{task.source}: row {number}"
+        try:
+            question, text = _asked_and_answered(number, row)
+        except MedllmError as problem:
+            tally.left_out[problem.message] += 1
+            continue
+        if not text:
+            tally.left_out[LEFT_OUT] += 1
+            continue
+        context = read_context(row, task.context, place)
+        yield _Answer(text_of(row.get("id")) or str(number), number, text, question, context)
+
+
+def _asked_and_answered(number: int, row: Mapping[str, Any]) -> tuple[str, str]:
+    """The question and the answer of a row: by columns, or the last turns of a conversation."""
+    if any(name in row for name in ANSWERS) and not isinstance(row.get("prompt"), list):
+        return first_of(row, QUESTIONS), first_of(row, ANSWERS)
+    example = read_local("review", number, dict(row), Columns())
+    if isinstance(example, Rejected):
+        return "", ""
+    asked = [each.content for each in example.prompt if each.role == "user"]
+    return asked[-1] if asked else "", example.completion
+
+
+def _row_of(answer: _Answer, reviewed: Reviewed) -> dict[str, Any]:
+    """A line of the findings; the answer as it may be shown where the policy may change it."""
+    report = reviewed.report.to_json()
+    policy, _ = report.pop("policy"), report.pop("checked")
+    shown = {} if policy["action"] == "annotate" else {"answer": reviewed.text}
+    return {"id": answer.id, "row": answer.number, **shown, **report}
+
+
+def _append(path: Path, outcome: Mapping[str, Any]) -> None:
+    new = not path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        if new:
+            path.chmod(0o600)
+        file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
+
+
+def _quotes(answer: _Answer, report: Report) -> Iterator[tuple[str, str, str]]:
+    """Of each finding that is more than a note: the row, what was found, and the words."""
+    for each in report.findings:
+        if each.severity != "info":
+            text = answer.text if each.where == "answer" else answer.question
+            words = " … ".join(text[begin:end] for begin, end in each.spans)
+            yield answer.id, each.message, words
+
+
+def _key(finding: Finding) -> tuple[str, str, Severity, bool]:
+    return finding.rule, finding.kind, finding.severity, finding.basis.verified
+
+
+def _check_output(task: ReviewTask) -> None:
+    """Raise ArtifactError where findings that no review wrote would be lost."""
+    taken = task.output / FINDINGS
+    if task.output.exists() and not task.output.is_dir():
+        raise ArtifactError(f"{task.output} is a file", "name a folder: --output DIR")
+    if taken.exists() and not (task.output / SUMMARY).is_file() and not task.overwrite:
+        raise ArtifactError(f"{taken} is there, and no summary of a review beside it",
+                            "--output another folder, or --overwrite")  # fmt: skip
+
+
+def _tell(
+    task: ReviewTask, tally: Tally, knowledge: Knowledge, shown: list[tuple[str, str, str]]
+) -> None:
+    """The table on the screen, the summary, and the document of `--json`."""
+    rows = sorted(
+        ((*key, count) for key, count in tally.rules.items()),
+        key=lambda row: (-SEVERITIES.index(row[2]), -row[4], row[0]),
+    )
+    columns = ("rule", "kind", "severity", "verified", "answers")
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    summary = {
+        "path": str(task.output),
+        "answers": tally.answers,
+        "left_out": dict(tally.left_out),
+        "risk_levels": {str(level): tally.risk_levels[level] for level in range(4)},
+        "blocked": tally.blocked,
+        "findings": found,
+        "not_checked": dict(tally.not_checked.most_common()),
+        "rules": {name: len(rows) for name, rows in knowledge.tables.items()},
+        "policy": task.policy.to_json(),
+    }
+    write_json(task.output / SUMMARY, summary)
+    console.report(**summary)
+    if found:
+        cells = [(*row[:3], "yes" if row[3] else "no", row[4]) for row in rows]
+        console.table(columns, cells, title="findings")
+    for id_, message, words in shown:
+        console.show_text(f"  {id_}: {message} [{words}]")
+    for line in _sentences(task, tally):
+        console.say(line)
+
+
+def _sentences(task: ReviewTask, tally: Tally) -> Iterator[str]:
+    with_findings = sum(tally.severities.values())
+    levels = ", ".join(f"{tally.risk_levels[level]} of level {level}" for level in range(4))
+    counted = console.counted(tally.answers, "answer")
+    yield f"{counted}, {with_findings} with a finding; risk: {levels}"
+    if tally.blocked:
+        yield f"{tally.blocked} withheld by the policy"
+    if tally.left_out:
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.left_out.items()))
+        yield console.wrapped(f"left out: {told}")
+    if tally.not_checked:
+        most = [f"{what} ({count})" for what, count in tally.not_checked.most_common(5)]
+        more = f", and {len(tally.not_checked) - 5} others" if len(tally.not_checked) > 5 else ""
+        yield console.wrapped(f"not checked, for no rule covers it: {', '.join(most)}{more}")
+    yield "what no rule finds may still be wrong: this is no medical device"
+    yield f"  {short_path(task.output / FINDINGS)}"
