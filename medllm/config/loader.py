@@ -90,8 +90,9 @@ def _find_parent(folder: Path, name: Any, place: str) -> Path:
 def _parse(path: Path) -> Document:
     name = short_path(path)
     node, data = parse_yaml(read_text(path), name)
-    document = Document(origins={(): Origin(name, path.parent)})
-    _locate(node, (), path, document.origins)
+    whole = Origin(name, path.parent)
+    document = Document(origins={(): whole})
+    _locate(node, (), whole, document.origins)
     document.data = data if node else {}
     if not isinstance(document.data, dict):
         message = f"{name}: must be a mapping of keys to values"
@@ -99,24 +100,24 @@ def _parse(path: Path) -> Document:
     return document
 
 
-def _locate(node: yaml.Node | None, key: Key, path: Path, origins: dict[Key, Origin]) -> None:
+def _locate(node: yaml.Node | None, key: Key, file: Origin, origins: dict[Key, Origin]) -> None:
     """Note the line of every key, and refuse a key written twice (YAML would keep the last)."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
-            label = f"{short_path(path)}:{name.start_mark.line + 1}"
+            label = f"{file.label}:{name.start_mark.line + 1}"
             if not isinstance(name, yaml.ScalarNode):
                 raise ConfigError(f"{label}: a key must be a word", "quote it, or correct the line")
             inner = (*key, name.value)
             if inner in origins:
                 message = f"{label}: {'.'.join(map(str, inner))}: written twice"
                 raise ConfigError(message, "remove one of the two")
-            origins[inner] = Origin(label, path.parent)
-            _locate(value, inner, path, origins)
+            origins[inner] = Origin(label, file.folder)
+            _locate(value, inner, file, origins)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            label = f"{short_path(path)}:{value.start_mark.line + 1}"
-            origins[(*key, index)] = Origin(label, path.parent)
-            _locate(value, (*key, index), path, origins)
+            label = f"{file.label}:{value.start_mark.line + 1}"
+            origins[(*key, index)] = Origin(label, file.folder)
+            _locate(value, (*key, index), file, origins)
 
 
 def merge(base: Document, over: Document) -> Document:
@@ -143,7 +144,7 @@ def parse_assignments(assignments: Iterable[str]) -> Document:
             raise ConfigError(message, "see the keys of a recipe: `medllm recipes show NAME`")
         label = f"--set {name.strip():.80}"
         node, value = parse_yaml(text, label)
-        _locate(node, (), Path(label), {})  # raises for a key that is written twice
+        _locate(node, (), Origin(label, Path.cwd()), {})  # raises for a key that is written twice
         document = merge(document, assign(name.strip(), value, label=label))
     return document
 
