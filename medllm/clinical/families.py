@@ -9,6 +9,7 @@ from medllm.clinical.context.stance import STANCE_CUES
 from medllm.clinical.contraindications.checks import find_contraindications
 from medllm.clinical.contraindications.tables import CONDITIONS, CONTRAINDICATIONS
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, RXCUIS, VOCABULARY
+from medllm.clinical.entities.words import ENTITY_WORDS
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.tables import Table
@@ -19,6 +20,7 @@ from medllm.clinical.wording.languages import LANGUAGES, find_languages
 TABLES: tuple[Table, ...] = (
     *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
     *(CONCEPTS, REGIONS, RED_FLAGS),
+    ENTITY_WORDS,
     *(CONDITIONS, CONTRAINDICATIONS),
     *(ABBREVIATIONS, CONFUSIONS, LANGUAGES),
 )

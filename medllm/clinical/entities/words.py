@@ -1,0 +1,90 @@
+"""Words that tell what a name is a name of, as the table `entity_words` lists them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.text.phrases import words_in
+
+Type = Literal["disease", "drug", "anatomy", "procedure", "finding"]
+TYPES: tuple[Type, ...] = get_args(Type)
+_LEAST_LETTERS = 6
+"""Letters of a word that is known by its ending alone."""
+
+
+def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
+    if row["type"] not in (*TYPES, "none"):
+        yield f"type must be one of {', '.join(TYPES)}, or none"
+
+
+ENTITY_WORDS = Table(
+    name="entity_words",
+    columns=frozenset({"type", "heads", "endings", "names", "modifiers", "never"}),
+    needed=frozenset({"type"}),
+    faults=_faults,
+)
+
+
+def normal(word: str) -> str:
+    """A word of a folded text in the singular and in American spelling, for comparison alone."""
+    if len(word) > 3 and word[-1] == "s" and word[-2] not in "sui":
+        if word.endswith("ies"):
+            word = word[:-3] + "y"
+        elif len(word) > 7 and word.endswith(("oses", "stases")):
+            word = word[:-2] + "is"
+        else:
+            word = word[:-1]
+    if "ae" in word or "oe" in word:
+        word = word.replace("ae", "e").replace("oe", "e")
+    return word.replace("our", "or") if word.endswith("mour") else word
+
+
+@dataclass(frozen=True, slots=True)
+class EntityWords:
+    """What the table says, in the form that a text is compared with."""
+
+    heads: Mapping[str, Type]
+    names: Mapping[str, Type]
+    modifiers: frozenset[str]
+    never: frozenset[str]
+    _endings: tuple[tuple[re.Pattern[str], Type], ...]
+    _adjective: re.Pattern[str]
+
+    def type_of(self, word: str) -> Type | None:
+        """The type of a word by its ending."""
+        if len(word) < _LEAST_LETTERS or word in self.never:
+            return None
+        return next((type_ for ending, type_ in self._endings if ending.search(word)), None)
+
+    def is_modifier(self, word: str) -> bool:
+        """Whether a word before a head belongs to the name."""
+        if word in self.modifiers:
+            return True
+        return len(word) > 4 and word not in self.never and bool(self._adjective.search(word))
+
+
+def build_entity_words(knowledge: Knowledge) -> EntityWords:
+    """The words of the rules."""
+    rows = [*knowledge.rows(ENTITY_WORDS.name)]
+    typed = [row for row in rows if row["type"] != "none"]
+    endings = [(_ending(row["endings"]), row["type"]) for row in typed if "endings" in row]
+    adjectives = [each for row in rows if row["type"] == "none" for each in row["endings"]]
+    return EntityWords(
+        heads={name: row["type"] for row in typed for name in _normals(row.get("heads", ()))},
+        names={name: row["type"] for row in typed for name in _normals(row.get("names", ()))},
+        modifiers=frozenset(_normals(each for row in rows for each in row.get("modifiers", ()))),
+        never=frozenset(each for row in rows for each in row.get("never", ())),
+        _endings=tuple(endings),
+        _adjective=_ending(adjectives),
+    )
+
+
+def _ending(endings: Iterable[str]) -> re.Pattern[str]:
+    return re.compile(f"(?:{'|'.join(map(re.escape, endings))})$")
+
+
+def _normals(names: Iterable[str]) -> Iterable[str]:
+    return (" ".join(map(normal, words_in(name))) for name in names)
