@@ -27,6 +27,7 @@ HEAD = """# Commands
 | answers | `medllm generate`, `chat`, `serve` |
 | to see which data can be read | `medllm datasets list`, `show NAME` |
 | data under a name | `medllm datasets add NAME PATH`, `fetch NAME` |
+| whether an audit log is whole | `medllm audit verify FOLDER` |
 | keys for those who may ask a served model | `medllm keys add NAME`, `list`, `revoke NAME` |
 | a recipe to start from | `medllm recipes list`, `show NAME`, `copy NAME` |
 | to know that a result is whole | `medllm verify DIR` |

@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from medllm import __version__, console
-from medllm.cli import datasets, keys, recipes, voice
+from medllm.cli import audit, datasets, keys, recipes, voice
 from medllm.cli.commands import Command, Group
 from medllm.cli.last_net import explain, explain_import, let_go
 from medllm.data.names import VERBS
@@ -49,7 +49,7 @@ app = typer.Typer(
 )
 for name in (*VERBS, "chat", "review", "run", "verify", "lineage", "doctor"):
     app.command(cls=Command)(getattr(importlib.import_module(f"medllm.cli.{name}"), name))
-for group in (datasets, recipes, keys):
+for group in (datasets, recipes, keys, audit):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

@@ -1,5 +1,6 @@
 """`medllm serve`."""
 
+from pathlib import Path
 from typing import Any
 
 from medllm.cli.options import CONFIG, DRY_RUN, MODEL, SET, option, run_verb, takes
@@ -13,6 +14,8 @@ def serve(
     port: int | None = option("Port; 0 takes a free one.  [default: 8080]"),
     engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
+    audit: Path | None = option("Folder of the audit log.  [default: in your settings]"),
+    no_audit: bool | None = option("Keep no audit log.", name="--no-audit"),
     n_ctx: int | None = option("Tokens of context."),
     parallel: int | None = option("Answers that llama-server writes at once.  [default: 4]"),
     **flags: Any,

@@ -7,22 +7,19 @@ settings; open data have a key that all share, so that anybody can compare.
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from medllm import console
 from medllm.artifacts.manifest import DataTerm, strictest
+from medllm.artifacts.own_key import own_key, own_key_path
 from medllm.data.example import Example
 from medllm.data.groups import LONGEST
 from medllm.evaluate.kinds.base import Record
-from medllm.places import config_dir
 
 SHARED_KEY = b"medllm: open data"
-NAME = "digest.key"
 CHARACTERS = 16
 """Of a digest, 64 bits: ten million prompts share none with a chance of 999,997 in a million."""
 
@@ -64,27 +61,15 @@ class Keyed:
 
 def _own_key() -> bytes:
     """The key of this user on this machine; where none can be kept, one of this run alone."""
-    path = config_dir() / NAME
     try:
-        if not path.is_file():
-            _write_key(path)
-        return path.read_bytes()
+        return own_key()
     except OSError as problem:
         console.notice(
-            f"evaluate: {path} cannot be kept ({problem.strerror}), so the prompts of this run "
-            "cannot be compared with those of another; MEDLLM_CONFIG_DIR names another folder"
+            f"evaluate: {own_key_path()} cannot be kept ({problem.strerror}), so the prompts of "
+            "this run cannot be compared with those of another; MEDLLM_CONFIG_DIR names another "
+            "folder"
         )
         return secrets.token_bytes(32)
-
-
-def _write_key(path: Path) -> None:
-    """A new random key, for its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{NAME}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(32))
-    partial.replace(path)
 
 
 def described(

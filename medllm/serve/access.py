@@ -1,7 +1,6 @@
 """Who may come in: callers with the key, or from this machine; web pages only of named origins."""
 
 import re
-from collections.abc import Collection
 
 from fastapi.responses import Response
 from starlette.datastructures import Headers
@@ -22,8 +21,8 @@ CALLER = "medllm.caller"
 class Access:
     """Access to the server: lets through `/health`, and whoever may come in."""
 
-    def __init__(self, app: ASGIApp, callers: Callers, allow_origins: Collection[str] = ()) -> None:
-        self._app, self._callers, self._origins = app, callers, allow_origins
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+        self._app, self._callers = app, callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before its body is read.
@@ -63,7 +62,11 @@ class Access:
         if not is_loopback(re.sub(r":\d*$", "", host)):
             message = "without a key this server answers to localhost only"
             return ApiError(403, message, "host_not_allowed")
-        if (origin := headers.get("origin")) in (None, f"http://{host}", *self._origins):
+        if (origin := headers.get("origin")) in (
+            None,
+            f"http://{host}",
+            *self._callers.allow_origins,
+        ):
             return None
         message = f"pages of {origin} may not ask this server; see allow_origins"
         return ApiError(403, message, "origin_not_allowed")
@@ -72,8 +75,8 @@ class Access:
 class Origins(CORSMiddleware):
     """Tells browsers which pages may ask, and read an answer (CORS), before they send the key."""
 
-    def __init__(self, app: ASGIApp, allow_origins: Collection[str]) -> None:
-        super().__init__(app, tuple(allow_origins), ("GET", "POST"), ("*",))
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+        super().__init__(app, callers.allow_origins, ("GET", "POST"), ("*",))
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """What a browser asks before a page may ask: without the header of CORS it means no."""

@@ -5,9 +5,8 @@ Nothing is answered without the key but `/health`; no text of a request or an an
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,10 +20,11 @@ from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import MedllmError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
 from medllm.serve.access import CALLER, Access, Origins
+from medllm.serve.answering import Answering
+from medllm.serve.audit.record import Asked, AuditLog
 from medllm.serve.body import read_body
 from medllm.serve.callers import Callers
 from medllm.serve.keys import Caller
-from medllm.serve.limits import Limits
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
@@ -45,21 +45,21 @@ def build_app(
     model_id: str,
     callers: Callers,
     max_tokens: int,
-    allow_origins: Collection[str] = (),
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """The application that answers for `engine` under the name `model_id`.
 
     Where `callers` have keys, everything but `/health` needs `Authorization: Bearer <key>`. Without
-    keys, only requests that name a loopback host are answered, and none of web pages, but for those
-    of `allow_origins`. `max_tokens` is the most one answer may have. Its `state.end_answers()` ends
-    the answers that are running.
+    keys, only requests that name a loopback host are answered, and none of web pages but those that
+    `callers` names. `max_tokens` is the most one answer may have; `audit` gets a line for each. The
+    application's `state.end_answers()` ends the answers that are running.
     """
     queue = RequestQueue(engine)
-    endpoints = Endpoints(queue, model_id, max_tokens)
+    endpoints = Endpoints(Answering(queue, audit), model_id, max_tokens)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     app.state.end_answers = queue.end
-    app.add_middleware(Access, callers=callers, allow_origins=allow_origins)
-    app.add_middleware(Origins, allow_origins=allow_origins)  # the last one added is asked first
+    app.add_middleware(Access, callers=callers)
+    app.add_middleware(Origins, callers=callers)  # the last one added is asked first
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
     read = partial(app.api_route, methods=["GET", "HEAD"])
@@ -75,15 +75,14 @@ def build_app(
 class Endpoints:
     """What each address does with a request: check it, ask the engine, word the answer."""
 
-    queue: RequestQueue
+    answering: Answering
     model_id: str
     max_tokens: int
-    limits: Limits = field(default_factory=Limits)
 
     @property
     def engine(self) -> Answers:
         """What answers."""
-        return self.queue.engine
+        return self.answering.queue.engine
 
     async def health(self) -> dict[str, str]:
         """That the server is there, and nothing else: anyone may ask."""
@@ -122,16 +121,18 @@ class Endpoints:
         self._check_model(body.model)
         self._check_limits(body)
         try:
-            asked = await self.queue.read(read)
+            asked = await self.answering.queue.read(read)
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
         caller: Caller = request.scope[CALLER]
-        self.limits.check(caller)
-        asked = replace(asked, owner=caller.name, whole=not body.stream)
-        pieces = self._counted(caller, asked)
+        self.answering.limits.check(caller)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        is_chat, tokens = isinstance(body, ChatRequest), asked.prompt_tokens
-        reply = Reply(self.model_id, is_chat, tokens, include_usage)
+        reply = Reply(
+            self.model_id, isinstance(body, ChatRequest), asked.prompt_tokens, include_usage
+        )
+        asked = replace(asked, owner=caller.name, whole=not body.stream)
+        line = self._begin_line(reply, caller, request, asked)
+        pieces = self.answering.answer(caller, line, asked)
         if body.stream:
             events = _events(reply, pieces)
             return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
@@ -139,14 +140,14 @@ class Endpoints:
         text, tokens = "".join(p.text for p in answer), sum(p.tokens for p in answer)
         return JSONResponse(reply.whole(text, tokens, answer[-1].finish_reason if answer else None))
 
-    async def _counted(self, caller: Caller, asked: GenerateRequest) -> AsyncIterator[Piece]:
-        """An answer, within the limits of its caller."""
-        with self.limits.asking(caller):
-            self.limits.count_tokens(caller, asked.prompt_tokens or 0)
-            async with aclosing(self.queue.answer(asked)) as pieces:
-                async for piece in pieces:
-                    self.limits.count_tokens(caller, piece.tokens)
-                    yield piece
+    def _begin_line(
+        self, reply: Reply, caller: Caller, request: Request, asked: GenerateRequest
+    ) -> Asked:
+        """What the audit log will tell of this request."""
+        prompt = asked.prompt or "\n".join(turn.content for turn in asked.messages)
+        audit = self.answering.audit
+        digest = audit.digest(prompt) if audit else ""
+        return Asked(reply.id, caller.name, request.scope["path"], digest, asked.prompt_tokens)
 
     @property
     def _body_bytes(self) -> int:

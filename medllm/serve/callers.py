@@ -20,6 +20,8 @@ class Callers:
 
     api_key: str | None = None
     ring: KeyRing | None = None
+    allow_origins: tuple[str, ...] = ()
+    """Web pages that may ask from a browser."""
 
     @property
     def are_unnamed(self) -> bool:

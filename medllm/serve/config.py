@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from medllm.config.base import NOT_IDENTITY, ContextLength, Ref, Strict
+from medllm.config.base import NOT_IDENTITY, ContextLength, Place, Ref, Strict
 from medllm.models.hardware import Dtype
 
 ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
@@ -54,6 +54,12 @@ class ServeConfig(Strict):
 
     no_auth: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Serve without a key; only on a loopback address."""
+
+    audit: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """The folder of the audit log; unset: one for each model in the user's settings folder."""
+
+    no_audit: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Keep no audit log."""
 
     question: str = Field(
         default="What are the symptoms of iron deficiency anaemia?",

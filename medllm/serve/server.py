@@ -42,20 +42,20 @@ def choose_callers(config: ServeConfig, environ: Mapping[str, str], ring: KeyRin
         ConfigError: the address can be reached from other machines, and there would be no key; or
             the keys of `ring` cannot be read.
     """
-    key = config.api_key or environ.get(KEY_VARIABLE) or None
+    key, pages = config.api_key or environ.get(KEY_VARIABLE) or None, config.allow_origins
     if key and not re.fullmatch(r"[!-~]+", key):
         raise ConfigError(
             "the API key holds characters that no HTTP header can carry",
             "use printable ASCII without spaces",
         )
     if key or ring.all_keys():
-        return Callers(key, ring)
+        return Callers(key, ring, pages)
     if config.no_auth and not is_loopback(config.host):
         raise ConfigError(
             f"refusing to serve without a key on {config.host}, which other machines can reach",
             f"leave out no_auth and set {KEY_VARIABLE}, or listen on 127.0.0.1",
         )
-    return Callers() if config.no_auth else Callers(fresh_key(), ring)
+    return Callers(None if config.no_auth else fresh_key(), None if config.no_auth else ring, pages)
 
 
 def fresh_key() -> str:

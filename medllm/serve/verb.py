@@ -17,6 +17,8 @@ from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
+from medllm.places import short_path
+from medllm.serve.audit.record import AuditLog, log_folder, open_log
 from medllm.serve.callers import Callers
 from medllm.serve.config import ServeConfig, is_loopback
 from medllm.serve.keys import own_keys
@@ -54,7 +56,8 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
     callers = check_ahead(config)
     with (
         bound_socket(config.host, config.port) as sock,
-        _loaded(config, engine, callers) as (engine, app),
+        _kept_log(config) as audit,
+        _loaded(config, engine, callers, audit) as (engine, app),
     ):
         listen(sock)  # from here on a client is not refused, so the address may be told
         _announce(config, engine, base_url(sock), callers)
@@ -79,6 +82,7 @@ def serve_once(config: ServeConfig, engine: Answers | None = None) -> str:
 def check_ahead(config: ServeConfig) -> Callers:
     """Who may ask, after everything that is cheap to check."""
     try:
+        import cryptography  # noqa: F401
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as missing:
@@ -92,17 +96,19 @@ def check_ahead(config: ServeConfig) -> Callers:
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Answers | None, callers: Callers
+    config: ServeConfig, engine: Answers | None, callers: Callers, audit: AuditLog | None = None
 ) -> Iterator[tuple[Answers, "FastAPI"]]:
     from medllm.engines.open import open_for_serving
     from medllm.measures.room import check_room, say_context
     from medllm.models.load import resolve_model
     from medllm.serve.app import build_app
 
+    identity = None
     if engine:
         opened: AbstractContextManager[Answers] = nullcontext(engine)
     else:
         model = resolve_model(config.model)
+        identity = model.parent.identity
         check_room("serve", model, config.dtype)
         begin_work()
         loaded = open_for_serving(model, config.engine, config.n_ctx, config.dtype, config.parallel)
@@ -112,14 +118,27 @@ def _loaded(
         )
     with opened as engine:
         _check_template(engine)
+        if audit:
+            audit.begin({"name": _model_id(config), "engine": engine.name, "identity": identity})
         app = build_app(
             engine,
             model_id=_model_id(config),
             callers=callers,
             max_tokens=config.max_tokens,
-            allow_origins=config.allow_origins,
+            audit=audit,
         )
         yield engine, app
+
+
+@contextmanager
+def _kept_log(config: ServeConfig) -> Iterator[AuditLog | None]:
+    """The audit log of this server, while it runs; None where none is wanted."""
+    if config.no_audit:
+        yield None
+        return
+    log = open_log(config.audit, _model_id(config))
+    with closing(log):
+        yield log
 
 
 def _check_template(engine: Answers) -> None:
@@ -153,6 +172,8 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
         console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
     elif not key and not callers.are_unnamed:
         console.say("key       one of those that `medllm keys list` names")
+    if not config.no_audit:
+        console.say(f"audit     {short_path(log_folder(config.audit, name))}")
     announce_unused("serve", engine.unused_settings)
     console.notice("Ctrl-C stops the server.")
 

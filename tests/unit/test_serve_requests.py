@@ -338,7 +338,7 @@ def test_pages_of_named_origins_may_ask(monkeypatch: pytest.MonkeyPatch) -> None
     page = "http://localhost:3000"
     for key in (None, "secret"):
         app = build_app(
-            StrictEngine(), model_id="m", callers=Callers(key), max_tokens=9, allow_origins=[page]
+            StrictEngine(), model_id="m", callers=Callers(key, None, (page,)), max_tokens=9
         )
         monkeypatch.setitem(globals(), "APP", app)
         preflight = send("OPTIONS", CHAT, Origin=page, **ASKED)  # a browser sends no key with it

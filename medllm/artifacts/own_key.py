@@ -1,0 +1,32 @@
+"""The key of this user on this machine, for digests that nobody else can try texts against."""
+
+import os
+import secrets
+from pathlib import Path
+
+from medllm.places import config_dir
+
+NAME = "digest.key"
+
+
+def own_key() -> bytes:
+    """The key, made where there is none; raises OSError where it cannot be kept."""
+    path = own_key_path()
+    if not path.is_file():
+        _write_key(path)
+    return path.read_bytes()
+
+
+def own_key_path() -> Path:
+    """Where it lies."""
+    return config_dir() / NAME
+
+
+def _write_key(path: Path) -> None:
+    """A new random key, for its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{NAME}.{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(32))
+    partial.replace(path)

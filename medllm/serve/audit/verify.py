@@ -1,0 +1,111 @@
+"""Whether an audit log is whole."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medllm.errors import ArtifactError
+from medllm.serve.audit.chain import FIRST, Head, day_files, digest_line
+from medllm.serve.audit.signing import is_signed
+
+MOST_FAULTS = 20
+"""Named one by one; a log that was written anew would have one a line."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was found: all is well where there are no faults."""
+
+    lines: int = 0
+    signatures: int = 0
+    begins_at: int = 1
+    """The number of the first line: more than 1 where older files went after their time."""
+    head_checked: bool = False
+    """Whether the end was compared with a head: else lines may have been cut off there."""
+    meets_head: bool = False
+    """Whether the line that the head tells of is there, as it tells."""
+    faults: list[str] = field(default_factory=list)
+
+    def require(self) -> None:
+        """Raises ArtifactError where there are faults."""
+        if self.faults:
+            message = "the log is not whole\n" + "\n".join(f"  {each}" for each in self.faults)
+            raise ArtifactError(message, "compare it with a copy; keep it as it is")
+
+
+def verify_log(folder: Path, head: Head | None = None, public_key: Path | None = None) -> Checked:
+    """Check a log, in one pass.
+
+    `head` is what is known of its end; without one, lines that were cut off there are not missed.
+    `public_key` is the one that is trusted; the copy in the folder by default, which proves less.
+
+    Raises:
+        ArtifactError: there is no log in the folder, or a file cannot be read.
+    """
+    files = day_files(folder)
+    if not files:
+        raise ArtifactError(f"{folder} holds no audit log", "name the folder of the day files")
+    try:
+        public = (public_key or folder / "public.pem").read_bytes()
+        checked = Checked()
+        last = _check_lines(files, public, head, checked)
+    except (OSError, ValueError) as problem:
+        raise ArtifactError(f"{folder} cannot be checked: {problem}", "see the file") from problem
+    if head:
+        checked.head_checked = True
+        if head.number > last.number:
+            told = f"the head tells of {head.number} lines, and there are {last.number}"
+            checked.faults.append(f"the end is missing: {told}")
+        elif not checked.meets_head:
+            checked.faults.append(f"line {head.number} is another one than the head tells of")
+    return checked
+
+
+def _check_lines(files: list[Path], public: bytes, head: Head | None, checked: Checked) -> Head:
+    last: Head | None = None
+    for place, line in _lines(files, checked):
+        if len(checked.faults) >= MOST_FAULTS:
+            checked.faults.append("… more of them")
+            break
+        checked.lines += 1
+        checked.faults += [f"{place}: {fault}" for fault in _faults(line, last, public, checked)]
+        last = Head(line.get("number", 0), line.get("hash", ""))
+        # lines may follow: a writer that is killed has written one before the head
+        checked.meets_head = checked.meets_head or last == head
+    return last or Head(0, FIRST)
+
+
+def _lines(files: list[Path], checked: Checked) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in files:
+        with path.open("rb") as file:
+            for count, content in enumerate(file, 1):
+                place = f"{path.name}:{count}"
+                try:
+                    line = json.loads(content)
+                except ValueError:
+                    line = None
+                if isinstance(line, dict):
+                    yield place, line
+                else:
+                    checked.faults.append(f"{place}: no line of a log")
+
+
+def _faults(
+    line: dict[str, Any], last: Head | None, public: bytes, checked: Checked
+) -> Iterator[str]:
+    if line.get("hash") != digest_line(line):
+        yield "was altered"
+    if last is None:
+        checked.begins_at = line.get("number", 0)
+        if checked.begins_at == 1 and line.get("prev") != FIRST:
+            yield "is not the first line"
+    elif line.get("number") != last.number + 1:
+        yield f"line {last.number + 1} is missing, or the order was changed"
+    elif line.get("prev") != last.digest:
+        yield f"does not follow line {last.number} as it stands there"
+    if signature := line.get("signature"):
+        checked.signatures += 1
+        if not is_signed(public, signature, f"{line.get('number')} {line.get('prev')}".encode()):
+            yield "its signature is none of this log's key"

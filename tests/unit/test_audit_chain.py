@@ -1,0 +1,212 @@
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from medllm.errors import ArtifactError, SetupError
+from medllm.serve.audit import chain as module
+from medllm.serve.audit.chain import Chain, day_files, read_head
+from medllm.serve.audit.signing import Signer
+from medllm.serve.audit.verify import Checked, verify_log
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    return Signer(tmp_path_factory.mktemp("key") / "signing.pem")
+
+
+class Log:
+    def __init__(self, root: Path, signer: Signer) -> None:
+        self.folder, self.head, self.signer = root / "log", root / "heads" / "log.head", signer
+
+    def write(self, lines: int) -> None:
+        with closing(Chain(self.folder, self.head, self.signer)) as chain:
+            chain.append("start", {})
+            for number in range(lines):
+                chain.append("answer", {"caller": f"ward-{number}", "ms": number})
+            chain.sync()
+
+    @property
+    def file(self) -> Path:
+        (path,) = day_files(self.folder)
+        return path
+
+    def lines(self) -> list[str]:
+        return self.file.read_text().splitlines()
+
+    def replace(self, lines: list[str]) -> None:
+        self.file.write_text("".join(line + "\n" for line in lines))
+
+    def check(self) -> Checked:
+        return verify_log(self.folder, read_head(self.head))
+
+
+@pytest.fixture
+def log(tmp_path: Path, signer: Signer) -> Log:
+    return Log(tmp_path, signer)
+
+
+def test_a_log_is_whole_also_when_several_servers_wrote_it(log: Log) -> None:
+    log.write(3)
+    log.write(2)
+
+    checked = log.check()
+
+    assert checked.faults == []
+    assert (checked.lines, checked.signatures, checked.begins_at) == (7, 2, 1)
+    assert checked.head_checked
+    assert log.file.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line)["number"] for line in log.lines()] == list(range(1, 8))
+
+
+def altered(lines: list[str]) -> list[str]:
+    return [line.replace("ward-1", "ward-9") for line in lines]
+
+
+def rewritten(lines: list[str]) -> list[str]:
+    """With a digest that is right again; the lines that follow show it."""
+    line = json.loads(lines[2]) | {"caller": "ward-9"}
+    line["hash"] = module.digest_line(line)
+    return [*lines[:2], json.dumps(line), *lines[3:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (altered, "was altered"),
+        (rewritten, "does not follow line 3 as it stands there"),
+        (lambda lines: [*lines[:2], *lines[3:]], "line 3 is missing, or the order was changed"),
+        (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], "the order was changed"),
+        (lambda lines: lines[1:], "the head tells"),
+        (lambda lines: lines[:-1], "the end is missing: the head tells of 5 lines"),
+        (lambda lines: [*lines[:2], "{", *lines[3:]], "no line of a log"),
+        (lambda lines: [*lines[:2], "[]", *lines[3:]], "no line of a log"),
+        (lambda lines: [*lines, lines[-1]], "line 6 is missing, or the order was changed"),
+    ],
+)
+def test_what_was_done_to_a_log_is_found(change: object, fault: str, log: Log) -> None:
+    log.write(4)
+    assert callable(change)
+    lines = change(log.lines())
+    if fault == "the head tells":  # older files may be gone, so the beginning alone is told
+        log.replace(lines)
+        assert log.check().begins_at == 2
+        return
+    log.replace(lines)
+
+    assert any(fault in each for each in log.check().faults), log.check().faults
+
+
+def test_a_chain_written_anew_has_no_signature_of_the_key(
+    log: Log, tmp_path: Path, signer: Signer
+) -> None:
+    log.write(2)
+    forged = Log(tmp_path / "forged", Signer(tmp_path / "other.pem"))
+    forged.write(2)
+    key = tmp_path / "public.pem"
+    key.write_bytes(signer.public_pem)
+
+    faults = verify_log(forged.folder, read_head(log.head), key).faults
+
+    assert any("its signature is none of this log's key" in each for each in faults)
+    assert any("is another one than the head tells of" in each for each in faults)
+
+
+def test_a_line_that_a_killed_server_left_torn_is_cut_off_and_told(log: Log) -> None:
+    log.write(2)
+    with log.file.open("a") as file:
+        file.write('{"number": 4, "ti')
+
+    log.write(1)
+
+    assert log.check().faults == []
+    assert [json.loads(line).get("torn_bytes") for line in log.lines()][3] == 17
+
+
+def test_a_server_killed_between_line_and_head_leaves_a_whole_log(log: Log) -> None:
+    log.write(2)
+    before = log.head.read_bytes()
+    log.write(1)
+    log.head.write_bytes(before)
+
+    assert log.check().faults == []
+
+
+def test_lines_cut_off_between_two_servers_are_told_by_the_next(
+    log: Log, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log.write(4)
+    log.replace(log.lines()[:-2])
+
+    log.write(1)
+
+    assert "lacks lines that were there" in capfd.readouterr().err
+    gap = json.loads(log.lines()[3])
+    assert (gap["event"], gap["lines_by_head"], gap["lines_found"]) == ("gap", 5, 3)
+
+
+def test_a_log_has_one_writer(log: Log) -> None:
+    with closing(Chain(log.folder, log.head, log.signer)):  # noqa: SIM117
+        with pytest.raises(SetupError, match="another server writes the audit log"):
+            Chain(log.folder, log.head, log.signer)
+    Chain(log.folder, log.head, log.signer).close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, signer: Signer) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SetupError, match="cannot be written"):
+        Chain(tmp_path / "file", tmp_path / "head", signer)
+
+
+def days(monkeypatch: pytest.MonkeyPatch) -> Iterator[date]:
+    day = date(2026, 1, 30)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "datetime":  # type: ignore[override]
+            return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+    monkeypatch.setattr(module, "datetime", Clock)
+    while True:
+        yield day
+        day += timedelta(days=100)
+
+
+def test_a_log_goes_on_over_days_and_what_is_old_goes(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _, day in zip(range(3), days(monkeypatch), strict=False):
+        log.write(2)
+        assert day.isoformat() in {path.stem for path in day_files(log.folder)}
+
+    assert len(day_files(log.folder)) == 2
+    checked = log.check()
+    assert checked.faults == []
+    assert checked.begins_at == 4
+    events = [
+        json.loads(line)["event"] for line in day_files(log.folder)[-1].read_text().splitlines()
+    ]
+    assert "expired" in events
+
+
+def test_what_is_no_log_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds no audit log"):
+        verify_log(tmp_path)
+    (tmp_path / "2026-01-01.jsonl").write_text("{}\n")
+    with pytest.raises(ArtifactError, match="cannot be checked"):
+        verify_log(tmp_path)
+
+
+def test_a_signing_key_is_for_its_owner_alone_and_must_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "signing.pem"
+    first = Signer(path)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Signer(path).public_pem == first.public_pem
+    path.write_text("none")
+    with pytest.raises(SetupError, match="cannot be used to sign"):
+        Signer(path)
