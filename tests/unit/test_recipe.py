@@ -10,7 +10,9 @@ import yaml
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest
+from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.config.loader import read_yaml, validate
+from medllm.data.readers.reviewed import load_knowledge
 from medllm.errors import ArtifactError, ConfigError
 from medllm.measures.gates import GateFile, find_gate
 from medllm.plan import render_plan, show_plan
@@ -52,6 +54,16 @@ serve: {}
 def gate_of(text: str) -> GateFile:
     Path("gate.yaml").write_text(text)
     return find_gate("gate.yaml")
+
+
+def rules_of(snippet: str) -> Knowledge:
+    """What a hospital's own clinical rules add to those that ship."""
+    folder = Path("rules")
+    folder.mkdir()
+    (folder / "ward.yaml").write_text(snippet, encoding="utf-8")
+    joined = load_knowledge(folder)
+    assert joined.tables != shipped_knowledge().tables
+    return joined
 
 
 def task_of(text: str) -> TaskSpec:
@@ -113,6 +125,7 @@ def test_every_yaml_snippet_of_the_documents_parses(
 
     for snippet in snippets:
         read = task_of if snippet.startswith("description:") else recipe_of
+        read = rules_of if snippet.startswith("sources:") else read
         assert (gate_of if "\nthresholds:" in snippet else read)(snippet)
 
 
