@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -368,7 +369,22 @@ def test_the_order_of_rows_follows_from_the_seed_and_the_pass_alone() -> None:
         rows = DataLoader(lengths, batch_size=2, sampler=LengthGroupedSampler(2, lengths=lengths))
         arguments, state = SimpleNamespace(seed=seed), TrainerState(epoch=epoch)
         SameOrder().on_epoch_begin(arguments, state, None, train_dataloader=rows)
-        return list(rows.sampler)
+        return list(rows.batch_sampler.sampler)
 
     assert order(3, 1.0) == order(3, 1.5)  # of a training that goes on in the middle of a pass
     assert len({tuple(order(seed, epoch)) for seed, epoch in ((3, 0), (3, 1), (4, 3))}) == 3
+
+
+def test_steps_hold_rows_of_like_length_in_no_order_of_length() -> None:
+    lengths = [n % 100 + 1 for n in range(1600)]
+    rows = DataLoader(lengths, batch_size=4, sampler=LengthGroupedSampler(4, lengths=lengths))
+    arguments, state = SimpleNamespace(seed=0), TrainerState(epoch=0)
+    for _ in range(2):  # of the second pass the sampler is ours already
+        SameOrder().on_epoch_begin(arguments, state, None, train_dataloader=rows)
+        steps = [[lengths[i] for i in step] for step in rows.batch_sampler]
+
+        assert sorted(chain(*steps)) == sorted(lengths)
+        assert max(map(max, steps)) in steps[0]
+        assert sum(max(step) - min(step) for step in steps) / len(steps) < 5
+        falls = sum(max(one) > max(after) for one, after in pairwise(steps))
+        assert 0.35 < falls / len(steps) < 0.65  # all but always in the trainer's own order
