@@ -10,6 +10,10 @@ from medllm.cli.voice import refuse_json
 @takes(CONFIG, SET, DRY_RUN)
 def serve(
     model: str | None = MODEL,
+    upstream: str | None = option("A server that has the model already.", "URL"),
+    allow_remote: bool | None = option(
+        "Upstream may be another machine, to which what is asked then goes.", name="--allow-remote"
+    ),
     host: str | None = option("Address to listen on.  [default: 127.0.0.1]"),
     port: int | None = option("Port; 0 takes a free one.  [default: 8080]"),
     engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server"),

@@ -205,10 +205,10 @@ class GeneratesBatches(Generates, Protocol):
 
 
 class EngineDown(SetupError):
-    """An engine in another process has died; it is being started again."""
+    """An engine in another process does not answer now."""
 
-    def __init__(self) -> None:
-        super().__init__("the engine is being started again", "try again in some seconds")
+    def __init__(self, message: str = "the engine is being started again") -> None:
+        super().__init__(message, "try again in some seconds")
 
 
 @runtime_checkable

@@ -36,7 +36,7 @@ CONVERTER_PARTS = re.compile(
     r"[^/]+/vendor/llama\.cpp/(convert_hf_to_gguf\.py|conversion/|gguf-py/|LICENSE$)"
 )
 DEFAULT_CMAKE_ARGS = "-DLLAVA_BUILD=OFF"  # no Python interface to image encoders
-WITH_SERVER = Path(__file__).parent / "llama_server" / "build.cmake"
+WITH_SERVER = Path(__file__).parent / "servers" / "llama_server.cmake"
 SERVER = "llama-server"
 WITHOUT_AMX = "-DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
 """GCC 12 compiles llama.cpp's AMX code wrongly: quantized models end in a segmentation fault

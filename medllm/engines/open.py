@@ -74,7 +74,7 @@ def open_for_serving(
 
 
 def _open_llama_server(model: ModelRef, n_ctx: int | None, parallel: int | None) -> Engine:
-    from medllm.engines.llama_server.engine import LlamaServerEngine
+    from medllm.engines.servers.llama_server import LlamaServerEngine
 
     window = _lost_window(model)
     return LlamaServerEngine(model.path, n_ctx=n_ctx, window=window, parallel=parallel)

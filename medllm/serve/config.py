@@ -22,6 +22,13 @@ class ServeConfig(Strict):
     model: Ref | None = None
     """The model to serve: a hub id, a model or adapter directory, or a .gguf file."""
 
+    upstream: str | None = None
+    """The address of a server that has the model already, as http://127.0.0.1:11434; `model` is
+    then the model's name there."""
+
+    allow_remote: bool = False
+    """Whether `upstream` may be another machine: what is asked then leaves this one."""
+
     engine: Literal["auto", "transformers", "llama_cpp", "llama_server"] = "auto"
     """What runs the model; `auto`: llama-server for a .gguf file, or where that is not set
     up llama.cpp in this process; transformers for the rest."""

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from medllm import console
 from medllm.artifacts.job import begin_work
 from medllm.data.example import Message
 from medllm.engines.base import Answers, AnswersMany, Generates, require
 from medllm.engines.prompts import takes_messages
+from medllm.engines.servers.openai import OpenAIEngine, check_place
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
@@ -89,7 +91,9 @@ def check_ahead(config: ServeConfig) -> Callers:
         raise SetupError(
             f"serving needs {missing.name}, which is not installed", "pip install 'medllm[serve]'"
         ) from missing
-    if config.model is None:
+    if config.upstream:
+        check_place(config.upstream, allow_remote=config.allow_remote)
+    elif config.model is None:
         raise ConfigError("there is no model to serve", "name one with --model, or in the recipe")
     return choose_callers(config, os.environ, own_keys())
 
@@ -106,6 +110,8 @@ def _loaded(
     identity = None
     if engine:
         opened: AbstractContextManager[Answers] = nullcontext(engine)
+    elif config.upstream:
+        opened = closing(OpenAIEngine(config.upstream, config.model, config.n_ctx))
     else:
         model = resolve_model(config.model)
         identity = model.parent.identity
@@ -118,14 +124,12 @@ def _loaded(
         )
     with opened as engine:
         _check_template(engine)
+        name = _model_id(config, engine)
         if audit:
-            audit.begin({"name": _model_id(config), "engine": engine.name, "identity": identity})
+            where = {"upstream": config.upstream} if config.upstream else {}
+            audit.begin({"name": name, "engine": engine.name, "identity": identity, **where})
         app = build_app(
-            engine,
-            model_id=_model_id(config),
-            callers=callers,
-            max_tokens=config.max_tokens,
-            audit=audit,
+            engine, model_id=name, callers=callers, max_tokens=config.max_tokens, audit=audit
         )
         yield engine, app
 
@@ -136,7 +140,7 @@ def _kept_log(config: ServeConfig) -> Iterator[AuditLog | None]:
     if config.no_audit:
         yield None
         return
-    log = open_log(config.audit, _model_id(config))
+    log = open_log(config.audit, _log_name(config))
     with closing(log):
         yield log
 
@@ -148,14 +152,20 @@ def _check_template(engine: Answers) -> None:
             engine.render((Message("user", "Hello"),))
 
 
-def _model_id(config: ServeConfig) -> str:
+def _log_name(config: ServeConfig) -> str:
+    return _model_id(config) if config.model else urlsplit(config.upstream or "").netloc
+
+
+def _model_id(config: ServeConfig, engine: Answers | None = None) -> str:
     """The name callers use: a hub id as it is, of a local path the last part (anyone sees it)."""
+    if isinstance(engine, OpenAIEngine):
+        return engine.model
     path = Path(config.model or "")
     return path.resolve().name if path.exists() else str(config.model)
 
 
 def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) -> None:
-    name = _model_id(config)
+    name = _model_id(config, engine)
     console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
     console.say(f"address   {url}/v1")
     if not is_loopback(config.host):
@@ -173,14 +183,14 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
     elif not key and not callers.are_unnamed:
         console.say("key       one of those that `medllm keys list` names")
     if not config.no_audit:
-        console.say(f"audit     {short_path(log_folder(config.audit, name))}")
+        console.say(f"audit     {short_path(log_folder(config.audit, _log_name(config)))}")
     announce_unused("serve", engine.unused_settings)
     console.notice("Ctrl-C stops the server.")
 
 
 def _render_curl(config: ServeConfig, engine: Answers, url: str, *, has_key: bool) -> str:
     """A command line that asks the served model something; the key stays in the environment."""
-    body: dict[str, object] = {"model": _model_id(config), "max_tokens": QUESTION_TOKENS}
+    body: dict[str, object] = {"model": _model_id(config, engine), "max_tokens": QUESTION_TOKENS}
     if takes_messages(engine):
         path, body["messages"] = "chat/completions", [{"role": "user", "content": config.question}]
     else:

@@ -17,9 +17,9 @@ from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_cpp_setup import find_llama_server
-from medllm.engines.llama_server.engine import LlamaServerEngine
-from medllm.engines.process import Supervised
 from medllm.engines.prompts import ask_messages
+from medllm.engines.servers.llama_server import LlamaServerEngine
+from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
 from medllm.serve.callers import Callers

@@ -21,7 +21,7 @@ from medllm.console import PIPE_CLOSED
 from medllm.data.groups import KINDS
 from medllm.data.registry.specs import CATALOG, read_spec
 from medllm.engines.gguf_template import DEFAULT_N_CTX
-from medllm.engines.llama_server.engine import PARALLEL
+from medllm.engines.servers.llama_server import PARALLEL
 from medllm.errors import MedllmError
 from medllm.models.chat import prompts
 from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES

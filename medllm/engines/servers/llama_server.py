@@ -17,8 +17,8 @@ from typing import Any
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_cpp_setup import find_llama_server
-from medllm.engines.process import Supervised
 from medllm.engines.prompts import prompt_ids
+from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.models.hardware import count_cpus
 

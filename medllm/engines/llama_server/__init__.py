@@ -1,1 +1,0 @@
-"""llama-server as a supervised process: many answers at once, and beginnings that are kept."""

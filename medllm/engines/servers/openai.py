@@ -1,0 +1,201 @@
+"""The engine for a model that another server has: Ollama, LM Studio, vLLM, llama-server.
+
+The forms are OpenAI's (https://platform.openai.com/docs/api-reference/chat). Such a server applies
+its own chat template, and what it does not honour it mostly ignores without a word: so only fields
+that all of them have are sent.
+"""
+
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from medllm import console
+from medllm.engines.base import EngineDown, GenerateRequest, Piece
+from medllm.errors import ConfigError, DataError, SetupError
+
+KEY_VARIABLE = "MEDLLM_UPSTREAM_KEY"
+PARALLEL = 16
+"""Requests at once; the server there has a queue of its own."""
+ASSUMED_CONTEXT = 8192
+GONE = "the server that has the model does not answer as it should"
+START_SECONDS = 10.0
+
+
+def check_place(url: str, *, allow_remote: bool) -> None:
+    """Raises ConfigError where patients' text would leave this machine and nobody said it may."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(
+            f"no address of a server: {url:.80}", "write it as http://127.0.0.1:11434"
+        )
+    if parts.username or parts.password:
+        raise ConfigError("an address holds no key", f"put the key into {KEY_VARIABLE}")
+    if not allow_remote and not _is_here(parts.hostname):
+        message = f"{parts.hostname} is not this machine: what is asked would leave it"
+        raise ConfigError(message, "name a loopback address, or allow it: allow_remote: true")
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class OpenAIEngine:
+    """A model that answers elsewhere; it has no token ids."""
+
+    name = "openai"
+    unused_settings: Mapping[str, Any] = {}
+    parallel = PARALLEL
+
+    def __init__(self, url: str, model: str | None = None, n_ctx: int | None = None) -> None:
+        """Ask the server which models it has.
+
+        Args:
+            url: Its address, with or without `/v1`.
+            model: The model's name there; may be left out where there is one.
+            n_ctx: The tokens of context, where the server does not tell them.
+
+        Raises:
+            SetupError: the server cannot be reached, or refuses the key.
+            ConfigError: it has no such model, or several and none is named.
+        """
+        self._url = f"{url.rstrip('/').removesuffix('/v1')}/v1"
+        found = _choose(self._list_models(), model, self._url)
+        self.model = str(found["id"])
+        told = found.get("max_model_len") or (found.get("meta") or {}).get("n_ctx_train")
+        if not (n_ctx or told):
+            console.notice(
+                f"{self._url} does not tell the context of {self.model}: "
+                f"{ASSUMED_CONTEXT:,} tokens are assumed; n_ctx says what it is"
+            )
+        self.context_length = int(n_ctx or told or ASSUMED_CONTEXT)
+        self._client: Any = None
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+        """The answer as it comes, or in one piece where `request.whole` asks for no more.
+
+        Raises:
+            DataError: the server refuses the request, or it comes with images.
+            EngineDown: the server is not there, or fails.
+        """
+        import httpx
+
+        if request.images:
+            message = "images are not sent to another server"
+            raise DataError(message, "leave the images out, or serve a model that reads them here")
+        path, body = self._body(request)
+        try:
+            if request.whole:
+                response = await self._open().post(path, json=body)
+                yield _whole(_checked(response.status_code, response.content))
+                return
+            async with aclosing(self._events(path, body)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+            raise EngineDown(GONE) from problem
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _body(self, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": sampling.max_tokens,
+            "temperature": 0 if sampling.is_greedy else sampling.temperature,
+            "top_p": sampling.top_p,
+            "stream": not request.whole,
+        }
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed_32
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if request.messages:
+            turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+            return "/chat/completions", {**body, "messages": turns}
+        return "/completions", {**body, "prompt": request.prompt}
+
+    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
+        async with self._open().stream("POST", path, json=body) as told:
+            if told.status_code != 200:
+                _checked(told.status_code, await told.aread())
+            async for line in told.aiter_lines():
+                if line == "data: [DONE]":
+                    return
+                if line.startswith("data: ") and (piece := _piece(json.loads(line[6:]))):
+                    yield piece
+        raise EngineDown(GONE)  # what came may not be whole
+
+    def _open(self) -> Any:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                base_url=self._url, headers=_headers(), timeout=None, trust_env=False
+            )
+        return self._client
+
+    def _list_models(self) -> list[dict[str, Any]]:
+        import httpx
+
+        try:
+            response = httpx.get(
+                f"{self._url}/models", headers=_headers(), timeout=START_SECONDS, trust_env=False
+            )
+            response.raise_for_status()
+            return [dict(each) for each in response.json()["data"]]
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+            message = f"{self._url} does not list its models ({problem or type(problem).__name__})"
+            fix = f"see that the server runs, and that {KEY_VARIABLE} holds its key if it has one"
+            raise SetupError(message, fix) from problem
+
+
+def _headers() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _choose(models: list[dict[str, Any]], name: str | None, url: str) -> dict[str, Any]:
+    names = [str(each.get("id")) for each in models]
+    if name is None and len(models) == 1:
+        return models[0]
+    if name in names:
+        return models[names.index(name)]
+    message = f"{url} has no model '{name}'" if name else f"{url} has {len(names)} models"
+    raise ConfigError(message, f"name one with --model: {', '.join(names[:8]) or 'it has none'}")
+
+
+def _checked(status: int, content: bytes) -> Any:
+    """The answer; what the server says of an error may quote the question, and is not told."""
+    if status == 200:
+        return json.loads(content)
+    if status in {400, 413, 422}:
+        message = f"the server behind refuses the request ({status})"
+        raise DataError(message, "ask less, or see what that server takes")
+    raise EngineDown(GONE)
+
+
+def _piece(event: Mapping[str, Any]) -> Piece | None:
+    if "error" in event:
+        raise EngineDown(GONE)
+    if not event["choices"]:
+        return None
+    choice = event["choices"][0]
+    text = (choice["delta"].get("content") if "delta" in choice else choice["text"]) or ""
+    reason = choice.get("finish_reason")
+    return Piece(text, 1 if text else 0, reason) if text or reason else None
+
+
+def _whole(answer: Mapping[str, Any]) -> Piece:
+    choice, usage = answer["choices"][0], answer.get("usage") or {}
+    text = choice["message"]["content"] if "message" in choice else choice["text"]
+    return Piece(text or "", usage.get("completion_tokens", 0), choice["finish_reason"] or "stop")

@@ -1,0 +1,188 @@
+"""A model that another server has, behind the same door."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from served import interrupted_once_served
+
+from medllm.engines.base import GenerateRequest, Piece
+from medllm.engines.fake import FakeEngine
+from medllm.engines.servers.openai import OpenAIEngine
+from medllm.errors import ConfigError, SetupError
+from medllm.serve.app import build_app
+from medllm.serve.callers import Callers
+from medllm.serve.config import ServeConfig
+from medllm.serve.server import running_server
+from medllm.serve.verb import serve, serve_once
+
+QUESTION = {"role": "user", "content": "Zebulon Quackenbush has a fever"}
+
+
+class Answers(FakeEngine):
+    """Another server's model, which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[GenerateRequest] = []
+
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        self.asked.append(request)
+        yield Piece("It is ")
+        yield Piece("a fever.")
+        yield Piece("", 0, "stop")
+
+
+@contextmanager
+def other(engine: FakeEngine, key: str | None = None) -> Iterator[str]:
+    app = build_app(engine, model_id="theirs", callers=Callers(key), max_tokens=200)
+    with running_server(app) as url:
+        yield url
+
+
+@contextmanager
+def door(url: str, **named: Any) -> Iterator[httpx.Client]:
+    engine = OpenAIEngine(url, **named)
+    app = build_app(engine, model_id=engine.model, callers=Callers(), max_tokens=64)
+    with running_server(app) as ours, httpx.Client(base_url=f"{ours}/v1/", timeout=20) as client:
+        yield client
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    return {"model": "theirs", "messages": [QUESTION], "max_tokens": 9, **more}
+
+
+def test_an_answer_goes_through_whole_and_streamed() -> None:
+    engine = Answers()
+    with other(engine) as url, door(url + "/v1/") as client:
+        whole = client.post("chat/completions", json=chat(stop=["x"], seed=7)).json()
+        events = client.post("chat/completions", json=chat(stream=True)).text
+        plain = client.post("completions", json={"model": "theirs", "prompt": "It"}).json()
+
+    assert whole["choices"][0]["message"]["content"] == "It is a fever."
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    chunks = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: {")]
+    assert "".join(each["choices"][0]["delta"].get("content", "") for each in chunks) == (
+        "It is a fever."
+    )
+    assert events.endswith("data: [DONE]\n\n")
+    assert plain["choices"][0]["text"] == "It is a fever."
+    first = engine.asked[0].sampling
+    assert (first.max_tokens, first.temperature, first.seed, first.stop) == (9, 0.0, 7, ("x",))
+
+
+def test_a_key_is_sent_and_a_wrong_one_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with other(Answers(), "their-key") as url:
+        with pytest.raises(SetupError, match="does not list its models"):
+            OpenAIEngine(url)
+        monkeypatch.setenv("MEDLLM_UPSTREAM_KEY", "their-key")
+        with door(url) as client:
+            assert client.post("chat/completions", json=chat()).status_code == 200
+
+
+def stand_in(answer: Response, models: list[dict[str, Any]] | None = None) -> FastAPI:
+    app = FastAPI()
+    app.state.end_answers = lambda: None
+
+    @app.get("/v1/models")
+    def list_models() -> Any:
+        return {"data": models if models is not None else [{"id": "theirs"}]}
+
+    @app.post("/v1/chat/completions")
+    def complete(request: Request) -> Response:
+        return answer
+
+    return app
+
+
+CUT = 'data: {"choices": [{"delta": {"content": "It is"}, "finish_reason": null}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (JSONResponse({"error": {"message": QUESTION["content"]}}, 400), 400),
+        (JSONResponse({"error": "no memory"}, 500), 503),
+        (JSONResponse({"detail": "busy"}, 429), 503),
+        (JSONResponse({"choices": []}), 503),
+        (Response("<html>", 200), 503),
+        (Response("", 404), 503),
+    ],
+)
+def test_what_the_other_server_does_wrong_is_told_without_its_words(
+    answer: Response, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running_server(stand_in(answer)) as url, door(url) as client:
+        told = client.post("chat/completions", json=chat())
+
+    assert told.status_code == status
+    assert "Quackenbush" not in told.text + "".join(capfd.readouterr())
+    if status == 503:
+        assert told.headers["retry-after"]
+
+
+def test_a_stream_that_is_cut_off_is_no_whole_answer() -> None:
+    with running_server(stand_in(Response(CUT, 200))) as url, door(url) as client:
+        events = client.post("chat/completions", json=chat(stream=True)).text
+
+    assert "It is" in events and '"error"' in events and "[DONE]" not in events
+
+
+def test_the_model_is_named_where_there_are_several(capfd: pytest.CaptureFixture[str]) -> None:
+    models = [{"id": "a", "max_model_len": 512}, {"id": "b", "meta": {"n_ctx_train": 1024}}]
+    with running_server(stand_in(Response(""), models)) as url:
+        assert OpenAIEngine(url, "a").context_length == 512
+        assert OpenAIEngine(url, "b").context_length == 1024
+        assert OpenAIEngine(url, "b", n_ctx=64).context_length == 64
+        with pytest.raises(ConfigError, match="has 2 models") as raised:
+            OpenAIEngine(url)
+        assert "a, b" in raised.value.fix
+        with pytest.raises(ConfigError, match="has no model 'c'"):
+            OpenAIEngine(url, "c")
+    assert "tokens are assumed" not in capfd.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_told_in_two_lines() -> None:
+    with pytest.raises(SetupError, match="does not list its models"):
+        OpenAIEngine("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://192.0.2.7:11434", "192.0.2.7 is not this machine"),
+        ("https://api.example.org/v1", "api.example.org is not this machine"),
+        ("http://127.0.0.1.example.org", "is not this machine"),
+        ("ollama", "no address of a server"),
+        ("file:///etc/passwd", "no address of a server"),
+        ("http://me:secret@localhost:80", "an address holds no key"),
+    ],
+)
+def test_what_is_asked_stays_on_this_machine_unless_it_is_allowed(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        serve(ServeConfig(upstream=url, no_auth=True))
+    assert "secret" not in raised.value.message + raised.value.fix
+
+
+def test_the_verb_serves_it_and_the_log_tells_where_it_is(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with other(Answers()) as url:
+
+        def ask(ours: str, printed: str) -> None:
+            assert "serving   theirs (openai" in printed
+            assert httpx.post(f"{ours}/chat/completions", json=chat()).status_code == 200
+
+        config = ServeConfig(upstream=url, no_auth=True, port=0, audit=tmp_path / "log")
+        with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
+            serve(config)
+        assert serve_once(config) == "It is a fever."
+
+    (log,) = (tmp_path / "log").glob("*.jsonl")
+    assert json.loads(log.read_text().splitlines()[0])["model"]["upstream"] == url
