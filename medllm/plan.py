@@ -7,7 +7,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import NAME
 from medllm.config.base import Strict
-from medllm.errors import ConfigError
+from medllm.errors import ConfigError, did_you_mean
 from medllm.models.hardware import count_parameters
 from medllm.models.load import TINY
 from medllm.places import short_path
@@ -60,7 +60,7 @@ def _chosen(recipe: Recipe, start: str | None, only: str | None) -> Sequence[str
     verbs = recipe.verbs
     for name in (start, only):
         if name is not None and name not in verbs:
-            fix = f"it has: {', '.join(verbs) or 'none'}"
+            fix = f"{did_you_mean(name, verbs)}it has: {', '.join(verbs) or 'none'}"
             raise ConfigError(f"{recipe.name} has no section '{name}'", fix)
     if not verbs:
         message = f"{recipe.name} has no sections, so there is nothing to run"

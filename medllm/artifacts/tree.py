@@ -97,7 +97,8 @@ def _saw(name: str, among: Sequence[Artifact]) -> tuple[Node, ...]:
     if not first:
         datasets = sorted({term.dataset for _, manifest in among for term in manifest.data_terms})
         message = f"'{name}' is no artifact, and no artifact here saw a dataset of that name"
-        fix = f"name a folder that medllm wrote, or one of: {', '.join(datasets) or 'none'}"
+        others = f", or one of: {', '.join(datasets)}" if datasets else ""
+        fix = f"name a folder that medllm wrote{others}"
         raise ArtifactError(message, fix)
     return tuple(_descent(one, seen) for one in first)
 

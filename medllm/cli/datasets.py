@@ -50,7 +50,7 @@ def show(
 
     console.report(datasets=record_datasets(name))
     for line in describe_dataset(name):
-        console.say(line)
+        console.say(console.wrapped(line))
     for text in sample_texts(name):
         console.show_text(text)
 

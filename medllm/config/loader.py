@@ -187,6 +187,8 @@ def validate(model: type[Model], document: Document) -> Model:
         if len(found) > MOST_ERRORS:
             lines.append(f"and {len(found) - MOST_ERRORS:,} more")
         fix = "correct the line(s) above; `medllm recipes show NAME` shows good ones"
+        if all(line.startswith("--") and not line.startswith("--set ") for line in lines):
+            fix = "correct it; `--help` of the command says what it may be"
         raise ConfigError("\n".join(lines), fix) from None
 
 
@@ -310,10 +312,13 @@ def _absolute(text: str, mark: Location, origin: Origin) -> str:
 
 def _describe(model: type[BaseModel], document: Document, details: Any) -> str:
     key = _written_key(document.data, details["loc"])
-    place = f"{document.origin(key).label}: {'.'.join(map(str, key))}"
+    place = _told_place(document.origin(key).label, key)
     if details["type"] == "extra_forbidden":
         known = _known_keys(model, key[:-1])
-        hint = did_you_mean(str(key[-1]), known).rstrip() or f"known keys: {', '.join(known)}"
+        deeper = [path for path in key_paths(model) if path.rpartition(".")[2] == key[-1]]
+        meant = f"did you mean '{deeper[0]}'?" if deeper and len(key) == 1 else ""
+        hint = did_you_mean(str(key[-1]), known).rstrip() or meant
+        hint = hint or f"known keys: {', '.join(known)}"
         return f"{place}: unknown key; {hint}"
     if details["type"] == "missing":
         return f"{place}: is required"
@@ -321,6 +326,15 @@ def _describe(model: type[BaseModel], document: Document, details: Any) -> str:
     is_said = details["type"] == "value_error" or SECRET.search(place)
     got = "" if is_said else f", got {details['input']!r:.60}"
     return f"{place}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _told_place(label: str, key: Key) -> str:
+    """Where a value was written: a flag that says which key it is, else the place and the key."""
+    dotted = ".".join(map(str, key))
+    if label.startswith("--") and not label.startswith("--set "):
+        in_list = isinstance(key[-1], str) and any(isinstance(part, int) for part in key)
+        return f"--{key[-1]}" if in_list else label  # as of quantize.formats.0.bits
+    return label if label == f"--set {dotted}" else f"{label}: {dotted}"
 
 
 def _written_key(data: Any, loc: tuple[str | int, ...]) -> Key:

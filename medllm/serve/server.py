@@ -53,7 +53,7 @@ def choose_callers(config: ServeConfig, environ: Mapping[str, str], ring: KeyRin
     if config.no_auth and not is_loopback(config.host):
         raise ConfigError(
             f"refusing to serve without a key on {config.host}, which other machines can reach",
-            f"leave out no_auth and set {KEY_VARIABLE}, or listen on 127.0.0.1",
+            f"leave out --no-auth and set {KEY_VARIABLE}, or listen on 127.0.0.1",
         )
     return Callers(None if config.no_auth else fresh_key(), None if config.no_auth else ring, pages)
 

@@ -92,14 +92,23 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
         ["finetune", "--config", "wrong.yaml"], 2,
         "wrong.yaml:5: finetune.training.max_steps: input should be a valid integer, got 'many'",
         "correct the line(s) above"),
+    "a key of a section without the section": (
+        ["finetune", "--set", "learning_rate=1"], 2,
+        "--set learning_rate: unknown key; did you mean 'finetune.training.learning_rate'?", ""),
+    "a flag that is out of its range": (
+        ["serve", "--port", "99999"], 2, "--port: input should be less than or equal to 65535",
+        "`--help` of the command says"),
+    "a flag that is an entry of a list": (
+        ["quantize", "--format", "gptq", "--bits", "5"], 2,
+        "--bits: input should be 2, 3, 4 or 8, got 5", "`--help` of the command says"),
     "misspelt --set": (
         ["calibrate", "--set", "calibrate.sampels=5"], 2,
-        "--set calibrate.sampels: calibrate.sampels: unknown key; did you mean 'samples'?", ""),
+        "--set calibrate.sampels: unknown key; did you mean 'samples'?", ""),
     "wrong type": (
         ["calibrate", "--set", "calibrate.samples=many"], 2,
         "calibrate.samples: input should be a valid integer, got 'many'", ""),
     "out of range": (
-        ["calibrate", "--samples", "0"], 2, "calibrate.samples: input should be greater than 0",
+        ["calibrate", "--samples", "0"], 2, "--samples: input should be greater than 0",
         ""),
     "wrong type of a flag": (["calibrate", "--samples", "many"], 2, "'many' is not a valid int",
                              "see `medllm calibrate --help`"),
@@ -128,7 +137,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "unknown format": (["quantize", "--format", "gtpq"], 2, "unknown format 'gtpq'",
                        "one of: gptq, awq, gguf, bnb, fp8, w8a8"),
     "unknown type": (["quantize", "--format", "gguf", "--type", "Q4_K_X"], 2,
-                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "correct the line"),
+                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "`--help` of the command says"),
     "unknown dataset": (["prepare", "--dataset", "pubmed_qa"], 2, "unknown dataset 'pubmed_qa'",
                         "did you mean 'pubmedqa'?"),
     "no dataset": (["prepare"], 2, "no dataset is named", "--dataset NAME_OR_PATH"),
