@@ -33,6 +33,7 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 WIDTH = 78
 """Characters of a line of a sentence."""
 LEAST_WIDTH = 20
+HANGING = " " * 4
 NUMBER = r"[+-]*\d*\.?\d+(?:e[+-]\d+)?|\d+\."
 BETWEEN = 2
 """Characters between two columns of a table."""
@@ -102,8 +103,19 @@ def report(**parts: Any) -> None:
 
 
 def _warn(text: str, style: str = "") -> None:
-    _print(text, _own_stderr[-1] if _own_stderr else sys.stderr, style=style)
+    file = _own_stderr[-1] if _own_stderr else sys.stderr
+    _print(_fitted(text) if file.isatty() else text, file, style=style)
     _log(text)
+
+
+def _fitted(text: str) -> str:
+    """A notice in lines of the screen, broken between words, but not within a `command`."""
+    width = max(shutil.get_terminal_size().columns, LEAST_WIDTH)
+    whole = re.sub(r"`[^`\n]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
+    lines = [textwrap.wrap(line, width, subsequent_indent=HANGING, break_long_words=False,
+                           break_on_hyphens=False) or [""]
+             if len(line) > width else [line] for line in whole.split("\n")]  # fmt: skip
+    return "\n".join(sum(lines, [])).replace("\0", " ")
 
 
 def show_text(text: str, end: str = "\n") -> None:

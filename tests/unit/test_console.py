@@ -189,12 +189,12 @@ console.error(DataError("no file", "check"))
 """
 
 
-def on_a_terminal(**settings: str) -> str:
+def on_a_terminal(code: str = PAINT, **settings: str) -> str:
     """What a terminal is sent."""
     screen, terminal = os.openpty()
     environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     environment |= {"TERM": "xterm", **settings}
-    command = [sys.executable, "-c", PAINT]
+    command = [sys.executable, "-c", code]
     subprocess.run(command, stdout=terminal, stderr=terminal, env=environment, check=True)
     os.close(terminal)
     with os.fdopen(screen, "rb") as reader:
@@ -209,6 +209,29 @@ def test_a_terminal_gets_colour_from_us_alone() -> None:
     assert "\\x1b[31mred" in shown
     assert "\x1b[1;31merror: no file\x1b[0m" in shown
     assert shown.count("\\x1b") == 1  # none of ours is shown as text
+
+
+FIT = """
+from medllm import console
+from medllm.errors import DataError
+console.notice("a notice of many words that says `medllm datasets show pubmedqa` and then goes on")
+path = "/a/path/that/is/longer/than/the/screen/is/wide/notes.csv"
+console.error(DataError(f"{path}: no file", "check"))
+"""
+
+
+def test_a_notice_fits_a_terminal_and_breaks_no_word_and_no_command() -> None:
+    lines = on_a_terminal(FIT, COLUMNS="40", NO_COLOR="1").splitlines()
+
+    assert lines == [
+        "a notice of many words that says",
+        "    `medllm datasets show pubmedqa` and",
+        "    then goes on",
+        "error:",
+        "    /a/path/that/is/longer/than/the/screen/is/wide/notes.csv:",
+        "    no file",
+        "  fix: check",
+    ]
 
 
 @pytest.mark.parametrize("settings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
