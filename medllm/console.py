@@ -33,7 +33,7 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 WIDTH = 78
 """Characters of a line of a sentence."""
 LEAST_WIDTH = 20
-HANGING = " " * 4
+UNBROKEN: Any = {"break_long_words": False, "break_on_hyphens": False}
 NUMBER = r"[+-]*\d*\.?\d+(?:e[+-]\d+)?|\d+\."
 BETWEEN = 2
 """Characters between two columns of a table."""
@@ -56,11 +56,10 @@ def printable(text: str) -> str:
     return STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
-def wrapped(text: str, indent: str = "    ") -> str:
-    """A sentence in lines for a screen, broken between words; all but the first are indented."""
-    return textwrap.fill(
-        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+def wrapped(text: str, indent: str = "    ", width: int = WIDTH) -> str:
+    """A sentence in lines for a screen, all but the first indented; no `command` is broken."""
+    whole = re.sub(r"`[^`\n]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
+    return textwrap.fill(whole, width, subsequent_indent=indent, **UNBROKEN).replace("\0", " ")
 
 
 def counted(number: int, noun: str) -> str:
@@ -104,18 +103,10 @@ def report(**parts: Any) -> None:
 
 def _warn(text: str, style: str = "") -> None:
     file = _own_stderr[-1] if _own_stderr else sys.stderr
-    _print(_fitted(text) if file.isatty() else text, file, style=style)
+    width = max(shutil.get_terminal_size().columns, LEAST_WIDTH) if file.isatty() else len(text)
+    lines = (wrapped(line, width=width) if len(line) > width else line for line in text.split("\n"))
+    _print("\n".join(lines), file, style=style)
     _log(text)
-
-
-def _fitted(text: str) -> str:
-    """A notice in lines of the screen, broken between words, but not within a `command`."""
-    width = max(shutil.get_terminal_size().columns, LEAST_WIDTH)
-    whole = re.sub(r"`[^`\n]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
-    lines = [textwrap.wrap(line, width, subsequent_indent=HANGING, break_long_words=False,
-                           break_on_hyphens=False) or [""]
-             if len(line) > width else [line] for line in whole.split("\n")]  # fmt: skip
-    return "\n".join(sum(lines, [])).replace("\0", " ")
 
 
 def show_text(text: str, end: str = "\n") -> None:
@@ -169,8 +160,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
     filled = [[headings[i], *cells[i]] for i in shown]
     width = max(shutil.get_terminal_size((120, 0)).columns, LEAST_WIDTH)
     for i, wide in zip(shown, _widths(filled, [numeric[i] for i in shown], width), strict=True):
-        justify: Literal["right", "left"] = "right" if numeric[i] else "left"
-        drawn.add_column(headings[i], justify=justify, overflow="fold", width=wide)
+        side: Literal["left", "right"] = "right" if numeric[i] else "left"
+        drawn.add_column(headings[i], justify=side, overflow="fold", width=wide)
     for row in zip(*cells.values(), strict=True):
         drawn.add_row(*row)
     least = sum(column.width or 0 for column in drawn.columns) + BETWEEN * len(shown)
@@ -184,9 +175,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
 def _heading(name: str, cells: Sequence[str], is_numeric: bool) -> str:
     """The name of a column; one of short numbers has a line for each word."""
-    heading = printable(name)
-    is_long = is_numeric and "\n" not in heading and len(heading) > _width(cells)
-    return heading.replace(" ", "\n") if is_long else heading
+    is_long = is_numeric and "\n" not in name and len(name) > _width(cells)
+    return printable(name.replace(" ", "\n") if is_long else name)
 
 
 def _widths(columns: Sequence[Sequence[str]], numeric: Sequence[bool], width: int) -> list[int]:
@@ -275,10 +265,9 @@ def _progress_line(what: str, done: int, total: int | None, seconds: float) -> s
 
 def _rate(done: int, seconds: float) -> str:
     """How fast it goes: what is slower than one a second as the seconds of one."""
-    per_second = done / max(seconds, 1e-9)
-    if per_second < 1:
+    if done < seconds:
         return f"{lasting(seconds / max(done, 1))} each"
-    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+    return f"{done / max(seconds, 1e-9):,.{0 if done >= 10 * seconds else 1}f}/s"
 
 
 @contextmanager

@@ -137,7 +137,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "unknown format": (["quantize", "--format", "gtpq"], 2, "unknown format 'gtpq'",
                        "one of: gptq, awq, gguf, bnb, fp8, w8a8"),
     "unknown type": (["quantize", "--format", "gguf", "--type", "Q4_K_X"], 2,
-                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "`--help` of the command says"),
+                     "unknown GGUF type 'Q4_K_X'; did you mean 'Q4_K_", "`--help` of the command"),
     "unknown dataset": (["prepare", "--dataset", "pubmed_qa"], 2, "unknown dataset 'pubmed_qa'",
                         "did you mean 'pubmedqa'?"),
     "no dataset": (["prepare"], 2, "no dataset is named", "--dataset NAME_OR_PATH"),
