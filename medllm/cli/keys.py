@@ -34,7 +34,7 @@ def add(
 
     Example: medllm keys add ward-3 --expires 2027-12-31 --requests-per-minute 30
     """
-    from medllm.serve.keys import build_caller, own_keys
+    from medllm.serve.callers.keys import build_caller, own_keys
 
     caller = build_caller(name, role, requests_per_minute, tokens_per_day, concurrent)
     secret = own_keys().add(caller, expires)
@@ -49,7 +49,7 @@ def list_() -> None:
 
     Example: medllm keys list
     """
-    from medllm.serve.keys import own_keys
+    from medllm.serve.callers.keys import own_keys
 
     rows = [asdict(key) for key in own_keys().all_keys()]
     for row in rows:
@@ -69,7 +69,7 @@ def revoke(name: Name) -> None:
 
     Example: medllm keys revoke ward-3
     """
-    from medllm.serve.keys import own_keys
+    from medllm.serve.callers.keys import own_keys
 
     own_keys().revoke(name)
     console.report(revoked=name)

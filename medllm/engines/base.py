@@ -218,6 +218,10 @@ class AnswersMany(Engine, Protocol):
     parallel: int
     """How many; more wait for their turn."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests now, as far as it knows."""
+
     def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """The answer, piece by piece; whoever cancels the reading task ends the work.
 

@@ -1,15 +1,33 @@
-"""What surrounds every answer: the limits of its caller, and its line in the audit log."""
+"""What surrounds every answer: limits, the audit log, metrics, and whether the model is offline."""
 
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from medllm.engines.base import GenerateRequest, Piece
+from medllm.engines.base import AnswersMany, GenerateRequest, Piece
 from medllm.serve.audit.record import Asked, AuditLog
-from medllm.serve.keys import Caller
-from medllm.serve.limits import Limits
+from medllm.serve.callers.keys import Caller
+from medllm.serve.callers.limits import Limits
+from medllm.serve.metrics import Metrics
 from medllm.serve.request_queue import RequestQueue
+from medllm.serve.wire import ApiError
+
+MOST_WAITING = 64
+
+
+@dataclass(slots=True)
+class Around:
+    """What a server has around its answers."""
+
+    audit: AuditLog | None = None
+    metrics: Metrics | None = None
+    most_waiting: int = MOST_WAITING
+    """Requests that may wait for their turn."""
+    limits: Limits = field(default_factory=Limits)
+    is_offline: bool = False
+    """Whether an admin has taken the model offline."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +35,26 @@ class Answering:
     """Asks the engine, and sees to what must happen around it."""
 
     queue: RequestQueue
-    audit: AuditLog | None = None
-    limits: Limits = field(default_factory=Limits)
+    around: Around
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request would be answered now."""
+        engine = self.queue.engine
+        is_up = engine.is_ready if isinstance(engine, AnswersMany) else True
+        return is_up and not self.around.is_offline
+
+    def check(self, caller: Caller) -> None:
+        """Raises ApiError where this caller may not ask now, or nobody may."""
+        if self.around.is_offline:
+            message = "the model was taken offline; try again later"
+            raise ApiError(503, message, "model_offline", headers={"Retry-After": "60"})
+        engine = self.queue.engine
+        at_once = engine.parallel if isinstance(engine, AnswersMany) else 1
+        if len(self.queue.unfinished) >= at_once + self.around.most_waiting:
+            message = f"{self.around.most_waiting} requests wait already; try again later"
+            raise ApiError(429, message, "queue_full", headers={"Retry-After": "5"})
+        self.around.limits.check(caller)
 
     async def answer(
         self, caller: Caller, asked: Asked, request: GenerateRequest
@@ -28,26 +64,50 @@ class Answering:
         Raises:
             ApiError: the caller may not ask now; or the engine failed, or the server ends.
         """
-        with self.limits.asking(caller):
-            self.limits.count_tokens(caller, request.prompt_tokens or 0)
+        limits = self.around.limits
+        with limits.asking(caller):
+            limits.count_tokens(caller, request.prompt_tokens or 0)
+            async with aclosing(self._counted(asked, request)) as pieces:
+                async for piece in pieces:
+                    limits.count_tokens(caller, piece.tokens)
+                    yield piece
+
+    async def _counted(self, asked: Asked, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
+        metrics, is_first = self.around.metrics, True
+        try:
             async with aclosing(self._recorded(asked, request)) as pieces:
                 async for piece in pieces:
-                    self.limits.count_tokens(caller, piece.tokens)
+                    if metrics and is_first and piece.tokens:
+                        metrics.first_token(time.monotonic() - asked.began)
+                        is_first = False
                     yield piece
+        finally:
+            if metrics:
+                outcome = asked.finish_reason or _outcome(sys.exc_info()[1])
+                metrics.ended(asked.route, outcome, time.monotonic() - asked.began)
+                metrics.tokens("prompt", asked.prompt_tokens or 0)
+                metrics.tokens("answer", asked.tokens)
 
     async def _recorded(
         self, asked: Asked, request: GenerateRequest
     ) -> AsyncGenerator[Piece, None]:
-        texts, is_told = list[str](), self.audit is None
+        audit = self.around.audit
+        texts, is_told = list[str](), audit is None
         try:
             async with aclosing(self.queue.answer(request)) as pieces:
                 async for piece in pieces:
                     texts.append(piece.text)
                     asked.tokens += piece.tokens
-                    if piece.finish_reason and self.audit:
-                        asked.finish_reason, is_told = piece.finish_reason, True
-                        await self.audit.answered(asked, "".join(texts))
+                    asked.finish_reason = piece.finish_reason
+                    if piece.finish_reason and audit:
+                        is_told = True
+                        await audit.answered(asked, "".join(texts))
                     yield piece
         finally:
-            if not is_told and self.audit:
-                self.audit.failed(asked, sys.exc_info()[1])
+            if not is_told and audit:
+                audit.failed(asked, sys.exc_info()[1])
+
+
+def _outcome(problem: BaseException | None) -> str:
+    """Of an answer that did not end: the status that the caller got, or that nobody waited."""
+    return str(problem.status) if isinstance(problem, ApiError) else "left"

@@ -19,12 +19,13 @@ from medllm.engines.base import Answers, GenerateRequest, Piece
 from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import MedllmError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
-from medllm.serve.access import CALLER, Access, Origins
-from medllm.serve.answering import Answering
-from medllm.serve.audit.record import Asked, AuditLog
+from medllm.serve.answering import Answering, Around
+from medllm.serve.audit.record import Asked
 from medllm.serve.body import read_body
-from medllm.serve.callers import Callers
-from medllm.serve.keys import Caller
+from medllm.serve.callers.access import CALLER, Access, Origins
+from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import Caller
+from medllm.serve.metrics import Counted
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
@@ -45,25 +46,32 @@ def build_app(
     model_id: str,
     callers: Callers,
     max_tokens: int,
-    audit: AuditLog | None = None,
+    around: Around | None = None,
 ) -> FastAPI:
     """The application that answers for `engine` under the name `model_id`.
 
     Where `callers` have keys, everything but `/health` needs `Authorization: Bearer <key>`. Without
     keys, only requests that name a loopback host are answered, and none of web pages but those that
-    `callers` names. `max_tokens` is the most one answer may have; `audit` gets a line for each. The
-    application's `state.end_answers()` ends the answers that are running.
+    `callers` names. `max_tokens` is the most one answer may have, `around` what happens beside it.
+    The application's `state.end_answers()` ends the answers that are running.
     """
-    queue = RequestQueue(engine)
-    endpoints = Endpoints(Answering(queue, audit), model_id, max_tokens)
+    queue, around = RequestQueue(engine), around or Around()
+    answering = Answering(queue, around)
+    endpoints = Endpoints(answering, model_id, max_tokens)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     app.state.end_answers = queue.end
     app.add_middleware(Access, callers=callers)
     app.add_middleware(Origins, callers=callers)  # the last one added is asked first
+    if around.metrics:
+        around.metrics.watch(lambda: len(queue.unfinished), lambda: answering.is_ready)
+        app.add_middleware(Counted, metrics=around.metrics)
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
     read = partial(app.api_route, methods=["GET", "HEAD"])
     read("/health")(endpoints.health)
+    read("/ready")(endpoints.ready)
+    app.post("/v1/model/offline")(endpoints.take_offline)
+    app.post("/v1/model/online")(endpoints.take_online)
     read("/v1/models")(endpoints.list_models)
     read("/v1/models/{model:path}")(endpoints.describe_model)
     app.post("/v1/chat/completions")(endpoints.chat)
@@ -87,6 +95,28 @@ class Endpoints:
     async def health(self) -> dict[str, str]:
         """That the server is there, and nothing else: anyone may ask."""
         return {"status": "ok"}
+
+    async def ready(self) -> Response:
+        """Whether a request would be answered now: 200 or 503; anyone may ask."""
+        is_ready = self.answering.is_ready
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def take_offline(self, request: Request) -> dict[str, bool]:
+        """Refuse requests from now on, and finish what runs; for admins."""
+        return self._switch(request, is_offline=True)
+
+    async def take_online(self, request: Request) -> dict[str, bool]:
+        """Take requests again; for admins."""
+        return self._switch(request, is_offline=False)
+
+    def _switch(self, request: Request, *, is_offline: bool) -> dict[str, bool]:
+        caller: Caller = request.scope[CALLER]
+        if caller.role != "admin":
+            raise ApiError(403, "only an admin's key may do this", "not_an_admin")
+        self.answering.around.is_offline = is_offline
+        if audit := self.answering.around.audit:
+            audit.switched(caller.name, is_offline=is_offline)
+        return {"online": not is_offline}
 
     async def list_models(self) -> dict[str, Any]:
         """The one model."""
@@ -125,7 +155,7 @@ class Endpoints:
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
         caller: Caller = request.scope[CALLER]
-        self.answering.limits.check(caller)
+        self.answering.check(caller)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         reply = Reply(
             self.model_id, isinstance(body, ChatRequest), asked.prompt_tokens, include_usage
@@ -145,7 +175,7 @@ class Endpoints:
     ) -> Asked:
         """What the audit log will tell of this request."""
         prompt = asked.prompt or "\n".join(turn.content for turn in asked.messages)
-        audit = self.answering.audit
+        audit = self.answering.around.audit
         digest = audit.digest(prompt) if audit else ""
         return Asked(reply.id, caller.name, request.scope["path"], digest, asked.prompt_tokens)
 

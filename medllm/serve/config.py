@@ -68,6 +68,12 @@ class ServeConfig(Strict):
     no_audit: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Keep no audit log."""
 
+    max_waiting: int = Field(default=64, ge=0, json_schema_extra=NOT_IDENTITY)
+    """Requests that may wait for their turn; one more is refused with a 429."""
+
+    metrics_port: int | None = Field(default=None, ge=1, le=65535, json_schema_extra=NOT_IDENTITY)
+    """A port of 127.0.0.1 that tells metrics for Prometheus at `/metrics`; none by default."""
+
     question: str = Field(
         default="What are the symptoms of iron deficiency anaemia?",
         min_length=1,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ConfigError, SetupError
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import KeyRing
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.keys import KeyRing
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

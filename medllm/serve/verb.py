@@ -4,7 +4,14 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,10 +27,12 @@ from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
 from medllm.places import short_path
-from medllm.serve.audit.record import AuditLog, log_folder, open_log
-from medllm.serve.callers import Callers
+from medllm.serve.answering import Around
+from medllm.serve.audit.record import log_folder, open_log
+from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.keys import own_keys
+from medllm.serve.metrics import Metrics, told_on
 from medllm.serve.server import (
     KEY_VARIABLE,
     ask,
@@ -58,8 +67,8 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
     callers = check_ahead(config)
     with (
         bound_socket(config.host, config.port) as sock,
-        _kept_log(config) as audit,
-        _loaded(config, engine, callers, audit) as (engine, app),
+        _around(config) as around,
+        _loaded(config, engine, callers, around) as (engine, app),
     ):
         listen(sock)  # from here on a client is not refused, so the address may be told
         _announce(config, engine, base_url(sock), callers)
@@ -100,7 +109,7 @@ def check_ahead(config: ServeConfig) -> Callers:
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Answers | None, callers: Callers, audit: AuditLog | None = None
+    config: ServeConfig, engine: Answers | None, callers: Callers, around: Around | None = None
 ) -> Iterator[tuple[Answers, "FastAPI"]]:
     from medllm.engines.open import open_for_serving
     from medllm.measures.room import check_room, say_context
@@ -125,24 +134,27 @@ def _loaded(
     with opened as engine:
         _check_template(engine)
         name = _model_id(config, engine)
-        if audit:
+        if around and around.audit:
             where = {"upstream": config.upstream} if config.upstream else {}
-            audit.begin({"name": name, "engine": engine.name, "identity": identity, **where})
+            around.audit.begin({"name": name, "engine": engine.name, "identity": identity, **where})
         app = build_app(
-            engine, model_id=name, callers=callers, max_tokens=config.max_tokens, audit=audit
+            engine, model_id=name, callers=callers, max_tokens=config.max_tokens, around=around
         )
         yield engine, app
 
 
 @contextmanager
-def _kept_log(config: ServeConfig) -> Iterator[AuditLog | None]:
-    """The audit log of this server, while it runs; None where none is wanted."""
-    if config.no_audit:
-        yield None
-        return
-    log = open_log(config.audit, _log_name(config))
-    with closing(log):
-        yield log
+def _around(config: ServeConfig) -> Iterator[Around]:
+    """What this server has around its answers, while it runs."""
+    with ExitStack() as stack:
+        around = Around(most_waiting=config.max_waiting)
+        if not config.no_audit:
+            log = open_log(config.audit, _log_name(config))
+            around.audit = stack.enter_context(closing(log))
+        if config.metrics_port is not None:
+            around.metrics = Metrics()
+            stack.enter_context(told_on(around.metrics, config.metrics_port))
+        yield around
 
 
 def _check_template(engine: Answers) -> None:
@@ -182,6 +194,8 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
         console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
     elif not key and not callers.are_unnamed:
         console.say("key       one of those that `medllm keys list` names")
+    if config.metrics_port is not None:
+        console.say(f"metrics   http://127.0.0.1:{config.metrics_port}/metrics")
     if not config.no_audit:
         console.say(f"audit     {short_path(log_folder(config.audit, _log_name(config)))}")
     announce_unused("serve", engine.unused_settings)

@@ -22,7 +22,7 @@ from medllm.engines.servers.llama_server import LlamaServerEngine
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
 from medllm.serve.config import ServeConfig
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve_once

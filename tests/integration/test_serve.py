@@ -20,9 +20,9 @@ from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.serve import verb
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.keys import Caller, KeyRing
 from medllm.serve.server import ask, bound_socket, choose_callers, listen, running_server
 
 openai = pytest.importorskip("openai")

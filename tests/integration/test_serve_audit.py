@@ -14,13 +14,14 @@ from typed import Typed
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
+from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.audit.chain import day_files
 from medllm.serve.audit.record import open_log
 from medllm.serve.audit.verify import verify_log
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig
-from medllm.serve.keys import Caller, KeyRing
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve
 
@@ -41,7 +42,7 @@ def served(
         audit.begin({"name": "m"})
         app = build_app(
             engine or FakeEngine(), model_id="m", callers=callers or Callers(), max_tokens=99,
-            audit=audit,
+            around=Around(audit),
         )  # fmt: skip
         with running_server(app) as url, httpx.Client(base_url=f"{url}/v1/") as client:
             yield client
@@ -97,10 +98,14 @@ def test_an_answer_that_nobody_waited_for_has_a_line_too(tmp_path: Path) -> None
     with served(tmp_path / "log", engine) as client:
         with client.stream("POST", "chat/completions", json=chat(stream=True)) as told:
             next(line for line in told.iter_lines() if '"A"' in line)
+        for _ in range(200):
+            lines = [each for each in lines_of(tmp_path / "log") if each["event"] == "no answer"]
+            if lines:
+                break
+            threading.Event().wait(0.05)
         engine.gone.set()
 
-    told_lines = lines_of(tmp_path / "log")
-    (line,) = (each for each in told_lines if each["event"] == "no answer")
+    (line,) = lines
     assert line["why"] and "answer" not in line
 
 
@@ -122,7 +127,9 @@ def test_an_engine_that_fails_leaves_a_line(tmp_path: Path) -> None:
 def test_an_answer_is_withheld_where_its_line_cannot_be_written(tmp_path: Path) -> None:
     with closing(open_log(tmp_path / "log", "m")) as audit:
         audit.begin({"name": "m"})
-        app = build_app(FakeEngine(), model_id="m", callers=Callers(), max_tokens=99, audit=audit)
+        app = build_app(
+            FakeEngine(), model_id="m", callers=Callers(), max_tokens=99, around=Around(audit)
+        )
 
         def fail() -> None:
             raise OSError(28, "No space left on device")

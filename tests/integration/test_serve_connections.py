@@ -16,7 +16,7 @@ import pytest
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
 from medllm.serve.server import ask, running_server
 
 httpx = pytest.importorskip("httpx")

@@ -17,7 +17,7 @@ from medllm.engines.fake import FakeEngine
 from medllm.engines.servers.openai import OpenAIEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.serve.app import build_app
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
 from medllm.serve.config import ServeConfig
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve, serve_once

@@ -23,7 +23,7 @@ from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.chat.template import Template
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")

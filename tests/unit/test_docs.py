@@ -335,6 +335,7 @@ def test_the_limits_of_the_server_are_those_of_the_code() -> None:
             f"{connections.MAX_CONNECTIONS}; fewer where `ulimit -n` is below "
             f"{4 * connections.MAX_CONNECTIONS:,}"
         ),
+        "requests that wait for their turn": f"({ServeConfig().max_waiting})",
         "answers at once": f"({PARALLEL}) with llama-server",
         "time for running answers after SIGTERM": (
             f"{connections.GRACE_SECONDS[signal.SIGTERM]:.0f} s "

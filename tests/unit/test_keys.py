@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from medllm.errors import ConfigError
-from medllm.serve import keys
-from medllm.serve.keys import Caller, KeyRing, build_caller
-from medllm.serve.limits import Limits
+from medllm.serve.callers import keys
+from medllm.serve.callers.keys import Caller, KeyRing, build_caller
+from medllm.serve.callers.limits import Limits
 from medllm.serve.wire import ApiError
 
 

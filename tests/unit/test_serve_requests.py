@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medllm.engines.fake import FakeEngine
-from medllm.serve.callers import Callers
+from medllm.serve.callers.callers import Callers
 from medllm.serve.wire import HARMLESS, AnswerRequest
 
 httpx = pytest.importorskip("httpx")

@@ -91,6 +91,11 @@ class LlamaServerEngine(GgufTemplate):
             self.close()
             raise
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether llama-server runs and takes requests."""
+        return self.process.ready
+
     async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """The answer as it comes, or in one piece where `request.whole` asks for no more.
 
@@ -100,7 +105,7 @@ class LlamaServerEngine(GgufTemplate):
         """
         ids = prompt_ids(self, request, self.context_length)
         async with self._free:
-            if not self.process.ready:
+            if not self.is_ready:
                 raise EngineDown
             slot, is_kept = self._take(ids, request.owner)
             try:

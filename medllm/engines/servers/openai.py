@@ -54,6 +54,8 @@ class OpenAIEngine:
     name = "openai"
     unused_settings: Mapping[str, Any] = {}
     parallel = PARALLEL
+    is_ready = True
+    """Whether it is there shows when it is asked."""
 
     def __init__(self, url: str, model: str | None = None, n_ctx: int | None = None) -> None:
         """Ask the server which models it has.

@@ -75,6 +75,11 @@ class AuditLog:
         on_disk = self._write("answer", asked, {"answer": self.digest(answer)})
         await asyncio.wrap_future(on_disk)
 
+    def switched(self, caller: str, *, is_offline: bool) -> None:
+        """Tell who took the model offline, or online again."""
+        head = self._chain.append("offline" if is_offline else "online", {"caller": caller})
+        self._disk.submit(self._sync_to, head.number)
+
     def failed(self, asked: Asked, problem: BaseException | None) -> None:
         """Tell of a request that got no whole answer; the line is on the disk soon."""
         why = problem.status if isinstance(problem, ApiError) else type(problem).__name__

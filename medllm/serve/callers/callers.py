@@ -3,7 +3,7 @@
 import hmac
 from dataclasses import dataclass
 
-from medllm.serve.keys import Caller, KeyRing
+from medllm.serve.callers.keys import Caller, KeyRing
 
 ANYONE = Caller(name="anyone")
 """Whoever asks a server without a key."""

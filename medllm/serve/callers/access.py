@@ -8,18 +8,20 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medllm.errors import MedllmError
-from medllm.serve.callers import ANYONE, Callers
+from medllm.serve.callers.callers import ANYONE, Callers
+from medllm.serve.callers.keys import Caller
 from medllm.serve.config import is_loopback
-from medllm.serve.keys import Caller
 from medllm.serve.refusals import api_error, error_response
 from medllm.serve.wire import ApiError
 
+OPEN = ("/health", "/ready")
+"""What anyone may ask."""
 CALLER = "medllm.caller"
 """Where the scope of a request holds its `Caller`."""
 
 
 class Access:
-    """Access to the server: lets through `/health`, and whoever may come in."""
+    """Access to the server: lets through `/health` and `/ready`, and whoever may come in."""
 
     def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app, self._callers = app, callers
@@ -32,7 +34,7 @@ class Access:
         if scope["type"] == "http":
             scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         answer = self._app
-        if scope["type"] != "lifespan" and scope["path"] != "/health":
+        if scope["type"] != "lifespan" and scope["path"] not in OPEN:
             try:
                 scope[CALLER] = self._find_caller(Headers(scope=scope))
             except MedllmError as problem:  # the file of keys is broken: nobody comes in

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
-from medllm.serve import keys
-from medllm.serve.keys import Caller
+from medllm.serve.callers import keys
+from medllm.serve.callers.keys import Caller
 from medllm.serve.wire import ApiError
 
 MINUTE = 60.0

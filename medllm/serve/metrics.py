@@ -1,0 +1,108 @@
+"""What a server counts, for Prometheus: numbers only, on a port of this machine."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from medllm.errors import SetupError
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+"""Upper bounds of the buckets of latencies."""
+FIRST_ERROR = 400
+FIRST_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The numbers of one server."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self.registry = CollectorRegistry()
+        here: Any = {"namespace": "medllm", "registry": self.registry}
+        self._answers = Counter(
+            "answers", "Requests to the model, by how they ended: stop, length or the status.",
+            ("route", "outcome"), **here,
+        )  # fmt: skip
+        self._errors = Counter("errors", "Responses of status 400 and above.", ("status",), **here)
+        self._seconds = Histogram(
+            "answer_seconds", "From the request to the last token.", buckets=SECONDS, **here
+        )
+        self._first = Histogram(
+            "first_token_seconds", "From the request to the first token.", buckets=FIRST_SECONDS,
+            **here,
+        )  # fmt: skip
+        self._tokens = Counter("tokens", "Tokens read and written.", ("kind",), **here)
+        self._running = Gauge("requests", "Requests that are running or waiting.", **here)
+        self._ready = Gauge("ready", "1 while the model takes requests, else 0.", **here)
+
+    def watch(self, running: Callable[[], int], is_ready: Callable[[], bool]) -> None:
+        """Ask these whenever the numbers are read."""
+        self._running.set_function(running)
+        self._ready.set_function(is_ready)
+
+    def error(self, status: int) -> None:
+        """Count a response of an error."""
+        self._errors.labels(str(status)).inc()
+
+    def first_token(self, seconds: float) -> None:
+        """Count the time to the first token."""
+        self._first.observe(seconds)
+
+    def ended(self, route: str, outcome: str, seconds: float) -> None:
+        """Count a request that the model was asked."""
+        self._answers.labels(route, outcome).inc()
+        self._seconds.observe(seconds)
+
+    def tokens(self, kind: str, count: int) -> None:
+        """Count tokens of prompts or of answers."""
+        self._tokens.labels(kind).inc(count)
+
+
+class Counted:
+    """Counts the responses of errors."""
+
+    def __init__(self, app: "ASGIApp", metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Pass the request on, and look at the status that goes back."""
+
+        async def counted(message: "Message") -> None:
+            if message["type"] == "http.response.start" and message["status"] >= FIRST_ERROR:
+                self._metrics.error(message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+@contextmanager
+def told_on(metrics: Metrics, port: int) -> Iterator[None]:
+    """Tell the numbers at `http://127.0.0.1:<port>/metrics` meanwhile.
+
+    Raises:
+        SetupError: the port is taken.
+    """
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, "127.0.0.1", metrics.registry)
+    except OSError as problem:
+        message = f"cannot tell metrics on 127.0.0.1:{port}: {problem.strerror}"
+        raise SetupError(message, "choose another serve.metrics_port") from problem
+    try:
+        yield
+    finally:
+        _end(server, thread)
+
+
+def _end(server: "WSGIServer", thread: threading.Thread) -> None:
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,149 @@
+"""What whoever runs a server sees and does: readiness, metrics, the switch, the queue."""
+
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from served import interrupted_once_served
+
+from medllm.engines.base import GenerateRequest, Piece
+from medllm.engines.fake import FakeEngine
+from medllm.errors import SetupError
+from medllm.serve.answering import Around
+from medllm.serve.app import build_app
+from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import Caller, KeyRing
+from medllm.serve.config import ServeConfig
+from medllm.serve.metrics import Metrics, told_on
+from medllm.serve.server import bound_socket, running_server
+from medllm.serve.verb import serve
+
+BODY = {"model": "m", "prompt": "Zebulon Quackenbush has a fever", "max_tokens": 3}
+
+
+class Held(FakeEngine):
+    """Writes an answer when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.let = threading.Event(), threading.Event()
+
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        self.begun.set()
+        assert self.let.wait(20)
+        yield Piece("Yes")
+        yield Piece("", 0, "stop")
+
+
+@contextmanager
+def served(
+    around: Around, engine: FakeEngine | None = None, callers: Callers | None = None
+) -> Iterator[httpx.Client]:
+    app = build_app(
+        engine or FakeEngine(), model_id="m", callers=callers or Callers(), max_tokens=99,
+        around=around,
+    )  # fmt: skip
+    with running_server(app) as url, httpx.Client(base_url=url, timeout=20) as client:
+        yield client
+
+
+def free_port() -> int:
+    with bound_socket("127.0.0.1", 0) as sock:
+        return int(sock.getsockname()[1])
+
+
+def numbers(text: str) -> dict[str, float]:
+    found = re.findall(r"^(medllm_[^ ]+) ([0-9.e+-]+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def test_the_model_is_taken_offline_by_an_admin_and_what_runs_is_finished(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path / "keys.json")
+    user, admin = ring.add(Caller(name="ward-3")), ring.add(Caller(name="ops", role="admin"))
+    engine = Held()
+    with served(Around(), engine, Callers(None, ring)) as client, ThreadPoolExecutor(1) as others:
+
+        def post(path: str, key: str, **body: Any) -> httpx.Response:
+            return client.post(path, json=body, headers={"Authorization": f"Bearer {key}"})
+
+        assert post("/v1/model/offline", user).status_code == 403
+        assert client.post("/v1/model/offline").status_code == 401
+        running = others.submit(post, "/v1/completions", user, **BODY)
+        assert engine.begun.wait(20)
+        assert post("/v1/model/offline", admin).json() == {"online": False}
+        refused = post("/v1/completions", user, **BODY)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_offline")
+        assert refused.headers["retry-after"]
+        assert client.get("/ready").status_code == 503
+        assert client.get("/health").status_code == 200
+        engine.let.set()
+        assert running.result().json()["choices"][0]["text"] == "Yes"
+        assert post("/v1/model/online", admin).json() == {"online": True}
+        assert client.get("/ready").json() == {"ready": True}
+        assert post("/v1/completions", user, **BODY).status_code == 200
+
+
+def test_the_queue_is_bounded() -> None:
+    engine = Held()
+    with served(Around(most_waiting=1), engine) as client, ThreadPoolExecutor(2) as others:
+        asked = [others.submit(client.post, "/v1/completions", json=BODY) for _ in range(2)]
+        assert engine.begun.wait(20)
+        for _ in range(200):
+            refused = client.post("/v1/completions", json=BODY | {"prompt": ""})
+            if refused.status_code == 429:
+                break
+        assert refused.json()["error"]["code"] == "queue_full"
+        assert refused.headers["retry-after"] == "5"
+        engine.let.set()
+        assert [each.result().status_code for each in asked] == [200, 200]
+
+
+def test_numbers_are_told_on_a_port_of_their_own_and_no_text() -> None:
+    metrics, port = Metrics(), free_port()
+    with told_on(metrics, port), served(Around(metrics=metrics)) as client:
+        written = client.post("/v1/completions", json=BODY).json()["usage"]
+        client.post("/v1/completions", json=BODY | {"stream": True})
+        client.post("/v1/completions", json={"model": "m"})
+        assert client.get("/metrics").status_code == 404
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+    told = numbers(text)
+    outcomes = [name for name in told if name.startswith("medllm_answers_total")]
+    assert sum(told[name] for name in outcomes) == 2
+    assert told['medllm_errors_total{status="400"}'] == 1
+    assert told["medllm_answer_seconds_count"] == 2
+    assert told["medllm_first_token_seconds_count"] == 2
+    assert told['medllm_tokens_total{kind="prompt"}'] == 2 * written["prompt_tokens"]
+    assert told["medllm_ready"] == 1 and told["medllm_requests"] == 0
+    assert "Quackenbush" not in text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_a_port_for_numbers_that_is_taken_is_told() -> None:
+    with bound_socket("127.0.0.1", 0) as sock:
+        sock.listen()
+        port = sock.getsockname()[1]
+        taken = pytest.raises(SetupError, match=f"cannot tell metrics on 127.0.0.1:{port}")
+        with taken, told_on(Metrics(), port):
+            pass
+
+
+def test_the_verb_tells_them(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    port = free_port()
+
+    def ask(url: str, printed: str) -> None:
+        assert f"metrics   http://127.0.0.1:{port}/metrics" in printed
+        assert "medllm_ready 1.0" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+    config = ServeConfig(
+        model="fake", no_auth=True, port=0, metrics_port=port, audit=tmp_path / "log"
+    )
+    with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
+        serve(config, FakeEngine())
