@@ -16,15 +16,16 @@ from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
 from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
 from medllm.clinical.wording.languages import LANGUAGES, find_languages
+from medllm.clinical.wording.unknown_words import WORD_FORMS, find_unknown_words
 
 TABLES: tuple[Table, ...] = (
     *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
     *(CONCEPTS, REGIONS, RED_FLAGS),
     ENTITY_WORDS,
     *(CONDITIONS, CONTRAINDICATIONS),
-    *(ABBREVIATIONS, CONFUSIONS, LANGUAGES),
+    *(ABBREVIATIONS, CONFUSIONS, LANGUAGES, WORD_FORMS),
 )
 FAMILIES: tuple[Family, ...] = (
     *(find_red_flags, find_contraindications),
-    *(find_abbreviations, find_confusions, find_languages),
+    *(find_abbreviations, find_confusions, find_languages, find_unknown_words),
 )

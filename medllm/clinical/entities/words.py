@@ -18,6 +18,8 @@ _LEAST_LETTERS = 6
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
     if row["type"] not in (*TYPES, "none"):
         yield f"type must be one of {', '.join(TYPES)}, or none"
+    if row["type"] != "none" and any(len(each) < 3 for each in row.get("endings", ())):
+        yield "endings must have three letters or more"
 
 
 ENTITY_WORDS = Table(
@@ -52,12 +54,20 @@ class EntityWords:
     never: frozenset[str]
     _endings: tuple[tuple[re.Pattern[str], Type], ...]
     _adjective: re.Pattern[str]
+    _last_letters: frozenset[str]
 
     def type_of(self, word: str) -> Type | None:
         """The type of a word by its ending."""
+        if word[-3:] not in self._last_letters:  # most words end here
+            return None
         if len(word) < _LEAST_LETTERS or word in self.never:
             return None
         return next((type_ for ending, type_ in self._endings if ending.search(word)), None)
+
+    def stem_of(self, word: str) -> str:
+        """What stands before the ending that tells the type of a word."""
+        found = (ending.search(word) for ending, _ in self._endings)
+        return next((word[: each.start()] for each in found if each), word)
 
     def is_modifier(self, word: str) -> bool:
         """Whether a word before a head belongs to the name."""
@@ -79,6 +89,7 @@ def build_entity_words(knowledge: Knowledge) -> EntityWords:
         never=frozenset(each for row in rows for each in row.get("never", ())),
         _endings=tuple(endings),
         _adjective=_ending(adjectives),
+        _last_letters=frozenset(each[-3:] for row in typed for each in row.get("endings", ())),
     )
 
 

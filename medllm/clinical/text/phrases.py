@@ -31,6 +31,11 @@ class Phrases(Generic[Meaning]):
         for lengths in self._lengths.values():
             lengths.sort(reverse=True)
 
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of all phrases."""
+        return frozenset(word for phrase in self._meanings for word in phrase)
+
     def find(self, words: Sequence[str]) -> Iterator[tuple[int, int, Meaning]]:
         """Begin, end (in words) and meaning of each phrase, in order; none overlap."""
         lengths_of, meanings = self._lengths, self._meanings
