@@ -42,6 +42,9 @@ class EvaluateConfig(DataConfig):
     num_fewshot: int = Field(default=0, ge=0)
     """Worked examples before each question with choices: the first rows to train on, of MMLU those
     of the subject's dev split. Through a chat template each is a turn of its own."""
+    option_shuffles: int = Field(default=0, ge=0, le=23)
+    """Ask each question again with its options in so many other orders, drawn by seed, and count
+    whose answer flips; it takes as many times longer."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

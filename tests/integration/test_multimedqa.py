@@ -65,8 +65,9 @@ def test_a_group_is_scored_with_worked_examples(
 ) -> None:
     output = tmp_path / "out"
     scores = scores_of(
-        tiny_model, data, output, num_fewshot=1, apply_chat_template=in_chat, n_ctx=256
-    )
+        tiny_model, data, output, num_fewshot=1, apply_chat_template=in_chat, n_ctx=256,
+        option_shuffles=2,
+    )  # fmt: skip
 
     parts = ["pubmedqa", "medmcqa", "medqa", "mmlu_medical"]
     assert list(scores) == [*parts, "multimedqa"]
@@ -79,5 +80,8 @@ def test_a_group_is_scored_with_worked_examples(
         assert (score["n_ctx"], score["num_fewshot"]) == (256, 1)
         assert score["template"].endswith("{prompt}") is not in_chat
         assert score["bos"] == [1]
+    assert {*scores["mmlu_medical"]["by_subject"]} == {"anatomy", "medical_genetics"}
+    assert [scores[name]["shuffled_answers"] for name in parts] == [0, 8, 4, 8]
+    assert 0 <= scores["medmcqa"]["calibration_error"] <= 1
     records = list(read_jsonl(next(output.glob("*/mmlu_medical.jsonl"))))
-    assert len(records) == 4
+    assert [len(record["shuffled"]) for record in records] == [2] * 4

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from medllm import console
 from medllm.engines.base import BLOCK_TOKENS
-from medllm.engines.scoring.cache import has_windows, takes_positions
+from medllm.engines.scoring.cache import takes_padding
 from medllm.engines.scoring.passes import Read, Scored, read_trunk, score_forks, score_rows
 from medllm.engines.scoring.prefixes import Row, Trunk, find_trunks
 from medllm.models.hardware import free_memory_gib
@@ -24,7 +24,7 @@ SHORT = "memory is short"
 MOST_TOKENS = 16_384
 """Of a pass on a GPU: 8 billion parameters take an H100 a third of a second, so more fills it no
 better."""
-PROCESSOR_TOKENS = 1024
+PROCESSOR_TOKENS = 2048
 """Of a pass on a processor: more leaves its caches, fewer fill no matrix."""
 PROCESSOR_LOGITS = 2**26
 """Logits of a pass on a processor: 256 MiB."""
@@ -147,7 +147,7 @@ class Batches:
         rows = [*alone, *(row for rows in some for row in rows)]
         expected = self._score_rows(model, rows, Read())
         found = self._score_rows(model, alone, after)
-        for batch in self._alike(model, some, after):
+        for batch in self._alike(model, some):
             scores = score_forks(model, batch, after, self.kept)
             if scores is None:
                 return False
@@ -189,19 +189,16 @@ class Batches:
             return score_forks(model, batch, after, self.kept) or {}
 
         scores: Scored = {}
-        for alike in self._alike(model, forks, after):
+        for alike in self._alike(model, forks):
             scores |= self._by_passes(sorted(alike, key=width), is_full, width, read)
         return scores
 
-    def _alike(
-        self, model: Any, forks: Sequence[list[Row]], after: Read
-    ) -> Iterator[list[list[Row]]]:
+    def _alike(self, model: Any, forks: Sequence[list[Row]]) -> Iterator[list[list[Row]]]:
         """The forks that may be in one batch.
 
-        All, or where no padding may stand before a stem those of one length.
+        All, or where no padding may stand behind a stem those of one length.
         """
-        pads = takes_positions(model) and not (after.tokens and has_windows(after.cache))
-        if pads:
+        if takes_padding(model):
             yield from [[*forks]] if forks else []
             return
         for length in sorted({rows[0].stem for rows in forks}):

@@ -23,15 +23,16 @@ def is_attention_alone(cache: Any) -> bool:
     )
 
 
-def has_windows(cache: Any) -> bool:
-    """Whether a layer has a sliding window, which counts padding between two tokens, too."""
-    return any(getattr(layer, "sliding_window", None) for layer in cache.layers)
+def takes_padding(model: Any) -> bool:
+    """Whether padding between what was read and what follows changes nothing.
 
-
-def takes_positions(model: Any) -> bool:
-    """Whether a model can be told the positions of tokens, as padding before them needs."""
+    The model must take positions; and a sliding window, or a chunk of attention, would count it.
+    """
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "position_ids" in inspect.signature(whole.forward).parameters
+    config = model.config.get_text_config()
+    windows = ("sliding_window", "attention_chunk_size")
+    takes_positions = "position_ids" in inspect.signature(whole.forward).parameters
+    return takes_positions and not any(getattr(config, name, None) for name in windows)
 
 
 def bytes_kept(cache: Any) -> int:

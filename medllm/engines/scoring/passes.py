@@ -69,82 +69,72 @@ def score_forks(
 ) -> Scored | None:
     """The scores of rows by the stem that they share: all stems in a pass, and then all endings.
 
-    Stems of unlike length are padded before, which needs a model that takes positions. Endings are
-    read in parts whose keys and values take `most_bytes` at most. None where the model keeps more
-    than keys and values.
+    Stems of unlike length are padded behind, which their endings must not see: that needs a model
+    that takes positions. Endings are read in parts whose keys and values take `most_bytes` at most.
+    None where the model keeps more than keys and values.
     """
-    stems = _Stems.of(forks, after)
-    given: dict[str, Any] = stems.given(model.device)
-    if after.tokens:
+    begin = after.tokens
+    sizes = [rows[0].stem - begin for rows in forks]
+    ids = _padded([rows[0].ids[begin : rows[0].stem] for rows in forks])
+    ends = [number * ids.shape[1] + size - 1 for number, size in enumerate(sizes)]
+    given: dict[str, Any] = {"use_cache": True}
+    if begin:
         given["past_key_values"] = copies_of(after.cache, len(forks))
-    ends = [(number + 1) * stems.width - 1 for number in range(len(forks))]
-    logits, cache = _forward(model, stems.ids.to(model.device), ends, use_cache=True, **given)
+    logits, cache = _forward(model, ids.to(model.device), ends, **given)
     if not is_attention_alone(cache):
         return None
-    scores: Scored = {}
+    stems = _Stems(logits, Read(begin + ids.shape[1], cache), [begin + size for size in sizes])
     pairs = [(row, number) for number, rows in enumerate(forks) for row in rows]
     pairs.sort(key=lambda pair: len(pair[0].ids) - pair[0].stem)
     size = max(1, int(most_bytes * len(forks) / bytes_kept(cache)))
+    scores: Scored = {}
     for start in range(0, len(pairs), size):
-        scores |= _score_endings(model, pairs[start : start + size], stems, cache, logits)
+        scores |= _score_endings(model, pairs[start : start + size], stems)
     return scores
 
 
 @dataclass(frozen=True, slots=True)
 class _Stems:
-    """Stems in a batch, padded before their beginning, and after what was read before them."""
+    """Stems that were read in a batch, with the logits of what follows each."""
 
-    ids: "torch.Tensor"
-    pads: "torch.Tensor"
-    """How much each is padded."""
-    begin: int
+    logits: "torch.Tensor"
+    read: Read
+    """All of them, padding included."""
+    sizes: list[int]
+    """The tokens of each, without padding."""
 
-    @classmethod
-    def of(cls, forks: Sequence[Sequence[Row]], after: Read) -> "_Stems":
+    def before(self, endings: "torch.Tensor", of: Sequence[int]) -> dict[str, Any]:
+        """What the model is given with endings after some of them: mask and positions for pads."""
         import torch
 
-        stems = [rows[0].ids[after.tokens : rows[0].stem] for rows in forks]
-        width = max(map(len, stems))
-        pads = [width - len(stem) for stem in stems]
-        ids = [[0] * pad + list(stem) for pad, stem in zip(pads, stems, strict=True)]
-        return cls(torch.tensor(ids), torch.tensor(pads), after.tokens)
-
-    @property
-    def width(self) -> int:
-        return int(self.ids.shape[1])
-
-    def given(self, device: Any, endings: int = 0, of: Any = slice(None)) -> dict[str, Any]:
-        """Mask and positions of the stems, or of endings after some of them; none without pads."""
-        import torch
-
-        if not self.pads.any():
-            return {}
-        pads = self.pads[of][:, None]
-        whole = torch.arange(self.begin + self.width + endings)[None]
-        is_pad = (whole >= self.begin) & (whole < self.begin + pads)
-        new = whole[:, self.begin + self.width :] if endings else whole[:, self.begin :]
-        positions = (new - pads).clamp(min=0)
-        mask = (~is_pad).long()
-        return {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
+        device, width = endings.device, self.read.tokens
+        given: dict[str, Any] = {"use_cache": True}
+        given["past_key_values"] = copies_of(self.read.cache, torch.tensor(of).to(device))
+        sizes = torch.tensor([self.sizes[number] for number in of])[:, None]
+        if (sizes < width).any():
+            whole = torch.arange(width + endings.shape[1])[None]
+            mask = (whole < sizes) | (whole >= width)
+            positions = sizes + torch.arange(endings.shape[1])[None]
+            given |= {
+                "attention_mask": mask.long().to(device),
+                "position_ids": positions.to(device),
+            }
+        return given
 
 
-def _score_endings(
-    model: Any, pairs: Sequence[tuple[Row, int]], stems: _Stems, cache: Any, logits: "torch.Tensor"
-) -> Scored:
+def _score_endings(model: Any, pairs: Sequence[tuple[Row, int]], stems: _Stems) -> Scored:
     import torch
 
-    ids, where = _padded([row.ids[row.stem :] for row, _ in pairs]), list[int]()
+    ids, where = _padded([row.ids[row.stem :] for row, _ in pairs]).to(model.device), list[int]()
     places = list[list[int]]()
     for at, (row, number) in enumerate(pairs):
-        size = len(row.ids) - row.stem
-        places.append([number, *range(len(logits) + len(where), len(logits) + len(where) + size)])
+        first, size = len(stems.logits) + len(where), len(row.ids) - row.stem
+        places.append([number, *range(first, first + size)])
         where += range(at * ids.shape[1], at * ids.shape[1] + size)
-    of = torch.tensor([number for _, number in pairs])
-    given = stems.given(model.device, ids.shape[1], of)
-    given["past_key_values"] = copies_of(cache, of.to(model.device))
-    more, _ = _forward(model, ids.to(model.device), where, use_cache=True, **given)
+    more, _ = _forward(model, ids, where, **stems.before(ids, [number for _, number in pairs]))
     with torch.inference_mode():
-        return _read_scores(torch.cat([logits, more]), [row for row, _ in pairs], places)
+        logits = torch.cat([stems.logits, more])
+        return _read_scores(logits, [row for row, _ in pairs], places)
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> "torch.Tensor":
