@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from medllm.clinical.drugs.names import build_drug_names
+from medllm.clinical.drugs.names import Name, build_drug_names
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.text.phrases import words_in
+from medllm.clinical.text.phrases import Phrases, words_in
 from medllm.clinical.text.reading import Reading
 
 
@@ -53,6 +53,7 @@ _DOSED = re.compile(
     r"(?:mg|mcg|ug|g|iu|units?|meq|ml|mmol|tablets?|tabs?|caps?|capsules?|%)(?![/\w])"
     r"|(?:supplements?|tablets?|pills?|capsules?|infusion|injection|drip|therapy)\b)"
 )
+_UNIT = re.compile(r"(?:[.,]\d+)?(?: ?(?:-|to) ?\d+)? ?(?:mg|mcg|ug|g|grams?)\b")
 _VALUED = frozenset(
     words_in("""
     level levels deficiency deficient overload rich studies channel channels resistance
@@ -72,8 +73,10 @@ def find_drugs(
     """
     found: list[tuple[Mention, bool]] = []
     done = 0
-    for first, end, name in knowledge.built(build_drug_names).phrases.find(reading.words):
+    phrases = knowledge.built(build_drug_names).phrases
+    for first, longest, longest_name in phrases.find(reading.words):
         if first >= done:
+            end, name = _without_a_dose(reading, phrases, first, longest, longest_name)
             done = end if name.drug_class else _with_form(reading, end)
             mention = Mention(name.drugs, first, done, name.is_brand, name.drug_class)
             found.append((mention, is_list or not name.is_ambiguous))
@@ -82,6 +85,18 @@ def find_drugs(
         for at, (mention, is_sure) in enumerate(found)
         if is_sure or _is_taken(reading, mention) or _is_beside_a_drug(reading, found, at)
     )
+
+
+def _without_a_dose(
+    reading: Reading, phrases: Phrases[Name], first: int, end: int, name: Name
+) -> tuple[int, Name]:
+    """A name without a number that is a dose: "Tylenol 3 g" is not the product Tylenol 3."""
+    is_number = reading.words[end - 1].isdecimal()
+    if is_number and _UNIT.match(reading.folded.text, reading.ends[end - 1]):
+        for begin, shorter, other in phrases.find(reading.words[first : end - 1]):
+            if begin == 0:
+                return first + shorter, other
+    return end, name
 
 
 def _with_form(reading: Reading, end: int) -> int:
