@@ -8,6 +8,8 @@ from medllm.clinical.context import CUES
 from medllm.clinical.context.stance import STANCE_CUES
 from medllm.clinical.contraindications.checks import find_contraindications
 from medllm.clinical.contraindications.tables import CONDITIONS, CONTRAINDICATIONS
+from medllm.clinical.doses.checks import find_doses
+from medllm.clinical.doses.limits import DOSES
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, RXCUIS, VOCABULARY
 from medllm.clinical.entities.words import ENTITY_WORDS
 from medllm.clinical.red_flags.flags import find_red_flags
@@ -22,10 +24,10 @@ TABLES: tuple[Table, ...] = (
     *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
     *(CONCEPTS, REGIONS, RED_FLAGS),
     ENTITY_WORDS,
-    *(CONDITIONS, CONTRAINDICATIONS),
+    *(CONDITIONS, CONTRAINDICATIONS, DOSES),
     *(ABBREVIATIONS, CONFUSIONS, LANGUAGES, WORD_FORMS),
 )
 FAMILIES: tuple[Family, ...] = (
-    *(find_red_flags, find_contraindications),
+    *(find_red_flags, find_doses, find_contraindications),
     *(find_abbreviations, find_confusions, find_languages, find_unknown_words),
 )

@@ -1,0 +1,202 @@
+"""The table `doses`: the largest doses of adults, and which of them count for a patient."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from medllm.clinical.doses.amounts import read_amount
+from medllm.clinical.patient import Patient
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.text.folding import fold
+from medllm.errors import did_you_mean
+
+COLUMNS = ("single", "daily", "weekly")
+GROUPS = ("insulin", "opioids")
+"""What `drug` may name beside an ingredient: `opioids` are counted together."""
+_NUMBERS = ("age_from", "egfr_from", "egfr_below", "weight_below", "weight_above", "every_days",
+            "mme")  # fmt: skip
+_LISTS = ("routes", "products", "only_for", "conditions", "with")
+_NARROWING = frozenset(
+    ("age_from", "egfr_from", "egfr_below", "weight_below", "conditions", "with")
+)
+_CHOICES = {"release": ("immediate", "extended"), "limit": ("caution",), "margin": ("wide",)}
+
+
+def _faults(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
+    for drug in (row["drug"], *row.get("with", ())):
+        if drug not in GROUPS and drug not in tables["drugs"]:
+            yield f"unknown drug '{drug}'; {did_you_mean(drug, tables['drugs'])}".rstrip("; ")
+    for column in (*COLUMNS, "least"):
+        if column in row and _measure(str(row[column])) is None:
+            yield f"{column} must be a dose such as '500 mg' or '5 mg/kg'"
+    yield from _faults_of_kind(row)
+    if not row.keys() & {*COLUMNS, "every_days", "mme", "never"}:
+        yield "no dose: give single, daily, weekly, every_days, mme or never"
+
+
+def _faults_of_kind(row: Row) -> Iterator[str]:
+    for columns, kind, name in ((_NUMBERS, (int, float), "a number"), (_LISTS, list, "a list")):
+        for column in columns:
+            if column in row and not isinstance(row[column], kind):
+                yield f"{column} must be {name}"
+    for column, known in _CHOICES.items():
+        if row.get(column, known[0]) not in known:
+            yield f"{column} must be one of {', '.join(known)}"
+
+
+DOSES = Table(
+    name="doses",
+    columns=frozenset(
+        {"drug", "when", "least", "never", "fatal", *COLUMNS, *_NUMBERS, *_LISTS, *_CHOICES}
+    ),
+    needed=frozenset({"drug", "when"}),
+    faults=_faults,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A dose of the table in the unit that doses are compared in."""
+
+    value: Decimal
+    unit: str
+
+    def __str__(self) -> str:
+        unit = "units" if self.unit == "U" else self.unit
+        if unit.startswith("mg") and 0 < self.value < Decimal("0.5"):
+            return f"{(self.value * 1000).normalize():f} mc{unit.removeprefix('m')}"
+        return f"{self.value.normalize():f} {unit.replace('U/', 'units/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A row of the table, read."""
+
+    row: Row
+    single: Measure | None
+    daily: Measure | None
+    weekly: Measure | None
+    least: Measure | None
+    routes: frozenset[str]
+    narrows: bool
+    """Whether it is for some patients alone, who may have less than others."""
+
+    def of(self, column: str) -> Measure | None:
+        """The largest dose of this column."""
+        found: Measure | None = getattr(self, column)
+        return found
+
+
+Limits = Mapping[str, tuple[Limit, ...]]
+
+
+def build_limits(knowledge: Knowledge) -> Limits:
+    """The rows by drug; ask `knowledge.built` for it."""
+    limits: dict[str, list[Limit]] = {}
+    for row in knowledge.rows("doses"):
+        read = {name: _measure(str(row[name])) if name in row else None
+                for name in (*COLUMNS, "least")}  # fmt: skip
+        limits.setdefault(row["drug"], []).append(
+            Limit(row, read["single"], read["daily"], read["weekly"], read["least"],
+                  frozenset(row.get("routes", ())), not _NARROWING.isdisjoint(row))
+        )  # fmt: skip
+    return {drug: tuple(rows) for drug, rows in limits.items()}
+
+
+def _measure(written: str) -> Measure | None:
+    amount = read_amount(fold(written).text, 0, False, 1)
+    return Measure(amount.values[0].high, amount.unit) if amount and not amount.per else None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What decides which rows count: the patient, drugs taken and named, words of the texts."""
+
+    patient: Patient
+    medications: frozenset[str]
+    named: frozenset[str]
+    text: str
+    _spoken: dict[str, bool] = field(default_factory=dict, repr=False)
+
+    def speaks_of(self, words: Iterable[str]) -> bool:
+        """Whether the answer, the question or the conditions hold one of these words."""
+        return any(self._speaks_of(word) for word in words)
+
+    def _speaks_of(self, word: str) -> bool:
+        if word not in self._spoken:
+            self._spoken[word] = _holds(self.text, word)
+        return self._spoken[word]
+
+    def applies(self, row: Row) -> bool | None:
+        """Whether a patient is one of a narrowing row; None where that is not known."""
+        patient = self.patient
+        known = [
+            _at_least(patient.age, row.get("age_from")),
+            _at_least(patient.egfr, row.get("egfr_from")),
+            _below(patient.egfr, row.get("egfr_below")),
+            _below(patient.weight_kg, row.get("weight_below")),
+        ]
+        if "with" in row or "conditions" in row:
+            either = (self._is_with(row.get("with", ())), self._has(row.get("conditions", ())))
+            known.append(True if True in either else None if None in either else False)
+        if False in known:
+            return False
+        is_known = [each for each in known if each is not ...]
+        return None if None in is_known else True
+
+    def _is_with(self, drugs: Sequence[str]) -> bool | None:
+        """Whether one of these is taken; not known where the answer names it beside the other."""
+        if not self.medications.isdisjoint(drugs):
+            return True
+        return False if self.named.isdisjoint(drugs) else None
+
+    def _has(self, conditions: Sequence[str]) -> bool | None:
+        own = [fold(each).text for each in self.patient.conditions]
+        if any(_holds(each, word) for each in own for word in conditions):
+            return True
+        return None if conditions and not own else False
+
+
+def _at_least(value: float | None, least: float | None) -> Any:
+    """Whether it is, None where it is not known, and `...` where the row does not ask."""
+    if least is None:
+        return ...
+    return None if value is None else value >= least
+
+
+def _below(value: float | None, limit: float | None) -> Any:
+    if limit is None:
+        return ...
+    return None if value is None else value < limit
+
+
+def _holds(text: str, word: str) -> bool:
+    word = fold(word).text
+    at = text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        if not text[at - 1 : at].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        at = text.find(word, end)
+    return False
+
+
+_NEAR = 60
+_RELEASE = re.compile(
+    r"\b(?:xr|er|xl|sr|cr|la|mr|cd|retard|(?:extended|sustained|modified|prolonged|controlled|slow)"
+    r"[ -]release|long[ -]acting)\b"
+)
+
+
+def is_extended(text: str, name: int, begin: int, end: int) -> bool:
+    """Whether a form of extended release is named behind a drug's name, or in or before its dose.
+
+    The places are those of the name, and of the dose, in the folded text.
+    """
+    return bool(
+        _RELEASE.search(text, name, min(name + _NEAR, end))
+        or _RELEASE.search(text, max(begin - _NEAR, name), end)
+    )

@@ -1,0 +1,286 @@
+"""Doses of an answer held against the largest labelled ones."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medllm.clinical import review_answer
+from medllm.clinical.case import Case
+from medllm.clinical.doses.checks import find_doses
+from medllm.clinical.doses.limits import DOSES, build_limits
+from medllm.clinical.finding import Finding
+from medllm.clinical.patient import Patient
+from medllm.clinical.policy import Policy
+from medllm.clinical.rules.files import read_rules
+from medllm.clinical.rules.knowledge import shipped_knowledge
+from medllm.clinical.text.reading import read
+from medllm.errors import ConfigError
+
+
+def report(answer: str, question: str = "", **context: Any) -> tuple[list[Finding], list[str]]:
+    found = review_answer(answer, question=question, context=context).report
+    doses = [each for each in found.findings if each.kind == "dose"]
+    return doses, [each for each in found.not_checked if each.startswith("dose")]
+
+
+def worst(answer: str, question: str = "", **context: Any) -> str:
+    """Severity and drug of the worst finding; empty where there is none."""
+    found, _ = report(answer, question, **context)
+    return f"{found[0].severity} {found[0].message.split(':')[0]}" if found else ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Take paracetamol 1 g every 6 hours.",
+        "Take paracetamol 1 g every 4 to 6 hours, max 4 g in 24 hours.",
+        "Co-codamol 8/500, 1-2 tablets every 4-6 hours, max 8 tablets in 24 hours.",
+        "Do not exceed 4 g of paracetamol per day.",
+        "Paracetamol: max 4 g/day.",
+        "An overdose of 10 g of paracetamol is toxic.",
+        "He took 20 g of paracetamol yesterday.",
+        "Paracetamol is toxic above 10 g a day.",
+        "Never take methotrexate 10 mg daily.",
+        "Methotrexate 10 mg daily can be fatal.",
+        "Take methotrexate 15 mg once a week and folic acid 5 mg daily.",
+        "Ibuprofen 600 mg three times daily with food.",
+        "Fosamax 70 mg once weekly.",
+        "Alendronate 10 mg daily.",
+        "Rybelsus 7 mg daily.",
+        "Clopidogrel 600 mg loading dose then 75 mg daily.",
+        "Eliquis 10 mg twice daily for 7 days, followed by 5 mg twice daily.",
+        "Azithromycin 500 mg on day 1, then 250 mg daily on days 2-5.",
+        "Amiodarone 200 mg TDS for 1 week, then 200 mg BD for 1 week, then 200 mg OD.",
+        "Take paracetamol 1 g every 6 hours. So: acetaminophen 1000 mg four times a day.",
+        "Start metformin 500 mg daily, increase by 500 mg weekly to a maximum of 2000 mg/day.",
+        "Simvastatin lowers cholesterol by 30%; drink 2 g of fibre.",
+        "If you have taken 10 g of paracetamol, go to hospital.",
+        "Taking methotrexate 15 mg daily instead of weekly has caused deaths.",
+        "Rather than taking ibuprofen 800 mg every 4 hours, use 400 mg three times daily.",
+        "Is it safe to take ibuprofen 800 mg every 4 hours?",
+        "Never give vincristine 2 mg intrathecally.",
+        "Atenolol 50 mg, TriCor 145 mg, ibuprofen 600 mg t.i.d., and Lyrica 75 mg.",
+        "Actonel every Sunday. 4. Colace. 5. Felbatol 1200 mg b.i.d.",
+    ],
+)
+def test_what_is_right_or_only_told_is_no_finding(answer: str) -> None:
+    found, _ = report(answer)
+
+    assert [each.message for each in found if each.severity != "info"] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Take paracetamol 1 g every 4 to 6 hours.", "major paracetamol"),
+        ("Take acetaminophen 1000 mg every 2 hours.", "contraindicated paracetamol"),
+        ("Panadol 2000 mg up to four times a day", "contraindicated paracetamol"),
+        ("The maximum dose of paracetamol is 8 g per day.", "major paracetamol"),
+        (
+            "Take Tylenol 1 g four times a day and co-codamol 30/500 two tablets four times a day.",
+            "contraindicated paracetamol",
+        ),
+        ("hydrocodone-acetaminophen 5-500 mg 2 tablets every 4 hours", "major paracetamol"),
+        ("Ibuprofen 800 mg every 4 hours.", "major ibuprofen"),
+        ("Methotrexate 10 mg daily for rheumatoid arthritis.", "contraindicated methotrexate"),
+        ("Methotrexate 2.5 mg tablets: 6 tablets daily", "contraindicated methotrexate"),
+        ("Alendronate 70 mg daily.", "contraindicated alendronic acid"),
+        ("Start Ozempic 1 mg daily.", "contraindicated semaglutide"),
+        ("levothyroxine 100 mg daily", "contraindicated levothyroxine"),
+        ("digoxin 125 mg once daily", "contraindicated digoxin"),
+        ("fentanyl 100 mg IV", "contraindicated fentanyl"),
+        ("vincristine 2 mg intrathecally", "contraindicated vincristine intrathecal"),
+        ("Give KCl 20 mEq IV push.", "contraindicated potassium chloride undiluted"),
+        ("warfarin 15 mg daily", "moderate warfarin"),
+        ("Simvastatin 80 mg at night.", "major simvastatin"),
+        ("Oxycodone 10 mg q6h and morphine 10 mg po q4h.", "major opioids"),
+        ("Colchicine 1.2 mg every hour.", "contraindicated colchicine"),
+        ("digoxin 125 mg IV now", "major digoxin"),
+        (
+            "If paracetamol 1 g four times daily is not enough, add co-codamol 30/500 two tablets "
+            "four times daily.",
+            "contraindicated paracetamol",
+        ),
+        ("Take one gram of paracetamol every three hours.", "contraindicated paracetamol"),
+        ("You can safely take up to 6 grams of acetaminophen per day.", "major paracetamol"),
+        ("Take 2 tablets of Tylenol (500 mg each) every 4 hours.", "major paracetamol"),
+    ],
+)
+def test_what_is_above_the_largest_dose_is_found(answer: str, expected: str) -> None:
+    assert worst(answer) == expected
+
+
+def test_a_finding_names_dose_limit_and_source_and_quotes_its_place() -> None:
+    answer = "Rest.\nTake paracetamol 1 g every 2 hours and drink."
+    (found,), unknown = report(answer)
+
+    assert found.message == (
+        "paracetamol: up to 12000 mg a day is above the largest dose, 4000 mg "
+        "(all routes and all products together, body weight 50 kg or more)."
+    )
+    assert [answer[begin:end] for begin, end in found.spans] == ["1 g every 2 hours"]
+    assert found.basis.verified and found.basis.may_block() and unknown == []
+
+
+def test_a_weekly_drug_given_daily_rests_on_the_regulator() -> None:
+    (found,), _ = report("Take methotrexate 10 mg every day.")
+
+    assert found.basis.source_kind == "regulator" and found.basis.may_block()
+    assert "given once a day, while it is given once a week" in found.message
+    assert worst("Methotrexate 20 mg daily for five days for choriocarcinoma, a cancer.") == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "context", "expected"),
+    [
+        ("metformin 1000 mg twice daily", {"egfr": 25}, "contraindicated metformin"),
+        ("metformin 1000 mg twice daily", {"egfr": 80}, ""),
+        ("citalopram 40 mg daily", {"age": 70}, "contraindicated citalopram"),
+        ("citalopram 40 mg daily", {"age": 40, "conditions": ["gout"]}, ""),
+        ("citalopram 40 mg daily", {}, "info citalopram"),
+        ("simvastatin 40 mg at night", {"medications": ["Cardizem 120 mg"]},
+         "major simvastatin"),
+        ("tramadol 100 mg four times a day", {"conditions": ["liver cirrhosis"]},
+         "contraindicated tramadol"),
+        ("enoxaparin 100 mg SC q12h", {"weight_kg": 60}, "major enoxaparin"),
+        ("enoxaparin 60 mg SC q12h", {"weight_kg": 60}, ""),
+        ("paracetamol 1 g IV every 6 hours", {"weight_kg": 40}, "major paracetamol"),
+        ("carvedilol 50 mg twice daily", {"weight_kg": 70}, "major carvedilol"),
+        ("carvedilol 50 mg twice daily", {"weight_kg": 90}, ""),
+        ("paracetamol 1 g four times a day", {"medications": ["co-codamol 30/500 2 tabs QDS"]},
+         "contraindicated paracetamol"),
+        ("paracetamol 1 g four times a day", {"medications": ["Tylenol 1 g QID"]}, ""),
+    ],
+)  # fmt: skip
+def test_limits_of_a_group_count_for_patients_known_to_be_of_it(
+    answer: str, context: dict[str, Any], expected: str
+) -> None:
+    assert worst(answer, **context) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "context"),
+    [
+        ("paracetamol 2 g every 4 hours", "", {"age": 9}),
+        ("paracetamol 2 g every 4 hours", "What dose for my 4-year-old son?", {}),
+        ("For a child, give paracetamol 2 g every 4 hours.", "", {}),
+        ("Infants: paracetamol 2 g every 4 hours", "", {"age": 40}),
+        ("In children aged 6 to 12, paracetamol 2 g every 4 hours", "", {}),
+    ],
+)
+def test_a_dose_for_a_child_is_not_checked(
+    answer: str, question: str, context: dict[str, Any]
+) -> None:
+    found, unknown = report(answer, question, **context)
+
+    assert found == [] and unknown == ["dose: paracetamol: a dose for a child"]
+
+
+def test_a_route_that_kills_is_found_for_a_child_too() -> None:
+    assert worst("vincristine 1 mg intrathecally", age=6) == (
+        "contraindicated vincristine intrathecal"
+    )
+
+
+def test_words_of_children_that_mean_nobody_hide_no_overdose() -> None:
+    too_much = "Take paracetamol 2 g every 4 hours."
+    for before in ("Keep out of the reach of children. ", "Child-Pugh A. ", "A 45-year-old man. ",
+                   "Children: ask a doctor. Adults: "):  # fmt: skip
+        assert worst(before + too_much) == "contraindicated paracetamol"
+
+
+def test_what_no_row_covers_is_said_not_checked() -> None:
+    assert report("ceftriaxone 1 g IV daily") == ([], ["dose: ceftriaxone"])
+    assert report("furosemide 80 mg IV twice daily") == ([], ["dose: furosemide, iv"])
+    assert report("enoxaparin 60 mg SC q12h")[1] == [
+        "dose: enoxaparin, sc: the limit is per kg, and the weight is not known"
+    ]
+    assert report("Take 2 tablets of Percocet every 4 hours")[1] == [
+        "dose: oxycodone and paracetamol: the part of each is not stated"
+    ]
+    assert report("Warfarin needs regular checks.") == ([], [])
+    assert report("INR 2,5. Warfarin 1.200 mg und 2,5 mg.")[1] == [
+        "dose: warfarin: two readings: 1200 or 1.2"
+    ]
+
+
+ALIKE = [
+    ("Take paracetamol 2 g every 4 hours.", "Take Tylenol 2 g every 4 hours."),
+    ("Take paracetamol 2 g every 4 hours.", "TAKE ACETAMINOPHEN 2000 MG EVERY 4 HOURS."),
+    ("levothyroxine 500 mcg daily", "levothyroxine 0.5 mg daily"),
+    ("levothyroxine 500 mcg daily", "Synthroid\u00a0500\u2009µg\nonce daily"),
+    ("levothyroxine 500 mcg daily", "levothyroxine 500 μg q24h"),
+    ("warfarin 15 mg once daily", "Coumadin 15mg OD"),
+    ("metformin 1 g three times daily", "Glucophage 1,000 mg t.i.d."),
+    ("ibuprofen 800 mg every 4 hours", "Advil 800 mg q4h"),
+    ("methotrexate 10 mg daily", "MTX 10 mg 1-0-0"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_another_way_of_writing_is_the_same_finding(one: str, other: str) -> None:
+    def meaning(answer: str) -> list[tuple[str, str]]:
+        return [(each.rule, each.severity) for each in report(answer)[0]]
+
+    assert meaning(one) == meaning(other) != []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(5, 60), st.sampled_from(["paracetamol", "Tylenol", "acetaminophen"]))
+def test_grams_and_milligrams_are_judged_alike(tenths: int, name: str) -> None:
+    grams = worst(f"Take {name} {tenths / 10:g} g every 6 hours.")
+
+    assert grams == worst(f"Take {name} {tenths * 100} mg every 6 hours.")
+    assert bool(grams) == (tenths > 10)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["warfarin 5 mg daily and ", "5 mg daily ", "aspirin ", "then 500 mg, not 5 g; for a child "],
+)
+def test_the_time_is_linear(unit: str) -> None:
+    def seconds(size: int) -> float:
+        reading = read("Take warfarin " + unit * (size // len(unit)))
+        case = Case(reading, read(""), Patient(), shipped_knowledge(), Policy())
+        begin = time.process_time()
+        list(find_doses(case))
+        return time.process_time() - begin
+
+    half, whole = (min(seconds(size) for _ in range(3)) for size in (10_000, 20_000))
+    assert whole <= max(2.5 * half, 0.02)
+
+
+def test_the_table_has_the_largest_doses_of_many_drugs_each_with_a_source() -> None:
+    knowledge = shipped_knowledge()
+    limits = knowledge.built(build_limits)
+
+    assert sum(any(e.single or e.daily or e.weekly for e in each) for each in limits.values()) > 150
+    for rows in limits.values():
+        for each in rows:
+            if each.single and each.daily and each.single.unit == each.daily.unit:
+                is_rarer = each.single.value > each.daily.value
+                assert not is_rarer or each.weekly or "note" in each.row, each.row["id"]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("drug: warfrin, daily: 5 mg", "unknown drug 'warfrin'"),
+        ("drug: warfarin, daily: five", "daily must be a dose such as"),
+        ("drug: warfarin, daily: 5 mg, routes: oral", "routes must be a list"),
+        ("drug: warfarin, daily: 5 mg, limit: soft", "limit must be one of caution"),
+        ("drug: warfarin", "no dose: give single"),
+    ],
+)
+def test_a_wrong_row_is_named(row: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "sources: {L: {title: A label, kind: label}}\n"
+        f"doses:\n- {{id: own, when: ever, source: L, verified: true, {row}}}\n"
+    )
+
+    with pytest.raises(ConfigError, match=fault):
+        read_rules(tmp_path, (DOSES,), shipped_knowledge())
