@@ -49,10 +49,12 @@ _TAKING = frozenset(
 """)
 )
 _DOSED = re.compile(
-    r"[\s(:,-]{0,3}(?:\d[\d.,]{0,8}(?: ?- ?\d[\d.,]{0,8})? ?"
-    r"(?:mg|mcg|ug|g|iu|units?|meq|ml|mmol|tablets?|tabs?|caps?|capsules?|%)(?![/\w])"
+    r"[\s(:,*-]{0,4}(?:\d[\d.,]{0,8}(?: ?- ?\d[\d.,]{0,8})? ?"
+    r"(?:mg|mcg|ug|g|iu|units?|meq|ml|mmol|(?:micro|milli)?grams?|tablets?|tabs?|caps?|capsules?|%)"
+    r"(?![/\w])"
     r"|(?:supplements?|tablets?|pills?|capsules?|infusion|injection|drip|therapy)\b)"
 )
+_OF_DOSE = re.compile(r"\d ?(?:mg|mcg|ug|g|iu|units?|(?:micro|milli)?grams?) of $")
 _UNIT = re.compile(r"(?:[.,]\d+)?(?: ?(?:-|to) ?\d+)? ?(?:mg|mcg|ug|g|grams?)\b")
 _VALUED = frozenset(
     words_in("""
@@ -113,6 +115,10 @@ def _is_taken(reading: Reading, mention: Mention) -> bool:
     if last < len(words) and words[last] in _VALUED:
         return False
     if _DOSED.match(reading.folded.text, reading.ends[last - 1]):
+        return True
+    if _OF_DOSE.search(
+        reading.folded.text, max(0, reading.begins[first] - 20), reading.begins[first]
+    ):
         return True
     begin = max(reading.sentence_at(first)[0], first - 3)
     return not _TAKING.isdisjoint(words[begin:first])
