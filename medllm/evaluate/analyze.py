@@ -42,7 +42,9 @@ def analyze(
 def show_analysis(analysis: dict[str, Any]) -> None:
     """Print what the records show."""
     if analysis["comparisons"]:
-        console.table(*comparisons_of(analysis["comparisons"]), "paired, item by item")
+        for task in dict.fromkeys(row["task"] for row in analysis["comparisons"]):
+            rows = [row for row in analysis["comparisons"] if row["task"] == task]
+            console.table(*comparisons_of(rows))
         console.say(console.wrapped(EXPLAINED, ""))
     if analysis["subgroups"]:
         console.table(*subgroups_of(analysis["subgroups"]), "by subgroup, with 95 % intervals")

@@ -7,11 +7,19 @@ Table = tuple[list[str], list[list[str]]]
 Found = Mapping[str, Any]
 
 
-def comparisons_of(rows: Sequence[Found]) -> Table:
-    """Columns and rows: shares in percent and their differences in points, losses in nats."""
+def comparisons_of(rows: Sequence[Found]) -> tuple[list[str], list[list[str]], str]:
+    """Columns, rows and title: shares in percent and their differences in points, losses in nats.
+
+    What all rows have alike of baseline, task and number of items stands in the title alone.
+    """
     columns = ["model", "beside", "task", "n", "was → is", "difference\n95 %", "flips\n+ / −",
                "p\nby Holm", "could see", "conclusion"]  # fmt: skip
-    return columns, [_compared(row) for row in rows]
+    shown = [_compared(row) for row in rows]
+    alike = [i for i in (1, 2, 3) if len({row[i] for row in shown}) == 1]
+    told = ", ".join(f"{columns[i]} {shown[0][i]}" for i in alike)
+    kept = [i for i, _ in enumerate(columns) if i not in alike]
+    title = "paired, item by item" + (f": {told}" if told else "")
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in shown], title
 
 
 def _compared(row: Found) -> list[str]:
@@ -72,7 +80,7 @@ def shown_p(p: float) -> str:
 EXPLAINED = (
     "A difference is of the model less the one beside it, on the same items. p is of the exact "
     "McNemar test for right and wrong answers (of random signs for losses), adjusted by Holm for "
-    "all comparisons of this table. “Could see” is the smallest true difference that so many "
+    "all comparisons that are shown. “Could see” is the smallest true difference that so many "
     "items find four times in five; a smaller one is not ruled out by “no difference shown”."
 )
 OF_SUBGROUPS = (
