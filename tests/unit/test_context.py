@@ -62,6 +62,21 @@ def test_a_shorter_cue_in_a_longer_phrase_is_none() -> None:
     assert context("He has [chest pain] right now.").laterality is None
 
 
+def test_a_heading_holds_for_the_items_below_it() -> None:
+    history = "Family history:\n- diabetes\n- [stroke]\n\nShe has a cough."
+    assert context(history) == Context(historical=True, experiencer="family")
+    assert context("Family history:\n- stroke\n\nShe has a [cough].") == Context()
+    assert context("Call 911 if you have:\n* fainting\n* [chest pain]").hypothetical
+    assert context("She denies:\n1. cough\n2. [fever]").negated
+    assert context("You have:\n- [asthma]") == Context()
+
+
+def test_risks_are_not_denied_by_not_limited_to() -> None:
+    assert context("Risks include but are not limited to bleeding and [infection].") == Context(
+        hypothetical=True
+    )
+
+
 @pytest.mark.parametrize(
     "form", ["NO [FEVER].", "no\n[fever]", "No\u00a0[fever]", "no   [fever]", "N\u200bo [fever]"]
 )

@@ -50,21 +50,44 @@ class _ContextFinder:
         self._cues = build_cues(knowledge)
 
     def find(self, reading: Reading, first: int, last: int) -> Context:
-        known = reading.built(self.by_sentence)
         begin, end = reading.sentence_at(first)
-        if begin not in known:
-            known[begin] = find_scopes(reading, begin, end, self._cues)
-        scopes = known[begin]
-        ahead = scopes.ahead[first - begin]
+        scopes, inherited = self._scopes(reading, begin)
+        ahead = scopes.ahead[first - begin] | inherited
         behind = scopes.behind[min(last, end) - 1 - begin]
         own = 0
         for word in range(first, last):  # `left arm pain` names its side itself
             own |= scopes.sides.get(word, 0)
         return _build_context(ahead | behind, own or ahead & SIDES or behind & SIDES)
 
-    def by_sentence(self, reading: Reading) -> dict[int, Scopes]:
-        """The scopes by the first word of their sentence; none is read before it is asked for."""
+    def by_sentence(self, reading: Reading) -> dict[int, tuple[Scopes, int]]:
+        """The scopes by the first word of their sentence, and what a heading says of it.
+
+        None is read before it is asked for.
+        """
         return {}
+
+    def _scopes(self, reading: Reading, first: int) -> tuple[Scopes, int]:
+        known = reading.built(self.by_sentence)
+        unread = [first]
+        while unread[-1] not in known and _is_item(reading, unread[-1]):
+            unread.append(reading.sentence_at(unread[-1] - 1)[0])
+        for begin in reversed(unread):
+            if begin not in known:
+                above = known[reading.sentence_at(begin - 1)[0]] if begin != unread[-1] else None
+                inherited = (above[0].handed_on or above[1]) if above else 0
+                end = reading.sentence_at(begin)[1]
+                known[begin] = find_scopes(reading, begin, end, self._cues), inherited
+        return known[first]
+
+
+def _is_item(reading: Reading, first: int) -> bool:
+    """Whether a sentence is an item of a list: it begins a line, and no paragraph unmarked."""
+    if not first or not reading.begins_line(first):
+        return False
+    _, end = reading.place(first - 1, first)
+    begin, _ = reading.place(first, first + 1)
+    between = reading.text[end:begin]
+    return between[len(between.rstrip()) :].count("\n") < 2
 
 
 def _build_context(bits: int, sides: int) -> Context:

@@ -22,12 +22,14 @@ _FAR = 10**9
 class Scopes:
     """What reaches each word of a sentence from cues before it and after it.
 
-    `sides` are the words (of the text) that name a side themselves.
+    `sides` are the words (of the text) that name a side themselves; `handed_on` is what a heading,
+    which ends with a colon, says of the items of the list below it.
     """
 
     ahead: list[int]
     behind: list[int]
     sides: dict[int, int]
+    handed_on: int
 
 
 def find_scopes(reading: Reading, first: int, last: int, cues: Cues) -> Scopes:
@@ -41,13 +43,17 @@ def find_scopes(reading: Reading, first: int, last: int, cues: Cues) -> Scopes:
             events.add(begin, end, meant)
     events.add_signs()
     events.add_reply(cues)
-    ahead, behind = events.ahead, events.behind
+    behind = events.behind
+    ahead = _sweep(range(first, last + 1), events.ahead, events.walls_ahead, events.ends_ahead)
+    open_at_end = ahead.pop()
+    is_heading = reading.between(last - 1).lstrip("* ").startswith(":")
     return Scopes(
-        _sweep(range(first, last), ahead, events.walls_ahead, events.ends_ahead),
+        ahead,
         _sweep(range(last - 1, first - 1, -1), behind, events.walls_behind, events.ends_behind)[
             ::-1
         ],
         events.sides,
+        open_at_end & ~SIDES if is_heading else 0,
     )
 
 

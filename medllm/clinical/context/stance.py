@@ -88,7 +88,7 @@ class _StanceFinder:
     def _inherited(self, reading: Reading, first: int, known: "dict[int, _SentenceStances]") -> str:
         """What the heading of a list says of an item that begins at `first`."""
         begins = []
-        while first and _is_item(reading, first):
+        while first and reading.begins_line(first):
             first = reading.sentence_at(first - 1)[0]
             begins.append(first)
             if first in known:
@@ -100,16 +100,6 @@ class _StanceFinder:
                 known[begin] = _SentenceStances(reading, begin, end, self._cues, inherited)
             inherited = known[begin].handed_on
         return inherited
-
-
-_MARK = re.compile(r"(?:^|\n)[ \t|]*(?:[-*•‣–+]|\(?\d{1,2}[.)])?[ \t]*$")
-
-
-def _is_item(reading: Reading, first: int) -> bool:
-    """Whether a sentence begins a line, as the item of a list does."""
-    begin = reading.place(first, first + 1)[0]
-    before = reading.text[max(0, begin - 8) : begin]
-    return "\n" in before and _MARK.search(before) is not None
 
 
 _SUBJECTS = frozenset(words_in("""

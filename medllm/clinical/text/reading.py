@@ -19,6 +19,7 @@ _END = re.compile(r"[.!?]['\")\]]* (?=[^a-z]*\w)|[;]")
 """Where a sentence ends in a folded text, unless the word before is an abbreviation."""
 _BREAK = re.compile(r"\n[ \t]*\n|\n[ \t]*(?:[-*•‣–]|\(?\d{1,2}[.)])[ \t]")
 """Where lines part sentences: an empty line, the next item of a list. A mere line end does not."""
+_LINE_BEGIN = re.compile(r"(?:^|\n)[ \t|]*(?:[-*•‣–+]|\(?\d{1,2}[.)])?[ \t]*$")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:dr|mr|mrs|ms|st|vs|e\.g|i\.e|etc|approx|fig|p\.o|i\.v|i\.m|s\.c|"
     r"b\.i\.d|t\.i\.d|q\.i\.d|q\.d|q\.o\.d|p\.r\.n|h\.s|a\.m|p\.m|tab|tabs|cap|caps|inj|max|min|resp|temp)$"
@@ -72,6 +73,12 @@ class Reading:
         """The sentence that a word stands in."""
         at = bisect_right(self.sentences, (word, len(self.words) + 1)) - 1
         return self.sentences[at]
+
+    def begins_line(self, word: int) -> bool:
+        """Whether a word is the first of a line, as that of the item of a list is."""
+        begin, _ = self.place(word, word + 1)
+        before = self.text[max(0, begin - 8) : begin]
+        return "\n" in before and _LINE_BEGIN.search(before) is not None
 
     def between(self, word: int) -> str:
         """What stands in the folded text between a word and the next one: `, `, ` / `."""
