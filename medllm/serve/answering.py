@@ -10,6 +10,7 @@ from medllm.engines.base import AnswersMany, GenerateRequest, Piece
 from medllm.serve.audit.record import Asked, AuditLog
 from medllm.serve.callers.keys import Caller
 from medllm.serve.callers.limits import Limits
+from medllm.serve.guard import Guard, GuardedAnswer
 from medllm.serve.metrics import Metrics
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import ApiError
@@ -23,6 +24,10 @@ class Around:
 
     audit: AuditLog | None = None
     metrics: Metrics | None = None
+    guard: Guard | None = None
+    """Reviews answers before they go out."""
+    may_skip_review: bool = False
+    """Whether a request may ask for an answer that is not reviewed."""
     most_waiting: int = MOST_WAITING
     """Requests that may wait for their turn."""
     limits: Limits = field(default_factory=Limits)
@@ -57,9 +62,15 @@ class Answering:
         self.around.limits.check(caller)
 
     async def answer(
-        self, caller: Caller, asked: Asked, request: GenerateRequest
+        self,
+        caller: Caller,
+        asked: Asked,
+        request: GenerateRequest,
+        guarded: GuardedAnswer | None = None,
     ) -> AsyncGenerator[Piece, None]:
         """An answer as it comes; the last piece comes when the audit log holds its line.
+
+        With `guarded` it is reviewed on its way, and `asked` has the report at its end.
 
         Raises:
             ApiError: the caller may not ask now; or the engine failed, or the server ends.
@@ -67,15 +78,17 @@ class Answering:
         limits = self.around.limits
         with limits.asking(caller):
             limits.count_tokens(caller, request.prompt_tokens or 0)
-            async with aclosing(self._counted(asked, request)) as pieces:
+            async with aclosing(self._counted(asked, request, guarded)) as pieces:
                 async for piece in pieces:
                     limits.count_tokens(caller, piece.tokens)
                     yield piece
 
-    async def _counted(self, asked: Asked, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
+    async def _counted(
+        self, asked: Asked, request: GenerateRequest, guarded: GuardedAnswer | None
+    ) -> AsyncGenerator[Piece, None]:
         metrics, is_first = self.around.metrics, True
         try:
-            async with aclosing(self._recorded(asked, request)) as pieces:
+            async with aclosing(self._recorded(asked, request, guarded)) as pieces:
                 async for piece in pieces:
                     if metrics and is_first and piece.tokens:
                         metrics.first_token(time.monotonic() - asked.began)
@@ -87,18 +100,22 @@ class Answering:
                 metrics.ended(asked.route, outcome, time.monotonic() - asked.began)
                 metrics.tokens("prompt", asked.prompt_tokens or 0)
                 metrics.tokens("answer", asked.tokens)
+                if asked.report:
+                    metrics.reviewed(asked.report)
 
     async def _recorded(
-        self, asked: Asked, request: GenerateRequest
+        self, asked: Asked, request: GenerateRequest, guarded: GuardedAnswer | None
     ) -> AsyncGenerator[Piece, None]:
         audit = self.around.audit
         texts, is_told = list[str](), audit is None
         try:
-            async with aclosing(self.queue.answer(request)) as pieces:
+            async with aclosing(self.queue.answer(request)) as written:
+                pieces = guarded.pieces(written) if guarded else written
                 async for piece in pieces:
                     texts.append(piece.text)
                     asked.tokens += piece.tokens
                     asked.finish_reason = piece.finish_reason
+                    asked.report = guarded.report if guarded else None
                     if piece.finish_reason and audit:
                         is_told = True
                         await audit.answered(asked, "".join(texts))

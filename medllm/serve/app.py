@@ -25,6 +25,7 @@ from medllm.serve.body import read_body
 from medllm.serve.callers.access import CALLER, Access, Origins
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller
+from medllm.serve.guard import GuardedAnswer
 from medllm.serve.metrics import Counted
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
@@ -146,7 +147,11 @@ class Endpoints:
         return await self._answer(body, "prompt", read, request)
 
     async def _answer(
-        self, body: AnswerRequest, param: str, read: Callable[[], GenerateRequest], request: Request
+        self,
+        body: ChatRequest | CompletionRequest,
+        param: str,
+        read: Callable[[], GenerateRequest],
+        request: Request,
     ) -> Response:
         self._check_model(body.model)
         self._check_limits(body)
@@ -162,13 +167,24 @@ class Endpoints:
         )
         asked = replace(asked, owner=caller.name, whole=not body.stream)
         line = self._begin_line(reply, caller, request, asked)
-        pieces = self.answering.answer(caller, line, asked)
+        pieces = self.answering.answer(caller, line, asked, self._guarded(body))
         if body.stream:
-            events = _events(reply, pieces)
+            events = _events(reply, pieces, line)
             return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
         answer = await _unless_gone(request, _gather(pieces))
         text, tokens = "".join(p.text for p in answer), sum(p.tokens for p in answer)
-        return JSONResponse(reply.whole(text, tokens, answer[-1].finish_reason if answer else None))
+        reason = answer[-1].finish_reason if answer else None
+        return JSONResponse(reply.whole(text, tokens, reason) | _safety_report(line))
+
+    def _guarded(self, body: ChatRequest | CompletionRequest) -> GuardedAnswer | None:
+        """The review of an answer, unless there is none on this server or none is asked for."""
+        around = self.answering.around
+        if body.review is False and around.guard and not around.may_skip_review:
+            raise ApiError(400, "this server reviews every answer", "review_required", "review")
+        if not around.guard or body.review is False:
+            return None
+        context = body.patient_context
+        return GuardedAnswer(around.guard, body.question, context, whole=not body.stream)
 
     def _begin_line(
         self, reply: Reply, caller: Caller, request: Request, asked: GenerateRequest
@@ -221,7 +237,11 @@ async def _is_gone(request: Request) -> None:
         pass
 
 
-async def _events(reply: Reply, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
+def _safety_report(line: Asked) -> dict[str, Any]:
+    return {"safety_report": line.report.to_json()} if line.report else {}
+
+
+async def _events(reply: Reply, pieces: AsyncIterator[Piece], line: Asked) -> AsyncIterator[str]:
     """The answer as server-sent events; what fails on the way is an event, too."""
     tokens = 0
     if reply.chat:
@@ -232,7 +252,7 @@ async def _events(reply: Reply, pieces: AsyncIterator[Piece]) -> AsyncIterator[s
             if piece.text:
                 yield _event(reply.chunk(content=piece.text))
             if piece.finish_reason:
-                yield _event(reply.chunk(piece.finish_reason))
+                yield _event(reply.chunk(piece.finish_reason) | _safety_report(line))
     except ApiError as problem:
         yield _event(problem.body)
         return

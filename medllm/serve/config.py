@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from medllm.clinical.settings import ReviewSettings
 from medllm.config.base import NOT_IDENTITY, ContextLength, Place, Ref, Strict
 from medllm.models.hardware import Dtype
 
@@ -67,6 +68,12 @@ class ServeConfig(Strict):
 
     no_audit: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Keep no audit log."""
+
+    review: ReviewSettings | None = ReviewSettings()
+    """How answers are reviewed before they go out; null for no review."""
+
+    may_skip_review: bool = False
+    """Whether a request may turn the review off for itself (`review: false`)."""
 
     max_waiting: int = Field(default=64, ge=0, json_schema_extra=NOT_IDENTITY)
     """Requests that may wait for their turn; one more is refused with a 429."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from medllm.clinical.report import Report
 from medllm.errors import SetupError
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Metrics:
             **here,
         )  # fmt: skip
         self._tokens = Counter("tokens", "Tokens read and written.", ("kind",), **here)
+        self._findings = Counter(
+            "findings", "Findings of the review.", ("rule", "severity"), **here
+        )
+        self._blocked = Counter("blocked_answers", "Answers that were withheld.", **here)
         self._running = Gauge("requests", "Requests that are running or waiting.", **here)
         self._ready = Gauge("ready", "1 while the model takes requests, else 0.", **here)
 
@@ -59,6 +64,13 @@ class Metrics:
         """Count a request that the model was asked."""
         self._answers.labels(route, outcome).inc()
         self._seconds.observe(seconds)
+
+    def reviewed(self, report: Report) -> None:
+        """Count what a review found."""
+        for each in report.findings:
+            self._findings.labels(each.rule, each.severity).inc()
+        if report.is_blocked:
+            self._blocked.inc()
 
     def tokens(self, kind: str, count: int) -> None:
         """Count tokens of prompts or of answers."""

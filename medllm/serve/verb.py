@@ -32,6 +32,7 @@ from medllm.serve.audit.record import log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.guard import Guard
 from medllm.serve.metrics import Metrics, told_on
 from medllm.serve.server import (
     KEY_VARIABLE,
@@ -147,7 +148,10 @@ def _loaded(
 def _around(config: ServeConfig) -> Iterator[Around]:
     """What this server has around its answers, while it runs."""
     with ExitStack() as stack:
-        around = Around(most_waiting=config.max_waiting)
+        guard = Guard(config.review) if config.review else None
+        around = Around(
+            guard=guard, may_skip_review=config.may_skip_review, most_waiting=config.max_waiting
+        )
         if not config.no_audit:
             log = open_log(config.audit, _log_name(config))
             around.audit = stack.enter_context(closing(log))
@@ -194,6 +198,8 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
         console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
     elif not key and not callers.are_unnamed:
         console.say("key       one of those that `medllm keys list` names")
+    how = f"policy {config.review.policy}" if config.review else "none"
+    console.say(f"review    {how}; a safety net, no medical device")
     if config.metrics_port is not None:
         console.say(f"metrics   http://127.0.0.1:{config.metrics_port}/metrics")
     if not config.no_audit:

@@ -163,6 +163,10 @@ class AnswerRequest(_Wire):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    patient_context: dict[str, Any] | None = None
+    """What is known of the patient, for the review of the answer; no field of OpenAI's."""
+    review: bool | None = None
+    """False asks for an answer that is not reviewed, where the server allows that."""
 
     @property
     def asked_tokens(self) -> int | None:
@@ -185,11 +189,21 @@ class ChatRequest(AnswerRequest):
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
 
+    @property
+    def question(self) -> str:
+        """What the users said in it."""
+        return "\n\n".join(turn.content for turn in self.messages if turn.role == "user")
+
 
 class CompletionRequest(AnswerRequest):
     """The body of `POST /v1/completions`."""
 
     prompt: Annotated[Text, BeforeValidator(_only_prompt)]
+
+    @property
+    def question(self) -> str:
+        """The text to go on from."""
+        return self.prompt
 
 
 @dataclass(frozen=True)

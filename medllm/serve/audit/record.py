@@ -12,6 +12,7 @@ from typing import Any
 
 from medllm import __version__
 from medllm.artifacts.own_key import own_key
+from medllm.clinical.report import Report
 from medllm.places import config_dir
 from medllm.serve.audit.chain import AUDIT, HEADS, Chain, head_path
 from medllm.serve.audit.signing import Signer
@@ -31,7 +32,13 @@ class Asked:
     began: float = field(default_factory=time.monotonic)
     tokens: int = 0
     finish_reason: str | None = None
-    findings: Sequence[str] = ()
+    report: Report | None = None
+    """What the review of the answer found, where there was one."""
+
+    @property
+    def findings(self) -> list[str]:
+        """The rules that found something, without what they found it in."""
+        return [each.rule for each in self.report.findings] if self.report else []
 
 
 def log_folder(named: Path | None, model: str) -> Path:
@@ -94,7 +101,8 @@ class AuditLog:
             "prompt_tokens": asked.prompt_tokens,
             "completion_tokens": asked.tokens,
             "finish_reason": asked.finish_reason,
-            "findings": list(asked.findings),
+            "findings": asked.findings,
+            "blocked": bool(asked.report and asked.report.is_blocked),
             "ms": round((time.monotonic() - asked.began) * 1000),
         }
         head = self._chain.append(event, told | dict(more))

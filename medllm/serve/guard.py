@@ -1,0 +1,154 @@
+"""The clinical review of answers before they go out.
+
+A safety net, no medical device. It fails closed: an answer that cannot be reviewed is withheld.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+
+from medllm.clinical.policy import Policy
+from medllm.clinical.report import Report, Reviewed
+from medllm.clinical.review import review_answer
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.settings import ReviewSettings
+from medllm.data.readers.reviewed import load_knowledge
+from medllm.engines.base import Piece
+from medllm.errors import DataError
+from medllm.serve.refusals import log_bug
+from medllm.serve.wire import ApiError
+
+WITHHELD = "content_filter"
+"""OpenAI's reason of the end of an answer that was withheld."""
+MOST_HELD_TOKENS = 64
+"""Of a stream whose sentences are reviewed before they go out."""
+_SENTENCE_END = re.compile(r"[.!?:][\"')\]]*(?=\s+[^\W\d_])|\n")
+"""Not within numbers (`2.5`) or abbreviations that a small letter or a digit follows (`p.o. 5`)."""
+_FIRST_IS_SMALL = re.compile(r"\s+[a-z]")
+
+
+class Guard:
+    """Reviews what a model answers; the rules are loaded and tried when it is made."""
+
+    def __init__(self, settings: ReviewSettings) -> None:
+        """Raises ConfigError where the hospital's own rules are wrong."""
+        self.policy: Policy = settings.build_policy()
+        self._knowledge: Knowledge = load_knowledge(settings.rules)
+        self.review("Rest.", "What helps?", None)  # builds what is built once
+
+    def review(self, answer: str, question: str, context: Mapping[str, Any] | None) -> Reviewed:
+        """Review an answer; raises DataError for a context that is none."""
+        return review_answer(
+            answer,
+            question=question,
+            context=context,
+            policy=self.policy,
+            knowledge=self._knowledge,
+        )
+
+
+class GuardedAnswer:
+    """One answer on its way out; `report` is what was found once it has ended."""
+
+    def __init__(
+        self, guard: Guard, question: str, context: Mapping[str, Any] | None, *, whole: bool
+    ) -> None:
+        """Raises ApiError where the context is none."""
+        self.report: Report | None = None
+        self._guard, self._question, self._context, self._whole = guard, question, context, whole
+        try:
+            guard.review("", "", context)
+        except DataError as problem:
+            raise ApiError(400, problem.message, param="patient_context") from problem
+
+    async def pieces(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+        """The answer as it may go out; the last piece says why it ended.
+
+        Raises:
+            ApiError: it could not be reviewed, and is withheld.
+        """
+        if self._whole:
+            out = self._at_once(answer)
+        elif self._guard.policy.action == "block":
+            out = self._by_sentences(answer)
+        else:
+            out = self._streamed(answer)
+        async for piece in out:
+            yield piece
+
+    async def _at_once(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+        got = [piece async for piece in answer]
+        reviewed = await self._review("".join(piece.text for piece in got))
+        tokens = sum(piece.tokens for piece in got)
+        reason = got[-1].finish_reason if got else None
+        yield Piece(reviewed.text, tokens, WITHHELD if reviewed.report.is_blocked else reason)
+
+    async def _streamed(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+        """What a policy that withholds nothing adds comes before and after."""
+        appends = self._guard.policy.action == "append"
+        before = (await self._review("")).report.escalations if appends else []
+        if before:
+            yield Piece("\n\n".join([*before, ""]), 0)
+        text, last = "", Piece("", 0)
+        async for piece in answer:
+            text += piece.text
+            if piece.finish_reason:
+                last = piece
+            else:
+                yield piece
+        reviewed = await self._review(text)
+        added = reviewed.text.rpartition(text)[2] if appends and text else ""
+        late = [each for each in reviewed.report.escalations if appends and each not in before]
+        told = "\n\n".join(["", *late]) if late else ""
+        yield Piece(last.text + told + added, last.tokens, last.finish_reason)
+
+    async def _by_sentences(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+        """Whole sentences, each after a review of all that was said so far."""
+        text, out, held = "", 0, 0
+        async for piece in answer:
+            text += piece.text
+            held += piece.tokens
+            end = len(text) if piece.finish_reason else _last_sentence_end(text, out)
+            if held >= MOST_HELD_TOKENS:
+                end = len(text)
+            if end <= out and not piece.finish_reason:
+                yield Piece("", piece.tokens)
+                continue
+            reviewed = await self._review(text[:end])
+            if reviewed.report.is_blocked:
+                yield Piece(self._withheld(reviewed, out), piece.tokens, WITHHELD)
+                return
+            begin, out, held = out, end, piece.tokens if end < len(text) else 0
+            lead = self._lead(reviewed) if begin == 0 else ""
+            yield Piece(lead + text[begin:end], piece.tokens, piece.finish_reason)
+
+    @staticmethod
+    def _lead(reviewed: Reviewed) -> str:
+        return "".join(f"{each}\n\n" for each in reviewed.report.escalations)
+
+    @staticmethod
+    def _withheld(reviewed: Reviewed, out: int) -> str:
+        return reviewed.text if not out else f"\n\n{reviewed.text}"
+
+    async def _review(self, answer: str) -> Reviewed:
+        reviewing = asyncio.ensure_future(
+            asyncio.to_thread(self._guard.review, answer, self._question, self._context)
+        )
+        await asyncio.wait([reviewing])
+        if problem := reviewing.exception():  # whatever it is: nothing goes out unreviewed
+            log_bug(problem)
+            message = "the answer could not be reviewed, and is withheld"
+            raise ApiError(500, message, "review_failed") from problem
+        reviewed = reviewing.result()
+        self.report = reviewed.report
+        return reviewed
+
+
+def _last_sentence_end(text: str, begin: int) -> int:
+    """Where the last whole sentence ends after `begin`; `begin` where none does."""
+    end = begin
+    for found in _SENTENCE_END.finditer(text, begin):
+        if not _FIRST_IS_SMALL.match(text, found.end()):
+            end = found.end()
+    return end

@@ -1,0 +1,198 @@
+"""Answers are reviewed before they go out, whole and streamed; what fails withholds them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from medllm.clinical.settings import ReviewSettings
+from medllm.engines.base import GenerateRequest, Piece
+from medllm.engines.fake import FakeEngine
+from medllm.serve.answering import Around
+from medllm.serve.app import build_app
+from medllm.serve.audit.chain import day_files
+from medllm.serve.audit.record import open_log
+from medllm.serve.callers.callers import Callers
+from medllm.serve.guard import Guard
+from medllm.serve.metrics import Metrics
+from medllm.serve.server import running_server
+
+GOOD = "Drink enough. Rest for two days."
+BAD = "Rest for two days. Take isotretinoin 20 mg daily. Then call."
+CONTEXT = {"pregnant": True}
+EMERGENCY = "Crushing chest pain is going down my left arm and I am sweating, what is it?"
+
+
+class Says(FakeEngine):
+    """Writes one answer, word by word."""
+
+    def __init__(self, answer: str) -> None:
+        super().__init__()
+        self.words = [f"{word} " for word in answer.split()]
+
+    def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+        for word in self.words:
+            yield Piece(word)
+        yield Piece("", 0, "stop")
+
+
+@contextmanager
+def served(answer: str, around: Around | None = None, **settings: Any) -> Iterator[httpx.Client]:
+    around = around or Around()
+    around.guard = Guard(ReviewSettings(**settings))
+    app = build_app(Says(answer), model_id="m", callers=Callers(), max_tokens=99, around=around)
+    with running_server(app) as url, httpx.Client(base_url=f"{url}/v1/", timeout=20) as client:
+        yield client
+
+
+def body(question: str = "What helps?", **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    return {"model": "m", "messages": messages, "patient_context": CONTEXT, **more}
+
+
+def whole(client: httpx.Client, asked: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    told = client.post("chat/completions", json=asked)
+    assert told.status_code == 200, told.text
+    choice = told.json()["choices"][0]
+    return choice["message"]["content"], choice["finish_reason"], told.json()["safety_report"]
+
+
+def streamed(client: httpx.Client, asked: dict[str, Any]) -> tuple[list[str], str, dict[str, Any]]:
+    told = client.post("chat/completions", json=asked | {"stream": True}).text
+    events = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+    choices = [event["choices"][0] for event in events]
+    texts = [choice["delta"].get("content", "") for choice in choices]
+    last = events[-1]
+    return [text for text in texts if text], choices[-1]["finish_reason"], last["safety_report"]
+
+
+def kinds(report: dict[str, Any]) -> set[str]:
+    return {each["kind"] for each in report["findings"]}
+
+
+def test_a_report_comes_with_each_answer_and_changes_none_by_default() -> None:
+    for answer, level in ((GOOD, 0), (BAD, 3)):
+        with served(answer) as client:
+            text, reason, report = whole(client, body())
+            pieces, last, same = streamed(client, body())
+        assert text.strip() == "".join(pieces).strip() == answer
+        assert reason == last == "stop"
+        assert report == same
+        assert (report["risk_level"], bool(report["warnings"])) == (level, level > 0)
+        assert len(pieces) > 5
+
+
+def test_what_is_known_of_the_patient_is_heeded() -> None:
+    with served(BAD) as client:
+        _, _, without = whole(client, body(patient_context=None))
+        _, _, with_context = whole(client, body())
+        wrong = client.post("chat/completions", json=body(patient_context={"alergies": ["x"]}))
+        no_mapping = client.post("chat/completions", json=body(patient_context="x"))
+
+    assert "contraindication" in kinds(with_context)
+    assert (without["risk_level"], with_context["risk_level"]) == (0, 3)
+    assert wrong.status_code == 400 and "alergies" in wrong.json()["error"]["message"]
+    assert wrong.json()["error"]["param"] == "patient_context"
+    assert no_mapping.status_code == 400
+
+
+def test_warnings_are_added() -> None:
+    with served(BAD, policy="append") as client:
+        text, _, report = whole(client, body())
+        pieces, _, _ = streamed(client, body())
+
+    assert text.startswith(BAD) and report["warnings"][0] in text
+    assert " ".join("".join(pieces).split()) == " ".join(text.split())
+
+
+def test_what_to_do_in_an_emergency_comes_first() -> None:
+    with served("It may be heartburn. Wait and see.", policy="append", region="uk") as client:
+        text, _, report = whole(client, body(EMERGENCY))
+        pieces, _, _ = streamed(client, body(EMERGENCY))
+
+    assert report["risk_level"] == 3
+    assert "999" in text.split("It may be")[0]
+    assert "999" in pieces[0]
+
+
+def test_a_bad_answer_is_withheld_whole_and_from_where_it_turns_bad() -> None:
+    with served(BAD, policy="block") as client:
+        text, reason, report = whole(client, body())
+        pieces, last, _ = streamed(client, body())
+
+    assert report["blocked"] and reason == last == "content_filter"
+    assert "isotretinoin 20 mg" not in text and "withheld" in text
+    assert pieces[0].strip() == "Rest for two days."
+    assert "isotretinoin 20 mg" not in "".join(pieces) and "withheld" in pieces[-1]
+    assert "Then call" not in "".join(pieces)
+
+
+def test_a_good_answer_streams_by_sentences_where_bad_ones_are_withheld() -> None:
+    answer = "Take 2.5 mg p.o. daily. Rest now. " + "and so on " * 60
+    with served(answer, policy="block") as client:
+        pieces, reason, _ = streamed(client, body())
+
+    assert "".join(pieces).strip() == answer.strip()
+    assert pieces[0] == "Take 2.5 mg p.o. daily."
+    assert reason == "stop"
+    assert max(len(piece.split()) for piece in pieces) <= 64
+
+
+def test_the_review_is_skipped_only_where_the_server_allows_it() -> None:
+    with served(BAD) as client:
+        refused = client.post("chat/completions", json=body(review=False))
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "review")
+        assert whole(client, body(review=True))[2]["risk_level"] == 3
+    with served(BAD, Around(may_skip_review=True), policy="block") as client:
+        told = client.post("chat/completions", json=body(review=False)).json()
+        assert "safety_report" not in told
+        assert told["choices"][0]["message"]["content"].strip() == BAD
+
+
+def test_the_log_and_the_numbers_tell_the_rules_that_found_something(tmp_path: Path) -> None:
+    metrics = Metrics()
+    with closing(open_log(tmp_path / "log", "m")) as audit:
+        audit.begin({"name": "m"})
+        with served(BAD, Around(audit, metrics), policy="block") as client:
+            _, _, report = whole(client, body())
+
+    (path,) = day_files(tmp_path / "log")
+    line = json.loads(path.read_text().splitlines()[1])
+    assert line["findings"] == [each["rule"] for each in report["findings"]]
+    assert line["blocked"] and line["finish_reason"] == "content_filter"
+    assert metrics.registry.get_sample_value("medllm_blocked_answers_total") == 1
+    worst = report["findings"][0]
+    labels = {"rule": worst["rule"], "severity": worst["severity"]}
+    assert metrics.registry.get_sample_value("medllm_findings_total", labels)
+
+
+@pytest.mark.parametrize("policy", ["annotate", "append", "block"])
+def test_an_answer_that_cannot_be_reviewed_does_not_go_out_whole(
+    policy: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(answer: str, question: str, context: object) -> Sequence[object]:
+        if answer:
+            raise ZeroDivisionError("Zebulon")
+        return original(answer, question, context)  # type: ignore[arg-type, return-value]
+
+    around = Around()
+    with closing(open_log(tmp_path / "log", "m")) as around.audit:
+        around.audit.begin({"name": "m"})
+        with served(GOOD, around, policy=policy) as client:
+            assert around.guard
+            original = around.guard.review
+            around.guard.review = fail  # type: ignore[method-assign, assignment]
+            told = client.post("chat/completions", json=body())
+            events = client.post("chat/completions", json=body(stream=True)).text
+
+    assert told.status_code == 500 and told.json()["error"]["code"] == "review_failed"
+    assert "[DONE]" not in events and "review_failed" in events
+    if policy == "block":
+        assert "Drink" not in events
+    assert "Zebulon" not in told.text + events + "".join(capfd.readouterr())
+    lines = [json.loads(line) for line in day_files(tmp_path / "log")[0].read_text().splitlines()]
+    assert [line["event"] for line in lines].count("no answer") == 2
