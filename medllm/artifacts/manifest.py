@@ -347,9 +347,13 @@ def without_nan(value: Any, name: str = "results") -> tuple[Any, list[str]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain data as JSON, as a whole and for its owner only; NaN and infinity as null."""
-    text = json.dumps(without_nan(value)[0], indent=1, allow_nan=False)
-    write_atomically(path, text + "\n")
+    """Write plain data as JSON, as a whole and for its owner only; NaN and infinity as null.
+
+    A file that holds the same already is left as it is.
+    """
+    text = json.dumps(without_nan(value)[0], indent=1, allow_nan=False) + "\n"
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_atomically(path, text)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -64,11 +64,12 @@ class Fit:
         """Windows of several whole examples each, and why the others are in none."""
         window: list[Sample] = []
         limit = min(self.window_tokens, self.max_tokens)
+        between = self.tokens.count([SEPARATOR])[0]
         for sample in self._measure(examples, str):  # what begins within a window keeps its BOS
             if sample.tokens > limit:
                 yield Rejected(sample.id, f"longer than a window of {limit} tokens")
                 continue
-            if window and sum(one.tokens for one in window) + sample.tokens > limit:
+            if window and sum(one.tokens + between for one in window) + sample.tokens > limit:
                 yield self._join(window)
                 window = []
             window.append(sample)

@@ -1,5 +1,7 @@
 """Texts within bounds: filtered, cut, split, packed."""
 
+from collections.abc import Sequence
+
 import pytest
 from words import Words
 
@@ -59,6 +61,22 @@ def test_short_rows_are_packed_into_windows_of_whole_rows() -> None:
     assert windows[0].text == f"{rows[0].text}\n\n{rows[1].text}"
     assert [window.tokens for window in windows] == [8, 8, 8]
     assert windows[0].id == "d/0+1"
+
+
+class Characters(Words):
+    """Every character is a token, those between two rows of a window, too."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(text) for text in texts]
+
+
+def test_what_stands_between_the_rows_of_a_window_counts() -> None:
+    rows = [Example(f"d/{n}", "d", str(n), (), "abcde") for n in range(12)]
+    packed = Fit(lambda row: row.text, Characters(), 3, 100, "drop", window_tokens=20)
+
+    windows = [one for one in packed.pack(rows) if isinstance(one, Sample)]
+
+    assert [window.tokens for window in windows] == [19, 19, 19, 19]
 
 
 def test_a_row_beyond_a_window_is_rejected_and_the_rest_goes_on() -> None:
