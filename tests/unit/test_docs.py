@@ -351,7 +351,7 @@ def test_the_limits_of_the_server_are_those_of_the_code() -> None:
 def test_the_fields_that_the_server_refuses_or_ignores_are_as_told() -> None:
     text = text_of("docs/serve.md")
     honoured = re.search(r"Honoured are (.*?)\.\sMessages", text, re.DOTALL)
-    refused = re.search(r"does not honour \((.*?) …\)", text)
+    refused = re.search(r"does not honour \((.*?)\s…\)", text, re.DOTALL)
     fields = {*wire.ChatRequest.model_fields, *wire.CompletionRequest.model_fields, "model"}
 
     assert honoured and refused
