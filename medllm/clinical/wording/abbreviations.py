@@ -16,7 +16,7 @@ from medllm.clinical.text.reading import Reading, Span
 _UNIT = (
     r"(?:mg|mcg|ug|g|grams?|units?|iu|ml|meq|mmol|tablets?|tabs?|capsules?|caps?|puffs?|drops?)\b"
 )
-_DOSE = rf"[- ]?{_UNIT}(?! ?/ ?(?:d?l|ml|mm|cu|100)\b)"
+_DOSE = rf"[- ]?{_UNIT}(?! ?/ ?(?:d?l|ml|mm|cu|min|100)\b)"
 """A unit of doses that is not per volume, as laboratory values are."""
 _FORMS = {
     "trailing zero": (".0", re.compile(rf"(?<![\d.,/:-])\d+\.0+{_DOSE}")),
@@ -34,9 +34,9 @@ _OTHER_PHRASES = ("sq m", "sq meter", "sq cm", "sq ft", "ms contin", "washington
 _NEAR_WORDS = 8
 _DOSE_WORDS = frozenset(
     {
-        "mg", "mcg", "ug", "g", "gram", "grams", "units", "unit", "iu", "ml", "meq", "tablet",
-        "tablets", "tab", "tabs", "capsule", "capsules", "cap", "caps", "puff", "puffs", "po",
-        "pill", "pills",
+        "mg", "mcg", "ug", "g", "gram", "grams", "units", "unit", "iu", "u", "cc", "ml", "meq",
+        "tablet", "tablets", "tab", "tabs", "capsule", "capsules", "cap", "caps", "puff", "puffs",
+        "po", "pill", "pills",
     }
 )  # fmt: skip
 _DROP_WORDS = frozenset(

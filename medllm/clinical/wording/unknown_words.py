@@ -100,9 +100,9 @@ def _is_joined(reading: Reading, at: int) -> bool:
 
 
 def _is_name(reading: Reading, at: int) -> bool:
-    """Whether a word with a capital within a sentence may be a name of a person or a place."""
-    begin, _ = reading.place(at, at + 1)
-    return reading.text[begin].isupper() and reading.sentence_at(at)[0] != at
+    """Whether a word, with one capital and within a sentence, may name a person or a place."""
+    begin, end = reading.place(at, at + 1)
+    return reading.text[begin:end].istitle() and reading.sentence_at(at)[0] != at
 
 
 def _finding(case: Case, row: Row, word: int, near: str | None) -> Finding:
