@@ -5,6 +5,7 @@ Nothing is answered without the key but `/health`; no text of a request or an an
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller
 from medllm.serve.guard import GuardedAnswer
 from medllm.serve.metrics import Counted
+from medllm.serve.plain import PlainRequest, as_plain
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
@@ -77,6 +79,7 @@ def build_app(
     read("/v1/models/{model:path}")(endpoints.describe_model)
     app.post("/v1/chat/completions")(endpoints.chat)
     app.post("/v1/completions")(endpoints.complete)
+    app.post("/generate")(endpoints.generate)
     return app
 
 
@@ -126,18 +129,29 @@ class Endpoints:
     async def describe_model(self, model: str) -> dict[str, Any]:
         """The model, if it has this name."""
         self._check_model(model)
-        return {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
+        known = {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
+        return known | {"max_model_len": self.engine.context_length}  # vLLM's name for it
 
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
         body = await read_body(request, ChatRequest, self._body_bytes)
+        return await self._chat(body, request, "messages")
+
+    async def generate(self, request: Request) -> Response:
+        """The answer to one question, and what its review found, without OpenAI's envelope."""
+        began = time.monotonic()
+        asked = await read_body(request, PlainRequest, self._body_bytes)
+        answer = await self._chat(asked.as_chat(self.model_id), request, "question")
+        return JSONResponse(as_plain(json.loads(bytes(answer.body)), began))
+
+    async def _chat(self, body: ChatRequest, request: Request, param: str) -> Response:
         if not takes_messages(self.engine):
             text = "this model has no chat template; use /v1/completions"
-            raise ApiError(400, text, "no_chat_template", "messages")
+            raise ApiError(400, text, "no_chat_template", param)
         messages = [message.as_message() for message in body.messages]
         sampling = body.sampling(self.max_tokens, self.max_tokens)
         read = partial(ask_messages, self.engine, messages, sampling)
-        return await self._answer(body, "messages", read, request)
+        return await self._answer(body, param, read, request)
 
     async def complete(self, request: Request) -> Response:
         """What follows a text."""

@@ -100,6 +100,22 @@ def test_what_is_known_of_the_patient_is_heeded() -> None:
     assert no_mapping.status_code == 400
 
 
+def test_a_plain_question_gets_a_plain_answer() -> None:
+    asked = {"question": "What helps?", "patient_context": CONTEXT, "max_length": 50}
+    with served(BAD) as client:
+        url = str(client.base_url).removesuffix("v1/") + "generate"
+        told = client.post(url, json=asked).json()
+        wrong = [
+            client.post(url, json=asked | more)
+            for more in ({"use_safety": False}, {"temprature": 1}, {"question": ""})
+        ]
+
+    assert told["response"].strip() == BAD
+    assert told["safety_report"]["risk_level"] == 3 and told["safety_report"]["warnings"]
+    assert told["mean_token_logprob"] is None and told["inference_time_ms"] >= 0
+    assert [each.status_code for each in wrong] == [400, 400, 400]
+
+
 def test_warnings_are_added() -> None:
     with served(BAD, policy="append") as client:
         text, _, report = whole(client, body())
