@@ -55,7 +55,8 @@ class Amount:
 
     `per` is `day` or `week` where that is what it is the amount of, `form` for what one tablet or
     puff holds, `mL` for what one millilitre does, and else empty. `unit` is empty where `5/325` is
-    written without one. `problem` names what is unclear in the writing.
+    written without one. `problem` names what is unclear in the writing,
+    `whole` what is written of `250 mg/5 mL`, which may be the dose.
     """
 
     values: tuple[Range, ...]
@@ -64,6 +65,7 @@ class Amount:
     problem: str
     begin: int
     end: int
+    whole: tuple[Range, ...] = ()
 
 
 def read_amount(text: str, begin: int, european: bool, parts: int) -> Amount | None:
@@ -111,15 +113,17 @@ def _read_in_words(text: str, begin: int) -> Amount | None:
 def _of_what(text: str, amount: Amount) -> Amount:
     """The amount with what stands after it: `/5 mL`, `per tablet`, `in 24 hours`."""
     values, unit, per, end = amount.values, amount.unit, amount.per, amount.end
+    whole: tuple[Range, ...] = ()
     if (match := _VOLUME.match(text, end)) and "/" not in unit and not per:
         volume = Decimal(match[1].replace(",", ".")) * (1000 if match[2].startswith("l") else 1)
         if volume > 0:
+            whole = values if volume > 1 else ()
             values, per, end = tuple(each.times(1 / volume) for each in values), "mL", match.end()
     elif match := _OF_A_FORM.match(text, end):
         per, end = "form", match.end()
     elif not per and (match := _A_DAY.match(text, end)):
         per, end = "day", match.end()
-    return Amount(values, unit, per, amount.problem, amount.begin, end)
+    return Amount(values, unit, per, amount.problem, amount.begin, end, whole)
 
 
 def _second(

@@ -103,6 +103,8 @@ _BARE = re.compile(
 """A strength without its unit, which the words of a prescription show to be one."""
 _ONCE = re.compile(r"x ?1(?![\d/]|\.\d| ?(?:d|day|days|w|week|weeks|month|months|/))")
 _LATER = re.compile(r" ?(?:later|after|ago|before|prior|old|apart|interval|of age)\b")
+MOST_TABLETS = 12
+"""A larger number without the word for tablets counts something else."""
 MOST_TO_PARTS = 12
 """Characters between the name of a product and `5/325` without a unit."""
 _PLAIN = re.compile(r"\.?\d[\d.,]* ?(?:mg|mcg|ug|g|ml|units?|meq)\b")
@@ -112,9 +114,9 @@ _TRIGGERS = {*_STARTS, "every", "each", "for", "over", "in", "on", "at", "am", "
 _LATER_SIGN = Sign("over")
 _BEFORE_LATER = re.compile(r"\b(?:after|within|in|than|next|last|past|day|week|every) $")
 _LONE = re.compile(
-    rf"{RANGE}(?= (?:po|p\.o|by mouth|at|od|bd|bid|tds|tid|qds|qid|daily|nocte|mane|om|on|every|"
-    r"each|q\d|once|twice|(?:two|three|four|five|six|\d) times|up to|prn|as|in the|a day|per day|"
-    r"stat|hs|when|if|to be)\b)"
+    rf"{RANGE}(?= (?:po|p\.o|by mouth|weekly|at|od|bd|bid|tds|tid|qds|qid|daily|nocte|mane|om|on|"
+    r"every|each|q\d|once|twice|(?:two|three|four|five|six|\d) times|up to|prn|as|in the|a day|"
+    r"per day|stat|hs|when|if|to be)\b)"
 )
 _AT = re.compile(r"(?:am|pm|on(?= ?(?:$|[.,;)]|prn\b|for (?:\d|one|two|a)|x ?\d)))(?![a-z])")
 """A time of the day only right behind a dose; `on` is omni nocte, at night."""
@@ -224,12 +226,14 @@ class _Scan:
             return found
         if amount := read_amount(text, begin, self.european, min(parts, 1)):
             return Element(amount, begin, amount.end)
-        is_beside = 0 <= begin - self.read_until <= 12 and _holds_form(self.before)
-        if is_beside and (match := _LONE.match(text, begin)):
-            return Element(Count(_counted(match), ""), begin, match.end())
         after_name = word == self.named_until and text[self.reading.ends[word - 1] : begin] == " "
         if after_name and (match := _BARE.match(text, begin)):
             return Element(Bare(Decimal(match[0])), begin, match.end())
+        is_beside = 0 <= begin - self.read_until <= 12 and _holds_form(self.before)
+        if is_beside and (match := _LONE.match(text, begin)):
+            count = _counted(match)
+            if count.high <= MOST_TABLETS:
+                return Element(Count(count, ""), begin, match.end())
         return None
 
 

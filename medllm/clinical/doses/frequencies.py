@@ -7,7 +7,8 @@ from decimal import Decimal
 from medllm.clinical.doses.vocabulary import NUMBERS, Often, Sign
 
 N = r"(?:\d+(?:\.\d+)?|" + "|".join(NUMBERS) + ")"
-RANGE = rf"(?P<low>{N})(?: ?(?:-|to|or) ?(?P<high>{N}))?"
+_AGAIN = r"(?: ?\((?:" + "|".join(NUMBERS) + r")\))?"  # "3 (three) times daily"
+RANGE = rf"(?P<low>{N}){_AGAIN}(?: ?(?:-|to|or) ?(?P<high>{N}){_AGAIN})?"
 _UNITS = {"mi": Decimal(1) / 1440, "h": Decimal(1) / 24, "d": Decimal(1), "w": Decimal(7),
           "mo": Decimal(30), "y": Decimal(365)}  # fmt: skip
 _UNIT = (
@@ -25,7 +26,7 @@ _PERIOD = (
 )
 _TIMES = re.compile(
     rf"(?:(?P<low>once|twice|{N}) ?(?:-|to|or) ?)?(?:(?P<word>once|twice|thrice)[ -]?|"
-    rf"(?P<high>{N}) ?(?:x|times?) ?-?){_PERIOD}"
+    rf"(?P<high>{N}){_AGAIN} ?(?:x|times?) ?-?){_PERIOD}"
 )
 _X_BEFORE = re.compile(r"x ?(?P<high>\d)(?: ?/ ?| a | per | )(?P<period>day|daily|weekly)(?![a-z])")
 _DOSES = re.compile(
@@ -35,14 +36,17 @@ _ROW = re.compile(
     r" ?(?P<row>(?:[0-4]|[0-3]?\.5| ?1/2)(?: ?[-+] ?(?:[0-4]|[0-3]?\.5|1/2)){2,3})"
     r"(?![\d/.-]\d|[\d-])"
 )
+_MILLIONTH = Decimal("0.000001")
+_UNITS_OF_ROW = re.compile(r"(?P<row>\d{1,3}(?: ?- ?\d{1,3}){2,3}) ?(?:units?|iu|u)(?![a-z])")
 _WORDS = {"once": Decimal(1), "twice": Decimal(2), "thrice": Decimal(3)}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`1-0-2`: how many are taken each time of a day."""
+    """`1-0-2`: how many are taken each time of a day; units of insulin in `20-0-10 units`."""
 
     counts: tuple[Decimal, ...]
+    unit: str = ""
 
 
 def number(written: str) -> Decimal:
@@ -86,6 +90,9 @@ def read_doses(text: str, begin: int) -> tuple[Decimal, int] | None:
 
 def read_row(text: str, begin: int) -> tuple[Row, int] | None:
     """`1-0-1`, `1/2-0-1/2`, `1+1+1`: what is taken in the morning, at noon and at night."""
+    if units := _UNITS_OF_ROW.match(text, begin):
+        of_units = tuple(Decimal(each) for each in units["row"].replace(" ", "").split("-"))
+        return Row(of_units, "U"), units.end()
     match = _ROW.match(text, begin)
     if not match:
         return None
@@ -99,7 +106,7 @@ def _interval(low: str, high: str | None, unit: str) -> Often:
     days = _UNITS[unit[:2] if unit[:2] in _UNITS else unit[0].replace("n", "d")]
     if not least:
         return Often(Decimal(1))
-    span = least * days
+    span = (least * days).quantize(_MILLIONTH).normalize()
     return Often(Decimal(1), span) if span >= 1 else Often(_times(span))
 
 

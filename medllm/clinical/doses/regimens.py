@@ -16,6 +16,7 @@ from medllm.clinical.doses.vocabulary import MILLILITRES, ROUTE_OF_FORM, TOTAL, 
 Joined = Literal["", "and", "then", "or"]
 _AND = re.compile(r"\b(?:and|plus|also|with|additional|additionally|another|extra)\b|[&+]")
 _OR = re.compile(r"\b(?:or|alternatively|instead)\b")
+_LINK = re.compile(r"[,;&+]|\b(?:and|or|then|plus|to)\b")
 _BRACKET = re.compile(r"[(=]|i\.e\.")
 _ONE = Decimal(1)
 _MODES = ("by", "most", "most a day", "over", "above", "repeat")
@@ -24,6 +25,7 @@ _MOSTS = ("most", "most a day")
 _SEVERAL = "several"
 _BY_MOUTH = "by mouth, it seems"
 """The route of a volume where no other one is named."""
+LEAST_DISPENSED = 14
 MOST_BETWEEN = 10
 """Characters between "above" and the amount that it is of."""
 
@@ -159,13 +161,16 @@ class _Regimens:
             self.draft.take(sign, is_set_aside)
 
     def _amount(self, amount: Amount, gap: str) -> None:
+        draft = self.draft
+        if self._is_product(draft, amount, gap):
+            self.strength, draft.amount = draft.amount, None
         if self._is_no_dose(amount, gap):
             return
         self.mode = ""
-        draft = self.draft
         if draft.amount is not None and draft.amount is self.bare and draft.often is None:
             draft.amount = None  # the number was of the name: "Zantac 360, 150 mg"
-        is_of_count = draft.amount is None and draft.count is not None and draft.often is None
+        is_of_count = draft.amount is None and draft.count is not None
+        is_of_count &= draft.often is None or not (self.strength or _LINK.search(gap))
         is_bracketed = bool(_BRACKET.search(gap))
         is_strength = amount.per in ("form", "mL") and not draft.is_begun
         if is_strength or (is_of_count and (amount.per == "form" or not is_bracketed)):
@@ -181,6 +186,16 @@ class _Regimens:
         elif amount.unit != "mL":
             self.finish(_joint(gap))
             self.draft.amount = amount
+
+    def _is_product(self, draft: _Draft, amount: Amount, gap: str) -> bool:
+        """Whether what was read is of a tablet or millilitre: "500 mg tablet 1,000 mg BID"."""
+        before = draft.amount
+        if before is None or draft.count is not None or draft.often or self.mode or draft.is_once:
+            return False
+        if before.per == "mL":
+            return amount.unit != "mL"
+        is_form = bool(draft.form) and before.per in ("", "form") and amount.unit == before.unit
+        return is_form and not _LINK.search(gap) and not _BRACKET.search(gap)
 
     def _is_no_dose(self, amount: Amount, gap: str) -> bool:
         """Whether an amount is a limit, a step, or a rate of infusion; a limit is noted."""
@@ -220,6 +235,8 @@ class _Regimens:
         if self._is_step(gap):
             return
         draft = self.draft
+        if draft.often is not None and draft.is_begun and count.range.low >= LEAST_DISPENSED:
+            return  # "2 QDS, 100 tabs": how many are dispensed
         if draft.count is not None or (draft.is_begun and draft.often is not None):
             self.finish(_joint(gap))
             draft = self.draft
@@ -242,6 +259,9 @@ class _Regimens:
             draft.often = _with(draft.often, meaning, gap)
         elif isinstance(meaning, Row):
             draft.row = meaning
+            if meaning.unit and draft.amount is None:
+                one = Range(_ONE, _ONE)
+                draft.amount = Amount((one,), meaning.unit, "", "", self.last_end, self.last_end)
         elif isinstance(meaning, Doses):
             if meaning.is_divided:
                 draft.is_divided = True
@@ -313,7 +333,10 @@ def _doses(draft: _Draft, drugs: tuple[str, ...]) -> tuple[Range, ...]:
     factor = _ONE
     if not amount.unit and draft.form == "puff":  # "250/50" of an inhaler is in micrograms
         factor = Decimal("0.001")
-    doses = tuple(each.times(factor) for each in in_order(drugs, amount.values))
+    values = amount.values
+    if amount.per == "mL" and draft.count is None:
+        values = amount.whole  # "20 mEq in 100 mL"; none of a mere concentration
+    doses = tuple(each.times(factor) for each in in_order(drugs, values))
     if draft.count and amount.unit != "%":
         doses = tuple(each.times(draft.count) for each in doses)
     return doses

@@ -26,6 +26,8 @@ _FILLER = frozenset(
     followed repeat release extended modified sustained slow immediate ir er xr sr mr cr la xl cd
     ec dt sodium hcl hydrochloride solution suspension injection inj syrup cream gel drops inhaler
     infusion bolus stat prn dissolve drink inhale spray place put insert instil instill sos
+    apply applying swallow chew wear stick place doctor prescriber recommends suggests advised
+    says sig disp label directions minimum least lowest highest smallest largest safe
     """)
 )
 """Words that may stand before a dose without being the name of another drug."""

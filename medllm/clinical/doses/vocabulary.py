@@ -85,7 +85,7 @@ _ROUTES = {
     "rectal": "pr, p.r., rectal, rectally, per rectum",
     "inhaled": "inhaled, inhaler, inh, mdi",
     "nebulised": "neb, nebs, nebulised, nebulized, nebuliser, nebulizer",
-    "topical": "topical, topically, apply, cream, gel, ointment, lotion",
+    "topical": "topical, topically, cream, gel, ointment, lotion",
     "nasal": "nasal, intranasal, intranasally, nasally, nasal spray",
     "eye": "ou, both eyes, each eye, eye drop, eye drops, eye ointment, affected eye, right eye, "
     "left eye",
@@ -104,7 +104,7 @@ _FORMS = {
     "spray": "spray, sprays",
     "patch": "patch, patches",
     "suppository": "suppository, suppositories",
-    "sachet": "sachet, sachets",
+    "sachet": "sachet, sachets, packet, packets",
     "ampoule": "ampoule, ampoules, amp, amps, ampule, vial, vials, nebule, nebules, pen, pens",
     "teaspoon": "teaspoon, teaspoons, tsp, teaspoonful, teaspoonfuls",
     "tablespoon": "tablespoon, tablespoons, tbsp, tablespoonful",
