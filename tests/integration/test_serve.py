@@ -345,6 +345,11 @@ def test_an_engine_that_fails_says_so_in_the_error_form() -> None:
             list(client.chat.completions.create(model=MODEL, messages=CHAT, stream=True))
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with bound_socket("127.0.0.1", 0) as sock:  # asyncio turns Nagle off where TCP is named
+        assert sock.proto == socket.IPPROTO_TCP
+
+
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
