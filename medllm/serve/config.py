@@ -60,6 +60,12 @@ class ServeConfig(Strict):
     allow_origins: tuple[Origin, ...] = Field(default=(), json_schema_extra=NOT_IDENTITY)
     """Web pages that may ask from a browser, as http://localhost:3000; none by default."""
 
+    tls_certificate: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """A certificate in PEM form, with those that vouch for it: the server then speaks HTTPS."""
+
+    tls_key: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """Its key in PEM form, without a password."""
+
     no_auth: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Serve without a key; only on a loopback address."""
 

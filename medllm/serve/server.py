@@ -19,6 +19,7 @@ from medllm.errors import ConfigError, SetupError
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import KeyRing
 from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.tls import Tls
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -107,10 +108,10 @@ def _explained(host: str, port: int) -> Iterator[None]:
         raise SetupError(f"{host[:80]!r} is no name or address of a host", OTHER_HOST) from problem
 
 
-def base_url(sock: socket.socket) -> str:
+def base_url(sock: socket.socket, scheme: str = "http") -> str:
     """The HTTP address of a bound socket."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @contextmanager
@@ -167,7 +168,7 @@ def _in_thread(server: "Server", sock: socket.socket) -> Iterator[threading.Even
         thread.join()
 
 
-def build_server(app: "FastAPI") -> "Server":
+def build_server(app: "FastAPI", tls: Tls | None = None) -> "Server":
     """The server, for `run_server`."""
     from uvicorn import Config
 
@@ -183,6 +184,8 @@ def build_server(app: "FastAPI") -> "Server":
         server_header=False,
         proxy_headers=False,
         ws="none",
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
     return OrderlyServer(config, app.state.end_answers)
 

@@ -46,6 +46,7 @@ from medllm.serve.server import (
     run_server,
     running_server,
 )
+from medllm.serve.tls import read_tls
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -66,14 +67,15 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
         ArtifactError: the model cannot be loaded.
     """
     callers = check_ahead(config)
+    tls = read_tls(config.tls_certificate, config.tls_key)
     with (
         bound_socket(config.host, config.port) as sock,
         _around(config) as around,
         _loaded(config, engine, callers, around) as (engine, app),
     ):
         listen(sock)  # from here on a client is not refused, so the address may be told
-        _announce(config, engine, base_url(sock), callers)
-        run_server(build_server(app), sock)
+        _announce(config, engine, base_url(sock, "https" if tls else "http"), callers)
+        run_server(build_server(app, tls), sock)
 
 
 @within_memory("serve", FREE_MEMORY)
@@ -184,10 +186,10 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
     name = _model_id(config, engine)
     console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
     console.say(f"address   {url}/v1")
-    if not is_loopback(config.host):
+    if not is_loopback(config.host) and not config.tls_certificate:
         console.notice(
             "notice: other machines can reach this address, and it speaks plain HTTP;"
-            " put a reverse proxy with TLS before it"
+            " name serve.tls_certificate, or put a reverse proxy with TLS before it"
         )
     # The question may be a patient's.
     console.show_text(

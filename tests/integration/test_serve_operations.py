@@ -1,20 +1,25 @@
 """What whoever runs a server sees and does: readiness, metrics, the switch, the queue."""
 
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from served import interrupted_once_served
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
-from medllm.errors import SetupError
+from medllm.errors import ConfigError, SetupError
 from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
@@ -22,6 +27,7 @@ from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig
 from medllm.serve.metrics import Metrics, told_on
 from medllm.serve.server import bound_socket, running_server
+from medllm.serve.tls import read_tls
 from medllm.serve.verb import serve
 
 BODY = {"model": "m", "prompt": "Zebulon Quackenbush has a fever", "max_tokens": 3}
@@ -147,3 +153,54 @@ def test_the_verb_tells_them(capfd: pytest.CaptureFixture[str], tmp_path: Path) 
     )
     with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
         serve(config, FakeEngine())
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    form = serialization.PrivateFormat.PKCS8
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, plain))
+    secret = serialization.BestAvailableEncryption(b"x")
+    (folder / "locked.pem").write_bytes(key.private_bytes(pem, form, secret))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_it_speaks_https(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+
+    def ask(url: str, printed: str) -> None:
+        assert url.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        place = url.replace("127.0.0.1", "localhost")
+        answer = httpx.post(f"{place}/completions", json=BODY | {"model": "fake"}, verify=trusted)
+        assert answer.status_code == 200
+
+    config = ServeConfig(
+        model="fake", no_auth=True, port=0, no_audit=True, tls_certificate=certificate, tls_key=key
+    )
+    with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
+        serve(config, FakeEngine())
+
+
+def test_files_that_are_no_certificate_and_key_are_named(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    with pytest.raises(ConfigError, match="TLS needs serve.tls_key, too"):
+        read_tls(certificate, None)
+    for wrong in (certificate, tmp_path / "none.pem", tmp_path / "locked.pem"):
+        with pytest.raises(SetupError, match="cannot be used for TLS"):
+            read_tls(certificate, wrong)
+    assert read_tls(None, None) is None
