@@ -1,4 +1,4 @@
-"""Build `medllm/clinical/knowledge/entities.txt.gz`: typed names with their ids.
+"""Build `entities.txt.gz`, typed names with their ids, and `known_words.txt.gz`, their words.
 
     python scripts/build_entities.py DATA        DATA holds terms/, ner/, qa/, notes/ and general/
 
@@ -21,8 +21,10 @@ from build_terms import MIN_RATIO, general_documents, medical_documents
 from medllm.clinical.entities.vocabulary import ENTITIES, Vocabulary
 from medllm.clinical.entities.words import EntityWords, build_entity_words, normal
 from medllm.clinical.rules.knowledge import shipped_knowledge
+from medllm.clinical.terms import vocabulary
 from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import read
+from medllm.clinical.wording.known_words import KNOWN_WORDS
 
 HEADER = """\
 # Names, in the normal form of medllm (singular, American spelling), a tab, their type, a tab, their
@@ -51,8 +53,20 @@ def main() -> None:
     ENTITIES.write_bytes(
         gzip.compress((HEADER + "\n".join(sorted(lines)) + "\n").encode(), mtime=0)
     )
+    KNOWN_WORDS.write_bytes(gzip.compress(words_of_names(kept).encode(), mtime=0))
     print(f"{len(kept):,} of {len(names):,} names, {ENTITIES.stat().st_size:,} bytes")
+    print(f"their words: {KNOWN_WORDS.stat().st_size:,} bytes")
     print(Counter(type_ for type_, _ in kept.values()))
+
+
+def words_of_names(names: Typed) -> str:
+    """Lines of words: drugs, other names of one word, and all further words of names and terms."""
+    single = {name: type_ for name, (type_, _) in names.items() if " " not in name}
+    drugs_of_one = sorted(name for name, type_ in single.items() if type_ == "drug")
+    others = sorted(single.keys() - {*drugs_of_one})
+    further = {word for name in (*names, *map(key, vocabulary())) for word in name.split()}
+    lines = (drugs_of_one, others, sorted(further - single.keys()))
+    return HEADER + "".join(" ".join(words) + "\n" for words in lines)
 
 
 def collect(folder: Path, words: EntityWords) -> Typed:

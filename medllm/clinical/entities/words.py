@@ -81,7 +81,7 @@ def build_entity_words(knowledge: Knowledge) -> EntityWords:
     rows = [*knowledge.rows(ENTITY_WORDS.name)]
     typed = [row for row in rows if row["type"] != "none"]
     endings = [(_ending(row["endings"]), row["type"]) for row in typed if "endings" in row]
-    adjectives = [each for row in rows if row["type"] == "none" for each in row["endings"]]
+    adjectives = [each for row in rows if row["type"] == "none" for each in row.get("endings", ())]
     return EntityWords(
         heads={name: row["type"] for row in typed for name in _normals(row.get("heads", ()))},
         names={name: row["type"] for row in typed for name in _normals(row.get("names", ()))},

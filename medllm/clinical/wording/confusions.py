@@ -32,6 +32,8 @@ def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
         yield f"group must be one of {', '.join(GROUPS)}"
     if set(row["a"]) & set(row["b"]):
         yield "a and b share a name"
+    if row["group"] not in _NAMING and len(row["a"]) + len(row["b"]) > 2:
+        yield f"a and b of the group {row['group']} have one name each"
 
 
 CONFUSIONS = Table(
@@ -71,11 +73,10 @@ def find_confusions(case: Case) -> Iterator[Finding | NotChecked]:
         named = _named(reading, drugs, known)
         taken.names |= named.names
         taken.drugs |= named.drugs
-    if not (asked.names or asked.drugs or taken.names or case.question.words):
-        return
-    answered = _named(case.answer, case.drugs, known)
-    yield from _listed(case.knowledge, answered, asked, taken)
-    yield from _alike(case.knowledge, answered, asked, taken)
+    if asked.names or asked.drugs or taken.names or taken.drugs:
+        answered = _named(case.answer, case.drugs, known)
+        yield from _listed(case.knowledge, answered, asked, taken)
+        yield from _alike(case.knowledge, answered, asked, taken)
     yield from _affixes(case, known.written)
     yield from _positions(case)
 
@@ -162,37 +163,51 @@ def _is_pair(knowledge: Knowledge, id_: str, drug: str, other: str) -> bool:
 
 def _affixes(case: Case, listed: frozenset[str]) -> Iterator[Finding]:
     """The same word with another beginning or end: hypokinesia asked, hyperkinesia answered."""
-    rows = [each for each in case.knowledge.rows(CONFUSIONS.name) if each["group"] == "affix"]
-    answered = {word: at for at, word in reversed([*enumerate(case.answer.words)])}
-    asked = set(case.question.words)
-    for word in sorted(asked - answered.keys() - listed):
-        for row, said, meant in _both_ways(rows):
+    swaps = case.knowledge.built(_build_swaps).affixes
+    answered, asked = set(case.answer.words), set(case.question.words)
+    for word in sorted(asked - answered - listed):
+        for row, said, meant in swaps:
             other = swapped(word, meant, said)
             if other and other in answered and other not in asked:
-                span = case.answer.place(answered[other], answered[other] + 1)
+                at = case.answer.words.index(other)
+                span = case.answer.place(at, at + 1)
                 yield _finding(case.knowledge, row, (said, meant), span, is_asked=True)
 
 
 def _positions(case: Case) -> Iterator[Finding]:
     """Another side or position of the same thing: the left knee asked, the right one answered."""
-    rows = [each for each in case.knowledge.rows(CONFUSIONS.name) if each["group"] in _PLACES]
-    asked = {*pairwise(case.question.words)}
-    answered = {pair: at for at, pair in reversed([*enumerate(pairwise(case.answer.words))])}
-    others = {meant: (row, said) for row, said, meant in _both_ways(rows)}
+    others = case.knowledge.built(_build_swaps).places
+    asked = {pair for pair in pairwise(case.question.words) if pair[0] in others}
+    if not asked:
+        return
+    pairs = enumerate(pairwise(case.answer.words))
+    answered = {pair: at for at, pair in pairs if pair[0] in others}
     for meant, thing in sorted(asked - answered.keys()):
-        if meant in others and thing not in _NO_THING:
-            row, said = others[meant]
-            if (said, thing) in answered and (said, thing) not in asked:
-                at = answered[said, thing]
-                span = case.answer.place(at, at + 2)
-                yield _finding(case.knowledge, row, (said, meant), span, is_asked=True)
+        row, said = others[meant]
+        if thing not in _NO_THING and (said, thing) in answered and (said, thing) not in asked:
+            at = answered[said, thing]
+            span = case.answer.place(at, at + 2)
+            yield _finding(case.knowledge, row, (said, meant), span, is_asked=True)
 
 
-def _both_ways(rows: Iterable[Row]) -> Iterator[tuple[Row, str, str]]:
-    for row in rows:
-        (one,), (other,) = row["a"], row["b"]
-        yield row, one, other
-        yield row, other, one
+@dataclass(frozen=True, slots=True)
+class _Swaps:
+    """Parts of words, and words of position, each with its row and what stands for it."""
+
+    affixes: list[tuple[Row, str, str]]
+    places: dict[str, tuple[Row, str]]
+
+
+def _build_swaps(knowledge: Knowledge) -> _Swaps:
+    swaps = [
+        (row, said, meant)
+        for row in knowledge.rows(CONFUSIONS.name)
+        for said, meant in ((row["a"][0], row["b"][0]), (row["b"][0], row["a"][0]))
+    ]
+    return _Swaps(
+        affixes=[each for each in swaps if each[0]["group"] == "affix"],
+        places={meant: (row, said) for row, said, meant in swaps if row["group"] in _PLACES},
+    )
 
 
 def _finding(

@@ -60,12 +60,11 @@ def _candidates(case: Case, rows: Mapping[str, Row]) -> Iterator[tuple[int, str]
     spellings = case.knowledge.built(DrugSpellings)
     common = case.knowledge.built(_build_common)
     drugs = {word for each in case.drugs for word in reading.words[each.first : each.last]}
-    seen: set[str] = {*common, *drugs}
-    for at, word in enumerate(reading.words):
-        if len(word) < _LEAST_LETTERS or word in seen or not word.isalpha():
+    dosed = _before_doses(reading)
+    for word, at in reading.built(_first_places).items():
+        if len(word) < _LEAST_LETTERS or word in common or word in drugs or not word.isalpha():
             continue
-        seen.add(word)
-        type_ = _type_of(reading, at, word, known)
+        type_ = known.type_of(word) or (_DOSED if word in dosed else None)
         if type_ is None and spellings.nearest(word) and not _is_name(reading, at):
             type_ = _MISSPELT
         if type_ is None or type_ not in rows or _is_joined(reading, at):
@@ -74,10 +73,18 @@ def _candidates(case: Case, rows: Mapping[str, Row]) -> Iterator[tuple[int, str]
             yield at, type_
 
 
-def _type_of(reading: Reading, at: int, word: str, known: EntityWords) -> str | None:
-    if type_ := known.type_of(word):
-        return type_
-    return _DOSED if _DOSE.match(reading.folded.text, reading.ends[at]) else None
+def _first_places(reading: Reading) -> dict[str, int]:
+    """Each word, and where it stands first."""
+    words = reading.words
+    places = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
+    return {word: places[word] for word in dict.fromkeys(words)}
+
+
+def _before_doses(reading: Reading) -> set[str]:
+    """The words that a dose follows."""
+    words, text, ends = reading.words, reading.folded.text, reading.ends
+    numbers = [at for at, word in enumerate(words) if word[0] <= "9" and at]
+    return {words[at - 1] for at in numbers if _DOSE.match(text, ends[at - 1])}
 
 
 def _build_common(knowledge: Knowledge) -> frozenset[str]:
