@@ -49,9 +49,9 @@ def _strange(every: Mapping[str, Any]) -> Iterator[str]:
     """A model that loses nothing and yet expects something else is not the one that was tuned."""
     kl, same = every["kl_mean"]["value"], every["top1_agreement"]["value"]
     yield (
-        "do not trust that no loss can be shown: the likeliest next token is the parent's in "
-        f"{same:.0%} of places only (KL {kl:.2g}), so it is another model than its parent; try "
-        "more bits, and look at its answers"
+        "more bits: it is another model than its parent, though no loss on these texts can be "
+        f"shown; the likeliest next token is the parent's in {same:.0%} of places only (KL "
+        f"{kl:.2g}). Look at its answers"
     )
 
 
