@@ -10,6 +10,7 @@ GROUPS = {
     "recipes": "Whole walks",
     "finetune": "Fine-tuning",
     "quantize": "Quantizing",
+    "evaluate/gates": "Gates of evaluate: what a score must be",
     "finetune/accelerate": "Several processes: files of accelerate",
 }
 """Folders of configs/, and what is in them."""
