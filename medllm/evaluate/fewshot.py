@@ -80,10 +80,11 @@ class Shots:
         return str(row.metadata.get(by, "")) if by else ""
 
     def _preamble(self, row: Example) -> str:
-        """The words with the row's metadata, whose `_` are blanks."""
-        said = {key: str(value).replace("_", " ") for key, value in row.metadata.items()}
+        """The words with the row's metadata; `_` in them are blanks where the prompt has those."""
+        words, begin = self._spec.preamble or "", row.prompt[0].content if row.prompt else ""
         try:
-            return (self._spec.preamble or "").format_map(said)
+            said = words.format_map({key: str(value) for key, value in row.metadata.items()})
+            return said if begin.startswith(said) else said.replace("_", " ")
         except (LookupError, ValueError) as problem:
             message = f"the preamble of {self._name} cannot be filled for {row.id}: {problem}"
             raise DataError(message, "name metadata of its rows in braces") from problem

@@ -16,6 +16,7 @@ from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.fewshot import Shots
 from medllm.evaluate.kinds import find_kind
+from medllm.tasks.harness import HarnessData
 from medllm.tasks.spec import WORDS, find_task
 from medllm.tasks.words import put_as
 
@@ -42,7 +43,9 @@ class Task:
         self.kind = find_kind(self.spec.kind or "")
         self._config = config
         self.source: Dataset | Input
-        if self.spec.dataset:
+        if self.spec.harness and self.spec.folder:
+            self.source = HarnessData.open(self.spec.harness, self.spec.folder)
+        elif self.spec.dataset:
             self.source = open_dataset(
                 self.spec.dataset, data_dir=config.data_dir, accepted=config.data_use
             )
@@ -52,7 +55,8 @@ class Task:
             fix = "--data DIR, a folder that `medllm prepare` wrote"
             raise ConfigError(f"the task {name} needs prepared data", fix)
         self._is_put = not self.spec.has_words or self._is_prepared()
-        self.num_fewshot = config.num_fewshot if self.kind.takes_examples else 0
+        of_task = self.spec.harness.num_fewshot if self.spec.harness else 0
+        self.num_fewshot = (config.num_fewshot or of_task) if self.kind.takes_examples else 0
         if self.num_fewshot < config.num_fewshot:
             console.notice(f"evaluate: {name} is asked without worked examples: it has no choices")
 
@@ -68,7 +72,8 @@ class Task:
     @property
     def decides(self) -> dict[str, Any]:
         """What of its specification decides a score, as plain data."""
-        unsaid = set() if self.spec.has_words else WORDS
+        unsaid: dict[str, Any] = {} if self.spec.has_words else dict.fromkeys(WORDS, True)
+        unsaid |= {"folder": True, "harness": {"dataset_kwargs"}}  # its files are digested
         return self.spec.model_dump(mode="json", exclude=unsaid)
 
     def items(self) -> Items:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medllm.config.base import Strict
-from medllm.config.loader import list_named, read_named, unknown_name
+from medllm.config.loader import list_named, read_yaml, unknown_name, validate
 from medllm.errors import ConfigError
+from medllm.tasks.harness import SIGNS, HarnessTask, read_harness
 
 SHIPPED = Path(__file__).parent
 WORDS = {"needs", "system", "instruction", "form"}
@@ -43,6 +44,10 @@ class TaskSpec(Strict):
     preamble: str | None = None
     """How the prompts of its dataset begin, with metadata in braces: before worked examples it
     stands once, and through a chat template it is the system message."""
+    harness: HarnessTask | None = None
+    """The task as lm-evaluation-harness writes it, where it is one of its own."""
+    folder: Path | None = None
+    """Where that lies."""
     fewshot_by: str | None = None
     """Metadata that a row and the worked examples before it have in common."""
 
@@ -82,7 +87,8 @@ def _describe(name: str, folder: Path | None) -> dict[str, str]:
         task = find_task(name, "evaluate", folder)
     except ConfigError as problem:
         return {"name": name, "kind": "", "asks": "", "description": problem.message}
-    asks = task.dataset or ", ".join(task.tasks) or "prepared data"
+    own = ", ".join(task.harness.dataset_kwargs.data_files.values()) if task.harness else ""
+    asks = task.dataset or own or ", ".join(task.tasks) or "prepared data"
     kind = task.kind or "group"
     return {"name": name, "kind": kind, "asks": asks, "description": task.description}
 
@@ -95,10 +101,24 @@ def find_task(name: str, use: Use, folder: Path | None = None) -> TaskSpec:
     """
     if name not in list_named(SHIPPED, folder):
         raise unknown_name("task", name, list_tasks(use, folder))
-    task = read_named(TaskSpec, "task", name, SHIPPED, folder)
+    task = _read(name, folder)
     if not FITS[use](task):
         raise _unfit(name, use, list_tasks(use, folder))
     return task
+
+
+def _read(name: str, folder: Path | None) -> TaskSpec:
+    """A task from its file, which may be one of lm-evaluation-harness."""
+    path = list_named(SHIPPED, folder)[name]
+    document = read_yaml(path)
+    if not SIGNS & document.data.keys():
+        return validate(TaskSpec, document)
+    task = read_harness(document)
+    preamble = "{description}" if task.description else None
+    said = f"{task.task}, a task in lm-evaluation-harness's YAML"
+    return TaskSpec(
+        description=said, kind="choices", preamble=preamble, harness=task, folder=path.parent
+    )
 
 
 def _unfit(name: str, use: Use, known: list[str]) -> ConfigError:
@@ -114,6 +134,6 @@ def _unfit(name: str, use: Use, known: list[str]) -> ConfigError:
 
 def _may_fit(name: str, use: Use, folder: Path | None) -> bool:
     try:
-        return FITS[use](read_named(TaskSpec, "task", name, SHIPPED, folder))
+        return FITS[use](_read(name, folder))
     except ConfigError:
         return True

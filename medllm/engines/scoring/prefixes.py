@@ -14,7 +14,7 @@ from medllm.engines.base import ScoreRequest
 
 LOOK = 16
 """Tokens by which rows with a common trunk find each other."""
-LEAST_TRUNK, LEAST_SHARE = 1024, 0.15
+LEAST_TRUNK, LEAST_SHARE = 1024, 0.4
 """What a trunk must save to be read apart, in tokens and as a share of its rows' tokens: reading
 on from it costs a mask, and a copy of its keys and values for each row."""
 LEAST_STEM = 64

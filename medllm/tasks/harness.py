@@ -1,0 +1,233 @@
+"""Tasks of lm-evaluation-harness as it writes them: rows of JSON files, put by Jinja templates.
+
+What 0.4.13 makes of them is made here, as far as no code of the file's author runs: multiple choice
+over local JSON. What would change a score and is not done is refused, with the reason.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from medllm.config.base import Strict
+from medllm.config.loader import Document, validate
+from medllm.data.example import Example, Message, Rejected
+from medllm.data.readers.rows import FILE, Row
+from medllm.data.registry.datasets import Dataset
+from medllm.data.registry.specs import DatasetSpec
+from medllm.data.split import Split, SplitConfig
+from medllm.errors import ConfigError, DataError
+
+SIGNS = {"output_type", "doc_to_text", "dataset_path"}
+"""Keys by which such a task is known."""
+REFUSED = {
+    "process_docs": "it is code",
+    "process_results": "it is code",
+    "custom_dataset": "it is code",
+    "include": "copy the keys of that file into this one",
+    "use_prompt": "the prompts of Promptsource are not here",
+    "generation_kwargs": "only multiple choice is scored, by likelihood",
+    "filter_list": "only multiple choice is scored, by likelihood",
+    "gen_prefix": "the answer would begin with it",
+    "doc_to_image": "only text is asked",
+    "doc_to_audio": "only text is asked",
+    "dataset_name": "a JSON file has no configurations",
+    "repeats": "likelihoods are the same each time",
+}
+
+
+def read_harness(document: Document) -> "HarnessTask":
+    """A task from its YAML.
+
+    Raises:
+        ConfigError: it says what is not done here and would change a score, or is wrong.
+    """
+    for key in sorted(REFUSED.keys() & document.data.keys()):
+        message = f"{document.origin((key,)).label}: {key} of lm-evaluation-harness is not read"
+        raise ConfigError(f"{message}: {REFUSED[key]}", "write the task without it")
+    return validate(HarnessTask, document)
+
+
+class Files(Strict):
+    """Where the rows lie."""
+
+    data_files: dict[str, str]
+    """A JSON or JSONL file for each split, relative to the task's file."""
+
+
+class Sampler(Strict):
+    """How worked examples are chosen."""
+
+    sampler: Literal["first_n", "default"] = "default"
+    """medllm shows the first rows in both cases; the harness draws them by default."""
+
+
+class HarnessTask(Strict):
+    """A task in lm-evaluation-harness's YAML."""
+
+    task: str
+    """Its name."""
+    dataset_path: Literal["json"]
+    """`json` alone: other datasets are in medllm's catalog, or `medllm datasets add` takes them."""
+    dataset_kwargs: Files
+    output_type: Literal["multiple_choice"]
+    test_split: str | None = None
+    validation_split: str | None = None
+    """Asked where there is no test split."""
+    training_split: str | None = None
+    fewshot_split: str | None = None
+    """Where worked examples come from; by default the training split, else the validation split."""
+    fewshot_config: Sampler = Sampler()
+    num_fewshot: int = 0
+    description: str = ""
+    doc_to_text: str
+    """A column, or a template."""
+    doc_to_target: str | int
+    """A column or a template: the place of the right choice from 0, or its text."""
+    doc_to_choice: str | tuple[str, ...] | dict[str, str]
+    """The choices, or a column or a template of a list."""
+    target_delimiter: Literal[" "] = " "
+    fewshot_delimiter: Literal["\n\n"] = "\n\n"
+    task_alias: Any = None
+    tag: Any = None
+    metric_list: Any = None
+    metadata: Any = None
+    should_decontaminate: Any = None
+    doc_to_decontamination_query: Any = None
+
+    @property
+    def asked(self) -> str | None:
+        """The split whose rows are asked."""
+        return self.test_split or self.validation_split
+
+    @property
+    def shown(self) -> str | None:
+        """The split that worked examples come from."""
+        found = self.fewshot_split or self.training_split or self.validation_split
+        return found if found != self.asked else None
+
+
+@dataclass(frozen=True)
+class HarnessData(Dataset):
+    """The rows of such a task as Examples."""
+
+    task: HarnessTask | None = None
+
+    @classmethod
+    def open(cls, task: HarnessTask, folder: Path) -> "HarnessData":
+        """The files of a task whose YAML lies in a folder.
+
+        Raises:
+            ConfigError: no split is asked, or its file is not named.
+            DataError: a file is not there.
+        """
+        named = task.dataset_kwargs.data_files
+        splits = [name for name in (task.shown, task.asked) if name]
+        if task.asked not in named:
+            message = f"the task {task.task} names no file for its split {task.asked}"
+            raise ConfigError(message, "name it below dataset_kwargs: data_files")
+        files = tuple(folder / named[split] for split in splits if split in named)
+        for file in files:
+            if not file.is_file():
+                raise DataError(f"{file}: no such file", f"see data_files of the task {task.task}")
+        spec = DatasetSpec(title=task.task, shape="local", description="a task's own rows")
+        return cls(task.task, spec, files, task=task)
+
+    @property
+    def _task(self) -> HarnessTask:
+        assert self.task
+        return self.task
+
+    @cached_property
+    def _asked_file(self) -> str:
+        return str(self.files[-1])
+
+    def split_of(self, example: Example, config: SplitConfig) -> Split:
+        """Asked, or shown as a worked example."""
+        return "test" if example.metadata["split"] == "test" else "train"
+
+    def read(self, number: int, row: Row) -> Example | Rejected:
+        """A row, put as the harness puts it.
+
+        Raises:
+            DataError: a template cannot be filled.
+        """
+        task, values = self._task, {str(key): value for key, value in row.items()}
+        identity = f"{self.name}/{row.get('id', number)}"
+        choices = self._choices(values, identity)
+        target = self._target(values, choices, identity)
+        if target is None:
+            return Rejected(identity, "no label")
+        said = self._fill("description", task.description, values, identity)
+        asked = self._column_or(task.doc_to_text, "doc_to_text", values, identity)
+        split = "test" if row.get(FILE) == self._asked_file else "train"
+        return Example(
+            id=identity,
+            dataset=self.name,
+            group=str(row.get("id", number)),
+            prompt=(Message("user", f"{said}{asked}"),),
+            completion=target,
+            choices=choices,
+            target=target,
+            metadata={"split": split, **({"description": said} if said else {})},
+        )
+
+    def _choices(self, values: Mapping[str, Any], identity: str) -> tuple[str, ...]:
+        named = self._task.doc_to_choice
+        if isinstance(named, Mapping):
+            return tuple(named.values())
+        if not isinstance(named, str):
+            return named
+        found = values.get(named)
+        if found is None:
+            text = self._fill("doc_to_choice", named, values, identity)
+            try:
+                found = ast.literal_eval(text)
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                found = text
+        if not isinstance(found, list | tuple) or len(found) < 2:
+            raise self._unfit("doc_to_choice", identity, "it gives no list of choices")
+        return tuple(map(str, found))
+
+    def _target(
+        self, values: Mapping[str, Any], choices: tuple[str, ...], identity: str
+    ) -> str | None:
+        """The right choice; None where the row names none of the choices."""
+        named = self._task.doc_to_target
+        found = named if isinstance(named, int) else values.get(named)
+        if found is None and isinstance(named, str) and named not in values:
+            found = self._fill("doc_to_target", named, values, identity)
+            found = int(found) if found.isdigit() else found
+        if isinstance(found, int) and not isinstance(found, bool):
+            return choices[found] if 0 <= found < len(choices) else None
+        return found if found in choices else None
+
+    def _column_or(self, named: str, key: str, values: Mapping[str, Any], identity: str) -> str:
+        return str(values[named]) if named in values else self._fill(key, named, values, identity)
+
+    def _fill(self, key: str, template: str, values: Mapping[str, Any], identity: str) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return str(_environment().from_string(template).render(**values))
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as problem:
+            raise self._unfit(key, identity, str(problem)) from problem
+
+    def _unfit(self, key: str, identity: str, why: str) -> DataError:
+        return DataError(f"{key} cannot be filled for {identity}: {why}", "correct the template")
+
+
+def _environment() -> Any:
+    """Jinja as the harness has it, in a sandbox: a template reaches nothing of this machine."""
+    import re
+
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    made.filters["regex_replace"] = lambda text, pattern, by, count=0: re.sub(
+        pattern, by, text, count=count
+    )
+    return made
