@@ -16,7 +16,7 @@ def evaluate(
     ),
     tasks: str | None = option("Names, with commas.  [default: answers]", "A,B", None, "task"),
     limit: int | None = option("At most so many items of each task."),
-    data: str | None = option("What `medllm prepare` wrote, for `answers`.", "DIR"),
+    data: str | None = option("What `medllm prepare` wrote; for `perplexity` any text.", "DIR"),
     baseline: str | None = option(
         "An earlier evaluation, or lm-eval's samples, to compare with item by item.", "DIR"
     ),

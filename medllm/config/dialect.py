@@ -70,8 +70,7 @@ class _Loader(yaml.SafeLoader):
     def _check_tag(self, node: yaml.Node, *, is_written: bool) -> None:
         kind = node.tag.removeprefix(PREFIX)
         if node.tag.startswith("!function"):
-            what = "!function names code, and no code of a file is run: write a template instead"
-            raise _mistake(what, node.start_mark)
+            raise _mistake("!function names code, and no code of a file is run", node.start_mark)
         if node.tag not in CORE:
             raise _mistake(f"the tag !!{kind} is not read: only plain values are", node.start_mark)
         if not isinstance(node, yaml.ScalarNode):

@@ -22,7 +22,7 @@ class EvaluateConfig(DataConfig):
     """Folder with your own tasks (`<name>.yaml`)."""
     data: Place | None = None
     """A folder that `medllm prepare` wrote; tasks without a dataset, such as `answers`, read its
-    test split."""
+    test split. `perplexity` reads any file or folder of texts, all of it."""
     limit: int | None = Field(default=None, gt=0)
     """At most so many items of each task, drawn by seed."""
     apply_chat_template: bool = False

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from medllm import console
 from medllm.artifacts.lineage import Input, open_output
+from medllm.artifacts.manifest import NAME
 from medllm.data.example import Example, Rejected, read_examples
 from medllm.data.registry.datasets import Dataset, open_dataset
 from medllm.data.sample import take_lowest
@@ -19,6 +21,8 @@ from medllm.evaluate.kinds import find_kind
 from medllm.tasks.harness import HarnessData
 from medllm.tasks.spec import WORDS, find_task
 from medllm.tasks.words import put_as
+
+PREPARED = "--data DIR, a folder that `medllm prepare` wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,16 @@ class Task:
             self.source = open_dataset(
                 self.spec.dataset, data_dir=config.data_dir, accepted=config.data_use
             )
+        elif config.data and self.spec.whole and not _is_prepared_folder(config.data):
+            self.source = open_dataset(
+                str(config.data), data_dir=config.data_dir, accepted=config.data_use
+            )
         elif config.data:
             self.source = open_output(config.data, "prepare", "test.jsonl", "evaluation data")
         else:
-            fix = "--data DIR, a folder that `medllm prepare` wrote"
-            raise ConfigError(f"the task {name} needs prepared data", fix)
+            needed = "a text to read" if self.spec.whole else "prepared data"
+            fix = "--data FILE, or a folder" if self.spec.whole else PREPARED
+            raise ConfigError(f"the task {name} needs {needed}", fix)
         self._is_put = not self.spec.has_words or self._is_prepared()
         of_task = self.spec.harness.num_fewshot if self.spec.harness else 0
         self.num_fewshot = (config.num_fewshot or of_task) if self.kind.takes_examples else 0
@@ -145,6 +154,8 @@ class Task:
     def _test_split(self) -> Iterator[Example]:
         if isinstance(self.source, Input):
             return read_examples(self.source.path / "test.jsonl")
+        if self.spec.whole:
+            return (row for row in self.source.examples() if isinstance(row, Example))
         return self.source.in_split("test", self._config.split)
 
     def _is_prepared(self) -> bool:
@@ -162,3 +173,8 @@ class Task:
             fix = f"prepare the data as {self.name}, or give the task a `dataset` of its own"
             raise ConfigError(f"{message}: they were prepared {how}", fix)
         return bool(words)
+
+
+def _is_prepared_folder(data: Path) -> bool:
+    """Whether `data` is what prepare wrote, whose test split is read."""
+    return any((data / name).is_file() for name in (NAME, "test.jsonl"))

@@ -50,6 +50,16 @@ class AnswerResult:
 
 
 @dataclass(frozen=True, slots=True)
+class TextResult(AnswerResult):
+    """The log-likelihood of a text, which all its words and bytes share."""
+
+    words: int = 0
+    """Parted by white space, as lm-evaluation-harness counts them."""
+    bytes: int = 0
+    """In UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotAsked:
     """An item that could not be put to the model."""
 
@@ -163,16 +173,17 @@ def _weigh(asked: _Asked, scores: Sequence[Score]) -> AnswerResult:
 
 def score_texts(
     engine: Expects, examples: Sequence[Example], *, what: str
-) -> list[AnswerResult | NotAsked]:
+) -> list[TextResult | NotAsked]:
     """The likelihood of whole texts, in pieces of `WINDOW` tokens that do not see each other."""
-    results: list[AnswerResult | NotAsked] = []
+    results: list[TextResult | NotAsked] = []
     with console.progress(what, len(examples)) as advance:
         for example in examples:
             pieces = list(_pieces(engine, example.text))
             tokens = sum(len(each) - 1 for each in pieces)
             if tokens > 0:
                 logprob = sum(_read(engine, piece) for piece in pieces)
-                results.append(AnswerResult(example.id, logprob, tokens))
+                words, size = len(example.text.split()), len(example.text.encode(errors="replace"))
+                results.append(TextResult(example.id, logprob, tokens, words=words, bytes=size))
             else:
                 results.append(NotAsked(example.id, "the text is empty"))
             advance(1)
@@ -180,8 +191,13 @@ def score_texts(
 
 
 def _pieces(engine: Expects, text: str) -> Iterator[list[int]]:
-    """The token ids of a text, each piece after the tokens that a text begins with."""
+    """The token ids of a text, each piece after the tokens that a text begins with.
+
+    A model without BOS reads the end-of-text token there, as lm-evaluation-harness has it: else the
+    first token of a piece would not count.
+    """
     begin = engine.encode("", add_special_tokens=True)
+    begin = begin or engine.encode(engine.eos_token, add_special_tokens=False)
     ids = engine.encode(engine.special_tokens.mark(text), add_special_tokens=False)
     room = min(WINDOW, engine.context_length) - len(begin)
     for start in range(0, len(ids), room):

@@ -37,6 +37,8 @@ class TaskSpec(Strict):
     """`text`: the whole row is plain text, without question and answer."""
     tasks: tuple[str, ...] = ()
     """Tasks whose mean it is, weighted by their items; then it is a group and nothing else."""
+    whole: bool = False
+    """Whether all rows of any file or folder that `data` names are asked, not a test split."""
     choices: tuple[str, ...] = ()
     """The choices of every item; a row with others is not asked, and counted."""
     subject: str | None = None

@@ -1,6 +1,7 @@
 """Generate and evaluate: what cannot be asked, what is cut and what decides answers is said."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -187,3 +188,29 @@ def test_an_engine_that_only_writes_cannot_be_evaluated(
         "  fix: name a model that runs on this machine: a folder, a hub id or a .gguf file",
     ]
     assert not (output / "medllm.json").exists()
+
+
+def test_the_perplexity_of_any_text_is_told_per_token_word_and_byte(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "note.txt").write_text("The chest is clear.\nNo effusion is seen.\n")
+    rows_of = [{"id": 1, "text": "No fracture."}, {"id": 2, "text": "Clear."}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of))
+    scores = []
+    for name in ("note.txt", "rows.jsonl"):
+        config = EvaluateConfig(
+            models=(str(tiny_model),), tasks=("perplexity",), data=tmp_path / name,
+            output=tmp_path / name.partition(".")[0],
+        )  # fmt: skip
+        (score,) = evaluate(config).results["scores"]
+        scores.append(score)
+
+    note, rows = scores
+    assert (note["items"], rows["items"]) == (1, 2)
+    assert (note["words"], rows["words"]) == (8, 3)
+    assert rows["bytes"] == len("No fracture.") + len("Clear.")
+    nats = note["loss"] * note["tokens"]
+    assert note["bits_per_byte"] == pytest.approx(nats / math.log(2) / note["bytes"])
+    assert note["byte_perplexity"] == pytest.approx(math.exp(nats / note["bytes"]))
+    assert note["word_perplexity"] == pytest.approx(math.exp(nats / 8))
+    assert note["bits_per_byte_low"] is None and rows["bits_per_byte_low"] is not None

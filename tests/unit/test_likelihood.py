@@ -12,6 +12,7 @@ from medllm.measures.likelihood import (
     AnswerResult,
     ChoiceResult,
     NotAsked,
+    TextResult,
     score_answers,
     score_choices,
     score_texts,
@@ -35,6 +36,19 @@ def test_each_token_of_a_text_counts_once(context_length: int, pieces: int) -> N
     assert score.tokens == tokens
     expected = pieces * OTHER + (tokens - pieces) * AGAIN  # a piece begins after <bos>
     assert score.logprob == pytest.approx(expected, rel=1e-6)
+
+
+def test_words_and_bytes_of_a_text_are_counted_and_a_model_without_bos_reads_an_end() -> None:
+    class Bare(FakeEngine):
+        def encode(self, text, *, add_special_tokens):  # type: ignore[no-untyped-def]
+            return super().encode(text, add_special_tokens=False)
+
+    text = Example(id="a", dataset="d", group="g", prompt=(), completion="Ödem  und\nSchmerz")
+
+    for engine in (FakeEngine(), Bare()):
+        (score,) = score_texts(engine, [text], what="test")
+        assert isinstance(score, TextResult)
+        assert (score.tokens, score.words, score.bytes) == (18, 3, 18)
 
 
 class Listening(FakeEngine):

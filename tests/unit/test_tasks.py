@@ -23,8 +23,8 @@ instruction: Name the dose in mg.
 needs: [prompt, completion]
 kind: answers
 """
-SCORED = ["answers", "laterality", "medmcqa", "medqa", "mmlu_medical", "multimedqa", "pubmedqa",
-          "radiology", "wikitext"]  # fmt: skip
+SCORED = ["answers", "laterality", "medmcqa", "medqa", "mmlu_medical", "multimedqa", "perplexity",
+          "pubmedqa", "radiology", "wikitext"]  # fmt: skip
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """Texts: the perplexity of whole texts, without a question."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from medllm.data.example import Example
 from medllm.engines.base import Engine, Expects, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.answers import Answers
-from medllm.evaluate.kinds.base import Asking, Record
+from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.measures.intervals import Estimate, estimate_ratio
 from medllm.measures.likelihood import score_texts
 
 
@@ -24,3 +27,42 @@ class Texts(Answers):
         """The likelihood of each text."""
         reading = require(engine, Expects, "evaluate")
         return map(asdict, score_texts(reading, items, what=asking.what))
+
+    def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
+        """The numbers of answers, and those that do not hang on the tokenizer.
+
+        `bits_per_byte` with its 95 % interval over the texts, and what a byte and a word of white
+        space cost as perplexities, under the names that lm-evaluation-harness gives them.
+        """
+        numbers = super().summarize(records)
+        if not all(record.get("bytes") for record in records):
+            return numbers
+        losses = [-record["logprob"] for record in records]
+        bits = estimate_ratio(
+            [loss / math.log(2) for loss in losses], [record["bytes"] for record in records]
+        )
+        words = sum(record["words"] for record in records)
+        return {
+            **numbers,
+            "words": words,
+            "bytes": sum(record["bytes"] for record in records),
+            "bits_per_byte": bits.value,
+            "bits_per_byte_low": bits.low,
+            "bits_per_byte_high": bits.high,
+            "byte_perplexity": 2**bits.value,
+            "word_perplexity": _exp(sum(losses) / max(words, 1)),
+        }
+
+    def columns(self, score: Mapping[str, Any]) -> list[Column]:
+        """Perplexity of tokens, and bits per byte, by which other tokenizers compare."""
+        shown = super().columns(score)
+        if "bits_per_byte" not in score:
+            return shown
+        bits = Estimate(*(score[f"bits_per_byte{end}"] for end in ("", "_low", "_high")))
+        interval = "no interval" if bits.low is None else f"{bits.low:.3f}–{bits.high:.3f}"
+        return [*shown, Column("bits per byte", f"{bits.value:.3f}\n{interval}")]
+
+
+def _exp(loss: float) -> float:
+    """A perplexity; that of nonsense may be larger than a number."""
+    return math.exp(min(loss, 700.0))
