@@ -266,13 +266,26 @@ def test_the_table_has_the_largest_doses_of_many_drugs_each_with_a_source() -> N
                 assert not is_rarer or each.weekly or "note" in each.row, each.row["id"]
 
 
+def test_a_hospital_may_set_a_lower_ceiling(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "sources: {H: {title: Our formulary, kind: guideline}}\n"
+        "doses:\n- {id: own.paracetamol, drug: paracetamol, when: our formulary, daily: 3000 mg, "
+        "limit: ceiling, source: H, verified: true}\n"
+    )
+    own = read_rules(tmp_path, (DOSES,), shipped_knowledge())
+
+    (found,) = review_answer("paracetamol 1 g every 6 hours", knowledge=own).report.findings
+
+    assert (found.rule, found.severity) == ("own.paracetamol", "major")
+
+
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
         ("drug: warfrin, daily: 5 mg", "unknown drug 'warfrin'"),
         ("drug: warfarin, daily: five", "daily must be a dose such as"),
         ("drug: warfarin, daily: 5 mg, routes: oral", "routes must be a list"),
-        ("drug: warfarin, daily: 5 mg, limit: soft", "limit must be one of caution"),
+        ("drug: warfarin, daily: 5 mg, limit: soft", "limit must be one of caution, ceiling"),
         ("drug: warfarin", "no dose: give single"),
     ],
 )

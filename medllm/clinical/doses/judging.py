@@ -80,7 +80,8 @@ def judge(
 ) -> tuple[Excess | None, list[Excess], bool]:
     """What a dose exceeds, what it may exceed, and whether it could be compared at all.
 
-    The first is the strictest row that narrows the limit for this patient, else the row with the
+    A row with `limit: ceiling` counts instead of the others, as a hospital's own may. The first of
+    the results is the strictest row that narrows the limit for this patient, else the row with the
     largest limit where the dose is above every one; the second are limits of narrower groups that
     it is above, where nothing says whether the patient is of them.
     """
@@ -94,7 +95,8 @@ def judge(
     if above:
         return max(above, key=lambda each: each.ratio), [], True
     ordinary = [each for each, counts in compared if not each.limit.narrows]
-    ordinary = _without_per_kg(ordinary, dose)
+    ceilings = [each for each in ordinary if each.limit.row.get("limit") == "ceiling"]
+    ordinary = _without_per_kg(ceilings or ordinary, dose)
     if ordinary and all(each.ratio > 1 for each in ordinary):
         return _named(ordinary, knowledge), [], True
     maybe = [each for each, counts in compared if each.ratio > 1 and counts is None]

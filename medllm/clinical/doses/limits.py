@@ -22,7 +22,11 @@ _LISTS = ("routes", "products", "only_for", "conditions", "with")
 _NARROWING = frozenset(
     ("age_from", "egfr_from", "egfr_below", "weight_below", "conditions", "with")
 )
-_CHOICES = {"release": ("immediate", "extended"), "limit": ("caution",), "margin": ("wide",)}
+_CHOICES = {
+    "release": ("immediate", "extended"),
+    "limit": ("caution", "ceiling"),
+    "margin": ("wide",),
+}
 
 
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
