@@ -105,6 +105,11 @@ def test_what_is_right_or_only_told_is_no_finding(answer: str) -> None:
             "four times daily.",
             "contraindicated paracetamol",
         ),
+        ("Take 3 Tylenol 500 mg tablets every 4 hours.", "contraindicated paracetamol"),
+        ("You may take 6-8 ibuprofen 200 mg tablets four times daily.", "major ibuprofen"),
+        ("Insulin 10 mg before meals.", "major insulin"),
+        ("Vincristine 2 mg IT weekly", "contraindicated vincristine intrathecal"),
+        ("Fentanyl patch 100 mg/hour", "contraindicated opioids"),
         ("Take one gram of paracetamol every three hours.", "contraindicated paracetamol"),
         ("You can safely take up to 6 grams of acetaminophen per day.", "major paracetamol"),
         ("Take 2 tablets of Tylenol (500 mg each) every 4 hours.", "major paracetamol"),
@@ -203,6 +208,7 @@ def test_what_no_row_covers_is_said_not_checked() -> None:
         "dose: oxycodone and paracetamol: the part of each is not stated"
     ]
     assert report("Warfarin needs regular checks.") == ([], [])
+    assert report("Tab Thyronorm 50 OD") == ([], ["dose: levothyroxine: no unit stated"])
     assert report("INR 2,5. Warfarin 1.200 mg und 2,5 mg.")[1] == [
         "dose: warfarin: two readings: 1200 or 1.2"
     ]

@@ -31,6 +31,7 @@ _FIRST_PART = re.compile(
 _WORD = re.compile(r"[a-z]+(?= [a-z])")
 _SMALL = re.compile(r"\d+,\d{1,2}")
 TWO_READINGS = "two readings: "
+NO_UNIT = "no unit"
 _TRAILING = re.compile(r"\d+\.0+")
 
 
@@ -197,7 +198,8 @@ def _read_parts(text: str, begin: int, parts: int) -> Amount | None:
         spans.append(Range(short(number * known[1]), short(number * known[1])))
     each = _OF_A_FORM.match(text, match.end())
     end = each.end() if each else match.end()
-    return Amount(tuple(spans), "mg" if last else "", "form", "", begin, end)
+    problem = "" if last else NO_UNIT
+    return Amount(tuple(spans), "mg" if last else "", "form", problem, begin, end)
 
 
 @cache

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from medllm.clinical.case import Case
-from medllm.clinical.doses.amounts import TWO_READINGS
+from medllm.clinical.doses.amounts import NO_UNIT, TWO_READINGS
 from medllm.clinical.doses.judging import (
     TENFOLD,
     Excess,
@@ -28,6 +28,7 @@ from medllm.clinical.text.reading import Span
 
 _OPIOIDS = "opioids"
 _CAUTION_MME = Decimal(50)
+_FORTYFOLD = Decimal(40)
 
 
 def find_doses(case: Case) -> Iterator[Finding | NotChecked]:
@@ -204,7 +205,10 @@ class _Check:
         above, maybe, is_compared = judge(
             dose.measure, dose.column, limits, self._setting, self._knowledge
         )
-        if above:
+        no_unit = any(each.sig.problem == NO_UNIT for each in dose.uses)
+        if no_unit and (above.ratio >= TENFOLD if above else not is_compared):
+            verdict.unknown[f"{drug}: {NO_UNIT} stated"] = None
+        elif above:
             severity = severity_of(above)
             if dose.uses[0].states_limit and severity == "contraindicated":
                 severity = "major"
@@ -212,6 +216,9 @@ class _Check:
             verdict.found.append(self._finding(above.limit, severity, message, dose.uses))
         elif maybe:
             verdict.notes.append(self._note(drug, dose, maybe))
+        elif not is_compared and (wrong := _in_mass(dose, limits)):
+            message = f"{drug}: {dose.measure}, while it is measured in units."
+            verdict.found.append(self._finding(wrong, "major", message, dose.uses))
         elif not is_compared and not any("mme" in each.row for each in limits):
             verdict.unknown[_not_compared(drug, dose, limits)] = None
 
@@ -268,8 +275,9 @@ class _Check:
                 f"opioids: the doses come to {total.normalize():f} mg of oral morphine a day; "
                 f"from {rows[0].daily} on the risks grow (caution, no ceiling)."
             )
-            severity = severity_of(above)  # no ceiling: large doses are right for some
-            severity = "major" if severity == "contraindicated" else severity
+            severity = severity_of(above)
+            if severity == "contraindicated" and above.ratio < _FORTYFOLD:
+                severity = "major"  # no ceiling: large doses are right for some
             yield self._finding(rows[0], severity, message, parts)
 
     def _morphine(self, uses: Sequence[Use], factor: Limit) -> Decimal:
@@ -305,6 +313,14 @@ def _is_of_a_day(uses: Sequence[Use]) -> bool:
 
 def _any(limits: Sequence[Limit], column: str) -> bool:
     return any(each.of(column) for each in limits)
+
+
+def _in_mass(dose: _Dose, limits: Sequence[Limit]) -> Limit | None:
+    """The row of a drug that is measured in units alone, where a text gives it in mg."""
+    known = [each for each in limits if each.of(dose.column)]
+    measures = [measure for each in known if (measure := each.of(dose.column))]
+    is_of_units = bool(known) and all(each.unit.startswith("U") for each in measures)
+    return known[0] if is_of_units and dose.measure.unit == "mg" else None
 
 
 def _not_compared(drug: str, dose: _Dose, limits: Sequence[Limit]) -> str:

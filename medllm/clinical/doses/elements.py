@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -109,8 +109,11 @@ MOST_TO_PARTS = 12
 """Characters between the name of a product and `5/325` without a unit."""
 _PLAIN = re.compile(r"\.?\d[\d.,]* ?(?:mg|mcg|ug|g|ml|units?|meq)\b")
 """The beginning of most amounts, looked for before what is rarer."""
+_BEFORE_NAME = re.compile(rf"{RANGE} ")
+_TAKING = re.compile(r"\b(?:takes?|taking|give|use|swallow|up to|have|and|or|another) $")
+_INTRATHECAL = re.compile(r"it(?= ?(?:$|[.,;)]|weekly|once|stat|q\d|every|on day))")
 _STARTS = {*NUMBERS, "once", "twice", "thrice"}
-_TRIGGERS = {*_STARTS, "every", "each", "for", "over", "in", "on", "at", "am", "pm"}
+_TRIGGERS = {*_STARTS, "every", "each", "for", "over", "in", "on", "at", "am", "pm", "it"}
 _LATER_SIGN = Sign("over")
 _BEFORE_LATER = re.compile(r"\b(?:after|within|in|than|next|last|past|day|week|every) $")
 _LONE = re.compile(
@@ -133,6 +136,7 @@ def find_elements(
     words, begins = reading.words, reading.begins
     signs = dict(_signs(reading, first, last))
     named = {each.first: each for each in mentions if first <= each.first < last}
+    names = {begins[each] for each in named}
     until, done, parts = first, 0, 1
     for word in range(first, last):
         if mention := named.get(word):
@@ -142,11 +146,22 @@ def find_elements(
         elif word >= until and begins[word] >= done:
             written = words[word]
             if word in signs or written in _TRIGGERS or written[0] in "0123456789qx":
-                found = scan.at(word, parts, signs.get(word))
+                found = scan.at(word, parts, signs.get(word)) or _of_next(reading, word, names)
                 if found:
                     done = scan.read_until = found.end
                     scan.before = found.meaning
                     yield found
+
+
+def _of_next(reading: Reading, word: int, names: Collection[int]) -> Element | None:
+    """How many are taken, right before a name: "take 2 Tylenol", "up to 4 ibuprofen 200 mg"."""
+    text, begin = reading.folded.text, reading.begins[word]
+    match = _BEFORE_NAME.match(text, begin)
+    if not match or match.end() not in names:
+        return None
+    is_taken = _TAKING.search(text, max(0, begin - 12), begin)
+    count = _counted(match)
+    return Element(Count(count, ""), begin, match.end() - 1) if is_taken else None
 
 
 def _signs(
@@ -203,6 +218,8 @@ class _Scan:
             return found
         if found := _timed(text, written, begin):
             return found
+        if self.read_until == begin - 1 and _INTRATHECAL.match(text, begin):
+            return Element(Sign("route", "intrathecal"), begin, begin + 2)
         if self.read_until == begin - 1 and (match := _AT.match(text, begin)):
             return Element(Often(Decimal(1), Decimal(1), match[0]), begin, match.end())
         if sign:

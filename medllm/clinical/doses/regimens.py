@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from medllm.clinical.doses.amounts import Amount, Range
+from medllm.clinical.doses.amounts import NO_UNIT, Amount, Range
 from medllm.clinical.doses.elements import Bare, Count, Doses, Element, Lasting
 from medllm.clinical.doses.frequencies import Row
 from medllm.clinical.doses.products import in_order
@@ -16,6 +16,7 @@ from medllm.clinical.doses.vocabulary import MILLILITRES, ROUTE_OF_FORM, TOTAL, 
 Joined = Literal["", "and", "then", "or"]
 _AND = re.compile(r"\b(?:and|plus|also|with|additional|additionally|another|extra)\b|[&+]")
 _OR = re.compile(r"\b(?:or|alternatively|instead)\b")
+_INCREMENT = re.compile(r" ?(?:increments?|steps)\b")
 _LINK = re.compile(r"[,;&+]|\b(?:and|or|then|plus|to)\b")
 _BRACKET = re.compile(r"[(=]|i\.e\.")
 _ONE = Decimal(1)
@@ -109,7 +110,7 @@ class _Regimens:
             self._count(meaning, gap)
         elif isinstance(meaning, Bare):
             value = Range(meaning.value, meaning.value)
-            bare = Amount((value,), "mg", "form", "", element.begin, element.end)
+            bare = Amount((value,), "mg", "form", NO_UNIT, element.begin, element.end)
             self.bare = self.strength = self.draft.amount = bare
         elif self.mode == "above":
             self.mode = ""
@@ -209,6 +210,8 @@ class _Regimens:
         if self.mode == "over":
             self.mode = ""
             return True
+        if _INCREMENT.match(self.text, amount.end):
+            self.mode = "by"
         return self._is_step(gap)
 
     def _is_step(self, gap: str) -> bool:

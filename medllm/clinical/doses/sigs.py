@@ -35,7 +35,10 @@ _PARTED = re.compile(r".*(?:[,;:&+/(*•]|\b(?:and|or|plus|with|then)\b|^)", re.
 _NAMELIKE = re.compile(r"[a-z][a-z'-]{3,}")
 _LINKS = frozenset(words_in("for of at is are was which that to in by on into after before"))
 """Words that tie a dose to what stands before: "for chest infection 500 mg" is of the drug."""
-_OF_OTHER = re.compile(r" ?of (?!the\b|each\b|an?\b|it\b|this\b|your\b)[a-z]")
+_OF_OTHER = re.compile(
+    r" ?of (?!the\b|each\b|an?\b|it\b|this\b|your\b)[a-z]"
+    r"| (?:carb|protein|fib(?:re|er)|salt|sodium\b|sugar|alcohol|fat\b)"
+)
 _ADJACENT = re.compile(r"[ -]?(?:(?:of|the|dose|doses|oral|generic|each|a|single|plain)\b ?)*")
 _JOINT = re.compile(r"[,;&+/]|\b(?:and|or|plus|with|then)\b")
 _LIST_JOINT = re.compile(r"[ ,;&+/-]*(?:(?:and|or|plus|with|both|all|each) ?)*[ ,]*")
