@@ -18,11 +18,12 @@ _UNIT = (
 )
 _DOSE = rf"[- ]?{_UNIT}(?! ?/ ?(?:d?l|ml|mm|cu|min|100)\b)"
 """A unit of doses that is not per volume, as laboratory values are."""
+_RUN_TOGETHER = "run together"
 _FORMS = {
     "trailing zero": (".0", re.compile(rf"(?<![\d.,/:-])\d+\.0+{_DOSE}")),
     "naked decimal": (".", re.compile(rf"\.(?<![\w.,/:-].)\d+{_DOSE}")),
     "no comma": (" unit", re.compile(r"(?<![\w.,/-])\d{5,} units?\b")),
-    "run together": (
+    _RUN_TOGETHER: (
         "",
         re.compile(r"(?<![\w-])[a-z]{4,20}\d+(?:\.\d+)? (?:mg|mcg|ug|g|ml|units)\b"),
     ),
@@ -121,8 +122,13 @@ def find_abbreviations(case: Case) -> Iterator[Finding | NotChecked]:
 def _find_form(form: str, reading: Reading) -> list[Span]:
     sign, pattern = _FORMS[form]
     folded = reading.folded
-    found = pattern.finditer(folded.text) if sign in folded.text else ()
-    return [folded.origin(*each.span()) for each in found]
+    found: Iterable[re.Match[str] | None] = ()
+    if form == _RUN_TOGETHER:
+        mixed = (at for at, word in enumerate(reading.words) if word[-1] <= "9" < word[0])
+        found = (pattern.match(folded.text, reading.begins[at]) for at in mixed)
+    elif sign in folded.text:
+        found = pattern.finditer(folded.text)
+    return [folded.origin(*each.span()) for each in found if each]
 
 
 def _build_forms(knowledge: Knowledge) -> Phrases[list[Row]]:

@@ -61,23 +61,24 @@ def _candidates(case: Case, rows: Mapping[str, Row]) -> Iterator[tuple[int, str]
     common = case.knowledge.built(_build_common)
     drugs = {word for each in case.drugs for word in reading.words[each.first : each.last]}
     dosed = _before_doses(reading)
-    for word, at in reading.built(_first_places).items():
-        if len(word) < _LEAST_LETTERS or word in common or word in drugs or not word.isalpha():
+    for word in dict.fromkeys(reading.words):
+        if len(word) < _LEAST_LETTERS or word in common or word in drugs:
             continue
         type_ = known.type_of(word) or (_DOSED if word in dosed else None)
-        if type_ is None and spellings.nearest(word) and not _is_name(reading, at):
+        if type_ is None and spellings.nearest(word):
             type_ = _MISSPELT
-        if type_ is None or type_ not in rows or _is_joined(reading, at):
+        if type_ not in rows or not word.isalpha() or is_known(word, case.knowledge):
             continue
-        if not is_known(word, case.knowledge) and not _is_compound(word, type_, known):
+        at = reading.built(_first_places)[word]
+        is_name = type_ == _MISSPELT and _is_name(reading, at)
+        if type_ and not (is_name or _is_joined(reading, at) or _is_compound(word, type_, known)):
             yield at, type_
 
 
 def _first_places(reading: Reading) -> dict[str, int]:
     """Each word, and where it stands first."""
     words = reading.words
-    places = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
-    return {word: places[word] for word in dict.fromkeys(words)}
+    return dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
 
 
 def _before_doses(reading: Reading) -> set[str]:
