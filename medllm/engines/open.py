@@ -17,6 +17,7 @@ from medllm.models.offload import is_offloaded
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from medllm.engines.servers.llama_server import ServerSettings
     from medllm.engines.transformers import TransformersEngine
 
 EngineName = Literal["auto", "transformers", "llama_cpp"]
@@ -51,7 +52,7 @@ def open_for_serving(
     engine: ServingEngine = "auto",
     n_ctx: int | None = None,
     dtype: Dtype = "auto",
-    parallel: int | None = None,
+    settings: "ServerSettings | None" = None,
 ) -> Engine:
     """The loaded model for many callers: a .gguf file on llama-server where this machine has it.
 
@@ -64,7 +65,7 @@ def open_for_serving(
         raise ConfigError(message, "it runs .gguf files: use --engine auto")
     if model.is_gguf and engine in {"auto", "llama_server"}:
         try:
-            return _open_llama_server(model, n_ctx, parallel)
+            return _open_llama_server(model, n_ctx, settings)
         except LlamaServerMissing as missing:
             if engine == "llama_server":
                 raise
@@ -73,11 +74,13 @@ def open_for_serving(
     return open_model(model, engine, n_ctx, dtype)
 
 
-def _open_llama_server(model: ModelRef, n_ctx: int | None, parallel: int | None) -> Engine:
+def _open_llama_server(
+    model: ModelRef, n_ctx: int | None, settings: "ServerSettings | None"
+) -> Engine:
     from medllm.engines.servers.llama_server import LlamaServerEngine
 
     window = _lost_window(model)
-    return LlamaServerEngine(model.path, n_ctx=n_ctx, window=window, parallel=parallel)
+    return LlamaServerEngine(model.path, n_ctx=n_ctx, window=window, settings=settings)
 
 
 def _open_gguf(model: ModelRef, n_ctx: int | None) -> InProcess:

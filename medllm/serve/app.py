@@ -222,8 +222,8 @@ class Endpoints:
                 message = f"this server gives at most {self.max_tokens} tokens an answer"
                 raise ApiError(400, message, "max_tokens_exceeded", name)
 
-    def _check_model(self, name: str) -> None:
-        if name != self.model_id:
+    def _check_model(self, name: str | None) -> None:
+        if name not in (None, self.model_id):
             message = f"this server has no such model; it serves {self.model_id}"
             raise ApiError(404, message, "model_not_found", "model")
 

@@ -45,6 +45,12 @@ class ServeConfig(Strict):
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
     on another one, float32 on a CPU, and for a quantized model that of its files."""
 
+    n_threads: int | None = Field(default=None, ge=1, le=1024, json_schema_extra=NOT_IDENTITY)
+    """Threads that llama-server computes with; unset: one for each processor."""
+
+    n_gpu_layers: int | None = Field(default=None, ge=0, json_schema_extra=NOT_IDENTITY)
+    """Layers that llama-server puts on the GPU; unset: as many as it finds room for."""
+
     max_tokens: int = Field(default=1024, ge=1)
     """The most tokens of one answer, and what a chat gets that names no limit of its own."""
 

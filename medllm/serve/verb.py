@@ -21,6 +21,7 @@ from medllm.artifacts.job import begin_work
 from medllm.data.example import Message
 from medllm.engines.base import Answers, AnswersMany, Generates, require
 from medllm.engines.prompts import takes_messages
+from medllm.engines.servers.llama_server import ServerSettings
 from medllm.engines.servers.openai import OpenAIEngine, check_place
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
@@ -129,7 +130,9 @@ def _loaded(
         identity = model.parent.identity
         check_room("serve", model, config.dtype)
         begin_work()
-        loaded = open_for_serving(model, config.engine, config.n_ctx, config.dtype, config.parallel)
+        loaded = open_for_serving(
+            model, config.engine, config.n_ctx, config.dtype, _server_settings(config)
+        )
         say_context("serve", model, loaded.context_length, config.dtype)
         opened = closing(
             loaded if isinstance(loaded, AnswersMany) else require(loaded, Generates, "serve")
@@ -168,6 +171,12 @@ def _check_template(engine: Answers) -> None:
     with suppress(DataError):
         if isinstance(engine, Template) and engine.has_chat_template:
             engine.render((Message("user", "Hello"),))
+
+
+def _server_settings(config: ServeConfig) -> ServerSettings:
+    return ServerSettings(
+        parallel=config.parallel, n_threads=config.n_threads, n_gpu_layers=config.n_gpu_layers
+    )
 
 
 def _log_name(config: ServeConfig) -> str:

@@ -151,7 +151,8 @@ StopString = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)
 class AnswerRequest(_Wire):
     """What chats and completions have in common."""
 
-    model: Text
+    model: Text | None = None
+    """Without one the model that is there answers."""
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)

@@ -18,7 +18,7 @@ from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.prompts import ask_messages
-from medllm.engines.servers.llama_server import LlamaServerEngine
+from medllm.engines.servers.llama_server import LlamaServerEngine, ServerSettings
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
@@ -38,8 +38,15 @@ LONG = (Message("user", "The lungs are clear. The heart is of normal size. " * 8
 
 @pytest.fixture(scope="module")
 def engine(tiny_f16: Path) -> Iterator[LlamaServerEngine]:
-    with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=2)) as engine:
+    with closing(
+        LlamaServerEngine(tiny_f16, n_ctx=256, settings=ServerSettings(parallel=2))
+    ) as engine:
         yield engine
+
+
+def started(model: Path, parallel: int) -> LlamaServerEngine:
+    settings = ServerSettings(parallel=parallel, n_threads=1, n_gpu_layers=0)
+    return LlamaServerEngine(model, n_ctx=256, settings=settings)
 
 
 def asked(
@@ -168,7 +175,9 @@ def test_it_listens_on_no_address_and_nobody_else_may_ask(engine: LlamaServerEng
 
 
 def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
-    with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=1)) as engine:
+    with closing(
+        LlamaServerEngine(tiny_f16, n_ctx=256, settings=ServerSettings(parallel=1))
+    ) as engine:
         folder, pid = engine.socket.parent, engine.process.pid
         assert pid
 
@@ -213,7 +222,9 @@ def test_a_server_that_never_becomes_ready_is_ended() -> None:
 
 
 def test_it_is_served_and_an_engine_that_is_down_is_a_503(tiny_f16: Path) -> None:
-    with closing(LlamaServerEngine(tiny_f16, n_ctx=256, parallel=2)) as engine:
+    with closing(
+        LlamaServerEngine(tiny_f16, n_ctx=256, settings=ServerSettings(parallel=2))
+    ) as engine:
         app = build_app(engine, model_id="tiny", callers=Callers("key"), max_tokens=64)
         with (
             running_server(app) as url,

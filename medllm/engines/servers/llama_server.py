@@ -30,6 +30,18 @@ FAMILIAR = 0.5
 """The share of what a slot holds that a prompt must begin with to go on from there."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """How llama-server runs."""
+
+    parallel: int | None = None
+    """How many answers are written at once; 4 by default."""
+    n_threads: int | None = None
+    """Threads that compute; by default one for each processor."""
+    n_gpu_layers: int | None = None
+    """Layers on the GPU; by default as many as llama-server finds room for."""
+
+
 @dataclass(slots=True)
 class _Slot:
     """A place of llama-server's cache, and what it holds."""
@@ -55,7 +67,7 @@ class LlamaServerEngine(GgufTemplate):
         *,
         n_ctx: int | None = None,
         window: int | None = None,
-        parallel: int | None = None,
+        settings: ServerSettings | None = None,
     ) -> None:
         """Start llama-server with the model, and return when it takes requests.
 
@@ -63,7 +75,7 @@ class LlamaServerEngine(GgufTemplate):
             path: A .gguf file.
             n_ctx: The tokens of prompt and answer together, of each of the answers at once.
             window: See `GgufTemplate`.
-            parallel: How many answers are written at once; 4 by default.
+            settings: How llama-server runs.
 
         Raises:
             ArtifactError: the file is missing, or is no GGUF that llama.cpp can load.
@@ -73,7 +85,8 @@ class LlamaServerEngine(GgufTemplate):
         """
         find_llama_server()
         super().__init__(path, n_ctx=n_ctx, window=window, vocab_only=True)
-        self.parallel = parallel or PARALLEL
+        self._settings = settings or ServerSettings()
+        self.parallel = self._settings.parallel or PARALLEL
         self._folder = Path(tempfile.mkdtemp(prefix="medllm-"))
         self.socket = self._folder / "engine.sock"
         self._key = secrets.token_urlsafe(32)
@@ -132,9 +145,12 @@ class LlamaServerEngine(GgufTemplate):
         command = [
             str(server), "--model", str(self._path), "--host", str(self.socket),
             "--ctx-size", str(self.context_length * self.parallel), "--parallel",
-            str(self.parallel), "--no-kv-unified", "--threads", str(count_cpus()), "--cache-ram",
-            "0", "--no-ui", "--no-slots", "--offline", "--log-verbosity", "1",
+            str(self.parallel), "--no-kv-unified", "--threads",
+            str(self._settings.n_threads or count_cpus()), "--cache-ram", "0", "--no-ui",
+            "--no-slots", "--offline", "--log-verbosity", "1",
         ]  # fmt: skip
+        if self._settings.n_gpu_layers is not None:
+            command += ["--n-gpu-layers", str(self._settings.n_gpu_layers)]
         if not is_own:
             command.append("--no-repack")  # see `llama_native.model_parameters`
         libraries = str(server.parents[1] / "lib")
