@@ -62,6 +62,18 @@ def test_a_shorter_cue_in_a_longer_phrase_is_none() -> None:
     assert context("He has [chest pain] right now.").laterality is None
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Without warning I got [chest pain].", "I never had [pain] like this before.",
+        "I have never had such a bad [headache].", "There's no way this is only [reflux].",
+        "It is not just a [headache].", "I do not know what to do about the [bleeding].",
+    ],
+)  # fmt: skip
+def test_what_only_sounds_like_a_denial_is_none(sentence: str) -> None:
+    assert not context(sentence).negated
+
+
 def test_a_heading_holds_for_the_items_below_it() -> None:
     history = "Family history:\n- diabetes\n- [stroke]\n\nShe has a cough."
     assert context(history) == Context(historical=True, experiencer="family")

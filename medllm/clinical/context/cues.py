@@ -11,7 +11,7 @@ from medllm.clinical.text.reading import Reading
 
 ASPECTS = (
     "negated", "possible", "historical", "hypothetical", "family", "family past", "other",
-    "left", "right", "bilateral",
+    "left", "right", "bilateral", "affirmed",
 )  # fmt: skip
 BITS = {aspect: 1 << number for number, aspect in enumerate(ASPECTS)}
 ALL = (1 << len(ASPECTS)) - 1

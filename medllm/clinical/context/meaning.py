@@ -94,7 +94,7 @@ def _build_context(bits: int, sides: int) -> Context:
     is_family = bool(bits & BITS["family"])
     is_past = is_family and bits & BITS["family past"]
     return Context(
-        negated=bool(bits & BITS["negated"]),
+        negated=bool(bits & BITS["negated"]) and not bits & BITS["affirmed"],
         possible=bool(bits & BITS["possible"]),
         historical=bool(bits & BITS["historical"] or is_past),
         hypothetical=bool(bits & BITS["hypothetical"]),
