@@ -15,7 +15,7 @@ from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.data.example import Rejected, open_private, write_row
-from medllm.data.readers.reviewed import load_knowledge, read_context
+from medllm.data.readers.reviewed import ContextReader, load_knowledge
 from medllm.data.readers.rows import check_kind, read_rows
 from medllm.data.shapes.columns import Columns
 from medllm.data.shapes.local import read_local
@@ -109,7 +109,13 @@ def review(task: ReviewTask) -> Tally:
     outcomes.unlink(missing_ok=True)
     with open_private(task.output / FINDINGS) as file, console.progress("review") as advance:
         for answer in _read_answers(task, tally):
-            reviewed = _review(answer, task, knowledge)
+            reviewed = review_answer(
+                answer.text,
+                question=answer.question,
+                context=answer.context,
+                policy=task.policy,
+                knowledge=knowledge,
+            )
             tally.add(reviewed.report)
             write_row(file, _row_of(answer, reviewed))
             if task.show_text and len(shown) < SHOWN:
@@ -128,25 +134,12 @@ def review(task: ReviewTask) -> Tally:
     return tally
 
 
-def _review(answer: _Answer, task: ReviewTask, knowledge: Knowledge) -> Reviewed:
-    try:
-        return review_answer(
-            answer.text,
-            question=answer.question,
-            context=answer.context,
-            policy=task.policy,
-            knowledge=knowledge,
-        )
-    except DataError as problem:
-        place = f"{task.source}: row {answer.number}"
-        raise DataError(f"{place}: {problem.message}", problem.fix) from None
-
-
 def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
     """The rows that have an answer; the others are counted by reason."""
+    contexts = ContextReader(task.context)
     for number, row in enumerate(read_rows(task.source), 1):
         row = {str(name).strip().lower(): value for name, value in row.items()}
-        place = f"{task.source}: row {number}"
+        row, context = contexts.split(row, f"{task.source}: row {number}")
         try:
             question, text = _asked_and_answered(number, row)
         except MedllmError as problem:
@@ -155,7 +148,6 @@ def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
         if not text:
             tally.left_out[LEFT_OUT] += 1
             continue
-        context = read_context(row, task.context, place)
         yield _Answer(text_of(row.get("id")) or str(number), number, text, question, context)
 
 

@@ -16,6 +16,7 @@ def generate(
     input_: str | None = option("Prompts; answers go to generations.jsonl.", "FILE", "--input"),
     max_tokens: int | None = option("Longest answer.  [default: 256]"),
     temperature: float | None = option("0 is greedy decoding.  [default: 0]"),
+    review: bool | None = option("Review the answers by clinical rules.", None, "--review"),
     **flags: Any,
 ) -> None:
     """Answer one prompt on the screen, or a file of prompts into a file; both can be interrupted.
@@ -25,6 +26,7 @@ def generate(
     given = dict(locals())
     if prompt == "-":
         given["prompt"] = read_stdin()
+    given["review"] = {} if review else None
     run_verb("generate", **given)
 
 

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from medllm.clinical.settings import ReviewSettings
 from medllm.config.base import ContextLength, Place, Ref, Temperature, VerbConfig
 from medllm.models.hardware import Dtype
 
@@ -30,3 +31,5 @@ class GenerateConfig(VerbConfig):
     dtype: Dtype = "auto"
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
     on another one, float32 on a CPU, and for a quantized model that of its files."""
+    review: ReviewSettings | None = None
+    """How each answer is reviewed by clinical rules; `review: {}` does it with the defaults."""

@@ -1,7 +1,7 @@
 """The generate verb."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from medllm.artifacts.manifest import Counts, DataTerm, Manifest, Parent
 from medllm.data.example import Message, read_jsonl, write_row
 from medllm.data.left_out import LeftOut
 from medllm.data.readers.files import check_readable
+from medllm.data.readers.reviewed import ContextReader, digest_knowledge
 from medllm.data.readers.rows import read_rows
 from medllm.data.shapes import read_prompt
 from medllm.data.shapes.values import clean, text_of
@@ -24,6 +25,7 @@ from medllm.engines.prompts import ask_messages, takes_messages
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError
 from medllm.generate.config import GenerateConfig
+from medllm.generate.reviewing import Reviewer, describe_review, record_of, show_report, sum_up
 from medllm.measures.room import check_room
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
@@ -50,12 +52,7 @@ def generate(config: GenerateConfig) -> Manifest | None:
         ArtifactError: the model is missing, altered or unfinished.
     """
     if config.prompt is not None:
-        pieces = []
-        for text in stream_answer(config):
-            console.show_text(text, end="")
-            pieces.append(text)
-        console.show_text("")
-        console.report(answer="".join(pieces))
+        _answer_on_screen(config, config.prompt)
         return None
     if config.input is None:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
@@ -67,7 +64,30 @@ def generate(config: GenerateConfig) -> Manifest | None:
     term = DataTerm(dataset=config.input.name, licence="undeclared", access="private")
     source = Input(config.input, None, parent, (term,))
     job = Job.of(config, "generation", "generate", "jsonl", model, source)
+    if config.review:
+        Reviewer.of(config.review)  # wrong rules are told before a model is loaded
+        job = job.deciding(review_rules=digest_knowledge(config.review.rules))
     return produce(job, partial(_answer_file, config, config.input, model))
+
+
+def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
+    """Show the answer as it is written; under review, where it may change, when it is whole."""
+    reviewer = Reviewer.of(config.review) if config.review else None
+    is_held_back = reviewer is not None and reviewer.policy.action != "annotate"
+    pieces = []
+    for text in stream_answer(config):
+        pieces.append(text)
+        if not is_held_back:
+            console.show_text(text, end="")
+    shown = "".join(pieces)
+    if reviewer:
+        reviewed = reviewer.review(shown, [Message("user", prompt)])
+        console.show_text(reviewed.text if is_held_back else "")
+        show_report(reviewed.report)
+        console.report(answer=reviewed.text, review=reviewed.report.to_json())
+        return
+    console.show_text("")
+    console.report(answer=shown)
 
 
 def stream_answer(config: GenerateConfig) -> Iterator[str]:
@@ -90,7 +110,9 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
 
 def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: Path) -> Outcome:
     rejected: Counter[str] = Counter()
-    asked = list(_read_prompts(source, rejected))
+    reviewer = Reviewer.of(config.review) if config.review else None
+    contexts = ContextReader(config.review.context) if config.review else None
+    asked = list(_read_prompts(source, rejected, contexts))
     if not asked:
         fix = "name the column `prompt`, `question` or `messages`"
         raise DataError(f"{source}: no row has a prompt", fix)
@@ -102,12 +124,17 @@ def _answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: 
         path.chmod(0o600)
         advance(done)
         for prompt in asked[done:]:
-            write_row(file, _row_of(engine, prompt, config))
+            write_row(file, _row_of(engine, prompt, config, reviewer))
             file.flush()
             advance(1)
     results = {**_decided_by(engine, config), **_count_ids(asked)}
     engine.close()
     results["computed_in"] = computed_in(model, config.dtype)
+    if reviewer and contexts:
+        records = (row["review"] for row in read_jsonl(path) if "review" in row)
+        known = sum(prompt.patient is not None for prompt in asked)
+        told = {"patient_contexts": known, "passages_in_their_column": contexts.passages}
+        results["review"] = {**sum_up(records, reviewer), **told}
     if failed := _count_failed(source, asked, path):
         rejected["cannot be answered"] = failed
     counts = Counts(examples=len(asked) - failed, rejected=dict(rejected))
@@ -135,17 +162,25 @@ class _Prompt:
     messages: tuple[Message, ...]
     is_twice: bool = False
     """Whether another row has this id."""
+    patient: Mapping[str, Any] | None = None
+    """What is known of the patient, for a review; the model is not told of it."""
 
 
-def _read_prompts(source: Path, rejected: Counter[str]) -> Iterator[_Prompt]:
+def _read_prompts(
+    source: Path, rejected: Counter[str], contexts: ContextReader | None
+) -> Iterator[_Prompt]:
     """The rows that have a prompt; the others are counted by reason, and named."""
     prompts, left_out = [], []
     for number, row in enumerate(read_rows(source), 1):
+        patient = None
+        if contexts:
+            row, patient = contexts.split(row, f"{source}: row {number}")
         try:
             messages = read_prompt(row)
             if not messages:
                 raise LeftOut("no prompt")
-            prompts.append(_Prompt(number, text_of(row.get("id")) or str(number), messages))
+            id_ = text_of(row.get("id")) or str(number)
+            prompts.append(_Prompt(number, id_, messages, patient=patient))
         except LeftOut as problem:
             rejected[str(problem)] += 1
             left_out.append(number)
@@ -169,15 +204,21 @@ def _named(rows: Sequence[int]) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:NAMED]))}{more}"
 
 
-def _row_of(engine: Generates, prompt: _Prompt, config: GenerateConfig) -> dict[str, Any]:
-    """A row of the result: the answer, or why there is none."""
+def _row_of(
+    engine: Generates, prompt: _Prompt, config: GenerateConfig, reviewer: Reviewer | None
+) -> dict[str, Any]:
+    """A row of the result: the answer and its review, or why there is none."""
     row: dict[str, Any] = {"id": prompt.id} | ({"row": prompt.number} if prompt.is_twice else {})
     try:
         pieces = list(answer(engine, prompt.messages, config))
     except DataError as problem:
         return {**row, "answer": None, "finish_reason": "error", "error": problem.message}
     text = "".join(piece.text for piece in pieces)
-    return {**row, "answer": text, "finish_reason": pieces[-1].finish_reason}
+    row = {**row, "answer": text, "finish_reason": pieces[-1].finish_reason}
+    if reviewer is None:
+        return row
+    reviewed = reviewer.review(text, prompt.messages, prompt.patient)
+    return {**row, "answer": reviewed.text, "review": record_of(reviewed.report)}
 
 
 def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
@@ -228,5 +269,14 @@ def answer(
 
 
 def describe(manifest: Manifest) -> str:
-    """The answers in a line: how many."""
-    return console.counted(manifest.counts.examples or 0, "item")
+    """The answers in a line: how many, and how risky where they were reviewed."""
+    items = console.counted(manifest.counts.examples or 0, "item")
+    review = manifest.results.get("review")
+    return f"{items}: {describe_review(review)}" if review else items
+
+
+def show_details(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None:
+    """Show what a review found by rule."""
+    for manifest in manifests:
+        if found := manifest.results.get("review", {}).get("findings"):
+            console.table(("rule", "kind", "severity", "answers"), found, title="findings")

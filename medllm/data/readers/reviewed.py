@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medllm.artifacts.digest import digest_files
+from medllm import console
+from medllm.artifacts.digest import digest_file, digest_files
 from medllm.clinical.families import TABLES
+from medllm.clinical.patient import read_patient
 from medllm.clinical.rules.files import read_rules
-from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
+from medllm.clinical.rules.knowledge import KNOWLEDGE, Knowledge, shipped_knowledge
 from medllm.errors import ConfigError, DataError
 
-CONTEXTS = ("patient", "patient_context", "context")
+COLUMNS = ("patient", "patient_context", "context")
 """Columns that hold what is known of a patient, where none is named."""
 
 
@@ -25,40 +27,77 @@ def load_knowledge(folder: Path | None) -> Knowledge:
         return shipped_knowledge()
     if not folder.is_dir():
         raise ConfigError(f"no such folder of rules: {folder}", "name a folder of YAML or CSV")
-    if not [*folder.glob("*.yaml")]:
-        raise ConfigError(
-            f"{folder}: no rules in it", "put YAML there; docs/clinical.md has its form"
-        )
+    if not _rule_files(folder):
+        raise ConfigError(f"{folder}: no rules in it", "put YAML or CSV there; see clinical.md")
     return read_rules(folder, TABLES, shipped_knowledge())
 
 
-def digest_rules(folder: Path | None) -> str:
-    """The digest of a folder's rules; empty without one."""
-    if folder is None or not folder.is_dir():
-        return ""
-    kinds = {".yaml", ".yml", ".csv"}
-    return digest_files(folder, [each for each in folder.iterdir() if each.suffix.lower() in kinds])
+def digest_knowledge(folder: Path | None) -> dict[str, str]:
+    """The digests of the rules that ship, and of a folder of others."""
+    own = {"own": digest_files(folder, _rule_files(folder))} if folder and folder.is_dir() else {}
+    return {"shipped": digest_file(KNOWLEDGE), **own}
 
 
-def read_context(row: Mapping[str, Any], column: str | None, place: str) -> dict[str, Any] | None:
-    """What is known of the patient of a row: a mapping, or a JSON object as text.
+def _rule_files(folder: Path) -> list[Path]:
+    return [each for each in sorted(folder.iterdir()) if each.suffix.lower() in {".yaml", ".csv"}]
 
-    Raises:
-        DataError: it is something else, such as a passage that a question is about.
+
+class ContextReader:
+    """Reads what is known of the patient of a row from a column, one of `COLUMNS` by default.
+
+    A column of these names that holds plain text is a passage that a question is about: it is left
+    as it is, and said once.
     """
-    names = [column] if column else [each for each in CONTEXTS if row.get(each) not in (None, "")]
-    value = row.get(names[0]) if names else None
-    if value in (None, "", {}):
-        return None
-    if isinstance(value, str):
+
+    def __init__(self, column: str | None) -> None:
+        """The reader of one file; `column` is in lower case."""
+        self._column = column
+        self.passages = 0
+
+    def split(
+        self, row: Mapping[str, Any], place: str
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The row without the patient context, and that context; none where there is none.
+
+        Raises:
+            DataError: the column that was named holds something else, or the context is wrong.
+        """
+        for name in self._names(row):
+            value = _mapping(row[name])
+            if value is not None:
+                _check(value, place)
+                return {key: row[key] for key in row if key != name}, value
+            if self._column:
+                raise DataError(
+                    f"{place}: the column '{name}' is no patient context",
+                    'write a JSON object such as {"age": 67, "allergies": ["penicillin"]}',
+                )
+            self._count_passage(name)
+        return dict(row), None
+
+    def _names(self, row: Mapping[str, Any]) -> list[str]:
+        wanted = (self._column.lower(),) if self._column else COLUMNS
+        named = {str(name).strip().lower(): name for name in row}
+        return [named[name] for name in wanted if name in named and row[named[name]]]
+
+    def _count_passage(self, name: str) -> None:
+        self.passages += 1
+        if self.passages == 1:
+            told = f"the column '{name}' holds text, no patient context (a JSON object)"
+            console.notice(f"review: {told}; nothing is known of patients from it")
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = json.loads(value)
         except ValueError:
-            value = None
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise DataError(
-        f"{place}: the column '{names[0]}' is no patient context",
-        'write a JSON object such as {"age": 67, "allergies": ["penicillin"]}, or name another '
-        "column as context",
-    )
+            return None
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _check(context: Mapping[str, Any], place: str) -> None:
+    try:
+        read_patient(context)
+    except DataError as problem:
+        raise DataError(f"{place}: {problem.message}", problem.fix) from None
