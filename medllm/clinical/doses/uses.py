@@ -19,6 +19,7 @@ _INSTEAD = re.compile(
     r"\b(?:or|instead|alternatively|alternative|otherwise|rather than|switch|change|replace|"
     r"for example|such as|e\.g\.|called|known as|brand)\b|[(=]"
 )
+_JOINS = re.compile(r"[ ,]*(?:and|plus|with|&|\+|along with|together with|as well as)(?![a-z])")
 LOOK_BACK = 60
 """Characters before a dose in which a word may say that it is added to another, or replaces it."""
 
@@ -133,7 +134,8 @@ def _adds(reading: Reading, before: tuple[Use, ...], use: Use) -> bool:
         return False
     if any(each.name == use.name for each in before):
         return bool(_MORE.search(between))
-    is_restated = _same(last, use) and last.sig.drugs == use.sig.drugs
+    is_joined = _JOINS.match(text, last.sig.end, use.sig.begin)
+    is_restated = _same(last, use) and last.sig.drugs == use.sig.drugs and not is_joined
     return not is_restated or bool(_MORE.search(between))
 
 
