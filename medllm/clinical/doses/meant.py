@@ -113,30 +113,58 @@ _ENDS = re.compile(r"[;:]|, (?:but|and|so|then)\b|\b(?:but|however|instead,|rath
 _WITHOUT = re.compile(r"\b(?:without|not) (?:stop|stopping|exceed|exceeding|crush|chew)\b")
 
 
+_CUES_BEFORE = frozenset(
+    words_in("""
+    overdose overdosed overdosing toxic toxicity lethal fatal deadly poisoning took ingested
+    ingestion swallowed have has had was were history who risk previously received receiving
+    containing contains mixture mistakenly accidentally mistake error died dangerous harmful unsafe
+    wrong not don't never avoid avoiding shouldn't mustn't cannot can't instead rather no stop
+    stopped discontinue
+    """)
+)
+_CUES_AFTER = frozenset(
+    words_in("""
+    is are can may would could was were should must has have cause caused lead leads kill kills
+    overdose
+    """)
+)
+"""Words without which none of the patterns above matches; most sentences hold none of them."""
+
+
 def is_meant(reading: Reading, sig: Sig, name: int) -> bool:
     """Whether a text would have somebody take a dose, or calls it the most that is allowed.
 
     `name` is the word of the drug's name. What is warned of, told of the past, called an overdose
     or asked is not meant.
     """
-    text = reading.folded.text
     word = max(bisect_right(reading.begins, max(sig.begin, 0)) - 1, 0)
     first, last = reading.sentence_at(word)
-    before = text[max(reading.begins[first], sig.begin - FARTHEST) : sig.begin]
-    before = before[max((match.end() for match in _ENDS.finditer(before)), default=0) :]
     is_limit = not sig.doses and not sig.daily
-    if _TOLD.search(before) or (not is_limit and _is_warned(before)):
-        return False
-    after = text[sig.end : min(reading.ends[last - 1], sig.end + FARTHEST)]
-    stop = _ENDS.search(after)
-    if _AFTER.search(after, 0, stop.start() if stop else len(after)):
-        return False
     if "?" in reading.between(last - 1):
         return False
-    if not is_limit and is_condition(reading, word) and not _FAILS.search(after):
+    if _is_told_before(reading, sig, range(first, word), is_limit):
         return False
-    return is_limit or Stance.WARNED not in (stance_of(reading, word), stance_of(reading, name))
+    after = reading.folded.text[sig.end : min(reading.ends[last - 1], sig.end + FARTHEST)]
+    end = bisect_right(reading.begins, sig.end)
+    if not _CUES_AFTER.isdisjoint(reading.words[end - 1 : min(last, end + FARTHEST // 4)]):
+        stop = _ENDS.search(after)
+        if _AFTER.search(after, 0, stop.start() if stop else len(after)):
+            return False
+    if is_limit:
+        return True
+    if is_condition(reading, word) and not _FAILS.search(after):
+        return False
+    return Stance.WARNED not in (stance_of(reading, word), stance_of(reading, name))
 
 
-def _is_warned(before: str) -> bool:
-    return bool(_WARNED.search(before)) and not _WITHOUT.search(before)
+def _is_told_before(reading: Reading, sig: Sig, words: range, is_limit: bool) -> bool:
+    """Whether the clause before a dose tells of the past, or of harm, or warns."""
+    nearest = reading.words[max(words.start, words.stop - FARTHEST // 4) : words.stop]
+    if _CUES_BEFORE.isdisjoint(nearest):
+        return False
+    begin = max(reading.begins[words.start], sig.begin - FARTHEST)
+    before = reading.folded.text[begin : sig.begin]
+    before = before[max((match.end() for match in _ENDS.finditer(before)), default=0) :]
+    if _TOLD.search(before):
+        return True
+    return not is_limit and bool(_WARNED.search(before)) and not _WITHOUT.search(before)
