@@ -194,8 +194,14 @@ def test_a_route_that_kills_is_found_for_a_child_too() -> None:
 
 def test_words_of_children_that_mean_nobody_hide_no_overdose() -> None:
     too_much = "Take paracetamol 2 g every 4 hours."
-    for before in ("Keep out of the reach of children. ", "Child-Pugh A. ", "A 45-year-old man. ",
-                   "Children: ask a doctor. Adults: "):  # fmt: skip
+    befores = [
+        "Keep out of the reach of children. ",
+        "Child-Pugh A. ",
+        "A 45-year-old man. ",
+        "Children: ask a doctor. Adults: ",
+        "Adults and children over 12: ",
+    ]
+    for before in befores:
         assert worst(before + too_much) == "contraindicated paracetamol"
 
 

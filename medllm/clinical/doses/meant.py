@@ -14,6 +14,7 @@ _CHILD = frozenset(
     words_in("""
     child children kid kids infant infants baby babies neonate neonates newborn newborns toddler
     toddlers paediatric pediatric paediatrics pediatrics adolescent adolescents teenager teenagers
+    teen teens
     boy boys girl girls son daughter schoolchildren
     """)
 )
@@ -25,6 +26,7 @@ _YEARS = re.compile(r"(?<![\d.])(\d{1,3})[ -]?(?:years?|yrs?|y)?[ -]?$")
 _AGE = re.compile(
     r" ?(?:of )?(?:over |under |above |below )?(\d{1,3})(?! ?(?:months|weeks|days|mg))"
 )
+_TOO = re.compile(r"[a-z]+ ?(?:and|or|/|&) ?")
 _OLD = frozenset(words_in("old olds yo yom yof aged age"))
 _MONTHS = re.compile(r"\d{1,2}[ -](?:months?|weeks?|days?)[ -]$")
 _REACH = re.compile(r"(?:reach|sight|away|access|hands) (?:and (?:reach|sight) )?(?:of|from|by) $")
@@ -44,12 +46,15 @@ class Who:
 
 def read_who(reading: Reading) -> Who:
     """The children and adults that a text speaks of, by words and by ages."""
-    begins, kinds = [], []
+    begins, kinds = list[int](), list[bool]()
     for word, written in enumerate(reading.words):
         if written in _CHILD or written in _ADULT or written in _OLD:
             begin = reading.begins[word]
             is_child = _is_child(reading.folded.text, written, begin, reading.ends[word])
             if is_child is not None:
+                text, until = reading.folded.text, begins[-1] if begins else begin
+                if is_child and kinds and not kinds[-1] and _TOO.fullmatch(text, until, begin):
+                    is_child = False  # "adults and children over 12": what adults take
                 begins.append(begin)
                 kinds.append(is_child)
     return Who(begins, kinds)
