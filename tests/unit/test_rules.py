@@ -9,8 +9,9 @@ from medllm.errors import ConfigError
 
 PAIRS = Table(
     name="pairs",
-    columns=frozenset({"a", "b"}),
+    columns=frozenset({"a", "b", "c"}),
     needed=frozenset({"a"}),
+    lists=frozenset({"c"}),
     faults=lambda row, tables: ["a is b"] if row["a"] == row.get("b") else [],
 )
 SOURCES = "sources:\n  L: {title: A label, kind: label, year: 2020}\n"
@@ -59,6 +60,8 @@ def test_a_row_of_a_hospital_wins_over_ours_of_the_same_id(tmp_path: Path) -> No
         ("{id: one, a: x, source: L, verified: 'yes'}", "verified must be bool"),
         ("{id: one, a: x, aa: x, source: L, verified: true}", "unknown column 'aa'"),
         ("{id: one, a: x, b: x, source: L, verified: true}", "a is b"),
+        ("{id: one, a: x, c: y, source: L, verified: true}", "c must be a list of texts"),
+        ("{id: one, a: x, c: [y, 3], source: L, verified: true}", "c must be a list of texts"),
     ],
 )
 def test_a_wrong_row_is_named_with_file_and_line(row: str, fault: str, tmp_path: Path) -> None:

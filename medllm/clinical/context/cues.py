@@ -26,6 +26,9 @@ _WHOSE = frozenset({"who", "with", "whose"})
 def _cue_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
     if row["where"] not in _PLACES:
         yield f"where must be one of {', '.join(_PLACES)}"
+    reach = row.get("reach")
+    if reach is not None and (not isinstance(reach, int) or reach < 1):
+        yield "reach must be a number of words"
     yield from (f"unknown aspect '{each}'" for each in row.get("aspects", ()) if each not in BITS)
 
 
@@ -33,6 +36,7 @@ CUES = Table(
     name="cues",
     columns=frozenset({"where", "aspects", "phrases", "reach", "only_after", "not_after", "sign"}),
     needed=frozenset({"where", "phrases"}),
+    lists=frozenset({"aspects", "phrases", "only_after", "not_after"}),
     faults=_cue_faults,
 )
 

@@ -26,6 +26,7 @@ ENTITY_WORDS = Table(
     name="entity_words",
     columns=frozenset({"type", "heads", "endings", "names", "modifiers", "never"}),
     needed=frozenset({"type"}),
+    lists=frozenset({"heads", "endings", "names", "modifiers", "never"}),
     faults=_faults,
 )
 

@@ -18,11 +18,15 @@ _TRUTH = {"verified": bool, "readings": list, "note": str, "reviewed_by": str, "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A kind of rule: the columns of its rows, those that a row must have, and its own checks."""
+    """A kind of rule: the columns of its rows, those that a row must have, and its own checks.
+
+    The columns in `lists` hold lists of texts.
+    """
 
     name: str
     columns: frozenset[str]
     needed: frozenset[str]
+    lists: frozenset[str] = frozenset()
     faults: Faults = lambda row, tables: ()
 
 
@@ -85,3 +89,7 @@ def _common_faults(
     for column, kind in _TRUTH.items():
         if row.get(column) is not None and not isinstance(row[column], kind):
             yield f"{column} must be {kind.__name__}"
+    for column in sorted(table.lists & row.keys()):
+        value = row[column]
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            yield f"{column} must be a list of texts"

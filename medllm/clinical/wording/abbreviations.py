@@ -97,6 +97,7 @@ ABBREVIATIONS = Table(
         {"written", "means", "taken_for", "write", "severity", "beside", "exact", "form"}
     ),
     needed=frozenset({"written", "means", "taken_for", "write", "severity"}),
+    lists=frozenset({"written"}),
     faults=_faults,
 )
 

@@ -40,6 +40,7 @@ CONFUSIONS = Table(
     name="confusions",
     columns=frozenset({"group", "a", "b"}),
     needed=frozenset({"group", "a", "b"}),
+    lists=frozenset({"a", "b"}),
     faults=_faults,
 )
 

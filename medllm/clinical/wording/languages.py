@@ -12,7 +12,12 @@ from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.text.reading import Reading
 
-LANGUAGES = Table(name="languages", columns=frozenset({"words"}), needed=frozenset({"words"}))
+LANGUAGES = Table(
+    name="languages",
+    columns=frozenset({"words"}),
+    needed=frozenset({"words"}),
+    lists=frozenset({"words"}),
+)
 _ENGLISH = "english"
 _WEAK = "weak"
 _MOSTLY = 0.5

@@ -34,6 +34,7 @@ WORD_FORMS = Table(
     name="unknown_words",
     columns=frozenset({"types", "severity", "common"}),
     needed=frozenset({"types", "severity"}),
+    lists=frozenset({"types", "common"}),
     faults=_faults,
 )
 
@@ -89,7 +90,9 @@ def _before_doses(reading: Reading) -> set[str]:
 
 
 def _build_common(knowledge: Knowledge) -> frozenset[str]:
-    return frozenset(each for row in knowledge.rows(WORD_FORMS.name) for each in row["common"])
+    return frozenset(
+        each for row in knowledge.rows(WORD_FORMS.name) for each in row.get("common", ())
+    )
 
 
 def _is_compound(word: str, type_: str, known: EntityWords) -> bool:
