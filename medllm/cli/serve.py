@@ -17,6 +17,7 @@ def serve(
     host: str | None = option("Address to listen on.  [default: 127.0.0.1]"),
     port: int | None = option("Port; 0 takes a free one.  [default: 8080]"),
     engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server"),
+    ui: bool | None = option("Show a page to ask from.", name="--ui"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
     audit: Path | None = option("Folder of the audit log.  [default: in your settings]"),
     no_audit: bool | None = option("Keep no audit log.", name="--no-audit"),

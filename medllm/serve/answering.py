@@ -28,6 +28,8 @@ class Around:
     """Reviews answers before they go out."""
     may_skip_review: bool = False
     """Whether a request may ask for an answer that is not reviewed."""
+    has_page: bool = False
+    """Whether the server shows its page."""
     most_waiting: int = MOST_WAITING
     """Requests that may wait for their turn."""
     limits: Limits = field(default_factory=Limits)

@@ -28,6 +28,7 @@ from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller
 from medllm.serve.guard import GuardedAnswer
 from medllm.serve.metrics import Counted
+from medllm.serve.page.shell import PLACES, read_page
 from medllm.serve.plain import PlainRequest, as_plain
 from medllm.serve.refusals import explain, refuse_prompt
 from medllm.serve.request_queue import RequestQueue
@@ -63,7 +64,7 @@ def build_app(
     endpoints = Endpoints(answering, model_id, max_tokens)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     app.state.end_answers = queue.end
-    app.add_middleware(Access, callers=callers)
+    app.add_middleware(Access, callers=callers, shown=PLACES if around.has_page else ())
     app.add_middleware(Origins, callers=callers)  # the last one added is asked first
     if around.metrics:
         around.metrics.watch(lambda: len(queue.unfinished), lambda: answering.is_ready)
@@ -80,6 +81,8 @@ def build_app(
     app.post("/v1/chat/completions")(endpoints.chat)
     app.post("/v1/completions")(endpoints.complete)
     app.post("/generate")(endpoints.generate)
+    for place in PLACES if around.has_page else ():
+        read(place)(partial(read_page, place))
     return app
 
 

@@ -87,6 +87,9 @@ class ServeConfig(Strict):
     may_skip_review: bool = False
     """Whether a request may turn the review off for itself (`review: false`)."""
 
+    ui: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Show a page at the server's address: a conversation, with what the review found."""
+
     max_waiting: int = Field(default=64, ge=0, json_schema_extra=NOT_IDENTITY)
     """Requests that may wait for their turn; one more is refused with a 429."""
 

@@ -155,7 +155,10 @@ def _around(config: ServeConfig) -> Iterator[Around]:
     with ExitStack() as stack:
         guard = Guard(config.review) if config.review else None
         around = Around(
-            guard=guard, may_skip_review=config.may_skip_review, most_waiting=config.max_waiting
+            guard=guard,
+            may_skip_review=config.may_skip_review,
+            has_page=config.ui,
+            most_waiting=config.max_waiting,
         )
         if not config.no_audit:
             log = open_log(config.audit, _log_name(config))
@@ -195,6 +198,8 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
     name = _model_id(config, engine)
     console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
     console.say(f"address   {url}/v1")
+    if config.ui:
+        console.say(f"page      {url}/")
     if not is_loopback(config.host) and not config.tls_certificate:
         console.notice(
             "notice: other machines can reach this address, and it speaks plain HTTP;"

@@ -155,6 +155,21 @@ def test_the_verb_tells_them(capfd: pytest.CaptureFixture[str], tmp_path: Path) 
         serve(config, FakeEngine())
 
 
+def test_a_page_is_shown_without_a_key_and_asks_nobody_else(tmp_path: Path) -> None:
+    with served(Around(has_page=True), callers=Callers("key")) as client:
+        shell = {place: client.get(place) for place in ("/", "/ui/page.css", "/ui/page.js")}
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/ui/../app.py").status_code == client.get("/ui/x").status_code == 401
+    for place, told in shell.items():
+        assert told.status_code == 200, place
+        policy = told.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+        assert "http:" not in told.text and "https:" not in told.text, place
+        assert not re.search(r"<script(?! src)|style=| on[a-z]+=\"", told.text), place
+    with served(Around()) as client:
+        assert client.get("/").status_code == 404
+
+
 def self_signed(folder: Path) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])

@@ -1,6 +1,7 @@
 """Who may come in: callers with the key, or from this machine; web pages only of named origins."""
 
 import re
+from collections.abc import Collection
 
 from fastapi.responses import Response
 from starlette.datastructures import Headers
@@ -23,8 +24,9 @@ CALLER = "medllm.caller"
 class Access:
     """Access to the server: lets through `/health` and `/ready`, and whoever may come in."""
 
-    def __init__(self, app: ASGIApp, callers: Callers) -> None:
-        self._app, self._callers = app, callers
+    def __init__(self, app: ASGIApp, callers: Callers, shown: Collection[str] = ()) -> None:
+        """`shown` are addresses of a page, which anyone may load."""
+        self._app, self._callers, self._open = app, callers, {*OPEN, *shown}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before its body is read.
@@ -34,7 +36,7 @@ class Access:
         if scope["type"] == "http":
             scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         answer = self._app
-        if scope["type"] != "lifespan" and scope["path"] not in OPEN:
+        if scope["type"] != "lifespan" and scope["path"] not in self._open:
             try:
                 scope[CALLER] = self._find_caller(Headers(scope=scope))
             except MedllmError as problem:  # the file of keys is broken: nobody comes in
