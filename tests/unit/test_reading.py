@@ -1,5 +1,8 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from medllm.clinical.text.phrases import Phrases
-from medllm.clinical.text.reading import Reading, read
+from medllm.clinical.text.reading import WORD, Reading, read
 
 
 def sentences(text: str) -> list[str]:
@@ -50,3 +53,12 @@ def test_a_phrase_at_the_end_of_a_text_ends_with_it() -> None:
     phrases = Phrases([("max", 1), ("max daily dose", 2)])
 
     assert list(phrases.find(["the", "max"])) == [(1, 2, 1)]
+
+
+@given(st.text(alphabet="ab'_ 1.,-\u0301\u00c9\n", max_size=40))
+def test_words_stand_where_they_are_said_to(text: str) -> None:
+    reading = read(text)
+
+    places = zip(reading.begins, reading.ends, strict=True)
+    assert [*places] == [each.span() for each in WORD.finditer(reading.folded.text)]
+    assert reading.words == [each[0] for each in WORD.finditer(reading.folded.text)]

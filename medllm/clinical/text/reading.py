@@ -41,23 +41,26 @@ class Reading:
         return cast(Built, self._built[build])
 
     @cached_property
-    def _matches(self) -> list[re.Match[str]]:
-        return list(WORD.finditer(self.folded.text))
-
-    @cached_property
     def words(self) -> list[str]:
         """The words in lower case, in order."""
-        return [each[0] for each in self._matches]
+        return WORD.findall(self.folded.text)
 
     @cached_property
     def begins(self) -> list[int]:
         """Where each word begins in the folded text."""
-        return [each.start() for each in self._matches]
+        # no match objects: thousands of them would wake the garbage collector in each review
+        find, at = self.folded.text.find, 0
+        begins = []
+        for word in self.words:
+            at = find(word, at)
+            begins.append(at)
+            at += len(word)
+        return begins
 
     @cached_property
     def ends(self) -> list[int]:
         """Where each word ends in the folded text."""
-        return [each.end() for each in self._matches]
+        return [at + len(word) for at, word in zip(self.begins, self.words, strict=True)]
 
     @cached_property
     def sentences(self) -> list[Span]:
