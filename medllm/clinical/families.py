@@ -12,6 +12,8 @@ from medllm.clinical.doses.checks import find_doses
 from medllm.clinical.doses.limits import DOSES
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, RXCUIS, VOCABULARY
 from medllm.clinical.entities.words import ENTITY_WORDS
+from medllm.clinical.interactions.checks import find_interactions
+from medllm.clinical.interactions.tables import DUPLICATES, INTERACTIONS
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.tables import Table
@@ -25,9 +27,10 @@ TABLES: tuple[Table, ...] = (
     *(CONCEPTS, REGIONS, RED_FLAGS),
     ENTITY_WORDS,
     *(CONDITIONS, CONTRAINDICATIONS, DOSES),
+    *(INTERACTIONS, DUPLICATES),
     *(ABBREVIATIONS, CONFUSIONS, LANGUAGES, WORD_FORMS),
 )
 FAMILIES: tuple[Family, ...] = (
-    *(find_red_flags, find_doses, find_contraindications),
+    *(find_red_flags, find_doses, find_contraindications, find_interactions),
     *(find_abbreviations, find_confusions, find_languages, find_unknown_words),
 )

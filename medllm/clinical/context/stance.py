@@ -153,7 +153,7 @@ class _SentenceStances:
         """The state goes on up to a word; a comma ends a condition, and what follows is free."""
         while len(self.states) < end:
             at = len(self.states)
-            if at and self._reading.between(self._first + at - 1)[:1] in {",", ":", "-"}:
+            if at and self._reading.between(self._first + at - 1)[:2] in {", ", ": ", " -"}:
                 self._comma = at
                 if self._state == "if":
                     self._state = "then"
@@ -223,8 +223,8 @@ class _SentenceStances:
             is_good = (kind != "bad") != is_denied
             stance = "advise" if is_good else "warn"
             self._set_back({"": stance, "open": stance, "then": stance}, begin)
-            if not is_good:
-                self._set_back({"advise": stance}, begin, self._comma or begin)
+            claimed = {"taken": stance} if is_good else {"taken": stance, "advise": stance}
+            self._set_back(claimed, begin, self._comma or begin)
             self._state = _BEHIND.get(kind, "" if kind == "good" else stance)
         self._reached = end
 

@@ -1,0 +1,221 @@
+"""Which drugs an answer has a patient take together."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from medllm.clinical.case import Case
+from medllm.clinical.context.stance import Stance, is_condition, stance_of
+from medllm.clinical.drugs.mentions import Mention
+from medllm.clinical.text.phrases import words_in
+from medllm.clinical.text.reading import Reading
+
+Origin = Literal["advised", "taken", "condition", "question", "medications"]
+_TOPICAL = frozenset({"gel", "cream", "ointment", "lotion"})
+_OPTIONS = frozenset(words_in("""
+    option options alternative alternatives choice choices choose either examples example include
+    includes including any one
+"""))  # fmt: skip
+_ALONE = re.compile(
+    r"(?:alternatively|otherwise|or|instead|another|if|failing"
+    r"|(?:first|second|third|fourth)[ -]line|(?:as an? |the )?(?:alternative|substitute)"
+    r"|step \d|option \d)\b"
+)
+_LISTING = re.compile(
+    r"[\s,;:/()+&-]*(?:(?:and|or|mg|mcg|g|ug|units?|ml|daily|once|twice|a|day|per|every|hours?|bid|tid|"
+    r"po|iv|qd|od|bd|tds|prn|tablets?|[\d.x]+(?:mg|mcg|g)?|with|plus|at|night|the|another|an)"
+    r"(?:[\s,;:/()+&-]+|$))*"
+)
+_JOINED = re.compile(r"\b(?:and|with|plus)\b|[+&]")
+_ALIAS = re.compile(r" ?[(\[/,=] ?(?:also known as|brand name|e\.g\.|i\.e\.|aka|or)? ?| or | aka ")
+_EXAMPLES = re.compile(r"[ ,(]*(?:such as|like|e\.g\.?|for example|including|i\.e\.?)?[ ,:(]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A place where a text says that a drug is, or is to be, taken.
+
+    `options` is a number that uses have in common of which one is to be chosen; `is_alone` marks
+    a sentence that offers another way ("Alternatively, …").
+    """
+
+    mention: Mention
+    origin: Origin
+    reading: Reading
+    sentence: int
+    options: int = -1
+    is_alone: bool = False
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """The drugs, or the class, that is named."""
+        return (self.mention.drug_class,) if self.mention.drug_class else self.mention.drugs
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The name as it is written."""
+        return tuple(self.reading.words[self.mention.first : self.mention.last])
+
+    def is_taken_with(self, other: "Use") -> bool:
+        """Whether the answer has both taken together."""
+        if "advised" not in (self.origin, other.origin) or self is other:
+            return False
+        if "condition" in (self.origin, other.origin):
+            return self.sentence == other.sentence
+        if self.origin == other.origin:
+            if self.options >= 0 and self.options == other.options:
+                return False
+            is_other_way = self.is_alone or other.is_alone
+            return self.sentence == other.sentence or not is_other_way
+        return True
+
+
+def find_uses(case: Case) -> list[Use]:
+    """All uses, those of the answer first; what the answer warns against is used nowhere else."""
+    uses = [*_in_answer(case)]
+    warned = {
+        drug
+        for each in case.drugs
+        if stance_of(case.answer, each.first, case.knowledge) is Stance.WARNED
+        for drug in each.drugs
+    }
+    for mention in case.question_drugs:
+        stance = stance_of(case.question, mention.first, case.knowledge)
+        if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
+            uses.append(Use(mention, "question", case.question, -1))
+    for number, (reading, mentions) in enumerate(case.medications):
+        for mention in mentions:
+            if warned.isdisjoint(mention.drugs) and not _is_topical(reading, mention):
+                uses.append(Use(mention, "medications", reading, -2 - number))
+    return uses
+
+
+def is_warned_of(case: Case, pair: tuple[str, str]) -> bool:
+    """Whether a sentence of the answer warns against both together."""
+    one, other = (
+        {case.answer.sentence_at(each.first) for each in case.drugs if _is_warned(case, each, drug)}
+        for drug in pair
+    )
+    return not one.isdisjoint(other)
+
+
+def _is_warned(case: Case, mention: Mention, thing: str) -> bool:
+    named = mention.drug_class == thing or thing in mention.drugs
+    return named and stance_of(case.answer, mention.first, case.knowledge) is Stance.WARNED
+
+
+def _in_answer(case: Case) -> Iterator[Use]:
+    reading = case.answer
+    options = _options(case)
+    for at, mention in enumerate(case.drugs):
+        origin = _origin(case, mention)
+        if origin is None or _is_topical(reading, mention) or _is_alias(reading, case.drugs, at):
+            continue
+        first, _ = reading.sentence_at(mention.first)
+        is_alone = _ALONE.match(reading.folded.text, reading.begins[first]) is not None
+        yield Use(mention, origin, reading, first, options[at], is_alone)
+
+
+def _origin(case: Case, mention: Mention) -> Origin | None:
+    stance = stance_of(case.answer, mention.first, case.knowledge)
+    if stance is Stance.ADVISED:
+        return "advised"
+    if stance is Stance.TAKEN:
+        return "taken"
+    is_condition_here = is_condition(case.answer, mention.first, case.knowledge)
+    return "condition" if is_condition_here else None
+
+
+def _is_topical(reading: Reading, mention: Mention) -> bool:
+    return not _TOPICAL.isdisjoint(reading.words[mention.first : mention.last])
+
+
+def between(reading: Reading, one: Mention, other: Mention) -> str:
+    """What stands between two mentions in the folded text."""
+    return reading.folded.text[reading.ends[one.last - 1] : reading.begins[other.first]]
+
+
+def is_joined(text: str) -> bool:
+    """Whether what stands between two drugs joins them: `and`, `with`, `+`."""
+    return len(text) < 60 and _JOINED.search(text) is not None
+
+
+def _is_alias(reading: Reading, mentions: Sequence[Mention], at: int) -> bool:
+    """Whether a mention only explains the one before it: `Tylenol (acetaminophen)`."""
+    if not at:
+        return False
+    here, before = mentions[at], mentions[at - 1]
+    if before.drug_class:
+        return False
+    shares = set(here.drugs) <= set(before.drugs) or set(before.drugs) <= set(here.drugs)
+    text = between(reading, before, here)
+    if shares and here.drugs and len(text) < 30 and _ALIAS.fullmatch(text) is not None:
+        return True
+    return bool(at > 1 and text.strip() in {"/", "-", "and"}) and _is_part(reading, mentions, at)
+
+
+def _is_part(reading: Reading, mentions: Sequence[Mention], at: int) -> bool:
+    """Whether it is the second part of an explanation: `Norco (hydrocodone/acetaminophen)`."""
+    whole, first, here = mentions[at - 2 : at + 1]
+    is_whole = len(whole.drugs) > 1 and {*first.drugs, *here.drugs} <= set(whole.drugs)
+    return is_whole and between(reading, whole, first).strip() in {"(", "[", "=", ","}
+
+
+def _options(case: Case) -> list[int]:
+    """For each mention of the answer the number of the options that it is one of, or -1."""
+    reading, mentions = case.answer, case.drugs
+    found: list[int] = []
+    begin = 0
+    for at in range(1, len(mentions) + 1):
+        if at == len(mentions) or not _is_listed(reading, mentions[at - 1], mentions[at]):
+            number = _number(reading, mentions, begin, at)
+            found += [number] * (at - begin)
+            begin = at
+    return found
+
+
+def _number(reading: Reading, mentions: Sequence[Mention], begin: int, end: int) -> int:
+    """The number of a list of mentions where it is one of options, else that of its heading."""
+    inner = [between(reading, *mentions[at : at + 2]) for at in range(begin, end - 1)]
+    if any(re.search(r"\bor\b", text) and "and" not in text for text in inner):
+        return begin
+    if begin and mentions[begin - 1].drug_class and end - begin > 1:
+        text = between(reading, mentions[begin - 1], mentions[begin])
+        if len(text) < 20 and _EXAMPLES.fullmatch(text):
+            return begin
+    return _heading(reading, mentions[begin].first)
+
+
+def _heading(reading: Reading, word: int) -> int:
+    """The number of the heading of options that an item stands under, or -1."""
+    first, _ = reading.sentence_at(word)
+    known = reading.built(_headings)
+    passed = []
+    while first not in known:
+        passed.append(first)
+        if not first or not reading.begins_line(first):
+            break
+        first = reading.sentence_at(first - 1)[0]
+    number = known.get(first, -1)
+    if first not in known and first in passed:
+        last = reading.sentence_at(first)[1]
+        is_heading = reading.between(last - 1).lstrip("* ").startswith(":")
+        if is_heading and not _OPTIONS.isdisjoint(reading.words[first:last]):
+            number = 1_000_000 + first
+    known.update(dict.fromkeys(passed, number))
+    return number
+
+
+def _headings(reading: Reading) -> dict[int, int]:
+    """The numbers of headings by sentence, filled as they are asked for."""
+    return {}
+
+
+def _is_listed(reading: Reading, one: Mention, other: Mention) -> bool:
+    """Whether two mentions stand in one list of drugs, with or without their doses."""
+    if other.first >= reading.sentence_at(one.first)[1]:
+        return False
+    text = between(reading, one, other)
+    is_apart = bool(re.search(r"\b(?:with|plus)\b|[+&]", text))
+    return len(text) < 60 and not is_apart and _LISTING.fullmatch(text) is not None

@@ -1,0 +1,179 @@
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medllm.clinical import review_answer
+from medllm.clinical.finding import Finding
+
+KINDS = {"interaction", "same ingredient"}
+
+
+def findings(answer: str, **about: Any) -> list[Finding]:
+    report = review_answer(answer, **about).report
+    return [each for each in report.findings if each.kind in KINDS]
+
+
+def found(answer: str, **about: Any) -> list[tuple[str, str]]:
+    return [(each.severity, each.rule) for each in findings(answer, **about)]
+
+
+PAIRS = [
+    ("warfarin", "ibuprofen"), ("Coumadin", "Advil"), ("sildenafil", "nitroglycerin"),
+    ("Viagra", "Imdur"), ("phenelzine", "fluoxetine"), ("Nardil", "Prozac"),
+    ("Zocor", "Biaxin"), ("simvastatin", "clarithromycin"), ("colchicine", "ketoconazole"),
+    ("MTX", "SMX-TMP"), ("methotrexate", "co-trimoxazole"), ("oxycodone", "alprazolam"),
+    ("lithium", "hydrochlorothiazide"), ("tizanidine", "ciprofloxacin"),
+    ("azathioprine", "allopurinol"), ("digoxin", "amiodarone"), ("ritonavir", "rifampin"),
+]  # fmt: skip
+ADVICE = [
+    "Take {a} 5 mg daily and {b} 10 mg twice daily.",
+    "Start {a} and add {b}.",
+    "You can take {a} with {b}.",
+    "It is safe to take {a} together with {b}.",
+    "{a} and {b} can be taken together.",
+    "Regimen: {a} + {b}",
+    "Continue {a}. Start {b} tomorrow.",
+    "Add {b} to the current {a}.",
+    "Patient on {a}: start {b}.",
+    "Take {b}, along with your {a}.",
+    "Since you are taking {a}, {b} 10 mg daily is a good choice.",
+    "If you are on {a}, take {b} for the pain.",
+    "Medications:\n- {a} 5 mg daily\n- {b} 10 mg daily",
+    "| Drug | Dose |\n|---|---|\n| {a} | 5 mg daily |\n| {b} | 10 mg daily |",
+    "Plan: 1. {a} 5 mg PO daily 2. {b} 10 mg PO BID",
+    "{b} should be added to {a}.",
+    "We will give {a} 5 mg, then {b} 10 mg.",
+    "I recommend adding {b} to your {a}.",
+    "Prescribe {a}, {b} and a glass of water.",
+]
+WARNING = [
+    "Do not take {a} with {b}.", "Avoid {b} while you take {a}.",
+    "{a} and {b} must not be taken together.", "Never combine {a} with {b}.",
+    "{b} is contraindicated with {a}.", "Taking {a} with {b} may be dangerous.",
+    "{a} interacts with {b}.", "Stop {a} and start {b}.", "Switch from {a} to {b}.",
+    "Use {b} instead of {a}.", "If you take {a}, tell your doctor before you use {b}.",
+    "Can I take {a} with {b}?", "Studies of {a} with {b} are under way.",
+    "{a} or {b} may be mentioned.", "The patient is allergic to {a} and to {b}.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("advice", ADVICE)
+def test_advice_to_take_two_drugs_that_interact_is_found(advice: str) -> None:
+    missed = [pair for pair in PAIRS if not found(advice.format(a=pair[0], b=pair[1]))]
+
+    assert missed == []
+
+
+@pytest.mark.parametrize("warning", WARNING)
+def test_a_warning_a_question_or_a_mere_mention_is_no_finding(warning: str) -> None:
+    wrong = [pair for pair in PAIRS if found(warning.format(a=pair[0], b=pair[1]))]
+
+    assert wrong == []
+
+
+def test_a_finding_says_what_why_and_where() -> None:
+    answer = "Keep taking Coumadin 5 mg. For the pain use Advil 400 mg."
+
+    (one,) = findings(answer)
+
+    assert one.message == "Ibuprofen and warfarin should usually not be combined: bleeding."
+    assert (one.severity, one.basis.verified, one.basis.year) == ("major", True, 2017)
+    assert [answer[slice(*span)] for span in one.spans] == ["Coumadin", "Advil"]
+
+
+def test_advice_is_held_against_the_medications_and_the_question() -> None:
+    medications = {"medications": ["Coumadin 5 mg daily", "iron"]}
+
+    assert found("Take Advil 400 mg.", context=medications)
+    assert found("Take Advil 400 mg.", question="I take warfarin. What helps against pain?")
+    assert not found("Take Advil 400 mg.", question="Is warfarin a blood thinner?")
+    assert not found("Stop your warfarin and take ibuprofen.", context=medications)
+    assert not found("Warfarin is old.", context=medications)
+
+
+def test_what_a_rule_asks_for_besides_is_respected_or_said() -> None:
+    assert found("Take simvastatin 40 mg with verapamil.")
+    assert not found("Take simvastatin 10 mg nightly with verapamil.")
+    (one,) = findings("Take simvastatin with verapamil.")
+    assert ", if simvastatin is over 10 mg a day: " in one.message
+    advice = "Take colchicine with clarithromycin."
+    assert [each for each, _ in found(advice)] == ["major"]
+    assert [each for each, _ in found(advice, context={"egfr": 30})] == ["contraindicated"]
+    two, three = "Take naproxen and lisinopril", ", and furosemide 20 mg"
+    assert not found(two)
+    assert [rule for _, rule in found(two + three)][:1] == ["interaction.nsaid.ace-inhibitor"]
+
+
+def test_pairs_that_must_not_interrupt_never_do() -> None:
+    for pair in [
+        ("atenolol", "sertraline"), ("ramipril", "aspirin"), ("warfarin", "omeprazole"),
+        ("levothyroxine", "calcium carbonate"), ("methotrexate", "folic acid"),
+        ("Plavix", "aspirin"), ("lisinopril", "hydrochlorothiazide"), ("apixaban", "paracetamol"),
+        ("tacrolimus", "prednisone"), ("metoprolol", "amlodipine"), ("lisinopril", "ibuprofen"),
+    ]:  # fmt: skip
+        assert not found(f"Take {pair[0]} and {pair[1]} daily."), pair
+
+
+def test_a_graver_rule_wins_over_a_pair_of_classes_that_must_not_interrupt() -> None:
+    assert found("Take sotalol and citalopram.") == [
+        ("contraindicated", "interaction.qt-known-risk-drug.qt-known-risk-drug")
+    ]
+
+
+def test_alternatives_are_not_taken_together() -> None:
+    assert not found("Take ibuprofen or naproxen.")
+    assert not found("Take an NSAID such as ibuprofen, naproxen.")
+    assert not found("Take ibuprofen 400 mg.\n\nAlternatively, take naproxen 250 mg.")
+    assert not found("Options include:\n- sertraline 50 mg daily\n- fluoxetine 20 mg daily")
+    assert found("Take ibuprofen and naproxen.") == [("major", "interaction.nsaid.nsaid")]
+
+
+def test_the_same_ingredient_in_two_products_is_found() -> None:
+    assert found("Take Tylenol 500 mg and Percocet as needed.") == [
+        ("major", "duplicate.paracetamol")
+    ]
+    assert found("Take Tylenol.", context={"medications": ["Norco 5/325"]})
+    assert found("Take Coumadin and warfarin.") == [("moderate", "duplicate.any")]
+    assert not found("Take Percocet (oxycodone/acetaminophen) every 6 hours.")
+    assert not found("Take Tylenol (acetaminophen) 500 mg.")
+    assert not found("Continue warfarin 5 mg.", context={"medications": ["Coumadin 5 mg"]})
+
+
+def test_known_drugs_in_no_rule_are_not_checked_and_never_safe() -> None:
+    report = review_answer("Take abacavir, imiglucerase and warfarin.").report
+
+    (line,) = [each for each in report.not_checked if each.startswith("interaction")]
+    assert line == "interaction: abacavir, imiglucerase, warfarin together, beyond the rules"
+
+
+def test_a_topical_form_is_no_use_of_the_drug() -> None:
+    assert not found("Take warfarin and apply diclofenac gel.")
+
+
+FORMS = st.sampled_from([str, str.upper, str.title, lambda t: t.replace(" ", "\n"),
+                         lambda t: t.replace(" ", "\u00a0")])  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(pair=st.sampled_from(PAIRS), advice=st.sampled_from(ADVICE[:6]), form=FORMS)
+def test_the_form_of_a_text_changes_no_finding(pair: Any, advice: str, form: Any) -> None:
+    text = advice.format(a=pair[0], b=pair[1])
+
+    assert found(form(text)) == found(text) != []
+
+
+PARTS = (
+    *("take", "warfarin", "ibuprofen", "or", "and", ",", "(", ")", "/", ".", "\n", "-", ":"),
+    *("5", "mg", "not", "Tylenol", "SSRI", "with", "if", "you", "are", "on", "?"),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), max_size=30))
+def test_no_text_crashes_it_and_spans_lie_in_the_text(parts: list[str]) -> None:
+    text = " ".join(parts)
+
+    for each in findings(text, question=text, context={"medications": [text]}):
+        assert all(0 <= begin < end <= len(text) for begin, end in each.spans)
