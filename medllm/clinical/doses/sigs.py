@@ -216,24 +216,24 @@ def _own(reading: Reading, row: list[Element], begin: int, anew: bool) -> list[E
     """The elements up to a dose that is of something else: `and foobarine 5 mg`, `2 g of salt`."""
     text, kept = reading.folded.text, list[Element]()
     for element in row:
+        gap = text[begin : element.begin]
         if isinstance(element.meaning, (Amount, Count, Bare)):
-            gap = text[begin : element.begin]
-            if (kept or anew or _JOINT.search(gap)) and _names_another(gap, bool(kept) or not anew):
+            is_in_list = bool(kept) or anew or bool(_JOINT.search(gap))
+            if is_in_list and _names_another(gap, bool(kept) or not anew):
                 break
-            if isinstance(element.meaning, Amount) and _OF_OTHER.match(text, element.end):
-                begin = element.end
-                continue
-            if _is_share_of_other(element, gap) or (kept and _is_share_of_other(element, " " * 99)):
-                continue
-        kept.append(element)
+        if not _is_of_other(text, element, gap, is_first=not kept):
+            kept.append(element)
         begin = element.end
     return kept
 
 
-def _is_share_of_other(element: Element, gap: str) -> bool:
-    """Whether a percentage stands too far from a name to be a strength: "lowers it by 30%"."""
+def _is_of_other(text: str, element: Element, gap: str, is_first: bool) -> bool:
+    """Whether an amount is of what stands behind it, or no strength: "lowers it by 30%"."""
     meaning = element.meaning
-    return isinstance(meaning, Amount) and meaning.unit == "%" and len(gap) > MOST_TO_A_SHARE
+    if not isinstance(meaning, Amount):
+        return False
+    is_share = meaning.unit == "%" and (not is_first or len(gap) > MOST_TO_A_SHARE)
+    return is_share or bool(_OF_OTHER.match(text, element.end))
 
 
 def _names_another(gap: str, in_row: bool) -> bool:
