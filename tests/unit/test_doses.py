@@ -108,6 +108,10 @@ def test_what_is_right_or_only_told_is_no_finding(answer: str) -> None:
         ("Take 3 Tylenol 500 mg tablets every 4 hours.", "contraindicated paracetamol"),
         ("You may take 6-8 ibuprofen 200 mg tablets four times daily.", "major ibuprofen"),
         ("Take Dolo 650 mg QID and Crocin 650 mg QID", "major paracetamol"),
+        (
+            "Paracetamol 1 g IV every 6 hours and oral paracetamol 1 g every 6 hours",
+            "contraindicated paracetamol",
+        ),
         ("Insulin 10 mg before meals.", "major insulin"),
         ("Vincristine 2 mg IT weekly", "contraindicated vincristine intrathecal"),
         ("Fentanyl patch 100 mg/hour", "contraindicated opioids"),

@@ -207,3 +207,21 @@ def test_the_time_is_linear(unit: str) -> None:
         return best
 
     assert seconds(20_000) <= max(2.5 * seconds(10_000), 0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("TMP-SMX 160/800 mg BID", {"trimethoprim": 160, "sulfamethoxazole": 800}),
+        ("co-trimoxazole 800/160 mg BD", {"trimethoprim": 160, "sulfamethoxazole": 800}),
+        ("co-codamol 30/500 one tablet", {"codeine": 30, "paracetamol": 500}),
+        ("Percocet 10/325 one tablet", {"oxycodone": 10, "paracetamol": 325}),
+        ("hydrocodone and acetaminophen 5/300 one tab", {"hydrocodone": 5, "paracetamol": 300}),
+    ],
+)
+def test_each_strength_of_a_product_is_of_its_ingredient(
+    text: str, expected: dict[str, int]
+) -> None:
+    (sig,) = sigs_of(text)
+
+    assert {drug: dose.high for drug, dose in zip(sig.drugs, sig.doses, strict=True)} == expected

@@ -12,6 +12,7 @@ from medllm.clinical.text.reading import Reading
 _JOINED = re.compile(r" ?[-/+] ?")
 _AND = re.compile(r" ?(?:and|with|plus|&) ")
 _PARTS = re.compile(r" (?:tablets? |capsules? )?\d+(?:\.\d+)?(?: ?mg)? ?[/-] ?\d+(?:\.\d+)?")
+_SHORT = {"tmp": "trimethoprim", "smx": "sulfamethoxazole", "smz": "sulfamethoxazole"}
 _ANALGESIC = "paracetamol"
 _LEAST_ANALGESIC, _MOST_OPIOID = Decimal(300), Decimal(100)
 
@@ -38,9 +39,21 @@ def products(reading: Reading, mentions: Sequence[Mention]) -> list[Mention]:
         if mention.drugs and before and _is_one(reading, text, before, mention):
             drugs = before.drugs + tuple(each for each in mention.drugs if each not in before.drugs)
             joined[-1] = Product(drugs, before.first, mention.last)
+        elif len(mention.drugs) > 1:
+            joined.append(_as_written(reading, mention))
         elif mention.drugs:
             joined.append(mention)
     return joined
+
+
+def _as_written(reading: Reading, mention: Mention) -> Mention:
+    """A product with its drugs as the text names them: trimethoprim first in `TMP-SMX`."""
+    words = [_SHORT.get(each, each) for each in reading.words[mention.first : mention.last]]
+    places = [words.index(each) if each in words else len(words) for each in mention.drugs]
+    if places == sorted(places) or len(words) in places[1:]:
+        return mention
+    drugs = tuple(drug for _, drug in sorted(zip(places, mention.drugs, strict=True)))
+    return Product(drugs, mention.first, mention.last)
 
 
 def _is_one(reading: Reading, text: str, before: Mention, mention: Mention) -> bool:

@@ -132,9 +132,10 @@ def _adds(reading: Reading, before: tuple[Use, ...], use: Use) -> bool:
     between = text[begin : use.sig.begin]
     if _INSTEAD.search(between):
         return False
+    is_joined = bool(_JOINS.match(text, last.sig.end, use.sig.begin))
     if any(each.name == use.name for each in before):
-        return bool(_MORE.search(between))
-    is_joined = _JOINS.match(text, last.sig.end, use.sig.begin)
+        is_by_another_route = is_joined and use.sig.route != last.sig.route
+        return is_by_another_route or bool(_MORE.search(between))
     is_restated = _same(last, use) and last.sig.drugs == use.sig.drugs and not is_joined
     return not is_restated or bool(_MORE.search(between))
 
