@@ -25,6 +25,8 @@ NEGATIVE = {
     ("Range", "low"): "the setting that is searched has bounds of its own",
     ("Range", "high"): "the setting that is searched has bounds of its own",
     ("SearchConfig", "parameters"): "as Range",
+    ("Threshold", "min"): "a difference may be a small loss",
+    ("Threshold", "max"): "as its min",
 }
 """Fields that take -1, and why."""
 
