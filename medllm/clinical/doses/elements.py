@@ -17,7 +17,7 @@ from medllm.clinical.doses.frequencies import (
     read_often,
     read_row,
 )
-from medllm.clinical.doses.vocabulary import FORMS, NUMBERS, SIGNS, Often, Sign
+from medllm.clinical.doses.vocabulary import FORMS, NUMBERS, Often, Sign, sign_phrases
 from medllm.clinical.measurements.numbers import is_european
 from medllm.clinical.text.reading import Reading
 
@@ -172,7 +172,7 @@ def _signs(
     for first_of, last_of in reading.sentences[at:]:
         if first_of >= last:
             return
-        for begin, end, meaning in SIGNS.find(reading.words[first_of:last_of]):
+        for begin, end, meaning in sign_phrases().find(reading.words[first_of:last_of]):
             yield first_of + begin, (first_of + end, meaning)
 
 

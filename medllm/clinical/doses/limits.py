@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from medllm.clinical.doses.amounts import read_amount
@@ -110,6 +111,7 @@ def build_limits(knowledge: Knowledge) -> Limits:
     return {drug: tuple(rows) for drug, rows in limits.items()}
 
 
+@cache
 def _measure(written: str) -> Measure | None:
     amount = read_amount(fold(written).text, 0, False, 1)
     return Measure(amount.values[0].high, amount.unit) if amount and not amount.per else None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 
 from medllm.clinical.text.phrases import Phrases
 
@@ -162,6 +163,11 @@ def _rows() -> Iterator[tuple[str, Often | Sign]]:
         yield from ((each, Sign(kind)) for each in phrases.split(", "))
 
 
-SIGNS: Phrases[Often | Sign] = Phrases(_rows())
+@cache
+def sign_phrases() -> Phrases[Often | Sign]:
+    """All phrases with their meanings, ready to be found."""
+    return Phrases(_rows())
+
+
 FORMS = {word: form for form, words in _FORMS.items() for word in words.split(", ")}
 """Each way of writing what is counted, in lower case → the form."""
