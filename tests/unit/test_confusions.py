@@ -26,6 +26,8 @@ def found(question: str, answer: str, *medications: str) -> list[Finding]:
         ("my left knee", "Rest the right knee", "right knee", "moderate"),
         ("the upper eyelid", "the lower eyelid", "lower eyelid", "minor"),
         ("amlodipine", "amoxapine 50 mg", "amoxapine", "minor"),
+        ("fluoxetine", "paroxetine", "paroxetine", "minor"),
+        ("vincristine", "vinblastine", "vinblastine", "moderate"),
     ],
 )
 def test_a_name_that_looks_like_that_of_the_question_is_found(

@@ -144,7 +144,11 @@ def _alike(
     for drug, (_, span) in answered.drugs.items():
         for other in by_letter.get(drug[:2], ()) if drug not in known else ():
             is_listed = any(_is_pair(knowledge, id_, drug, other) for id_ in listed)
-            if not is_listed and not classes[drug] & classes[other] and are_alike(drug, other):
+            if (
+                not is_listed
+                and not classes.get(drug, set()) & classes.get(other, set())
+                and are_alike(drug, other)
+            ):
                 is_asked = other in asked.drugs
                 yield _finding(knowledge, row, (drug, other), span, is_asked=is_asked)
 
@@ -220,9 +224,22 @@ def _finding(
     return Finding(
         rule=row["id"],
         kind="look-alike",
-        severity=_SEVERITIES.get(row["group"], "minor") if is_asked else "minor",
+        severity=_severity(knowledge, row) if is_asked else "minor",
         message=f"The answer says '{said}' where the {where} '{meant}'{alike}.",
         action="Make sure that the right one is meant.",
         basis=knowledge.basis(row),
         spans=(span,),
     )
+
+
+def _severity(knowledge: Knowledge, row: Row) -> Severity:
+    """That of the group; two drugs of one class may be alternatives, unless the FDA lists them."""
+    classes = knowledge.built(_build_classes)
+    is_choice = any(
+        classes.get(one, set()) & classes.get(other, set())
+        for one in row["a"]
+        for other in row["b"]
+    )
+    if is_choice and knowledge.basis(row).source_kind != "regulator":
+        return "minor"
+    return _SEVERITIES.get(row["group"], "minor")
