@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from medllm.config.base import Strict
 from medllm.config.loader import Document, validate
@@ -80,11 +82,11 @@ class HarnessTask(Strict):
     fewshot_split: str | None = None
     """Where worked examples come from; by default the training split, else the validation split."""
     fewshot_config: Sampler = Sampler()
-    num_fewshot: int = 0
+    num_fewshot: int = Field(0, ge=0)
     description: str = ""
     doc_to_text: str
     """A column, or a template."""
-    doc_to_target: str | int
+    doc_to_target: str | Annotated[int, Field(ge=0)]
     """A column or a template: the place of the right choice from 0, or its text."""
     doc_to_choice: str | tuple[str, ...] | dict[str, str]
     """The choices, or a column or a template of a list."""
