@@ -1,16 +1,24 @@
 """`medllm evaluate`."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from medllm import console
 from medllm.cli.options import READING, WRITING, option, run_verb, takes
+from medllm.errors import ConfigError
+
+Folders = Annotated[
+    list[str] | None, typer.Argument(metavar="[DIR]...", help="With --compare: evaluations.")
+]
 
 
 @takes(*READING, *WRITING)
 def evaluate(
+    context: typer.Context,
+    folders: Folders = None,
     models: list[str] | None = option(
         "Hub id, model or adapter folder, .gguf file; repeatable.", "REF", "--model", "model"
     ),
@@ -28,6 +36,9 @@ def evaluate(
         "Thresholds that must hold: release, error-detection, summary, or a file.", "FILE_OR_NAME"
     ),
     list_: bool = typer.Option(False, "--list", help="Show all tasks, and stop."),
+    compare: bool = typer.Option(
+        False, "--compare", help="A leaderboard of finished evaluations; nothing is scored."
+    ),
     **flags: Any,
 ) -> None:
     """Score models side by side, each score with its 95 % interval and a record of every item.
@@ -36,6 +47,11 @@ def evaluate(
     """
     if list_:
         show_tasks(flags)
+        return
+    if folders and not compare:
+        context.fail(f"Got unexpected extra argument(s) ({' '.join(folders)})")
+    if compare:
+        _compare(folders or [], flags["output"])
         return
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
     own: dict[str, Any] = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
@@ -53,3 +69,18 @@ def show_tasks(flags: Mapping[str, Any]) -> None:
     found = describe_tasks(folder)
     console.report(tasks=found)
     console.table(("task", "kind", "asks", "what it is"), [[*each.values()] for each in found])
+
+
+def _compare(folders: list[str], output: str | None) -> None:
+    """Show a leaderboard.
+
+    Raises:
+        ConfigError: no folder is named.
+    """
+    if not folders:
+        raise ConfigError("no evaluation is named", "--compare DIR DIR…")
+    from medllm.evaluate.leaderboard import build_leaderboard, check_page_place, show_leaderboard
+
+    place = Path(output) if output else None
+    check_page_place(place)
+    show_leaderboard(build_leaderboard([Path(folder) for folder in folders]), place)

@@ -10,6 +10,7 @@ from medllm import console
 from medllm.artifacts.manifest import Manifest, write_json
 from medllm.evaluate.analysis.baseline import compare_with, compare_within
 from medllm.evaluate.analysis.outcomes import Evaluation
+from medllm.evaluate.analysis.patterns import find_patterns, rank_items
 from medllm.evaluate.analysis.shown import EXPLAINED, OF_SUBGROUPS, comparisons_of, subgroups_of
 from medllm.evaluate.analysis.subgroups import FEW, score_subgroups
 from medllm.evaluate.config import EvaluateConfig
@@ -25,6 +26,7 @@ def analyze(
 ) -> dict[str, Any]:
     """What the records show, which is also written beside them and reported."""
     found = Evaluation(folder, manifest)
+    outcomes = found.outcomes()
     if config.baseline:
         comparisons = compare_with(found, config.baseline, config.margin)
     else:
@@ -32,7 +34,9 @@ def analyze(
     analysis = {
         "baseline": short_ref(config.baseline),
         "comparisons": comparisons,
-        "subgroups": score_subgroups(found.outcomes(), config.by, fields_of(gate)),
+        "subgroups": score_subgroups(outcomes, config.by, fields_of(gate)),
+        "patterns": find_patterns(outcomes),
+        "items": rank_items(outcomes),
     }
     write_json(folder / NAME, analysis)
     console.report(analysis=analysis)

@@ -17,14 +17,13 @@ def fields_of(gate: GateFile | None) -> tuple[str, ...]:
 
 
 def apply_gate(
-    name: str, gate: GateFile, scores: Sequence[Score], analysis: Analysis, output: Path
+    name: str, gate: GateFile, checks: Sequence[tuple[Subject, Check]], output: Path
 ) -> None:
-    """Hold the scores against a gate; the outcome is in `gate.json`, and said.
+    """Settle what was held against a gate; the outcome is in `gate.json`, and said.
 
     Raises:
         GateError: a figure is beyond a threshold, or not measured; names each.
     """
-    checks = list(judge(gate, scores, analysis))
     fix = "see report.html for what fails; evaluate more items where n cannot decide"
     settle_gate({"name": name, **gate.model_dump(mode="json")}, checks, output, fix)
     console.say(f"  gate {name}: passed, {len(checks)} checks")

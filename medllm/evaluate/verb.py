@@ -18,11 +18,12 @@ from medllm.evaluate.analysis.baseline import check_baseline
 from medllm.evaluate.analyze import NAME as ANALYSIS
 from medllm.evaluate.analyze import analyze, show_analysis
 from medllm.evaluate.config import EvaluateConfig
-from medllm.evaluate.gate import apply_gate
+from medllm.evaluate.gate import apply_gate, judge
 from medllm.evaluate.groups import sum_up_groups, tasks_of
 from medllm.evaluate.items import Items, Task
 from medllm.evaluate.records import sum_up_records, write_records
-from medllm.evaluate.summary import footnotes, table_of
+from medllm.evaluate.report import build_page
+from medllm.evaluate.summary import Score, footnotes, table_of
 from medllm.measures.gates import find_gate
 from medllm.measures.room import check_room
 from medllm.models.gpu import describe_device
@@ -61,16 +62,19 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         check_baseline(config.baseline, [task.name for task in tasks])
     manifest = produce(job, partial(_evaluate, config, models, tasks))
     analysis = analyze(config, gate, job.output, manifest)
+    scores = manifest.results["scores"]
+    checks = list(judge(gate, _judged(models, scores), analysis)) if gate else []
+    build_page(config, scores, analysis, checks).write(job.output / "report.html")
     if config.gate and gate:
         try:
-            apply_gate(config.gate, gate, _judged(models, manifest), analysis, job.output)
+            apply_gate(config.gate, gate, checks, job.output)
         except GateError:
             show_details([manifest], [job.output])
             raise
     return manifest
 
 
-def _judged(models: Sequence[ModelRef], manifest: Manifest) -> list[dict[str, Any]]:
+def _judged(models: Sequence[ModelRef], scores: Sequence[Score]) -> list[Score]:
     """The scores that a gate judges: not those of a base that another model here was made from."""
     made_from = {model.base.id for model in models if model.manifest}
     bases = {
@@ -80,7 +84,7 @@ def _judged(models: Sequence[ModelRef], manifest: Manifest) -> list[dict[str, An
     }
     if bases:
         console.notice(f"gate: {', '.join(sorted(bases))} is what others were made from: not held")
-    return [score for score in manifest.results["scores"] if score["model"] not in bases]
+    return [score for score in scores if score["model"] not in bases]
 
 
 def _evaluate(

@@ -16,6 +16,7 @@ from medllm.reports.plots import (
     draw_curves,
     draw_dots,
     draw_histogram,
+    draw_intervals,
     save_png,
 )
 
@@ -112,6 +113,13 @@ class Page:
     def dots(self, title: str, series: Mapping[str, Sequence[float]], unit: str) -> None:
         """A line of dots a name, with a stroke at their mean."""
         self._plot(title, draw_dots(series, unit))
+
+    def intervals(
+        self, title: str, values: Mapping[str, tuple[float, float, float]], unit: str
+    ) -> None:
+        """A dot a name with its interval: value, low, high; nothing where there are no names."""
+        if values:
+            self._plot(title, draw_intervals(values, unit))
 
     def render(self) -> str:
         """The whole page as HTML."""

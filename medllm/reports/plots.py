@@ -89,6 +89,19 @@ def draw_dots(series: Mapping[str, Sequence[float]], unit: str) -> "Figure":
     return figure
 
 
+def draw_intervals(values: Mapping[str, tuple[float, float, float]], unit: str) -> "Figure":
+    """A dot a name with its interval (value, low, high), the first on top."""
+    figure, axes = _new_figure(height=0.8 + 0.32 * len(values))
+    for row, (value, low, high) in enumerate(values.values()):
+        axes.plot([low, high], [row, row], "-", color=INK, linewidth=2)
+        axes.plot([value], [row], "o", color=ACCENT)
+    axes.set_yticks(range(len(values)), list(map(_label, values)))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_xlabel(unit)
+    return figure
+
+
 def _label(name: str) -> str:
     """A name as a label that matplotlib draws as it stands.
 

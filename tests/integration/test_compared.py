@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import read_result
 from typed import Typed
 
 from medllm.artifacts.manifest import Manifest
@@ -80,6 +81,9 @@ def test_models_are_compared_item_by_item(ward: Path, tiny_model: Path, gemma: P
     (again,) = analysis_of(after)["comparisons"]
     assert {key: again[key] for key in row} == row
     assert again["verdict"] == "non-inferior"
+    page = (after / "report.html").read_text(encoding="utf-8")
+    assert "Paired, item by item" in page and page.count("<svg") >= 2
+    assert "finding" not in page and "P1" not in page
     assert verify_artifact(after).manifest.kind == "evaluation"
 
 
@@ -142,6 +146,35 @@ def test_samples_of_lm_eval_are_a_baseline(ward: Path, tiny_model: Path, typed: 
     assert (row["gained"], row["lost"]) == (pairs.count((False, True)), pairs.count((True, False)))
     assert "paired, item by item" in ended.stdout
     assert "org__model" in ended.stdout
+
+
+def test_a_leaderboard_has_side_by_side_what_was_asked_alike(
+    ward: Path, tiny_model: Path, gemma: Path, typed: Typed
+) -> None:
+    folders = [
+        score(ward, [tiny_model], "one"), score(ward, [gemma], "two"),
+        score(ward, [gemma], "few", limit=9),
+    ]  # fmt: skip
+
+    found = typed("evaluate", "--compare", *folders, "--output", "board", "--json")
+    shown = typed("evaluate", "--compare", *folders)
+    unknown = typed("evaluate", "--compare", ward / "rows")
+    forgotten = typed("evaluate", folders[0])
+    taken = typed("evaluate", "--compare", *folders, "--output", ward / "rows")
+
+    assert (found.returncode, shown.returncode) == (0, 0), found.stderr + shown.stderr
+    first, second = read_result(found.stdout, "evaluate --compare")["leaderboard"]
+    assert (first["items"], second["items"]) == (24, 9)
+    assert {row["model"] for row in first["rows"]} == {tiny_model.name, "gemma"}
+    values = [row["value"] for row in first["rows"]]
+    assert values == sorted(values, reverse=True)
+    assert first["rows"][1]["beside_best"]["items"] == 24
+    assert [row["evaluation"] for row in second["rows"]] == ["work/few"]
+    assert "ward, accuracy, n = 9 (asked otherwise, 2" in shown.stdout
+    page = Path("board/leaderboard.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2 and "gemma" in page
+    assert [each.returncode for each in (unknown, forgotten, taken)] == [4, 2, 4]
+    assert "is no evaluation" in unknown.stderr
 
 
 def test_subgroups_and_gates_are_of_the_same_items(

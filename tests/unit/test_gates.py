@@ -113,7 +113,7 @@ def test_the_outcome_is_kept_and_the_failing_line_is_told(tmp_path: Path) -> Non
     gate = gate_of({"figure": "accuracy", "min": 0.95}, {"figure": "accuracy", "min": 0.5})
 
     with pytest.raises(GateError) as raised:
-        apply_gate("mine", gate, [SCORE], NOTHING, tmp_path)
+        apply_gate("mine", gate, list(judge(gate, [SCORE], NOTHING)), tmp_path)
 
     assert raised.value.exit_code == 6
     assert raised.value.message.splitlines() == [
@@ -124,7 +124,8 @@ def test_the_outcome_is_kept_and_the_failing_line_is_told(tmp_path: Path) -> Non
     outcome = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
     assert (outcome["passed"], outcome["gate"]["name"]) == (False, "mine")
     assert [each["passed"] for each in outcome["checks"]] == [False, True]
-    apply_gate("mine", gate_of({"figure": "accuracy", "min": 0.5}), [SCORE], NOTHING, tmp_path)
+    lower = gate_of({"figure": "accuracy", "min": 0.5})
+    apply_gate("mine", lower, list(judge(lower, [SCORE], NOTHING)), tmp_path)
     assert json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))["passed"]
 
 

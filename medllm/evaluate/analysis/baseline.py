@@ -75,6 +75,11 @@ def compare_within(found: Evaluation, margin: float | None) -> list[Row]:
     return _compared(pairs, margin)
 
 
+def compare_among(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[Row]:
+    """The second of each pair beside the first."""
+    return _compared(pairs, None)
+
+
 def _evaluation_of(place: Path) -> tuple[Path | None, str | None]:
     """The folder of an evaluation that a place is, or is the folder of a model in."""
     if is_there(place / NAME):

@@ -1,0 +1,116 @@
+"""Patterns of errors: each with what it is, how often it is, and what to try.
+
+Only of tasks of multiple choice by likelihood: what a text shows needs a task that has one written.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from medllm.evaluate.analysis.outcomes import ACCURACY, Outcomes, Record
+from medllm.measures.intervals import Estimate, estimate_proportion, estimate_share
+
+CLOSE = 0.1
+"""Nats between the first and the second choice: the first is 1.1 times as likely."""
+SURE = 0.9
+"""A choice with so much of the probability of all choices is a confident one."""
+SHOWN = 10
+"""Items of each end that are named."""
+
+Row = dict[str, Any]
+
+
+def find_patterns(found: Sequence[Outcomes]) -> list[Row]:
+    """What goes wrong, of each model and task of multiple choice."""
+    rows = []
+    for each in found:
+        if each.measure == ACCURACY and all("logprobs" in record for record in each.records):
+            known = {"model": each.model, "task": each.task}
+            rows += [{**known, **row} for row in _patterns(each)]
+    return rows
+
+
+def _patterns(found: Outcomes) -> Iterator[Row]:
+    records = found.records
+    wrong = [record for record in records if not record["value"]]
+    if wrong:
+        yield from _wrong_options(records, wrong)
+        sure = [_share_of_first(record) >= SURE for record in wrong]
+        yield _pattern(
+            "confidently wrong", f"wrong answers that got {SURE:.0%} of the probability or more",
+            estimate_share(sure, [record["group"] for record in wrong]), len(wrong),
+            "judge by abstaining, not by confidence; train on such items",
+        )  # fmt: skip
+    if all(len(record["logprobs"]) > 1 for record in records):
+        close = [_lead(record) < CLOSE for record in records]
+        yield _pattern(
+            "close calls", f"items whose first two choices are less than {CLOSE:g} nats apart",
+            estimate_share(close, [record["group"] for record in records]), len(records),
+            "more bits, or computing in float32: rounding decides these",
+        )  # fmt: skip
+    cut = [record.get("cut", 0) > 0 for record in records]
+    if any(cut):
+        yield _pattern(
+            "cut prompts", "items whose prompt lost its beginning to fit the context",
+            estimate_share(cut, [record["group"] for record in records]), len(records),
+            "a higher n_ctx",
+        )  # fmt: skip
+
+
+def _wrong_options(records: Sequence[Record], wrong: Sequence[Record]) -> Iterator[Row]:
+    """The labels that wrong answers fall on more often than if they were spread evenly."""
+    labels = sorted({record["target"] for record in records})
+    if len(labels) < 2 or any(len(record["logprobs"]) != len(labels) for record in records):
+        return  # each item has choices of its own, and no label is the same one in all
+    for label in labels:
+        could = [record for record in wrong if record["target"] != label]
+        if not could:
+            continue
+        even = 1 / (len(labels) - 1)
+        given = estimate_proportion(sum(each["answer"] == label for each in could), len(could))
+        if len(labels) == 2:  # a wrong answer of two has no choice left: count all answers instead
+            given = estimate_proportion(sum(r["answer"] == label for r in records), len(records))
+            even = sum(record["target"] == label for record in records) / len(records)
+            what, of = f"answers that are {label}, which is right for {even:.0%}", len(records)
+        else:
+            what, of = f"wrong answers that are {label}, where {even:.0%} would be even", len(could)
+        if given.low is not None and given.low > even:
+            advice = "worked examples (num_fewshot), apply_chat_template, or training on this form"
+            yield _pattern("wrong-option bias", what, given, of, advice)
+
+
+def _pattern(name: str, what: str, rate: Estimate, of: int, advice: str) -> Row:
+    return {"pattern": name, "definition": what, "of": of, "rate": asdict(rate), "try": advice}
+
+
+def _lead(record: Record) -> float:
+    """Nats between the first and the second choice."""
+    first, second, *_ = sorted(record["logprobs"], reverse=True)
+    return float(first - second)
+
+
+def _share_of_first(record: Record) -> float:
+    """The probability of the first choice among the choices."""
+    logprobs = record["logprobs"]
+    return 1 / sum(math.exp(each - max(logprobs)) for each in logprobs)
+
+
+def rank_items(found: Sequence[Outcomes]) -> list[Row]:
+    """The items that went best and worst, by id: of choices by their lead, of losses by nats."""
+    return [{"model": each.model, "task": each.task, **_ends(each)} for each in found]
+
+
+def _ends(found: Outcomes) -> Row:
+    """Best first, and worst first; each an id and its number."""
+    if found.measure == ACCURACY:
+        records = [record for record in found.records if len(record.get("logprobs", ())) > 1]
+        scored = [(_lead(each) * (1 if each["value"] else -1), each["id"]) for each in records]
+        unit = "nats that the answer leads by, below 0 where it is wrong"
+    else:
+        scored = [(-each["value"] / each["weight"], each["id"]) for each in found.records]
+        unit = "log-likelihood, nats a token"
+    ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+    half = min(SHOWN, len(ordered) // 2)
+    best, worst = ordered[:half], ordered[::-1][:half]
+    return {"unit": unit, "best": [[i, n] for n, i in best], "worst": [[i, n] for n, i in worst]}

@@ -1,0 +1,166 @@
+"""The scores, and what follows from them, as a page; it holds ids and numbers, no text."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from medllm.evaluate.analysis.shown import EXPLAINED, OF_SUBGROUPS, comparisons_of, subgroups_of
+from medllm.evaluate.analysis.subgroups import FEW
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.summary import Score, footnotes, is_above_trivial, table_of
+from medllm.measures.gates import Check, Subject
+from medllm.places import short_ref
+from medllm.reports.page import Page
+
+Analysis = Mapping[str, Any]
+HOW = {"engine": "engine", "computed_in": "computed in", "n_ctx": "context", "items": "items",
+       "groups": "groups", "chat_template": "chat template", "num_fewshot": "worked examples",
+       "cut": "prompts cut"}  # fmt: skip
+"""What is told of how a model was asked, by the key of its score."""
+
+
+def build_page(
+    config: EvaluateConfig,
+    scores: Sequence[Score],
+    analysis: Analysis,
+    checks: Sequence[tuple[Subject, Check]],
+) -> Page:
+    """The page of an evaluation."""
+    about = {
+        "models": ", ".join(dict.fromkeys(score["model"] for score in scores)),
+        "tasks": ", ".join(dict.fromkeys(score["task"] for score in scores)),
+        "data": short_ref(config.data),
+        "baseline": analysis["baseline"],
+        "gate": short_ref(config.gate),
+        "recipe": config.recipe,
+    }
+    page = Page("Evaluation", _lead(scores, analysis, checks), about)
+    _add_checks(page, checks)
+    page.heading("Scores")
+    columns, rows = table_of(scores)
+    page.table([column.replace("\n", ", ") for column in columns], rows)
+    page.text(
+        "Below each score stands its 95 % interval: exact for shares of right answers, else "
+        f"bootstrapped; over patients or whatever groups repeat. {footnotes(scores)}"
+    )
+    for task, values in _by_task(scores):
+        page.intervals(f"{task}: accuracy", values, "percent")
+    _add_comparisons(page, analysis["comparisons"])
+    _add_subgroups(page, analysis["subgroups"])
+    _add_patterns(page, analysis)
+    page.heading("How they were asked")
+    page.table(("model", "task", *HOW.values(), "not asked"), list(_asked(scores)))
+    return page
+
+
+def _lead(
+    scores: Sequence[Score], analysis: Analysis, checks: Sequence[tuple[Subject, Check]]
+) -> str:
+    """What came out, in a few sentences."""
+    told = []
+    if checks:
+        failed = sum(not check.passed for _, check in checks)
+        told.append(f"It fails {failed} of {len(checks)} checks of the gate." if failed
+                    else f"It passes the gate, all {len(checks)} checks.")  # fmt: skip
+    for row in analysis["comparisons"]:
+        if "refused" not in row and row["conclusion"] != "no difference shown":
+            told.append(f"{row['model']} is {row['conclusion']} than {row['baseline']} on "
+                        f"{row['task']} (p {row['p_holm']:.2g} by Holm).")  # fmt: skip
+    guessing = {score["model"] for score in scores if not is_above_trivial(score)}
+    if guessing:
+        told.append(f"Not surely above guessing the most frequent label: {', '.join(guessing)}.")
+    if analysis["comparisons"] and len(told) == bool(checks) + bool(guessing):
+        told.append("No difference between the models is shown by these items.")
+    return " ".join(told) or "The scores of each model on each task, with their 95 % intervals."
+
+
+def _add_checks(page: Page, checks: Sequence[tuple[Subject, Check]]) -> None:
+    for subject, check in checks:
+        reason = f"; {check.undecided}" if check.undecided else ""
+        page.check(check.passed, f"{subject['model']}: {check}{reason}")
+
+
+def _by_task(scores: Sequence[Score]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of each task with accuracies the values of its models, and the trivial one."""
+    for task in dict.fromkeys(score["task"] for score in scores):
+        own = [score for score in scores if score["task"] == task and "accuracy" in score]
+        values = {score["model"]: tuple(100 * score[key] for key in ("accuracy", "accuracy_low",
+                                                                    "accuracy_high"))
+                  for score in own}  # fmt: skip
+        if own:
+            trivial = 100 * own[0]["majority"]
+            yield task, {**values, "most frequent label": (trivial, trivial, trivial)}
+
+
+def _add_comparisons(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    page.heading("Paired, item by item")
+    for task in dict.fromkeys(row["task"] for row in rows):
+        columns, shown, title = comparisons_of([row for row in rows if row["task"] == task])
+        page.text(title[:1].upper() + title[1:])
+        page.table([column.replace("\n", ", ") for column in columns], shown)
+    for row in rows:
+        if "refused" in row:
+            page.check(False, f"{row['model']}, {row['task']}: not compared: {row['refused']}")
+    page.text(EXPLAINED)
+    for unit in dict.fromkeys(row["unit"] for row in rows if "refused" not in row):
+        scale, shown_in = (100, "points of accuracy") if unit == "share" else (1, unit)
+        page.intervals(f"Difference, {shown_in}", _differences(rows, unit, scale), shown_in)
+
+
+def _differences(
+    rows: Sequence[Mapping[str, Any]], unit: str, scale: float
+) -> dict[str, tuple[float, float, float]]:
+    own = [row for row in rows if row.get("unit") == unit]
+    return {f"{row['model']}, {row['task']}": _ends(row["difference"], scale) for row in own}
+
+
+def _ends(estimate: Mapping[str, Any], scale: float) -> tuple[float, float, float]:
+    """A value with its ends; of one without an interval the value alone."""
+    value = estimate["value"]
+    low, high = (value if estimate[end] is None else estimate[end] for end in ("low", "high"))
+    return scale * value, scale * low, scale * high
+
+
+def _add_subgroups(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    page.heading("Subgroups")
+    page.table(*subgroups_of(rows))
+    page.text(OF_SUBGROUPS.format(FEW))
+    for key in dict.fromkeys((row["task"], row["by"], row["unit"]) for row in rows):
+        own = [row for row in rows if (row["task"], row["by"], row["unit"]) == key]
+        scale = 100 if key[2] == "share" else 1
+        values = {f"{row['group']}, {row['model']}": _ends(row, scale) for row in own}
+        unit = "percent" if scale == 100 else key[2]
+        page.intervals(f"{key[0]} by {key[1]}", values, unit)
+
+
+def _add_patterns(page: Page, analysis: Analysis) -> None:
+    if analysis["patterns"]:
+        page.heading("Patterns of errors")
+        rows = [
+            (row["model"], row["task"], row["pattern"], row["definition"], row["of"],
+             _rate(row["rate"]), row["try"])
+            for row in analysis["patterns"]
+        ]  # fmt: skip
+        page.table(("model", "task", "pattern", "what", "of", "rate, 95 %", "to try"), rows)
+    for row in analysis["items"]:
+        if row["worst"]:
+            page.heading(f"Best and worst items: {row['model']}, {row['task']}")
+            page.text(f"By {row['unit']}.")
+            pairs = zip(row["worst"], row["best"], strict=True)
+            page.table(("worst", "", "best", " "), [(*one, *other) for one, other in pairs])
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    value, low, high = _ends(rate, 100)
+    return f"{value:.0f} % ({low:.0f}–{high:.0f})" if rate["low"] is not None else f"{value:.0f} %"
+
+
+def _asked(scores: Sequence[Score]) -> Iterator[tuple[Any, ...]]:
+    for score in scores:
+        if "tasks" not in score:  # a mean of tasks was asked as these were
+            told = (score.get(key, "") for key in HOW)
+            lost = sum(score.get("not_asked", {}).values())
+            yield score["model"], score["task"], *told, lost
