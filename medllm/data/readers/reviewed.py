@@ -11,6 +11,7 @@ from medllm.clinical.families import TABLES
 from medllm.clinical.patient import read_patient
 from medllm.clinical.rules.files import read_rules
 from medllm.clinical.rules.knowledge import KNOWLEDGE, Knowledge, shipped_knowledge
+from medllm.data.readers.own_interactions import join_interactions
 from medllm.errors import ConfigError, DataError
 
 COLUMNS = ("patient", "patient_context", "context")
@@ -29,7 +30,9 @@ def load_knowledge(folder: Path | None) -> Knowledge:
         raise ConfigError(f"no such folder of rules: {folder}", "name a folder of YAML or CSV")
     if not _rule_files(folder):
         raise ConfigError(f"{folder}: no rules in it", "put YAML or CSV there; see clinical.md")
-    return read_rules(folder, TABLES, shipped_knowledge())
+    knowledge = read_rules(folder, TABLES, shipped_knowledge())
+    tables = [each for each in _rule_files(folder) if each.suffix.lower() == ".csv"]
+    return join_interactions(knowledge, tables) if tables else knowledge
 
 
 def digest_knowledge(folder: Path | None) -> dict[str, str]:
