@@ -129,6 +129,23 @@ def test_rules_of_ones_own_join_and_win(answers: str, typed: Typed) -> None:
     assert "renal.metformin.30" not in rules and "allergy.amoxicillin.penicillin" in rules
 
 
+def test_a_table_of_interactions_of_ones_own_joins(typed: Typed) -> None:
+    Path("advice.csv").write_text("answer\nTake metformin together with Amoxil.\n")
+    Path("rules").mkdir()
+    Path("rules/pairs.csv").write_text(
+        "drug_1,drug_2,severity,text,source\nmetformin,amoxicillin,major,a test,Ward 3\n"
+    )
+
+    typed("review", "--input", "advice.csv", "--rules", "rules")
+
+    (finding,) = [each for each in findings()[0]["findings"] if each["kind"] == "interaction"]
+    assert (finding["severity"], finding["source"], finding["verified"]) == (
+        "major",
+        "Ward 3",
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
