@@ -193,7 +193,10 @@ def _strength_in_name(reading: Reading, mention: Mention) -> Element | None:
     written = reading.words[number]
     if number == mention.first or not (written.isdecimal() and 2 <= len(written) <= 4):
         return None
-    return Element(Bare(Decimal(written)), reading.begins[number], reading.ends[number])
+    begin = reading.begins[number]
+    if amount := read_amount(reading.folded.text, begin, False, 1):  # "Pan 40 mg"
+        return Element(amount, begin, amount.end)
+    return Element(Bare(Decimal(written)), begin, reading.ends[number])
 
 
 @dataclass(slots=True)
