@@ -1,3 +1,5 @@
+from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -71,6 +73,34 @@ def test_a_warning_a_question_or_a_mere_mention_is_no_finding(warning: str) -> N
     wrong = [pair for pair in PAIRS if found(warning.format(a=pair[0], b=pair[1]))]
 
     assert wrong == []
+
+
+def test_more_forms_of_advice_fire_and_of_warnings_do_not() -> None:
+    lines = (Path(__file__).parent / "interaction_sentences.txt").read_text().splitlines()
+    wrong = [
+        (line, pair)
+        for line in lines
+        for pair in [("warfarin", "ibuprofen"), ("Nardil", "Prozac"), ("Zocor", "Biaxin")]
+        if line[0] in "+-"
+        and bool(found(line[2:].format(a=pair[0], b=pair[1]))) != (line[0] == "+")
+    ]
+
+    assert wrong == []
+
+
+def test_the_time_is_linear_in_the_length_of_the_text() -> None:
+    unit = "Take warfarin 5 mg and Advil 400 mg or naproxen, with an SSRI. Avoid MTX (Trexall).\n- "
+
+    def seconds(length: int) -> float:
+        text = unit * (length // len(unit))
+        times = []
+        for _ in range(3):
+            begin = process_time()
+            findings(text)
+            times.append(process_time() - begin)
+        return min(times)
+
+    assert seconds(40_000) <= 3 * seconds(20_000)
 
 
 def test_a_finding_says_what_why_and_where() -> None:

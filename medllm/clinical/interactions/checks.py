@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import combinations, islice
 
 from medllm.clinical.case import Case
 from medllm.clinical.finding import Finding, NotChecked, Severity
@@ -27,6 +27,8 @@ _SAID: dict[Severity, str] = {
 }
 _PLACES = 4
 """So many uses of a drug are looked at, of each origin."""
+_DRUGS = 40
+"""Among so many drugs those that no rule speaks of are named."""
 _DOSE = re.compile(r"[\s(:,-]{0,3}(\d[\d,]{0,6}(?:\.\d{1,3})?) ?(mg|g|mcg|ug)\b(.{0,40})")
 _TIMES = {
     **dict.fromkeys(("twice", "two times", "bid", "b.i.d", "bd", "12 h", "q12h"), 2),
@@ -189,13 +191,10 @@ def _not_checked(
     rules: InteractionRules, by_thing: Mapping[str, list[Use]], matches: Mapping[Pair, list[Match]]
 ) -> Iterator[NotChecked]:
     """One line of the drugs that are together and of which no rule speaks."""
-    beyond: dict[str, None] = {}
-    things = sorted(islice(by_thing, 40))
-    for at, one in enumerate(things):
-        for other in things[at + 1 :]:
-            pair = (one, other)
-            is_same = rules.is_member(one, other) or rules.is_member(other, one)
-            if pair not in matches and not is_same and _places(by_thing, pair):
-                beyond.update(dict.fromkeys(pair))
+    beyond: set[str] = set()
+    for pair in combinations(sorted(islice(by_thing, _DRUGS)), 2):
+        is_same = rules.is_member(*pair) or rules.is_member(*reversed(pair))
+        if not beyond.issuperset(pair) and pair not in matches and not is_same:
+            beyond.update(pair if _places(by_thing, pair) else ())
     if beyond:
-        yield NotChecked("interaction", f"{', '.join(beyond)} together, beyond the rules")
+        yield NotChecked("interaction", f"{', '.join(sorted(beyond))} together, beyond the rules")
