@@ -123,6 +123,21 @@ def test_advice_is_held_against_the_medications_and_the_question() -> None:
     assert not found("Warfarin is old.", context=medications)
 
 
+def test_a_yes_to_a_question_about_two_drugs_is_advice() -> None:
+    asked = "Can I take ibuprofen with warfarin?"
+
+    assert [rule for _, rule in found("Yes, that is fine.", question=asked)] == [
+        "interaction.warfarin.nsaid"
+    ]
+    (one,) = findings("Yes, that is fine.", question=asked)
+    assert one.where == "question"
+    assert [asked[slice(*span)] for span in one.spans] == ["ibuprofen", "warfarin"]
+    assert not found("No, that is dangerous.", question=asked)
+    assert not found("Yes, but do not take ibuprofen with it.", question=asked)
+    assert not found("Yes.", question="Does ibuprofen interact with warfarin? Can it harm?")
+    assert not found("Yes.", question="Can I take ibuprofen or naproxen?")
+
+
 def test_what_a_rule_asks_for_besides_is_respected_or_said() -> None:
     assert found("Take simvastatin 40 mg with verapamil.")
     assert not found("Take simvastatin 10 mg nightly with verapamil.")
@@ -144,6 +159,10 @@ def test_pairs_that_must_not_interrupt_never_do() -> None:
         ("tacrolimus", "prednisone"), ("metoprolol", "amlodipine"), ("lisinopril", "ibuprofen"),
     ]:  # fmt: skip
         assert not found(f"Take {pair[0]} and {pair[1]} daily."), pair
+    assert not found("Take warfarin 5 mg daily and Tylenol 500 mg daily.")
+    assert found("Take warfarin 5 mg daily and Tylenol 1000 mg four times a day.") == [
+        ("minor", "interaction.warfarin.paracetamol")
+    ]
 
 
 def test_a_graver_rule_wins_over_a_pair_of_classes_that_must_not_interrupt() -> None:

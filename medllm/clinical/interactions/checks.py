@@ -15,7 +15,7 @@ from medllm.clinical.interactions.rules import (
     build_interaction_rules,
     choose,
 )
-from medllm.clinical.interactions.together import Use, find_uses, is_warned_of
+from medllm.clinical.interactions.together import Use, find_uses, is_warned_of, places_of
 from medllm.clinical.patient import Patient
 
 _SAID: dict[Severity, str] = {
@@ -105,7 +105,9 @@ def _decide(
     holding = [each for each in holding if each.specificity >= least]
     certain = [m for m in holding if not m.row.get("condition") or not limits[m.row["id"]]]
     chosen = choose(certain) or choose(holding)
-    return chosen, limits[chosen.row["id"]] if chosen else ""
+    limit = limits[chosen.row["id"]] if chosen else ""
+    is_silent = bool(limit) and any(each.is_none for each in found)
+    return (None, "") if is_silent else (chosen, limit)
 
 
 def _has_third(
@@ -169,6 +171,7 @@ def _finding(case: Case, match: Match, pair: Pair, places: tuple[Use, Use], limi
     because = row.get("text") or row.get("mechanism", "")
     whether = f", if {limit}" if limit else ""
     basis = replace(case.knowledge.basis(row), verified=match.is_verified)
+    where, spans = places_of(case, places)
     return Finding(
         rule=row["id"],
         kind="interaction",
@@ -177,13 +180,8 @@ def _finding(case: Case, match: Match, pair: Pair, places: tuple[Use, Use], limi
         + (f": {because}." if because else "."),
         action=row.get("action", ""),
         basis=basis,
-        spans=tuple(
-            sorted(
-                each.reading.place(each.mention.first, each.mention.last)
-                for each in places
-                if each.reading is case.answer
-            )
-        ),
+        spans=tuple(spans),
+        where=where,
     )
 
 

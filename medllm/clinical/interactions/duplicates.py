@@ -6,7 +6,7 @@ from itertools import combinations
 from medllm.clinical.case import Case
 from medllm.clinical.finding import Finding
 from medllm.clinical.interactions.tables import ANY
-from medllm.clinical.interactions.together import Use, between, is_joined
+from medllm.clinical.interactions.together import Use, between, is_joined, places_of
 from medllm.clinical.rules.tables import Row
 from medllm.clinical.text.phrases import words_in
 
@@ -68,6 +68,7 @@ def _words_before(use: Use) -> list[str]:
 
 
 def _finding(case: Case, row: Row, drug: str, places: tuple[Use, Use]) -> Finding:
+    where, spans = places_of(case, places)
     return Finding(
         rule=row["id"],
         kind="same ingredient",
@@ -76,11 +77,6 @@ def _finding(case: Case, row: Row, drug: str, places: tuple[Use, Use]) -> Findin
         f": {row.get('mechanism') or 'the same ingredient twice'}.",
         action=row.get("action", ""),
         basis=case.knowledge.basis(row),
-        spans=tuple(
-            sorted(
-                each.reading.place(each.mention.first, each.mention.last)
-                for each in places
-                if each.reading is case.answer
-            )
-        ),
+        spans=tuple(spans),
+        where=where,
     )

@@ -9,7 +9,7 @@ from medllm.clinical.case import Case
 from medllm.clinical.context.stance import Stance, is_condition, stance_of
 from medllm.clinical.drugs.mentions import Mention
 from medllm.clinical.text.phrases import words_in
-from medllm.clinical.text.reading import Reading
+from medllm.clinical.text.reading import Reading, Span
 
 Origin = Literal["advised", "taken", "condition", "question", "medications"]
 _TOPICAL = frozenset({"gel", "cream", "ointment", "lotion"})
@@ -22,6 +22,12 @@ _ALONE = re.compile(
     r"|(?:first|second|third|fourth)[ -]line|(?:as an? |the )?(?:alternative|substitute)"
     r"|step \d|option \d)\b"
 )
+_YES = re.compile(r"\W*(?:yes|sure|absolutely|certainly|definitely|of course)\b")
+_MAY_I = re.compile(r"\b(?:can|may|could|should|safe|ok|okay|fine|alright)\b")
+_IS_IT_BAD = re.compile(
+    r"\b(?:interact\w*|dangerous|avoid|harmful|risks?|problems?|bad|stop|not)\b"
+)
+_FAR = 10**9
 _LISTING = re.compile(
     r"[\s,;:/()+&-]*(?:(?:and|or|mg|mcg|g|ug|units?|ml|daily|once|twice|a|day|per|every|hours?|bid|tid|"
     r"po|iv|qd|od|bd|tds|prn|tablets?|[\d.x]+(?:mg|mcg|g)?|with|plus|at|night|the|another|an)"
@@ -64,7 +70,7 @@ class Use:
         if "condition" in (self.origin, other.origin):
             return self.sentence == other.sentence
         if self.origin == other.origin:
-            if self.options >= 0 and self.options == other.options:
+            if self.options != -1 and self.options == other.options:
                 return False
             is_other_way = self.is_alone or other.is_alone
             return self.sentence == other.sentence or not is_other_way
@@ -80,6 +86,8 @@ def find_uses(case: Case) -> list[Use]:
         if stance_of(case.answer, each.first, case.knowledge) is Stance.WARNED
         for drug in each.drugs
     }
+    if _is_consent(case):
+        uses += _asked(case, warned)
     for mention in case.question_drugs:
         stance = stance_of(case.question, mention.first, case.knowledge)
         if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
@@ -89,6 +97,36 @@ def find_uses(case: Case) -> list[Use]:
             if warned.isdisjoint(mention.drugs) and not _is_topical(reading, mention):
                 uses.append(Use(mention, "medications", reading, -2 - number))
     return uses
+
+
+def _is_consent(case: Case) -> bool:
+    """Whether the answer says yes to a question about taking drugs."""
+    return bool(
+        _YES.match(case.answer.folded.text)
+        and _MAY_I.search(case.question.folded.text)
+        and not _IS_IT_BAD.search(case.question.folded.text)
+    )
+
+
+def _asked(case: Case, warned: set[str]) -> Iterator[Use]:
+    """The drugs of a question that the answer consents to."""
+    reading, mentions = case.question, case.question_drugs
+    for mention, options in zip(mentions, _options(reading, mentions), strict=True):
+        is_free = warned.isdisjoint(mention.drugs) and not _is_topical(reading, mention)
+        if is_free and stance_of(reading, mention.first, case.knowledge) is Stance.MENTIONED:
+            first, _ = reading.sentence_at(mention.first)
+            own = options - _FAR if options >= 0 else -1
+            yield Use(mention, "advised", reading, first - _FAR, own)
+
+
+def places_of(case: Case, uses: Sequence[Use]) -> tuple[Literal["answer", "question"], list[Span]]:
+    """Where a finding on some uses stands: in the answer, or else in the question."""
+    where: Literal["answer", "question"] = "answer"
+    if all(each.reading is not case.answer for each in uses):
+        where = "question"
+    reading = case.answer if where == "answer" else case.question
+    mentions = (each.mention for each in uses if each.reading is reading)
+    return where, sorted(reading.place(each.first, each.last) for each in mentions)
 
 
 def is_warned_of(case: Case, pair: tuple[str, str]) -> bool:
@@ -107,7 +145,7 @@ def _is_warned(case: Case, mention: Mention, thing: str) -> bool:
 
 def _in_answer(case: Case) -> Iterator[Use]:
     reading = case.answer
-    options = _options(case)
+    options = _options(reading, case.drugs)
     for at, mention in enumerate(case.drugs):
         origin = _origin(case, mention)
         if origin is None or _is_topical(reading, mention) or _is_alias(reading, case.drugs, at):
@@ -162,9 +200,8 @@ def _is_part(reading: Reading, mentions: Sequence[Mention], at: int) -> bool:
     return is_whole and between(reading, whole, first).strip() in {"(", "[", "=", ","}
 
 
-def _options(case: Case) -> list[int]:
-    """For each mention of the answer the number of the options that it is one of, or -1."""
-    reading, mentions = case.answer, case.drugs
+def _options(reading: Reading, mentions: Sequence[Mention]) -> list[int]:
+    """For each mention of a text the number of the options that it is one of, or -1."""
     found: list[int] = []
     begin = 0
     for at in range(1, len(mentions) + 1):
