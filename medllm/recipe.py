@@ -3,6 +3,7 @@
 A section's missing input is what an earlier section made.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from medllm.study.config import StudyConfig
 SHIPPED = shipped_dir()
 LAUNCHES = SHIPPED / "finetune" / "accelerate"
 """Files for `accelerate launch`, in its own format."""
+DEPLOY = SHIPPED / "deploy"
+"""Files that put a server into a ward: of systemd, Docker, Kubernetes, Prometheus, Grafana."""
 ROAD = ("calibrate", "prepare", "finetune", "merge", "quantize", "evaluate", "generate", "serve")
 """The verbs in the order that a recipe walks them."""
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -145,8 +148,8 @@ def load_recipe(
 
 
 def list_recipes() -> dict[str, Path]:
-    """The shipped recipes by name; what lies deeper is in the format of another tool."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*/*.yaml"))}
+    """The shipped recipes by name; not what lies deeper or in `deploy`, for other tools."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*/*.yaml")) if path.parent != DEPLOY}
 
 
 def find_recipe(name: str) -> Path:
@@ -168,20 +171,21 @@ def find_recipe(name: str) -> Path:
 
 
 def copy_recipe(name: str, target: Path | None) -> Path:
-    """The new file with a copy of a recipe: `target`, or one of its name in that folder, or here.
+    """The copy of a recipe, or of the folder `deploy`: `target`, or of its name in it, or here.
 
     Raises:
         ConfigError: there is no such recipe, or the file exists, or its folder does not.
     """
-    source = find_recipe(name)
-    path = target or Path(f"{source.stem}.yaml")
-    if path.is_dir():
-        path = path / f"{source.stem}.yaml"
+    source = DEPLOY if name == DEPLOY.name else find_recipe(name)
+    path = target / source.name if target and target.is_dir() else target or Path(source.name)
     if is_there(path):
-        raise ConfigError(f"{path} exists", "choose another file name")
+        raise ConfigError(f"{path} exists", "choose another name")
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is no folder", "make it first")
-    path.write_text(read_text(source), encoding="utf-8")
+    if source == DEPLOY:
+        shutil.copytree(source, path)
+    else:
+        path.write_text(read_text(source), encoding="utf-8")
     return path
 
 

@@ -60,15 +60,17 @@ def copy(
         typer.Argument(help="File to write.  [default: <name>.yaml here]", show_default=False),
     ] = None,
 ) -> None:
-    """Copy a recipe to a file of your own, to change it.
+    """Copy a recipe to a file of your own, to change it; `deploy`: the folder for deploying.
 
     Example: medllm recipes copy quickstart mine.yaml
     """
-    from medllm.recipe import LAUNCHES, copy_recipe, find_recipe
+    from medllm.recipe import DEPLOY, LAUNCHES, copy_recipe, find_recipe
 
     path = copy_recipe(name, target)
     use = f"medllm run --config {path}"
-    if find_recipe(name).parent == LAUNCHES:
+    if name == DEPLOY.name:
+        use = f"medllm serve --config {path / 'serve.yaml'}"
+    elif find_recipe(name).parent == LAUNCHES:
         use = f"accelerate launch --config_file {path} -m medllm finetune --config RECIPE"
     console.report(path=path, use=use)
     console.say(f"wrote {path}; run it with: {use}")
