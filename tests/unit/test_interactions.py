@@ -121,6 +121,9 @@ def test_advice_is_held_against_the_medications_and_the_question() -> None:
     assert not found("Take Advil 400 mg.", question="Is warfarin a blood thinner?")
     assert not found("Stop your warfarin and take ibuprofen.", context=medications)
     assert not found("Warfarin is old.", context=medications)
+    both = {"medications": ["sildenafil 50 mg", "Nitrostat"]}
+    assert not found("Drink enough water.", context=both)
+    assert found("Continue all your current medications.", context=both)
 
 
 def test_a_yes_to_a_question_about_two_drugs_is_advice() -> None:
@@ -224,5 +227,7 @@ PARTS = (
 def test_no_text_crashes_it_and_spans_lie_in_the_text(parts: list[str]) -> None:
     text = " ".join(parts)
 
-    for each in findings(text, question=text, context={"medications": [text]}):
+    for answer in (text, f"Yes. {text}", f"Keep taking your medicines. {text}"):
+        findings(answer, question=f"Can I? {text}", context={"medications": [text, "Tylenol"]})
+    for each in findings(text, context={"medications": [text]}):
         assert all(0 <= begin < end <= len(text) for begin, end in each.spans)

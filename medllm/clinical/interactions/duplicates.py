@@ -58,8 +58,13 @@ def _are_two_in_answer(one: Use, other: Use) -> bool:
         return False
     if one.sentence == other.sentence:
         return is_joined(between(one.reading, one.mention, other.mention)) or is_other_product
-    are_items = one.reading.begins_line(one.sentence) and other.reading.begins_line(other.sentence)
+    are_items = _is_item(one) and _is_item(other)
     return are_items or is_other_product or not _NEW.isdisjoint(_words_before(other))
+
+
+def _is_item(use: Use) -> bool:
+    first, _ = use.reading.sentence_at(use.mention.first)
+    return use.reading.begins_line(first)
 
 
 def _words_before(use: Use) -> list[str]:

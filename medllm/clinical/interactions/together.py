@@ -23,6 +23,12 @@ _ALONE = re.compile(
     r"|step \d|option \d)\b"
 )
 _YES = re.compile(r"\W*(?:yes|sure|absolutely|certainly|definitely|of course)\b")
+_KEPT = re.compile(
+    r"\b(?:continue|keep taking|keep on taking|carry on with|go on with|stay on|maintain|take) "
+    r"(?:with )?(?:all |the |of |your |her |his |their |current |usual |regular |existing ){1,5}"
+    r"(?:medications?|medicines|meds|tablets|drugs|treatment|regimen)\b"
+)
+"""Advice to go on with the medications of the patient context."""
 _MAY_I = re.compile(r"\b(?:can|may|could|should|safe|ok|okay|fine|alright)\b")
 _IS_IT_BAD = re.compile(
     r"\b(?:interact\w*|dangerous|avoid|harmful|risks?|problems?|bad|stop|not)\b"
@@ -92,10 +98,11 @@ def find_uses(case: Case) -> list[Use]:
         stance = stance_of(case.question, mention.first, case.knowledge)
         if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
             uses.append(Use(mention, "question", case.question, -1))
+    kept: Origin = "advised" if _KEPT.search(case.answer.folded.text) else "medications"
     for number, (reading, mentions) in enumerate(case.medications):
         for mention in mentions:
             if warned.isdisjoint(mention.drugs) and not _is_topical(reading, mention):
-                uses.append(Use(mention, "medications", reading, -2 - number))
+                uses.append(Use(mention, kept, reading, -2 - number))
     return uses
 
 
