@@ -22,12 +22,12 @@ Row = dict[str, Any]
 
 
 def find_patterns(found: Sequence[Outcomes]) -> list[Row]:
-    """What goes wrong, of each model and task of multiple choice."""
+    """What goes wrong, of each model and task of multiple choice; what never does is left out."""
     rows = []
     for each in found:
         if each.measure == ACCURACY and all("logprobs" in record for record in each.records):
             known = {"model": each.model, "task": each.task}
-            rows += [{**known, **row} for row in _patterns(each)]
+            rows += [{**known, **row} for row in _patterns(each) if row["rate"]["value"] > 0]
     return rows
 
 
