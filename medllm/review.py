@@ -9,6 +9,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import write_json
+from medllm.clinical.families import count_rules
 from medllm.clinical.finding import SEVERITIES, Finding, Severity, worst
 from medllm.clinical.policy import Policy
 from medllm.clinical.report import Report, Reviewed
@@ -219,7 +220,7 @@ def _tell(
         "blocked": tally.blocked,
         "findings": found,
         "not_checked": dict(tally.not_checked.most_common()),
-        "rules": {name: len(rows) for name, rows in knowledge.tables.items()},
+        "rules": count_rules(knowledge),
         "policy": task.policy.to_json(),
     }
     write_json(task.output / SUMMARY, summary)

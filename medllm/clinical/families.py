@@ -16,6 +16,7 @@ from medllm.clinical.interactions.checks import find_interactions
 from medllm.clinical.interactions.tables import DUPLICATES, INTERACTIONS
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
+from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
 from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
@@ -30,7 +31,18 @@ TABLES: tuple[Table, ...] = (
     *(INTERACTIONS, DUPLICATES),
     *(ABBREVIATIONS, CONFUSIONS, LANGUAGES, WORD_FORMS),
 )
+RULES = tuple(
+    table.name
+    for table in (RED_FLAGS, CONTRAINDICATIONS, DOSES, INTERACTIONS, DUPLICATES)
+    + (ABBREVIATIONS, CONFUSIONS)
+)
+"""The tables whose rows are rules; those of the others are names and words."""
 FAMILIES: tuple[Family, ...] = (
     *(find_red_flags, find_doses, find_contraindications, find_interactions),
     *(find_abbreviations, find_confusions, find_languages, find_unknown_words),
 )
+
+
+def count_rules(knowledge: Knowledge) -> dict[str, int]:
+    """How many rules of each table there are."""
+    return {name: len(knowledge.tables.get(name, {})) for name in RULES}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medllm.clinical.case import Case
-from medllm.clinical.families import FAMILIES
+from medllm.clinical.families import FAMILIES, count_rules
 from medllm.clinical.finding import SEVERITIES, Finding, NotChecked
 from medllm.clinical.patient import read_patient
 from medllm.clinical.policy import Policy
@@ -38,6 +38,5 @@ def review_answer(
         key=lambda each: (-SEVERITIES.index(each.severity), each.spans, each.rule),
     )
     unknown = dict.fromkeys(str(each) for each in found if isinstance(each, NotChecked))
-    checked = {name: len(rows) for name, rows in rules.tables.items()}
-    report = Report(tuple(findings), tuple(unknown), policy, checked)
+    report = Report(tuple(findings), tuple(unknown), policy, count_rules(rules))
     return Reviewed(report.render(answer), report)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from medllm import console
+from medllm.clinical.families import count_rules
 from medllm.clinical.finding import RISK_LEVELS, SEVERITIES, worst
 from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
@@ -72,7 +73,7 @@ def sum_up(records: Iterable[Mapping[str, Any]], reviewer: Reviewer) -> dict[str
         "risk_levels": {str(level): levels[level] for level in RISKS},
         "blocked": blocked,
         "findings": [[*each, rules[each]] for each in order],
-        "rules": {name: len(rows) for name, rows in reviewer.knowledge.tables.items()},
+        "rules": count_rules(reviewer.knowledge),
         "policy": reviewer.policy.to_json(),
     }
 
