@@ -53,7 +53,8 @@ class EntityWords:
     names: Mapping[str, Type]
     modifiers: frozenset[str]
     never: frozenset[str]
-    _endings: tuple[tuple[re.Pattern[str], Type], ...]
+    _endings: Mapping[str, Type]
+    _lengths: tuple[int, ...]
     _adjective: re.Pattern[str]
     _last_letters: frozenset[str]
 
@@ -63,12 +64,16 @@ class EntityWords:
             return None
         if len(word) < _LEAST_LETTERS or word in self.never:
             return None
-        return next((type_ for ending, type_ in self._endings if ending.search(word)), None)
+        ending = self._ending_of(word)
+        return self._endings[ending] if ending else None
 
     def stem_of(self, word: str) -> str:
         """What stands before the ending that tells the type of a word."""
-        found = (ending.search(word) for ending, _ in self._endings)
-        return next((word[: each.start()] for each in found if each), word)
+        return word.removesuffix(self._ending_of(word))
+
+    def _ending_of(self, word: str) -> str:
+        endings = (word[-length:] for length in self._lengths)
+        return next((each for each in endings if each in self._endings), "")
 
     def is_modifier(self, word: str) -> bool:
         """Whether a word before a head belongs to the name."""
@@ -81,16 +86,17 @@ def build_entity_words(knowledge: Knowledge) -> EntityWords:
     """The words of the rules."""
     rows = [*knowledge.rows(ENTITY_WORDS.name)]
     typed = [row for row in rows if row["type"] != "none"]
-    endings = [(_ending(row["endings"]), row["type"]) for row in typed if "endings" in row]
+    endings = {each: row["type"] for row in typed for each in row.get("endings", ())}
     adjectives = [each for row in rows if row["type"] == "none" for each in row.get("endings", ())]
     return EntityWords(
         heads={name: row["type"] for row in typed for name in _normals(row.get("heads", ()))},
         names={name: row["type"] for row in typed for name in _normals(row.get("names", ()))},
         modifiers=frozenset(_normals(each for row in rows for each in row.get("modifiers", ()))),
         never=frozenset(each for row in rows for each in row.get("never", ())),
-        _endings=tuple(endings),
+        _endings=endings,
+        _lengths=tuple(sorted({*map(len, endings)}, reverse=True)),
         _adjective=_ending(adjectives),
-        _last_letters=frozenset(each[-3:] for row in typed for each in row.get("endings", ())),
+        _last_letters=frozenset(each[-3:] for each in endings),
     )
 
 
