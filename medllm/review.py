@@ -16,18 +16,20 @@ from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.data.example import Rejected, open_private, write_row
+from medllm.data.left_out import LeftOut
 from medllm.data.readers.reviewed import ContextReader, load_knowledge
 from medllm.data.readers.rows import check_kind, read_rows
 from medllm.data.shapes.columns import Columns
 from medllm.data.shapes.local import read_local
 from medllm.data.shapes.values import first_of, text_of
-from medllm.errors import ArtifactError, DataError, GateError, MedllmError
+from medllm.errors import ArtifactError, DataError, GateError
 from medllm.places import short_path
 
 ANSWERS = ("answer", "completion", "output", "response", "generated", "prediction")
 QUESTIONS = ("question", "prompt", "instruction", "input", "query")
 """Columns of answers and of their questions; other rows are read as data of one's own are."""
 FINDINGS, SUMMARY, OUTCOMES = "findings.jsonl", "summary.json", "outcomes.ndjson"
+UNFINISHED = ".unfinished"
 SHOWN = 20
 """Findings whose words are shown where that is asked for."""
 LEFT_OUT = "no answer"
@@ -106,33 +108,46 @@ def review(task: ReviewTask) -> Tally:
     tally = Tally()
     shown: list[tuple[str, str, str]] = []
     task.output.mkdir(parents=True, exist_ok=True)
-    outcomes = task.output / OUTCOMES
+    outcomes = task.output / f"{OUTCOMES}{UNFINISHED}"
+    unfinished = task.output / f"{FINDINGS}{UNFINISHED}"
     outcomes.unlink(missing_ok=True)
-    with open_private(task.output / FINDINGS) as file, console.progress("review") as advance:
-        for answer in _read_answers(task, tally):
-            reviewed = review_answer(
-                answer.text,
-                question=answer.question,
-                context=answer.context,
-                policy=task.policy,
-                knowledge=knowledge,
-            )
-            tally.add(reviewed.report)
-            write_row(file, _row_of(answer, reviewed))
-            if task.show_text and len(shown) < SHOWN:
-                shown += [*_quotes(answer, reviewed.report)][: SHOWN - len(shown)]
-            if task.as_fhir:
-                _append(outcomes, reviewed.report.to_operation_outcome())
-            advance(1)
-    if not tally.answers:
-        fix = f"name the columns `answer` and `question` (known: {', '.join(ANSWERS)})"
-        raise DataError(f"{task.source}: no row has an answer", fix)
+    try:
+        with open_private(unfinished) as file, console.progress("review") as advance:
+            for answer in _read_answers(task, tally):
+                reviewed = _review(answer, task.policy, knowledge)
+                tally.add(reviewed.report)
+                write_row(file, _row_of(answer, reviewed))
+                if task.show_text and len(shown) < SHOWN:
+                    shown += [*_quotes(answer, reviewed.report)][: SHOWN - len(shown)]
+                if task.as_fhir:
+                    _append(outcomes, reviewed.report.to_operation_outcome())
+                advance(1)
+        if not tally.answers:
+            fix = f"name the columns `answer` and `question` (known: {', '.join(ANSWERS)})"
+            raise DataError(f"{task.source}: no row has an answer", fix)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        outcomes.unlink(missing_ok=True)
+        raise
+    unfinished.replace(task.output / FINDINGS)
+    if task.as_fhir:
+        outcomes.replace(task.output / OUTCOMES)
     _tell(task, tally, knowledge, shown)
     if task.fail_on and (failed := tally.at_least(task.fail_on)):
         counted = f"{failed} of {console.counted(tally.answers, 'answer')}"
         message = f"the gate failed\n{counted} with a finding of severity {task.fail_on} or worse"
         raise GateError(message, f"read {short_path(task.output / FINDINGS)}")
     return tally
+
+
+def _review(answer: _Answer, policy: Policy, knowledge: Knowledge) -> Reviewed:
+    return review_answer(
+        answer.text,
+        question=answer.question,
+        context=answer.context,
+        policy=policy,
+        knowledge=knowledge,
+    )
 
 
 def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
@@ -143,8 +158,8 @@ def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
         row, context = contexts.split(row, f"{task.source}: row {number}")
         try:
             question, text = _asked_and_answered(number, row)
-        except MedllmError as problem:
-            tally.left_out[problem.message] += 1
+        except LeftOut as problem:
+            tally.left_out[str(problem)] += 1
             continue
         if not text:
             tally.left_out[LEFT_OUT] += 1

@@ -98,6 +98,13 @@ def test_words_are_shown_where_that_is_asked_for(answers: str, typed: Typed) -> 
     )
 
 
+def test_an_answer_that_is_no_text_is_counted(answers: str, typed: Typed) -> None:
+    with Path(answers).open("a") as file:
+        file.write('{"answer": {"a": 1}}\n')
+
+    assert "left out: 1 no answer, 1 not text" in typed("review", "--input", answers).stdout
+
+
 def test_conversations_and_texts_are_read(typed: Typed) -> None:
     turns = [
         {"role": "user", "content": "I am allergic to penicillin"},
@@ -127,6 +134,16 @@ def test_rules_of_ones_own_join_and_win(answers: str, typed: Typed) -> None:
 
     rules = [each["rule"] for each in read_result(ended.stdout, "review")["findings"]]
     assert "renal.metformin.30" not in rules and "allergy.amoxicillin.penicillin" in rules
+
+
+def test_a_review_that_fails_leaves_nothing_that_hinders_the_next(
+    answers: str, typed: Typed
+) -> None:
+    Path("torn.jsonl").write_text(Path(answers).read_text() + "{")
+
+    assert typed("review", "--input", "torn.jsonl").returncode == 3
+    assert [*Path("runs/review").iterdir()] == []
+    assert typed("review", "--input", answers).returncode == 0
 
 
 def test_a_table_of_interactions_of_ones_own_joins(typed: Typed) -> None:
