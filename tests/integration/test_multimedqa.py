@@ -59,6 +59,27 @@ def scores_of(model: Path, data: Path, output: Path, **settings: Any) -> dict[st
     return {score["task"]: score for score in evaluate(config).results["scores"]}
 
 
+def test_a_gguf_file_answers_the_same_questions_alike(
+    tiny_model: Path, tiny_f16: Path, data: Path, tmp_path: Path
+) -> None:
+    config = EvaluateConfig(
+        models=(str(tiny_model), str(tiny_f16)), tasks=("mmlu_medical", "pubmedqa"), num_fewshot=1,
+        data_dir=data, output=tmp_path / "out", n_ctx=512,
+    )  # fmt: skip
+
+    scores = evaluate(config).results["scores"]
+
+    assert [score["engine"] for score in scores] == ["transformers"] * 2 + ["llama_cpp"] * 2
+    assert scores[0]["bos"] == scores[2]["bos"]
+    for task in config.tasks:
+        ours, theirs = (
+            [*read_jsonl(path)] for path in sorted((tmp_path / "out").glob(f"*/{task}.jsonl"))
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one["id"], one["prompt"]) == (other["id"], other["prompt"])
+            assert one["logprobs"] == pytest.approx(other["logprobs"], abs=0.05)
+
+
 @pytest.mark.parametrize("in_chat", [False, True])
 def test_a_group_is_scored_with_worked_examples(
     tiny_model: Path, data: Path, tmp_path: Path, in_chat: bool
