@@ -47,11 +47,11 @@ def test_a_trunk_ends_before_what_is_asked() -> None:
     """Copies of one question differ in nothing but their answers."""
     question = tuple(range(500))
     requests = [ScoreRequest((*question, n), (7,)) for n in range(600, 640)]
-    within = ScoreRequest(question[:100], question[100:])
+    within = ScoreRequest(question[:400], question[400:])
 
     (trunk,) = find_trunks(rows(*requests, within))
 
-    assert trunk.prefix == question[:99]
+    assert trunk.prefix == question[:399]
     assert all(row.stem > len(trunk.prefix) for row in trunk.rows)
 
 

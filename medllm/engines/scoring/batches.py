@@ -178,7 +178,7 @@ class Batches:
         self, model: "PreTrainedModel", forks: Sequence[list[Row]], after: Read
     ) -> Scored:
         def width(rows: Sequence[Row]) -> int:
-            return rows[0].stem - after.tokens
+            return max(len(row.ids) for row in rows) - after.tokens
 
         def is_full(batch: Sequence[Sequence[Row]]) -> bool:
             endings = [len(row.ids) - row.stem for rows in batch for row in rows]

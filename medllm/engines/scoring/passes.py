@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medllm.engines.base import Score, ScoreRequest
-from medllm.engines.scoring.cache import bytes_kept, copies_of, is_attention_alone
+from medllm.engines.scoring.cache import bytes_kept, copies_of, is_attention_alone, takes_padding
 from medllm.engines.scoring.prefixes import Row, size_of
 
 if TYPE_CHECKING:
@@ -70,24 +70,39 @@ def score_forks(
     """The scores of rows by the stem that they share: all stems in a pass, and then all endings.
 
     Stems of unlike length are padded behind, which their endings must not see: that needs a model
-    that takes positions. Endings are read in parts whose keys and values take `most_bytes` at most.
-    None where the model keeps more than keys and values.
+    that takes padding. With one that does, the longest ending of a stem is read with it. Endings
+    are read in parts whose keys and values take `most_bytes` at most. None where the model keeps
+    more than keys and values.
     """
-    begin = after.tokens
-    sizes = [rows[0].stem - begin for rows in forks]
-    ids = _padded([rows[0].ids[begin : rows[0].stem] for rows in forks])
-    ends = [number * ids.shape[1] + size - 1 for number, size in enumerate(sizes)]
+    import torch
+
+    begin, carries = after.tokens, takes_padding(model)
+    longest = [max(rows, key=lambda row: len(row.ids)) for rows in forks]
+    read = [row.ids[begin : None if carries else row.stem] for row in longest]
+    ids, where, firsts = _padded(read), list[int](), list[int]()
+    for number, (row, tokens) in enumerate(zip(longest, read, strict=True)):
+        firsts.append(len(where))
+        at = number * ids.shape[1]
+        where += range(at + row.stem - begin - 1, at + len(tokens))
     given: dict[str, Any] = {"use_cache": True}
     if begin:
         given["past_key_values"] = copies_of(after.cache, len(forks))
-    logits, cache = _forward(model, ids.to(model.device), ends, **given)
+    logits, cache = _forward(model, ids.to(model.device), where, **given)
     if not is_attention_alone(cache):
         return None
-    stems = _Stems(logits, Read(begin + ids.shape[1], cache), [begin + size for size in sizes])
-    pairs = [(row, number) for number, rows in enumerate(forks) for row in rows]
+    kept = Read(begin + ids.shape[1], cache)
+    stems = _Stems(logits, firsts, kept, [row.stem for row in longest])
+    scores: Scored = {}
+    if carries:
+        places = [
+            range(first, first + row.asked) for first, row in zip(firsts, longest, strict=True)
+        ]
+        with torch.inference_mode():
+            scores = _read_scores(logits, longest, places)
+    pairs = [(row, number) for number, rows in enumerate(forks) for row in rows
+             if not (carries and row is longest[number])]  # fmt: skip
     pairs.sort(key=lambda pair: len(pair[0].ids) - pair[0].stem)
     size = max(1, int(most_bytes * len(forks) / bytes_kept(cache)))
-    scores: Scored = {}
     for start in range(0, len(pairs), size):
         scores |= _score_endings(model, pairs[start : start + size], stems)
     return scores
@@ -98,8 +113,10 @@ class _Stems:
     """Stems that were read in a batch, with the logits of what follows each."""
 
     logits: "torch.Tensor"
+    firsts: list[int]
+    """Where in them the end of each is."""
     read: Read
-    """All of them, padding included."""
+    """All of them, with what stands behind some: padding, or an ending."""
     sizes: list[int]
     """The tokens of each, without padding."""
 
@@ -129,7 +146,7 @@ def _score_endings(model: Any, pairs: Sequence[tuple[Row, int]], stems: _Stems) 
     places = list[list[int]]()
     for at, (row, number) in enumerate(pairs):
         first, size = len(stems.logits) + len(where), len(row.ids) - row.stem
-        places.append([number, *range(first, first + size)])
+        places.append([stems.firsts[number], *range(first, first + size)])
         where += range(at * ids.shape[1], at * ids.shape[1] + size)
     more, _ = _forward(model, ids, where, **stems.before(ids, [number for _, number in pairs]))
     with torch.inference_mode():
