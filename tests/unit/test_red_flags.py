@@ -115,6 +115,16 @@ def test_each_way_to_say_it_counts(answer: str) -> None:
     assert [each for each in found(STROKE, answer) if each.kind == "missing"] == []
 
 
+def test_help_may_be_left_to_worsening_where_the_source_does() -> None:
+    question = "my blue inhaler is not helping and I am wheezing"
+    puffs = "Sit up, take up to 10 puffs, and call 999 if it does not get better."
+
+    assert [each for each in found(question, puffs) if each.kind == "missing"] == []
+    assert [each.kind for each in found(STROKE, "Call 999 if it does not get better.")].count(
+        "missing"
+    )
+
+
 def test_wrong_advice_is_worst_and_its_warning_is_none() -> None:
     wrong = [each for each in found(STROKE, "Let her sleep it off.") if each.where == "answer"]
 

@@ -97,7 +97,7 @@ def find_red_flags(case: Case) -> Iterator[Finding | NotChecked]:
     answer = {**flags.vocabulary.find(given), "$department": find_department(case.answer, given)}
     for flag, at in described:
         yield _described(case, flag, _spans(case.question, asked, at))
-        if not is_in_care and not _says(case.answer, given, flag.must_say, answer):
+        if not is_in_care and not _says(case.answer, given, flag, answer):
             yield _lacks(case, flag)
         for wrong in _wrongly_said(case.answer, given, flag.must_not_say, answer):
             yield _wrong(case, flag, _spans(case.answer, given, wrong))
@@ -122,11 +122,14 @@ def _said_hits(words: Vocabulary, reading: Reading, content: Content) -> Hits:
     return {name: kept for name, places in hits.items() if (kept := [*filter(is_said, places)])}
 
 
-def _says(reading: Reading, content: Content, patterns: tuple[Pattern, ...], hits: Hits) -> bool:
-    """Whether an answer directs the reader to one of these."""
+def _says(reading: Reading, content: Content, flag: Flag, hits: Hits) -> bool:
+    """Whether an answer directs the reader to what a family asks for."""
+    on_condition = bool(flag.row.get("on_condition"))
     return any(
-        all(is_directed(reading, content.words[begin]) for begin, _ in at)
-        for pattern in patterns
+        all(
+            is_directed(reading, content.words[begin], on_condition=on_condition) for begin, _ in at
+        )
+        for pattern in flag.must_say
         for at in pattern.find_all(hits)
     )
 

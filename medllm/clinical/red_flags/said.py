@@ -25,7 +25,9 @@ _PAST = re.compile(
 _PART = re.compile(r"[,;]|\b(?:but|now|today|currently|tonight|this morning|and (?:i|he|she) )")
 _WORSENING = re.compile(
     r"\b(?:if|unless|should)\b[^.]{0,60}\b(?:worse\w*|worsen\w*|persists?|continues?|no better|"
-    r"does not|doesn't|don't|do not|not improv\w+|lasts?|returns?|comes? back|becomes?)\b|"
+    r"does not|doesn't|don't|do not|not improv\w+|lasts?|returns?|comes? back|becomes?)\b"
+)
+_PUT_OFF = re.compile(
     r"\b(?:tomorrow|next week|in a few days|on monday|in the morning|within a week)\b"
 )
 _DECLINES = re.compile(
@@ -67,11 +69,17 @@ def _pasts(folded: str, begin: int, end: int) -> Iterator[Span]:
             yield left, right
 
 
-def is_directed(reading: Reading, first: int) -> bool:
-    """Whether the call for help at a word is made: not declined, put off or left to worsening."""
+def is_directed(reading: Reading, first: int, *, on_condition: bool = False) -> bool:
+    """Whether the call for help at a word is made: not declined, nor put off.
+
+    One that is left to worsening counts where it may be made `on_condition`.
+    """
     begin, end = _sentence(reading, first)
     folded, at = reading.folded.text, reading.begins[first]
-    if _WORSENING.search(folded, max(begin, at - _FAR), min(end, at + _FAR)):
+    around = max(begin, at - _FAR), min(end, at + _FAR)
+    if _PUT_OFF.search(folded, *around):
+        return False
+    if not on_condition and _WORSENING.search(folded, *around):
         return False
     return not _DECLINES.search(folded, max(begin, at - _BEFORE), at + 1)
 

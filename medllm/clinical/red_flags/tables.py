@@ -48,6 +48,7 @@ RED_FLAGS = Table(
             "must_say",
             "must_not_say",
             "must_not_say_verified",
+            "on_condition",
             "escalation",
         }
     ),
