@@ -1,6 +1,5 @@
 """`medllm serve`."""
 
-from pathlib import Path
 from typing import Any
 
 from medllm.cli.options import CONFIG, DRY_RUN, MODEL, SET, option, run_verb, takes
@@ -19,7 +18,7 @@ def serve(
     engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server"),
     ui: bool | None = option("Show a page to ask from.", name="--ui"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
-    audit: Path | None = option("Folder of the audit log.  [default: in your settings]"),
+    audit: str | None = option("Folder of the audit log.  [default: in your settings]", "PATH"),
     no_audit: bool | None = option("Keep no audit log.", name="--no-audit"),
     n_ctx: int | None = option("Tokens of context."),
     parallel: int | None = option("Answers that llama-server writes at once.  [default: 4]"),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from medllm.cli.main import run_command
 from medllm.cli.serve import serve as command
 from medllm.clinical import review_answer
 from medllm.errors import ConfigError
@@ -127,3 +128,10 @@ def test_the_folder_is_copied_as_a_whole_and_is_no_recipe() -> None:
     assert not {"compose", "alerts", "serve"} & list_recipes().keys()
     with pytest.raises(ConfigError, match="exists"):
         copy_recipe("deploy", None)
+
+
+def test_the_flags_of_a_container_are_taken_by_the_command(capsys: pytest.CaptureFixture) -> None:
+    (container,) = containers("kubernetes/gpu.yaml")  # its model need not be on this machine
+
+    assert run_command([*container["args"], "--dry-run"]) == 0
+    assert "audit: /var/lib/medllm/audit/ward" in capsys.readouterr().out
