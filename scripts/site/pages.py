@@ -31,6 +31,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "SECURITY.md": "SECURITY.md",
     "data/README.md": "data/README.md",
 }
 """Documents that lie elsewhere in the repository, and where they are in the site."""
