@@ -28,13 +28,10 @@ from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
 from medllm.places import short_path
-from medllm.serve.answering import Around
 from medllm.serve.audit.record import log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig, is_loopback
-from medllm.serve.guard import Guard
-from medllm.serve.metrics import Metrics, told_on
 from medllm.serve.server import (
     KEY_VARIABLE,
     ask,
@@ -51,6 +48,8 @@ from medllm.serve.tls import read_tls
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from medllm.serve.answering import Around
 
 QUESTION_TOKENS = 128
 """The most tokens of the one answer under `medllm run`: enough to see that it works."""
@@ -113,7 +112,7 @@ def check_ahead(config: ServeConfig) -> Callers:
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Answers | None, callers: Callers, around: Around | None = None
+    config: ServeConfig, engine: Answers | None, callers: Callers, around: "Around | None" = None
 ) -> Iterator[tuple[Answers, "FastAPI"]]:
     from medllm.engines.open import open_for_serving
     from medllm.measures.room import check_room, say_context
@@ -150,8 +149,12 @@ def _loaded(
 
 
 @contextmanager
-def _around(config: ServeConfig) -> Iterator[Around]:
+def _around(config: ServeConfig) -> "Iterator[Around]":
     """What this server has around its answers, while it runs."""
+    from medllm.serve.answering import Around
+    from medllm.serve.guard import Guard
+    from medllm.serve.metrics import Metrics, told_on
+
     with ExitStack() as stack:
         guard = Guard(config.review) if config.review else None
         around = Around(

@@ -11,6 +11,8 @@ GROUPS = {
     "finetune": "Fine-tuning",
     "quantize": "Quantizing",
     "evaluate/gates": "Gates of evaluate: what a score must be",
+    "deploy": "Deploying a server",
+    "deploy/kubernetes": "Deploying on Kubernetes",
     "finetune/accelerate": "Several processes: files of accelerate",
 }
 """Folders of configs/, and what is in them."""
@@ -29,7 +31,8 @@ def render_recipes(repository: Path) -> str:
 def render_recipe(path: Path, name: str) -> str:
     """A recipe's description and its text."""
     text = path.read_text(encoding="utf-8")
-    description = yaml.safe_load(text).get("description")
+    first = next(yaml.safe_load_all(text))  # a manifest of Kubernetes may hold several documents
+    description = first.get("description")
     told = f"{description}.\n\n" if description else ""
     return f'### {path.stem}\n\n{told}```yaml title="{name}"\n{text.rstrip()}\n```\n'
 
