@@ -92,8 +92,10 @@ class Shots:
     def _asked(self, row: Example) -> tuple[Message, ...]:
         """The prompt without the preamble."""
         preamble = self._preamble(row)
+        if not preamble:
+            return row.prompt  # which a row that is a text to go on from does not have
         at = next((n for n, turn in enumerate(row.prompt) if turn.role == "user"), 0)
-        if preamble and not row.prompt[at].content.startswith(preamble):
+        if not row.prompt[at].content.startswith(preamble):
             message = f"the prompt of {row.id} does not begin with the preamble of {self._name}"
             raise DataError(message, "see how the dataset's prompts begin")
         said = replace(row.prompt[at], content=row.prompt[at].content.removeprefix(preamble))
