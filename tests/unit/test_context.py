@@ -1,7 +1,5 @@
 """How words are meant, on a list of sentences and on any text at all."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,20 +100,6 @@ def test_no_text_crashes_it(text: str) -> None:
     reading = read(text)
     for first in range(len(reading.words)):
         context_of(reading, first, min(first + 2, len(reading.words)))
-
-
-@pytest.mark.parametrize("piece", ["no fever, ", "pain in left knee and no ", "no; ", "any? no. "])
-def test_time_is_linear_in_the_length(piece: str) -> None:
-    def seconds(length: int) -> float:
-        reading = read((piece * length)[:length])
-        assert reading.sentences
-        began = time.process_time()
-        for word in range(len(reading.words)):
-            context_of(reading, word, word + 1)
-        return time.process_time() - began
-
-    seconds(1_000)
-    assert min(seconds(20_000) for _ in range(3)) / min(seconds(10_000) for _ in range(3)) <= 2.5
 
 
 def test_every_aspect_has_cues_that_are_words() -> None:

@@ -1,6 +1,5 @@
 """Doses of an answer held against the largest labelled ones."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medllm.clinical import review_answer
-from medllm.clinical.case import Case
-from medllm.clinical.doses.checks import find_doses
 from medllm.clinical.doses.limits import DOSES, build_limits
 from medllm.clinical.finding import Finding
-from medllm.clinical.patient import Patient
-from medllm.clinical.policy import Policy
 from medllm.clinical.rules.files import read_rules
 from medllm.clinical.rules.knowledge import shipped_knowledge
-from medllm.clinical.text.reading import read
 from medllm.errors import ConfigError
 
 
@@ -253,22 +247,6 @@ def test_grams_and_milligrams_are_judged_alike(tenths: int, name: str) -> None:
 
     assert grams == worst(f"Take {name} {tenths * 100} mg every 6 hours.")
     assert bool(grams) == (tenths > 10)
-
-
-@pytest.mark.parametrize(
-    "unit",
-    ["warfarin 5 mg daily and ", "5 mg daily ", "aspirin ", "then 500 mg, not 5 g; for a child "],
-)
-def test_the_time_is_linear(unit: str) -> None:
-    def seconds(size: int) -> float:
-        reading = read("Take warfarin " + unit * (size // len(unit)))
-        case = Case(reading, read(""), Patient(), shipped_knowledge(), Policy())
-        begin = time.process_time()
-        list(find_doses(case))
-        return time.process_time() - begin
-
-    half, whole = (min(seconds(size) for _ in range(3)) for size in (10_000, 20_000))
-    assert whole <= max(2.5 * half, 0.02)
 
 
 def test_the_table_has_the_largest_doses_of_many_drugs_each_with_a_source() -> None:

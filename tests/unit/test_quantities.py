@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 
-from medllm.clinical.measurements.quantities import (
-    KNOWLEDGE,
-    check_quantities,
-    convert,
-    quantities,
-    quantity,
-)
+from medllm.clinical.measurements.quantities import check_quantities, convert, quantities, quantity
 from medllm.clinical.measurements.units import kind_of, read_unit
 from medllm.errors import ConfigError, DataError
 
@@ -23,10 +17,6 @@ ROW: dict[str, Any] = {
     "name": "sodium", "names": ["sodium"], "unit": "mmol/L", "possible": [80, 220],
     "source": "NBME", "verified": True,
 }  # fmt: skip
-
-
-def test_what_ships_is_what_is_written() -> None:
-    assert KNOWLEDGE.read_text(encoding="utf-8") == BUILD["rendered"]()
 
 
 def test_every_row_has_a_source_and_a_range_that_its_bare_numbers_lie_in() -> None:

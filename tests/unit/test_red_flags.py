@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import pytest
@@ -220,19 +219,3 @@ def test_no_text_crashes_it_and_places_are_of_the_text(text: str) -> None:
     for each in found(question, text):
         length = len(question if each.where == "question" else text)
         assert all(0 <= begin < end <= length for begin, end in each.spans)
-
-
-@pytest.mark.parametrize(
-    "unit", ["chest pain sudden ", "no no fever ", "it drops, ", "38.5 180/120 ", "if worse "]
-)
-def test_time_grows_with_the_length(unit: str) -> None:
-    def seconds(characters: int) -> float:
-        text = unit * (characters // len(unit))
-        best = []
-        for _ in range(3):
-            began = time.process_time()
-            review_answer(text, question=text)
-            best.append(time.process_time() - began)
-        return min(best)
-
-    assert seconds(20_000) / max(seconds(10_000), 0.002) <= 2.8
