@@ -130,13 +130,22 @@ class Page:
         ).format(self.title, Markup(STYLE), self.title, Markup("\n").join(self._parts))
 
     def write(self, path: Path) -> None:
-        """Write the page, and each of its plots as a PNG file into `plots` beside it."""
-        folder = path.parent / PLOTS
+        """Write the page, and each of its plots as a PNG file into `plots` beside it.
+
+        A page that is there already, and the same, is left as it is.
+        """
+        text, folder = self.render(), path.parent / PLOTS
+        pictures = {
+            folder / f"{_file_name(title)}.png": each for title, each in self._plots.items()
+        }
+        is_there = path.is_file() and path.read_text(encoding="utf-8") == text
+        if is_there and all(map(Path.is_file, pictures)):
+            return
         shutil.rmtree(folder, ignore_errors=True)
-        for title, figure in self._plots.items():
+        for picture, figure in pictures.items():
             folder.mkdir(exist_ok=True)
-            save_png(figure, folder / f"{_file_name(title)}.png")
-        write_atomically(path, self.render())
+            save_png(figure, picture)
+        write_atomically(path, text)
 
     def _plot(self, title: str, figure: "Figure") -> None:
         self._plots[title] = figure
