@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 
 from medllm.errors import ConfigError, MedllmError
@@ -30,6 +31,16 @@ def shipped_dir() -> Path:
     """The YAML files that come with medllm: in the package, in a checkout beside it."""
     packaged = Path(__file__).parent / "configs"
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def short_path(path: Path) -> str:

@@ -125,13 +125,12 @@ def review(task: ReviewTask) -> Tally:
         if not tally.answers:
             fix = f"name the columns `answer` and `question` (known: {', '.join(ANSWERS)})"
             raise DataError(f"{task.source}: no row has an answer", fix)
-    except BaseException:
+        unfinished.replace(task.output / FINDINGS)
+        if task.as_fhir:
+            outcomes.replace(task.output / OUTCOMES)
+    finally:  # nothing half done stays
         unfinished.unlink(missing_ok=True)
         outcomes.unlink(missing_ok=True)
-        raise
-    unfinished.replace(task.output / FINDINGS)
-    if task.as_fhir:
-        outcomes.replace(task.output / OUTCOMES)
     _tell(task, tally, knowledge, shown)
     if task.fail_on and (failed := tally.at_least(task.fail_on)):
         counted = f"{failed} of {console.counted(tally.answers, 'answer')}"

@@ -69,18 +69,26 @@ class Report:
 
         return build_operation_outcome(self)
 
+    @property
+    def above(self) -> list[str]:
+        """What the policy puts before an answer that it lets through."""
+        return [] if self.policy.action == "annotate" else self.escalations
+
+    @property
+    def below(self) -> list[str]:
+        """What the policy puts after an answer that it lets through."""
+        told = [each for each in self._grave if not each.is_about_emergency]
+        if self.policy.action == "annotate" or not told:
+            return []
+        return ["\n".join([TITLE, *map(_line, told)])]
+
     def render(self, answer: str) -> str:
         """The answer as the policy lets it be shown: as it is, with warnings, or withheld."""
-        if self.policy.action == "annotate" or not self._grave:
-            return answer
         if self.is_blocked:
             blocking = [each for each in self._grave if self.policy.blocks(each)]
-            parts = [*self.escalations, "\n".join([WITHHELD, *map(_line, blocking)]), ASK]
-        else:
-            told = [each for each in self._grave if not each.is_about_emergency]
-            warnings = ["\n".join([TITLE, *map(_line, told)])] if told else []
-            parts = [*self.escalations, answer, *warnings]
-        return "\n\n".join(parts)
+            withheld = "\n".join([WITHHELD, *map(_line, blocking)])
+            return "\n\n".join([*self.escalations, withheld, ASK])
+        return "\n\n".join([*self.above, answer, *self.below])
 
     def summary(self) -> str:
         """The report in a sentence."""

@@ -238,7 +238,7 @@ def _build(sdist: Path, target: Path, log: str) -> None:
 
     Without pip's cache: that would hand out a wheel built on another CPU or with other CMAKE_ARGS.
     """
-    console.notice("compiling llama.cpp, once for this machine: about 12 minutes on 2 cores")
+    console.notice("compiling llama.cpp, once for this machine: about 10 minutes on 2 cores")
     options = ("--no-deps", "--no-cache-dir", "--verbose", "--wheel-dir", str(target))
     lines = _pip(("wheel", *options, str(sdist)), log, INSTALL_COMPILER)
     steps = filter(None, map(BUILD_STEP.match, lines))

@@ -1,6 +1,5 @@
 """The `serve:` section of a recipe."""
 
-from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -114,13 +113,3 @@ class ServeConfig(Strict):
         if self.api_key and self.no_auth:
             raise ValueError("api_key and no_auth exclude each other")
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

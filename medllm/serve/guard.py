@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
+from medllm.clinical.patient import read_patient
 from medllm.clinical.policy import Policy
 from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
@@ -58,7 +59,7 @@ class GuardedAnswer:
         self.report: Report | None = None
         self._guard, self._question, self._context, self._whole = guard, question, context, whole
         try:
-            guard.review("", "", context)
+            read_patient(context)
         except DataError as problem:
             raise ApiError(400, problem.message, param="patient_context") from problem
 
@@ -85,9 +86,8 @@ class GuardedAnswer:
         yield Piece(reviewed.text, tokens, WITHHELD if reviewed.report.is_blocked else reason)
 
     async def _streamed(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
-        """What a policy that withholds nothing adds comes before and after."""
-        appends = self._guard.policy.action == "append"
-        before = (await self._review("")).report.escalations if appends else []
+        """As it is written; what the policy adds comes before and after."""
+        before = (await self._review("")).report.above
         if before:
             yield Piece("\n\n".join([*before, ""]), 0)
         text, last = "", Piece("", 0)
@@ -97,15 +97,13 @@ class GuardedAnswer:
                 last = piece
             else:
                 yield piece
-        reviewed = await self._review(text)
-        added = reviewed.text.rpartition(text)[2] if appends and text else ""
-        late = [each for each in reviewed.report.escalations if appends and each not in before]
-        told = "\n\n".join(["", *late]) if late else ""
-        yield Piece(last.text + told + added, last.tokens, last.finish_reason)
+        report = (await self._review(text)).report
+        yield _ended(last.text, last, report, before)
 
     async def _by_sentences(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """Whole sentences, each after a review of all that was said so far."""
         text, out, held = "", 0, 0
+        before: list[str] = []
         async for piece in answer:
             text += piece.text
             held += piece.tokens
@@ -117,19 +115,18 @@ class GuardedAnswer:
                 continue
             reviewed = await self._review(text[:end])
             if reviewed.report.is_blocked:
-                yield Piece(self._withheld(reviewed, out), piece.tokens, WITHHELD)
+                parted = "\n\n" if out else ""
+                yield Piece(parted + reviewed.text, piece.tokens, WITHHELD)
                 return
-            begin, out, held = out, end, piece.tokens if end < len(text) else 0
-            lead = self._lead(reviewed) if begin == 0 else ""
-            yield Piece(lead + text[begin:end], piece.tokens, piece.finish_reason)
-
-    @staticmethod
-    def _lead(reviewed: Reviewed) -> str:
-        return "".join(f"{each}\n\n" for each in reviewed.report.escalations)
-
-    @staticmethod
-    def _withheld(reviewed: Reviewed, out: int) -> str:
-        return reviewed.text if not out else f"\n\n{reviewed.text}"
+            said = text[out:end]
+            if not out:
+                before = reviewed.report.above
+                said = "\n\n".join([*before, said])
+            out, held = end, piece.tokens if end < len(text) else 0
+            if piece.finish_reason:
+                yield _ended(said, piece, reviewed.report, before)
+            else:
+                yield Piece(said, piece.tokens)
 
     async def _review(self, answer: str) -> Reviewed:
         reviewing = asyncio.ensure_future(
@@ -143,6 +140,12 @@ class GuardedAnswer:
         reviewed = reviewing.result()
         self.report = reviewed.report
         return reviewed
+
+
+def _ended(text: str, last: Piece, report: Report, before: list[str]) -> Piece:
+    """The last piece, with what the policy adds below an answer and was not said above it."""
+    late = [each for each in report.above if each not in before]
+    return Piece("\n\n".join([text, *late, *report.below]), last.tokens, last.finish_reason)
 
 
 def _last_sentence_end(text: str, begin: int) -> int:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ConfigError, SetupError
+from medllm.places import is_loopback
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import KeyRing
-from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.config import ServeConfig
 from medllm.serve.tls import Tls
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
-from medllm.places import short_path
+from medllm.places import is_loopback, short_path
 from medllm.serve.audit.record import log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
-from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.config import ServeConfig
 from medllm.serve.server import (
     KEY_VARIABLE,
     ask,
@@ -98,6 +98,7 @@ def check_ahead(config: ServeConfig) -> Callers:
     try:
         import cryptography  # noqa: F401
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as missing:
         raise SetupError(

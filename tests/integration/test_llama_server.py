@@ -144,7 +144,8 @@ def test_an_answer_that_nobody_reads_frees_its_slot(engine: LlamaServerEngine) -
             pieces: AsyncIterator[Piece] = engine.stream(asked(engine, max_tokens=200))
             await anext(pieces)
             await pieces.aclose()  # type: ignore[attr-defined]
-        await asyncio.wait_for(read(engine, asked(engine)), 20)
+        pieces = await asyncio.wait_for(read(engine, asked(engine)), 20)
+        assert text_of(pieces) and pieces[-1].finish_reason
 
     run(engine, work)
 

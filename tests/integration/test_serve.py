@@ -19,10 +19,11 @@ from medllm.ask import ask_once
 from medllm.engines.base import GenerateRequest, Generates, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
+from medllm.places import is_loopback
 from medllm.serve import verb
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
-from medllm.serve.config import ServeConfig, is_loopback
+from medllm.serve.config import ServeConfig
 from medllm.serve.server import ask, bound_socket, choose_callers, listen, running_server
 
 openai = pytest.importorskip("openai")
@@ -418,6 +419,9 @@ def test_named_keys_are_asked_for_and_a_revoked_one_is_refused_at_once(tmp_path:
         assert [status(key) for key in (first, second)] == [401, 200]
         ring.path.write_text("{")
         assert status(second) == 500
+        headers = {"Authorization": f"Bearer {second}"}
+        told = httpx.get(f"{url}/v1/models", headers=headers).text
+        assert "keys cannot be read" in told and str(tmp_path) not in told
 
 
 def test_a_key_has_limits_of_its_own(tmp_path: Path) -> None:

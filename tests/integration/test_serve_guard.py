@@ -23,6 +23,7 @@ from medllm.serve.server import running_server
 
 GOOD = "Drink enough. Rest for two days."
 BAD = "Rest for two days. Take isotretinoin 20 mg daily. Then call."
+MODERATE = "Take warfarin 5 mg and ibuprofen 400 mg daily. Then call."
 CONTEXT = {"pregnant": True}
 EMERGENCY = "Crushing chest pain is going down my left arm and I am sweating, what is it?"
 
@@ -123,6 +124,18 @@ def test_warnings_are_added() -> None:
 
     assert text.startswith(BAD) and report["warnings"][0] in text
     assert " ".join("".join(pieces).split()) == " ".join(text.split())
+
+
+@pytest.mark.parametrize("policy", ["append", "block"])
+@pytest.mark.parametrize("answer", ["a", ".", "No.", GOOD, MODERATE, BAD])
+def test_a_stream_says_what_the_whole_answer_says(policy: str, answer: str) -> None:
+    with served(answer, policy=policy) as client:
+        text, reason, _ = whole(client, body())
+        pieces, last, _ = streamed(client, body())
+
+    assert reason == last
+    if reason == "stop":
+        assert "".join(pieces).split() == text.split()
 
 
 def test_what_to_do_in_an_emergency_comes_first() -> None:

@@ -9,13 +9,13 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from medllm import console
 from medllm.engines.base import EngineDown, GenerateRequest, Piece
 from medllm.errors import ConfigError, DataError, SetupError
+from medllm.places import is_loopback
 
 KEY_VARIABLE = "MEDLLM_UPSTREAM_KEY"
 PARALLEL = 16
@@ -34,18 +34,9 @@ def check_place(url: str, *, allow_remote: bool) -> None:
         )
     if parts.username or parts.password:
         raise ConfigError("an address holds no key", f"put the key into {KEY_VARIABLE}")
-    if not allow_remote and not _is_here(parts.hostname):
+    if not allow_remote and not is_loopback(parts.hostname):
         message = f"{parts.hostname} is not this machine: what is asked would leave it"
         raise ConfigError(message, "name a loopback address, or allow it: allow_remote: true")
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class OpenAIEngine:

@@ -8,11 +8,12 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from medllm import console
 from medllm.errors import MedllmError
+from medllm.places import is_loopback
 from medllm.serve.callers.callers import ANYONE, Callers
 from medllm.serve.callers.keys import Caller
-from medllm.serve.config import is_loopback
-from medllm.serve.refusals import api_error, error_response
+from medllm.serve.refusals import error_response
 from medllm.serve.wire import ApiError
 
 OPEN = ("/health", "/ready")
@@ -40,7 +41,8 @@ class Access:
             try:
                 scope[CALLER] = self._find_caller(Headers(scope=scope))
             except MedllmError as problem:  # the file of keys is broken: nobody comes in
-                answer = error_response(api_error(problem))
+                console.notice(f"server: {problem.message}")  # a stranger is told no path
+                answer = error_response(ApiError(500, "the server's keys cannot be read"))
             except ApiError as refusal:
                 answer = error_response(refusal)
         await answer(scope, receive, send)
