@@ -58,3 +58,10 @@ def test_a_note_says_what_to_write_and_never_counts_as_more_than_minor() -> None
     assert note.action == "Write units."
     assert note.severity == "minor" and note.basis.verified
     assert "0, 4 or cc" in note.message
+
+
+def test_each_abbreviation_names_the_list_that_it_stands_on() -> None:
+    sources = {each.basis.source for each in notes("Give insulin 10 U SC at hs.")}
+
+    assert len(sources) == 2
+    assert all("abbreviations" in source for source in sources), sources

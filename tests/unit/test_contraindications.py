@@ -137,3 +137,20 @@ def test_no_text_crashes_it(text: str) -> None:
     answer = f"{text} take metformin 500 mg {text}"
     for each in found(answer, text, conditions=[text], allergies=[text]):
         assert all(0 <= begin < end <= len(answer) for begin, end in each.spans)
+
+
+@pytest.mark.parametrize(
+    ("question", "severity"),
+    [
+        ("I am not pregnant. What helps acne?", None),
+        ("My sister is not pregnant. What helps acne?", "info"),
+        ("I was not pregnant last year. What helps acne?", "info"),
+        ("My wife is pregnant. What helps acne?", "contraindicated"),
+    ],
+)
+def test_that_somebody_else_is_not_pregnant_lets_no_drug_through(
+    question: str, severity: str | None
+) -> None:
+    findings = found("Take isotretinoin 20 mg.", question)
+
+    assert [each.severity for each in findings] == ([severity] if severity else [])

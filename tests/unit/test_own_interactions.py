@@ -54,3 +54,16 @@ def test_a_wrong_row_is_named_with_file_and_line(row: str, fault: str, tmp_path:
         load(tmp_path, f"drug_1,drug_2,severity\nwarfarin,aspirin,major\n{row}\n")
 
     assert "pairs.csv:3: " in raised.value.message and fault in raised.value.message
+
+
+def test_two_rows_that_disagree_on_a_pair_are_named_and_the_same_twice_is_one(
+    tmp_path: Path,
+) -> None:
+    head = "drug_1,drug_2,severity\nwarfarin,ibuprofen,major\n"
+    with pytest.raises(ConfigError, match=r"pairs.csv:3: says another thing than .*pairs.csv:2"):
+        load(tmp_path, f"{head}Advil,Coumadin,minor\n")
+
+    known = load(tmp_path, f"{head}Advil,Coumadin,major\n")
+
+    own = [row for row in known.rows("interactions") if row["source"] == "own: pairs.csv"]
+    assert len(own) == 1

@@ -87,3 +87,13 @@ def test_an_unknown_table_and_a_source_of_no_kind_are_named(tmp_path: Path) -> N
     (tmp_path / "own.yaml").write_text("sources: {L: {title: A page, kind: rumour}}\n")
     with pytest.raises(ConfigError, match="source 'L': needs a title and one kind of"):
         read_rules(tmp_path, (PAIRS,), Knowledge({}, {}))
+
+
+def test_a_source_of_anothers_name_changes_no_rule_of_theirs(tmp_path: Path) -> None:
+    row = "pairs:\n- {id: one, a: x, source: L, verified: true}\n"
+    ours = rules(tmp_path, row)
+    assert rules(tmp_path, row, ours).sources == ours.sources
+
+    (tmp_path / "own.yaml").write_text("sources:\n  L: {title: A memo, kind: secondary}\n" + row)
+    with pytest.raises(ConfigError, match="own.yaml:1: source 'L' is there already, and another"):
+        read_rules(tmp_path, (PAIRS,), ours)

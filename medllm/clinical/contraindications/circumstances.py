@@ -122,7 +122,10 @@ def _add_states(
             if not context.negated and (is_list or not context.hypothetical):
                 known.conditions.add(name)
         elif name and getattr(known, name) is None and not context.hypothetical:
-            setattr(known, name, not context.negated)
+            # whose it is may be unclear ("my wife"): only what is surely the patient's lets through
+            is_own = context.experiencer == "patient" and not context.historical
+            if not context.negated or is_own:
+                setattr(known, name, not context.negated)
 
 
 def build_states(knowledge: Knowledge) -> Phrases[tuple[str, str]]:

@@ -23,7 +23,12 @@ def read_rules(folder: Path, tables: Sequence[Table], base: Knowledge) -> Knowle
     sources = dict(base.sources)
     for document in documents:
         own = document.data["sources"] or {}
-        check_sources(own, document.origin(("sources",)).label)
+        place = document.origin(("sources",)).label
+        check_sources(own, place)
+        for name in own.keys() & sources.keys():
+            if own[name] != sources[name]:  # else rows of others would change theirs
+                fix = "give the source another name"
+                raise ConfigError(f"{place}: source '{name}' is there already, and another", fix)
         sources |= own
     by_name = {each.name: each for each in tables}
     placed: dict[str, list[Placed]] = {each.name: [] for each in tables}

@@ -47,6 +47,7 @@ def join_interactions(knowledge: Knowledge, tables: Sequence[Path]) -> Knowledge
     """
     ours = _ids_by_pair(knowledge)
     rows: dict[str, Row] = {}
+    places: dict[str, str] = {}
     sources: dict[str, Row] = {}
     wrong: list[str] = []
     for path in tables:
@@ -58,11 +59,19 @@ def join_interactions(knowledge: Knowledge, tables: Sequence[Path]) -> Knowledge
                 continue
             pair = frozenset((*found["a"], *found["b"]))
             id_ = found["id"] or ours.get(pair) or f"own.{'.'.join(sorted(pair))}"
+            if id_ in rows and _said(rows[id_]) != _said({**found, "id": id_}):
+                wrong.append(f"{path}:{line}: says another thing than {places[id_]} of one pair")
+            places.setdefault(id_, f"{path}:{line}")
             rows[id_] = {**found, "id": id_}
             sources[str(found["source"])] = source
     if wrong:
         raise ConfigError("\n".join(wrong), "correct these rows; drugs stand by name or by RxCUI")
     return knowledge.joined({"interactions": rows}, sources)
+
+
+def _said(row: Row) -> dict[str, Any]:
+    """What a row says of its pair, in whatever order that stands."""
+    return {**row, "a": None, "b": None, "pair": frozenset((*row["a"], *row["b"]))}
 
 
 def _ids_by_pair(knowledge: Knowledge) -> dict[frozenset[str], str]:
