@@ -200,7 +200,9 @@ def _model_id(config: ServeConfig, engine: Answers | None = None) -> str:
 
 def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) -> None:
     name = _model_id(config, engine)
-    console.say(f"serving   {name} ({engine.name}, {engine.context_length:,} tokens of context)")
+    several = f", {engine.parallel} at once" if isinstance(engine, AnswersMany) else ""
+    context = f"{engine.context_length:,} tokens of context{several}"
+    console.say(f"serving   {name} ({engine.name}, {context})")
     console.say(f"address   {url}/v1")
     if config.ui:
         console.say(f"page      {url}/")

@@ -176,7 +176,7 @@ def test_the_verb_serves_it_and_the_log_tells_where_it_is(
     with other(Answers()) as url:
 
         def ask(ours: str, printed: str) -> None:
-            assert "serving   theirs (openai" in printed
+            assert "serving   theirs (openai, 2,048 tokens of context, 16 at once)" in printed
             assert httpx.post(f"{ours}/chat/completions", json=chat()).status_code == 200
 
         config = ServeConfig(upstream=url, no_auth=True, port=0, audit=tmp_path / "log")
