@@ -41,14 +41,14 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 40, "ranks": 30, "places": 60, "console": 215, "config": 500, "artifacts": 1010,
-    "clinical": 7600, "data": 3900, "tasks": 300, "models": 2060, "engines": 2150,
-    "measures": 1500, "reports": 340, "calibrate": 455, "prepare": 1060, "finetune": 2850,
-    "merge": 520, "quantize": 2470, "evaluate": 2500, "generate": 600, "serve": 2500,
+    "clinical": 7900, "data": 4100, "tasks": 400, "models": 2060, "engines": 2900,
+    "measures": 2000, "reports": 420, "calibrate": 455, "prepare": 1160, "finetune": 2850,
+    "merge": 520, "quantize": 2470, "evaluate": 4100, "generate": 1200, "serve": 3900,
     "recipe": 210, "run": 125, "plan": 160, "ask": 60, "smoke": 70, "study": 530,
-    "checkup": 110, "review": 240, "cli": 1250, "__main__": 5, "__init__": 40,
+    "checkup": 110, "review": 240, "cli": 1350, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
-MOST_LINES = 36_000
+MOST_LINES = 42_000
 MOST_FILES = 14
 BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}
