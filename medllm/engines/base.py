@@ -3,8 +3,8 @@
 A verb asks an engine that it opened for the ability it needs, with `require`.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from medllm import console
 from medllm.data.example import Message
+from medllm.engines.sampling import Sampling as Sampling
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 BLOCK_TOKENS = 256
 """Positions whose distributions are held at once: 128 MiB for a vocabulary of 128k."""
 
-GREEDY_BELOW = 1e-5
-"""Temperatures below are 0, as vLLM has it (`_SAMPLING_EPS`)."""
 UNKNOWN_CONTEXT = 2048
 """Tokens of context of a model whose configuration names no limit."""
 
@@ -99,29 +98,6 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to generate; temperature 0 is greedy decoding."""
-
-    max_tokens: int = 256
-    """The most tokens of the answer, which also ends where the context is full."""
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    """None draws anew each time."""
-    stop: tuple[str, ...] = ()
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether the likeliest token is taken; so small a temperature would divide by zero."""
-        return self.temperature < GREEDY_BELOW
-
-    @property
-    def seed_32(self) -> int | None:
-        """The seed in the 32 bits of llama.cpp's, less the value that it takes for none."""
-        return None if self.seed is None else self.seed % (2**32 - 1)
-
-
-@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """What is to be answered: `messages`, or where there are none the `prompt` to go on from.
 
@@ -140,6 +116,8 @@ class GenerateRequest:
     else's. None: nothing is kept, so that the answer depends on nothing that was asked before."""
     whole: bool = False
     """Whether the answer is of use only when it is whole, so that pieces need not come early."""
+    likelihood: bool = False
+    """Whether pieces tell how likely they are, where the engine knows."""
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -157,6 +135,9 @@ class Piece:
     text: str
     tokens: int = 1
     finish_reason: str | None = None
+    logprob: float | None = None
+    """The log-likelihood of its tokens under the model, before penalties and temperature, in nats;
+    None where it was not asked for, or the engine does not know it."""
 
 
 @runtime_checkable
@@ -196,7 +177,7 @@ class GeneratesBatches(Generates, Protocol):
 
     def generate_batch(
         self, requests: Sequence[GenerateRequest]
-    ) -> Iterator[tuple[int, Piece | DataError]]:
+    ) -> Generator[tuple[int, Piece | DataError]]:
         """The pieces of all answers as they come, each with the place of its request, from 0.
 
         The last piece of an answer says why it ended. A request that cannot be answered has a
@@ -229,6 +210,9 @@ class AnswersMany(Engine, Protocol):
             DataError: as `Generates.generate`.
             EngineDown: the engine is not there now.
         """
+
+    async def disconnect(self) -> None:
+        """Close the connections of this event loop; another one opens its own."""
 
 
 Answers = Generates | AnswersMany
@@ -315,17 +299,33 @@ def until_stop(pieces: Iterable[Piece], stop: Sequence[str]) -> Iterator[Piece]:
     For each piece comes one, be it empty: so a reader can end the answer at any step. The work is
     linear in the text, whatever the stop strings are.
     """
-    searches, held = [_Search(each) for each in stop if each], ""
+    watch = StopWatch(stop)
     for piece in pieces:
-        for at, character in enumerate(piece.text, len(held) + 1):
-            if found := [len(each.stop) for each in searches if each.ends_with(character)]:
-                yield Piece((held + piece.text)[: at - max(found)], piece.tokens, "stop")
-                return
-        held += piece.text
-        doubtful = max((each.begun for each in searches), default=0)
-        ready = len(held) if piece.finish_reason else len(held) - doubtful
-        yield Piece(held[:ready], piece.tokens, piece.finish_reason)
-        held = held[ready:]
+        yield watch.take(piece)
+        if watch.has_stopped:
+            return
+
+
+class StopWatch:
+    """Looks for stop strings in an answer, a piece at a time."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self.has_stopped = False
+        """Whether one was found: the answer ends before it."""
+        self._searches = [_Search(each) for each in stop if each]
+        self._held = ""  # may be the beginning of a stop string
+
+    def take(self, piece: Piece) -> Piece:
+        """The piece as it may be shown; where a stop string ends, the answer does."""
+        text = self._held + piece.text
+        for at, character in enumerate(piece.text, len(self._held) + 1):
+            if found := [len(e.stop) for e in self._searches if e.ends_with(character)]:
+                self.has_stopped = True
+                return replace(piece, text=text[: at - max(found)], finish_reason="stop")
+        doubtful = max((each.begun for each in self._searches), default=0)
+        ready = len(text) if piece.finish_reason else len(text) - doubtful
+        self._held = text[ready:]
+        return replace(piece, text=text[:ready])
 
 
 class _Search:

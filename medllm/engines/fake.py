@@ -91,9 +91,9 @@ class FakeEngine:
         """
         prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
         room = min(sampling.max_tokens, self.context_length - len(prompt))
-        return until_stop(self._pieces(_answer(prompt), room), sampling.stop)
+        return until_stop(self._pieces(_answer(prompt), room, request.likelihood), sampling.stop)
 
-    def _pieces(self, answer: bytes, room: int) -> Iterator[Piece]:
+    def _pieces(self, answer: bytes, room: int, likelihood: bool) -> Iterator[Piece]:
         for character in answer.decode(errors="ignore"):
             tokens = len(character.encode())
             room -= tokens
@@ -101,7 +101,7 @@ class FakeEngine:
                 yield Piece("", 0, "length")
                 return
             time.sleep(self._seconds_per_piece)
-            yield Piece(character, tokens)
+            yield Piece(character, tokens, None, EXPECTED_LOGPROB * tokens if likelihood else None)
         yield Piece("", 0, "stop")
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from medllm import console
 from medllm.engines.base import (
@@ -28,6 +28,7 @@ from medllm.engines.base import (
 from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_native import build_sampler
 from medllm.engines.prompts import prompt_ids
+from medllm.engines.sampling import check_sampling
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.hardware import count_cpus
 
@@ -107,13 +108,15 @@ class LlamaCppEngine(GgufTemplate):
         """The answer, piece by piece; its last piece says why it ended.
 
         Raises:
-            DataError: the prompt is empty, leaves no room for an answer, or comes with images.
+            DataError: the prompt is empty, leaves no room for an answer, or comes with images; or
+                llama.cpp cannot choose tokens so.
         """
+        check_sampling(self.name, request.sampling)
         prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
         if request.owner is None or request.owner != self._owner:
             self._forget()
         self._owner = request.owner
-        return until_stop(self._pieces(prompt, sampling), sampling.stop)
+        return until_stop(self._pieces(prompt, sampling, request.likelihood), sampling.stop)
 
     def close(self) -> None:
         """Free the model's memory."""
@@ -149,7 +152,7 @@ class LlamaCppEngine(GgufTemplate):
         targets = request.continuation[len(request.continuation) - count :]
         return _Asked(row, targets, is_cut=len(row) < len(whole))
 
-    def _pieces(self, tokens: list[int], sampling: Sampling) -> Iterator[Piece]:
+    def _pieces(self, tokens: list[int], sampling: Sampling, likelihood: bool) -> Iterator[Piece]:
         """Whole characters as they come; half a character at the end is dropped.
 
         An empty piece comes after each part of the prompt, so that it need not be read to its end.
@@ -158,16 +161,18 @@ class LlamaCppEngine(GgufTemplate):
             deque(self._logits(tokens[:end], end), maxlen=0)
             yield Piece("", 0)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        sampler = build_sampler(self._llama, sampling)
-        for _ in range(min(sampling.max_tokens, self.context_length - len(tokens))):
-            deque(self._logits(tokens, len(tokens) - 1), maxlen=0)
+        room = self.context_length
+        sampler = build_sampler(self._llama, sampling, tokens, self._n_vocab, room)
+        for _ in range(min(sampling.max_tokens, room - len(tokens))):
+            ((_, logits),) = self._logits(tokens, len(tokens) - 1)
             token = sampler.sample(self._context)
             # llama.cpp knows by name what ends answers of known families, and no other token
             if self._llama.llama_vocab_is_eog(self._model.vocab, token) or token in self._ends:
                 yield Piece("", 0, "stop")
                 return
             tokens.append(token)
-            yield Piece(decoder.decode(self._token_bytes(token)))
+            logprob = float(logits[token] - logsumexp(logits)) if likelihood else None
+            yield Piece(decoder.decode(self._token_bytes(token)), logprob=logprob)
         yield Piece("", 0, "length")
 
     def _logits(self, row: Sequence[int], first: int) -> Iterator[tuple[int, Floats]]:

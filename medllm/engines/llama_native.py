@@ -7,6 +7,7 @@
 import ctypes
 import os
 from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -73,16 +74,35 @@ def model_parameters(llama: ModuleType) -> Any:
     return parameters
 
 
-def build_sampler(llama: ModuleType, sampling: Sampling) -> Any:
-    """A chain of samplers; temperature comes before top-p, as in transformers, and nothing else."""
+def build_sampler(
+    llama: ModuleType, sampling: Sampling, prompt: Sequence[int], n_vocab: int, room: int
+) -> Any:
+    """A chain of samplers in the order of `Sampling`; `room` are the tokens of the context."""
     chain = llama._internals.LlamaSampler()
+    if sampling.has_penalties:
+        _add_penalties(chain, sampling, prompt, n_vocab, room)
     if sampling.is_greedy:
         chain.add_greedy()
         return chain
     chain.add_temp(sampling.temperature)
+    if sampling.top_k:
+        chain.add_top_k(sampling.top_k)
     chain.add_top_p(sampling.top_p)
+    if sampling.min_p:
+        chain.add_min_p(sampling.min_p)
     chain.add_dist(llama.LLAMA_DEFAULT_SEED if sampling.seed is None else sampling.seed_32)
     return chain
+
+
+def _add_penalties(
+    chain: Any, sampling: Sampling, prompt: Sequence[int], n_vocab: int, room: int
+) -> None:
+    """Two samplers: repetition counts the prompt, too, the others the answer alone."""
+    chain.add_penalties(n_vocab, room, sampling.repetition_penalty, 0.0, 0.0)
+    for token in prompt:
+        chain.accept(token)
+    frequency, presence = sampling.frequency_penalty, sampling.presence_penalty
+    chain.add_penalties(n_vocab, room, 1.0, frequency, presence)
 
 
 def read_settings(llama: ModuleType, model: Any) -> dict[str, float]:

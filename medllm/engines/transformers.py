@@ -1,10 +1,8 @@
 """The transformers engine: model directories, adapters on their base, GPTQ directories."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from queue import SimpleQueue
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from medllm.engines.base import (
@@ -22,19 +20,18 @@ from medllm.engines.base import (
 )
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.prompts import prompt_ids
+from medllm.engines.sampling import check_sampling
 from medllm.engines.scoring.batches import Batches
 from medllm.engines.scoring.cache import is_attention_alone
 from medllm.engines.scoring.prefixes import rows_of
 from medllm.engines.settings import neutral_settings, unused_settings
+from medllm.engines.writing.alone import NO_TOKEN, base_of, write_tokens
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.memory import release_gpu
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-QUICK_TOKENS = 64  # a prompt up to here is read so soon that nobody needs to stop it
-NO_TOKEN = -1  # a layer begins to read a longer prompt
 
 CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "seq_length", "context_length")
 """What configurations call it: most models, MPT, BLOOM, RWKV."""
@@ -70,7 +67,7 @@ class TransformersEngine(TokenizerTemplate):
         self._can_go_back = True  # until a first pass shows otherwise
         self._ends = _end_tokens(model, tokenizer)
         self.unused_settings: Mapping[str, Any] = unused_settings(model.generation_config)
-        _base_of(model).generation_config = neutral_settings(self._ends, tokenizer.pad_token_id)
+        base_of(model).generation_config = neutral_settings(self._ends, tokenizer.pad_token_id)
 
     @property
     def batch_tokens(self) -> int:
@@ -169,105 +166,28 @@ class TransformersEngine(TokenizerTemplate):
         Raises:
             DataError: the prompt is empty, leaves no room for an answer, or comes with images.
         """
+        check_sampling(self.name, request.sampling)
         prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
         return until_stop(self._pieces(prompt, sampling), sampling.stop)
 
     def _pieces(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
         text = GrowingText(self.tokenizer)
-        with closing(self._tokens(prompt, sampling)) as tokens:
-            for token in tokens:
+        room = self.context_length - len(prompt)
+        with closing(write_tokens(self.model, prompt, sampling, room)) as tokens:
+            for token, logprob in tokens:
                 if token == NO_TOKEN:
                     yield Piece("", 0)
                     continue
                 if token in self._ends:
                     yield Piece("", 0, "stop")
                     return
-                yield Piece(text.add(token))
+                yield Piece(text.add(token), logprob=logprob)
         yield Piece("", 0, "length")
-
-    def _tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int]:
-        """The tokens of an answer as they are chosen; NO_TOKEN as layers read the prompt.
-
-        Closing it ends the work with the layer that it is at.
-        """
-        import torch
-
-        ids = self._tensor(prompt)
-        room = self.context_length - len(prompt)
-        chosen = _Chosen(tells_layers=len(prompt) > QUICK_TOKENS)
-        arguments: dict[str, Any] = {
-            "input_ids": ids,
-            "attention_mask": torch.ones_like(ids),
-            "max_new_tokens": min(sampling.max_tokens, room),
-            "do_sample": not sampling.is_greedy,
-            "streamer": chosen,
-            "stopping_criteria": [chosen.is_stopped],
-        }
-        if not sampling.is_greedy:  # top_k 0: all tokens; unsaid, transformers takes the best 50
-            arguments |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-            torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed_32)
-        with _asked(self.model, chosen.go_on), ThreadPoolExecutor(1) as pool:
-            work = pool.submit(self.model.generate, **arguments)
-            work.add_done_callback(lambda _: chosen.end())  # else the reader may wait for ever
-            try:
-                yield from iter(chosen.queue.get, None)
-            finally:
-                chosen.stopped = True
-            work.result()  # raises what stopped it
 
     def close(self) -> None:
         """Drop the model."""
         del self.model
         release_gpu()
-
-
-class _ReaderLeft(Exception):
-    """Ends the pass of a model whose answer nobody reads any more."""
-
-
-@contextmanager
-def _asked(model: Any, ask: Callable[..., None]) -> Iterator[None]:
-    """Meanwhile each layer of the model calls `ask` before its work."""
-    layers = getattr(_base_of(model), "_no_split_modules", None) or ()
-    found = [module for module in model.modules() if type(module).__name__ in layers]
-    hooks = [layer.register_forward_pre_hook(ask) for layer in found]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-class _Chosen:
-    """What transformers calls a streamer: takes the tokens of an answer one by one."""
-
-    def __init__(self, *, tells_layers: bool) -> None:
-        self.queue: SimpleQueue[int | None] = SimpleQueue()
-        self.stopped = False
-        self._tells_layers = tells_layers  # until the first token
-        self._has_prompt = False
-
-    def put(self, ids: "torch.Tensor") -> None:
-        """Take the prompt, which comes first, or a token."""
-        if self._has_prompt:
-            self._tells_layers = False
-            self.queue.put(int(ids))
-        self._has_prompt = True
-
-    def go_on(self, *_: Any) -> None:
-        """What a layer asks before its work: a long prompt must not be read for nobody."""
-        if self.stopped:
-            raise _ReaderLeft
-        if self._tells_layers:
-            self.queue.put(NO_TOKEN)
-
-    def end(self) -> None:
-        """Tell the reader that no more come."""
-        self.queue.put(None)
-
-    def is_stopped(self, ids: "torch.Tensor", scores: Any, **_: Any) -> bool:
-        """Whether the reader went away."""
-        return self.stopped
 
 
 def _batches_of(model: "PreTrainedModel") -> Batches:
@@ -286,11 +206,6 @@ def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") 
     named = getattr(model.generation_config, "eos_token_id", None)
     ends = named if isinstance(named, list) else [named]
     return frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
-
-
-def _base_of(model: Any) -> Any:
-    """The model below an adapter, which writes the answers; without one the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _made_for(model: "PreTrainedModel") -> int | None:

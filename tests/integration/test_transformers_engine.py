@@ -21,6 +21,7 @@ from medllm.engines.growing_text import GrowingText
 from medllm.engines.open import InProcess, open_model
 from medllm.engines.scoring.batches import Batches
 from medllm.engines.transformers import TransformersEngine
+from medllm.engines.writing.alone import write_tokens
 from medllm.errors import ConfigError, DataError
 from medllm.measures.divergence import compare_document
 from medllm.models.chat.template import TokenizerTemplate
@@ -275,7 +276,8 @@ def test_sampling_draws_of_all_tokens_not_of_the_likeliest_50(engine: Any) -> No
     likeliest = set(np.argsort(expected[-1])[-50:].tolist())
 
     drawn = {
-        next(engine._tokens(prompt, Sampling(1, temperature=2.0, seed=seed))) for seed in range(20)
+        next(write_tokens(engine.model, prompt, Sampling(1, temperature=2.0, seed=seed), 1))[0]
+        for seed in range(20)
     }
 
     assert drawn - likeliest
@@ -380,7 +382,7 @@ def test_models_with_windows_and_states_score_as_in_one_pass(kind: str, tiny_mod
             assert score.logprob == pytest.approx(logprob, abs=1e-3)
     np.testing.assert_allclose(np.concatenate(list(engine.log_probs(ids))), plain(ids), atol=1e-3)
 
-    answer = list(engine._tokens(ids[:50], Sampling(max_tokens=4)))
+    answer = [token for token, _ in write_tokens(model, ids[:50], Sampling(max_tokens=4), 4)]
     row = ids[:50]
     for _ in answer:
         row.append(int(plain(row)[-1].argmax()))

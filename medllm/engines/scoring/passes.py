@@ -41,7 +41,7 @@ def read_trunk(model: Any, prefix: Sequence[int]) -> Read | None:
     if not prefix:
         return Read()
     ids = torch.tensor([list(prefix)], device=model.device)
-    _, cache = _forward(model, ids, [0], use_cache=True)
+    _, cache = read_at(model, ids, [0], use_cache=True)
     return Read(len(prefix), cache) if is_attention_alone(cache) else None
 
 
@@ -59,7 +59,7 @@ def score_rows(model: Any, rows: Sequence[Row], after: Read) -> Scored:
     given: dict[str, Any] = {"use_cache": False}
     if begin:
         given = {"past_key_values": copies_of(after.cache, len(rows)), "use_cache": True}
-    logits, _ = _forward(model, ids.to(model.device), where, **given)
+    logits, _ = read_at(model, ids.to(model.device), where, **given)
     with torch.inference_mode():
         return _read_scores(logits, rows, places)
 
@@ -87,7 +87,7 @@ def score_forks(
     given: dict[str, Any] = {"use_cache": True}
     if begin:
         given["past_key_values"] = copies_of(after.cache, len(forks))
-    logits, cache = _forward(model, ids.to(model.device), where, **given)
+    logits, cache = read_at(model, ids.to(model.device), where, **given)
     if not is_attention_alone(cache):
         return None
     kept = Read(begin + ids.shape[1], cache)
@@ -148,7 +148,7 @@ def _score_endings(model: Any, pairs: Sequence[tuple[Row, int]], stems: _Stems) 
         first, size = len(stems.logits) + len(where), len(row.ids) - row.stem
         places.append([stems.firsts[number], *range(first, first + size)])
         where += range(at * ids.shape[1], at * ids.shape[1] + size)
-    more, _ = _forward(model, ids, where, **stems.before(ids, [number for _, number in pairs]))
+    more, _ = read_at(model, ids, where, **stems.before(ids, [number for _, number in pairs]))
     with torch.inference_mode():
         logits = torch.cat([stems.logits, more])
         return _read_scores(logits, [row for row, _ in pairs], places)
@@ -183,7 +183,7 @@ def _read_scores(
     }
 
 
-def _forward(
+def read_at(
     model: Any, ids: "torch.Tensor", where: Sequence[int], **given: Any
 ) -> tuple["torch.Tensor", Any]:
     """Logits at some positions of a batch, and what the model kept."""

@@ -18,6 +18,7 @@ from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.prompts import prompt_ids
+from medllm.engines.sampling import check_sampling
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.models.hardware import count_cpus
@@ -116,6 +117,7 @@ class LlamaServerEngine(GgufTemplate):
             DataError: the prompt is empty, leaves no room for an answer, or comes with images.
             EngineDown: llama-server has died, or died meanwhile; it is being started again.
         """
+        check_sampling(self.name, request.sampling)
         ids = prompt_ids(self, request, self.context_length)
         async with self._free:
             if not self.is_ready:
@@ -210,7 +212,8 @@ class LlamaServerEngine(GgufTemplate):
         room = self.context_length - len(ids)
         body = {
             "prompt": ids, "id_slot": slot.number, "cache_prompt": is_kept, "stream": not whole,
-            "return_tokens": not self._knows_end, **_sampled(request.sampling, room),
+            "return_tokens": not self._knows_end, "n_probs": int(request.likelihood),
+            **_sampled(request.sampling, room, self.context_length),
         }  # fmt: skip
         try:
             if whole:
@@ -238,24 +241,36 @@ class LlamaServerEngine(GgufTemplate):
             return Piece("", 0, "stop")
         if event["stop"]:
             return replace(self._last(event), tokens=0)
-        return Piece(event["content"], len(event.get("tokens", ())) or 1)
+        return Piece(
+            event["content"], len(event.get("tokens", ())) or 1, logprob=_likelihood(event)
+        )
 
     def _last(self, answer: Any) -> Piece:
         self.reused_tokens = answer["timings"]["cache_n"]
         reason = "length" if answer["stop_type"] == "limit" else "stop"
-        return Piece(answer["content"], answer["tokens_predicted"], reason)
+        return Piece(answer["content"], answer["tokens_predicted"], reason, _likelihood(answer))
 
 
-def _sampled(sampling: Sampling, room: int) -> dict[str, Any]:
-    """The sampling in llama-server's words: temperature, then top-p, and nothing else."""
+def _likelihood(answer: Any) -> float | None:
+    """The log-likelihood of the tokens of a part, before penalties and temperature."""
+    told = answer.get("completion_probabilities")
+    return float(sum(each["logprob"] for each in told)) if told else None
+
+
+def _sampled(sampling: Sampling, room: int, window: int) -> dict[str, Any]:
+    """The sampling in llama-server's words, in the order of `Sampling`, and nothing else.
+
+    `window` are the tokens of the context: a repetition counts wherever it is.
+    """
     return {
         "n_predict": min(sampling.max_tokens, room),
-        "samplers": ["temperature", "top_p"],
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
         "temperature": 0.0 if sampling.is_greedy else sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": 0,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_last_n": window,
         "seed": -1 if sampling.seed_32 is None else sampling.seed_32,
         "stop": list(sampling.stop),
     }

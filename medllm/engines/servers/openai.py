@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from medllm import console
 from medllm.engines.base import EngineDown, GenerateRequest, Piece
+from medllm.engines.sampling import check_sampling
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.places import is_loopback
 
@@ -81,6 +82,7 @@ class OpenAIEngine:
         """
         import httpx
 
+        check_sampling(self.name, request.sampling)
         if request.images:
             message = "images are not sent to another server"
             raise DataError(message, "leave the images out, or serve a model that reads them here")
@@ -95,6 +97,12 @@ class OpenAIEngine:
                     yield piece
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
             raise EngineDown(GONE) from problem
+
+    async def disconnect(self) -> None:
+        """Close the connections of this event loop; another one opens its own."""
+        if self._client:
+            await self._client.aclose()
+            self._client = None
 
     def close(self) -> None:
         """Nothing is held."""
@@ -112,6 +120,9 @@ class OpenAIEngine:
             body["seed"] = sampling.seed_32
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        for name in ("presence_penalty", "frequency_penalty"):
+            if name in sampling.named:
+                body[name] = sampling.named[name]
         if request.messages:
             turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
             return "/chat/completions", {**body, "messages": turns}
