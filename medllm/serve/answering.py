@@ -10,6 +10,8 @@ from medllm.engines.base import AnswersMany, GenerateRequest, Piece
 from medllm.serve.audit.record import Asked, AuditLog
 from medllm.serve.callers.keys import Caller
 from medllm.serve.callers.limits import Limits
+from medllm.serve.feedback.given import GivenAnswers
+from medllm.serve.feedback.store import FeedbackStore
 from medllm.serve.guard import Guard, GuardedAnswer
 from medllm.serve.metrics import Metrics
 from medllm.serve.request_queue import RequestQueue
@@ -35,6 +37,10 @@ class Around:
     limits: Limits = field(default_factory=Limits)
     is_offline: bool = False
     """Whether an admin has taken the model offline."""
+    given: GivenAnswers = field(default_factory=GivenAnswers)
+    """The answers of late, for feedback on them."""
+    feedback: FeedbackStore | None = None
+    """Where feedback is kept."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +51,35 @@ class Answering:
     around: Around
 
     @property
+    def is_up(self) -> bool:
+        """Whether the model is loaded."""
+        engine = self.queue.engine
+        return engine.is_ready if isinstance(engine, AnswersMany) else True
+
+    @property
     def is_ready(self) -> bool:
         """Whether a request would be answered now."""
-        engine = self.queue.engine
-        is_up = engine.is_ready if isinstance(engine, AnswersMany) else True
-        return is_up and not self.around.is_offline
+        return self.is_up and not self.around.is_offline
 
-    def check(self, caller: Caller) -> None:
-        """Raises ApiError where this caller may not ask now, or nobody may."""
+    @property
+    def parallel(self) -> int:
+        """How many answers the engine writes at once."""
+        engine = self.queue.engine
+        return engine.parallel if isinstance(engine, AnswersMany) else 1
+
+    def at_once(self, caller: Caller) -> int:
+        """How many answers to one request are written at once."""
+        return min(self.parallel, caller.concurrent or self.parallel)
+
+    def check(self, caller: Caller, answers: int = 1) -> None:
+        """Raises ApiError where this caller may not ask for so many answers now, or nobody may."""
         if self.around.is_offline:
             message = "the model was taken offline; try again later"
             raise ApiError(503, message, "model_offline", headers={"Retry-After": "60"})
-        engine = self.queue.engine
-        at_once = engine.parallel if isinstance(engine, AnswersMany) else 1
-        if len(self.queue.unfinished) >= at_once + self.around.most_waiting:
+        if len(self.queue.unfinished) >= self.parallel + self.around.most_waiting:
             message = f"{self.around.most_waiting} requests wait already; try again later"
             raise ApiError(429, message, "queue_full", headers={"Retry-After": "5"})
-        self.around.limits.check(caller)
+        self.around.limits.check(caller, answers)
 
     async def answer(
         self,
@@ -121,10 +139,17 @@ class Answering:
                     if piece.finish_reason and audit:
                         is_told = True
                         await audit.answered(asked, "".join(texts))
+                    if piece.finish_reason:
+                        self._remember(asked, "".join(texts))
                     yield piece
         finally:
             if not is_told and audit:
                 audit.failed(asked, sys.exc_info()[1])
+
+    def _remember(self, asked: Asked, text: str) -> None:
+        is_clean = bool(asked.report and not asked.report.risk_level)
+        given = self.around.given
+        given.add(asked.id, asked.caller, asked.question, text, is_clean=is_clean)
 
 
 def _outcome(problem: BaseException | None) -> str:

@@ -1,13 +1,11 @@
-"""The OpenAI-compatible HTTP face of one engine: chat, completions, models and health.
+"""The OpenAI-compatible HTTP face of one engine: which address asks what of it.
 
-Nothing is answered without the key but `/health`; no text of a request or an answer reaches a log.
+Nothing is answered without the key but `/health` and `/ready`; no text of a request or an answer
+reaches a log.
 """
 
-import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,28 +14,25 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from medllm.engines.base import Answers, GenerateRequest, Piece
-from medllm.engines.prompts import ask_messages, ask_text, takes_messages
+from medllm.engines.base import Answers
 from medllm.errors import MedllmError
-from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
+from medllm.models.gpu import KERNEL_MODULE
 from medllm.serve.answering import Answering, Around
-from medllm.serve.audit.record import Asked
 from medllm.serve.body import read_body
 from medllm.serve.callers.access import CALLER, Access, Origins
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller
-from medllm.serve.guard import GuardedAnswer
 from medllm.serve.metrics import Counted
 from medllm.serve.page.shell import PLACES, read_page
-from medllm.serve.plain import PlainRequest, as_plain
-from medllm.serve.refusals import explain, refuse_prompt
+from medllm.serve.refusals import explain
 from medllm.serve.request_queue import RequestQueue
-from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest, Reply
+from medllm.serve.routes.alerts import AlertRequest, explain_alert
+from medllm.serve.routes.answers import AnswerRoutes, check_model
+from medllm.serve.routes.feedback import FeedbackRequest, check_feedback, keep_feedback
+from medllm.serve.wire import ApiError
 
-BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
-BODY_BYTES = 2**18  # for all that is not text in the prompt
-DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats have none
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+SMALL_BODY_BYTES = 2**16
+"""Of requests that ask no model and bring no conversation."""
 NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
 )
@@ -61,7 +56,6 @@ def build_app(
     """
     queue, around = RequestQueue(engine), around or Around()
     answering = Answering(queue, around)
-    endpoints = Endpoints(answering, model_id, max_tokens)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     app.state.end_answers = queue.end
     app.add_middleware(Access, callers=callers, shown=PLACES if around.has_page else ())
@@ -71,6 +65,13 @@ def build_app(
         app.add_middleware(Counted, metrics=around.metrics)
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
+    _add_routes(app, Endpoints(answering, model_id), AnswerRoutes(answering, model_id, max_tokens))
+    for place in PLACES if around.has_page else ():
+        app.api_route(place, methods=["GET", "HEAD"])(partial(read_page, place))
+    return app
+
+
+def _add_routes(app: FastAPI, endpoints: "Endpoints", answers: AnswerRoutes) -> None:
     read = partial(app.api_route, methods=["GET", "HEAD"])
     read("/health")(endpoints.health)
     read("/ready")(endpoints.ready)
@@ -78,30 +79,26 @@ def build_app(
     app.post("/v1/model/online")(endpoints.take_online)
     read("/v1/models")(endpoints.list_models)
     read("/v1/models/{model:path}")(endpoints.describe_model)
-    app.post("/v1/chat/completions")(endpoints.chat)
-    app.post("/v1/completions")(endpoints.complete)
-    app.post("/generate")(endpoints.generate)
-    for place in PLACES if around.has_page else ():
-        read(place)(partial(read_page, place))
-    return app
+    app.post("/v1/chat/completions")(answers.chat)
+    app.post("/v1/completions")(answers.complete)
+    app.post("/generate")(answers.generate)
+    app.post("/v1/embeddings")(endpoints.refuse_embeddings)
+    app.post("/v1/alerts/explain")(endpoints.explain_alert)
+    app.post("/feedback")(endpoints.take_feedback)
+    app.get("/feedback")(endpoints.export_feedback)
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """What each address does with a request: check it, ask the engine, word the answer."""
+    """What the addresses that ask no model do with a request."""
 
     answering: Answering
     model_id: str
-    max_tokens: int
 
-    @property
-    def engine(self) -> Answers:
-        """What answers."""
-        return self.answering.queue.engine
-
-    async def health(self) -> dict[str, str]:
-        """That the server is there, and nothing else: anyone may ask."""
-        return {"status": "ok"}
+    async def health(self) -> dict[str, Any]:
+        """That the server is there, and how it is; no name: anyone may ask."""
+        is_loaded = self.answering.is_up
+        return {"status": "ok", "model_loaded": is_loaded, "gpu_available": _sees_gpu()}
 
     async def ready(self) -> Response:
         """Whether a request would be answered now: 200 or 503; anyone may ask."""
@@ -117,9 +114,7 @@ class Endpoints:
         return self._switch(request, is_offline=False)
 
     def _switch(self, request: Request, *, is_offline: bool) -> dict[str, bool]:
-        caller: Caller = request.scope[CALLER]
-        if caller.role != "admin":
-            raise ApiError(403, "only an admin's key may do this", "not_an_admin")
+        caller = _admin(request)
         self.answering.around.is_offline = is_offline
         if audit := self.answering.around.audit:
             audit.switched(caller.name, is_offline=is_offline)
@@ -131,152 +126,65 @@ class Endpoints:
 
     async def describe_model(self, model: str) -> dict[str, Any]:
         """The model, if it has this name."""
-        self._check_model(model)
+        check_model(model, self.model_id)
         known = {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
-        return known | {"max_model_len": self.engine.context_length}  # vLLM's name for it
+        context = self.answering.queue.engine.context_length
+        return known | {"max_model_len": context}  # vLLM's name for it
 
-    async def chat(self, request: Request) -> Response:
-        """The next message of a conversation."""
-        body = await read_body(request, ChatRequest, self._body_bytes)
-        return await self._chat(body, request, "messages")
-
-    async def generate(self, request: Request) -> Response:
-        """The answer to one question, and what its review found, without OpenAI's envelope."""
-        began = time.monotonic()
-        asked = await read_body(request, PlainRequest, self._body_bytes)
-        answer = await self._chat(asked.as_chat(self.model_id), request, "question")
-        return JSONResponse(as_plain(json.loads(bytes(answer.body)), began))
-
-    async def _chat(self, body: ChatRequest, request: Request, param: str) -> Response:
-        if not takes_messages(self.engine):
-            text = "this model has no chat template; use /v1/completions"
-            raise ApiError(400, text, "no_chat_template", param)
-        messages = [message.as_message() for message in body.messages]
-        sampling = body.sampling(self.max_tokens, self.max_tokens)
-        read = partial(ask_messages, self.engine, messages, sampling)
-        return await self._answer(body, param, read, request)
-
-    async def complete(self, request: Request) -> Response:
-        """What follows a text."""
-        body = await read_body(request, CompletionRequest, self._body_bytes)
-        sampling = body.sampling(self.max_tokens, DEFAULT_COMPLETION_TOKENS)
-        read = partial(ask_text, self.engine, body.prompt, sampling)
-        return await self._answer(body, "prompt", read, request)
-
-    async def _answer(
-        self,
-        body: ChatRequest | CompletionRequest,
-        param: str,
-        read: Callable[[], GenerateRequest],
-        request: Request,
-    ) -> Response:
-        self._check_model(body.model)
-        self._check_limits(body)
-        try:
-            asked = await self.answering.queue.read(read)
-        except UnfitPrompt as problem:
-            raise refuse_prompt(problem, param) from problem
-        caller: Caller = request.scope[CALLER]
-        self.answering.check(caller)
-        include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        reply = Reply(
-            self.model_id, isinstance(body, ChatRequest), asked.prompt_tokens, include_usage
+    async def refuse_embeddings(self) -> Response:
+        """Why there are none: what this server has is a model that writes."""
+        message = (
+            "this server gives no embeddings: its model was made to write text, and what its layers"
+            " hold was never trained to compare texts; use a model that was made for it"
         )
-        asked = replace(asked, owner=caller.name, whole=not body.stream)
-        line = self._begin_line(reply, caller, request, asked)
-        pieces = self.answering.answer(caller, line, asked, self._guarded(body))
-        if body.stream:
-            events = _events(reply, pieces, line)
-            return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
-        answer = await _unless_gone(request, _gather(pieces))
-        text, tokens = "".join(p.text for p in answer), sum(p.tokens for p in answer)
-        reason = answer[-1].finish_reason if answer else None
-        return JSONResponse(reply.whole(text, tokens, reason) | _safety_report(line))
+        raise ApiError(400, message, "embeddings_not_supported")
 
-    def _guarded(self, body: ChatRequest | CompletionRequest) -> GuardedAnswer | None:
-        """The review of an answer, unless there is none on this server or none is asked for."""
+    async def explain_alert(self, request: Request) -> dict[str, Any]:
+        """What an early warning means: scores computed anew, and stated ones that are wrong."""
+        asked = await read_body(request, AlertRequest, SMALL_BODY_BYTES)
+        caller: Caller = request.scope[CALLER]
+        with self.answering.around.limits.asking(caller):
+            told = explain_alert(asked)
+            if audit := self.answering.around.audit:
+                digest = audit.digest(asked.model_dump_json())
+                wrong = len(told["warnings"])
+                audit.noted("alert", caller.name, asked=digest, wrong_scores=wrong)
+        return told
+
+    async def take_feedback(self, request: Request) -> dict[str, Any]:
+        """Keep what somebody says of an answer that they got."""
         around = self.answering.around
-        if body.review is False and around.guard and not around.may_skip_review:
-            raise ApiError(400, "this server reviews every answer", "review_required", "review")
-        if not around.guard or body.review is False:
-            return None
-        context = body.patient_context
-        return GuardedAnswer(around.guard, body.question, context, whole=not body.stream)
+        said = await read_body(request, FeedbackRequest, 2**22)
+        caller: Caller = request.scope[CALLER]
+        if around.feedback is None:
+            raise ApiError(400, "this server keeps no feedback", "no_feedback")
+        with around.limits.asking(caller):
+            found = check_feedback(said, caller, around.given)
+            await keep_feedback(said, caller, found, self.model_id, around.feedback)
+        if around.audit:
+            around.audit.noted("feedback", caller.name, id=said.response_id)
+        return {"kept": True, "response_id": said.response_id}
 
-    def _begin_line(
-        self, reply: Reply, caller: Caller, request: Request, asked: GenerateRequest
-    ) -> Asked:
-        """What the audit log will tell of this request."""
-        prompt = asked.prompt or "\n".join(turn.content for turn in asked.messages)
-        audit = self.answering.around.audit
-        digest = audit.digest(prompt) if audit else ""
-        return Asked(reply.id, caller.name, request.scope["path"], digest, asked.prompt_tokens)
-
-    @property
-    def _body_bytes(self) -> int:
-        """The longest body that can hold a prompt of this model."""
-        return BODY_BYTES + BODY_BYTES_PER_BYTE * BYTES_PER_TOKEN * self.engine.context_length
-
-    def _check_limits(self, body: AnswerRequest) -> None:
-        if body.stream_options and not body.stream:
-            raise ApiError(400, "stream_options needs stream: true", param="stream_options")
-        for name in ("max_tokens", "max_completion_tokens"):
-            if (getattr(body, name) or 0) > self.max_tokens:
-                message = f"this server gives at most {self.max_tokens} tokens an answer"
-                raise ApiError(400, message, "max_tokens_exceeded", name)
-
-    def _check_model(self, name: str | None) -> None:
-        if name not in (None, self.model_id):
-            message = f"this server has no such model; it serves {self.model_id}"
-            raise ApiError(404, message, "model_not_found", "model")
+    async def export_feedback(self, request: Request) -> Response:
+        """The feedback as a dataset for `medllm prepare`, a row a line; for admins."""
+        caller, around = _admin(request), self.answering.around
+        if around.feedback is None:
+            raise ApiError(400, "this server keeps no feedback", "no_feedback")
+        if around.audit:
+            around.audit.noted("feedback exported", caller.name)
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(around.feedback.export(), 200, headers, "application/jsonl")
 
 
-async def _gather(pieces: AsyncIterator[Piece]) -> list[Piece]:
-    return [piece async for piece in pieces]
+def _sees_gpu() -> bool:
+    """Whether there is a GPU to compute on, as far as is known without loading PyTorch."""
+    torch = sys.modules.get("torch")
+    return bool(torch.cuda.is_available()) if torch else KERNEL_MODULE.exists()
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, list[Piece]]) -> list[Piece]:
-    """What comes of the work, which ends soon after its client has hung up."""
-    answering = asyncio.create_task(work)
-    leaving = asyncio.create_task(_is_gone(request))
-    try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise ClientDisconnect
-        return answering.result()
-    finally:
-        answering.cancel()
-        leaving.cancel()
-
-
-async def _is_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _safety_report(line: Asked) -> dict[str, Any]:
-    return {"safety_report": line.report.to_json()} if line.report else {}
-
-
-async def _events(reply: Reply, pieces: AsyncIterator[Piece], line: Asked) -> AsyncIterator[str]:
-    """The answer as server-sent events; what fails on the way is an event, too."""
-    tokens = 0
-    if reply.chat:
-        yield _event(reply.chunk(role="assistant", content=""))
-    try:
-        async for piece in pieces:
-            tokens += piece.tokens
-            if piece.text:
-                yield _event(reply.chunk(content=piece.text))
-            if piece.finish_reason:
-                yield _event(reply.chunk(piece.finish_reason) | _safety_report(line))
-    except ApiError as problem:
-        yield _event(problem.body)
-        return
-    if reply.include_usage:
-        yield _event(reply.last_chunk(tokens))
-    yield "data: [DONE]\n\n"
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"  # ASCII: some clients end lines at U+2028, too
+def _admin(request: Request) -> Caller:
+    """Who asks, if an admin; raises ApiError else."""
+    caller: Caller = request.scope[CALLER]
+    if caller.role != "admin":
+        raise ApiError(403, "only an admin's key may do this", "not_an_admin")
+    return caller

@@ -80,6 +80,13 @@ class ServeConfig(Strict):
     no_audit: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Keep no audit log."""
 
+    feedback: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """The folder of what people say of answers; unset: one for each model in the user's
+    settings."""
+
+    no_feedback: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Keep no feedback."""
+
     review: ReviewSettings | None = ReviewSettings()
     """How answers are reviewed before they go out; null for no review."""
 

@@ -14,7 +14,10 @@ from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.memory import gpu_failure, is_out_of_memory
 from medllm.serve.wire import ApiError
 
-ADDRESSES = "/v1/chat/completions, /v1/completions, /v1/models, /generate, /ready and /health"
+ADDRESSES = (
+    "/v1/chat/completions, /v1/completions, /v1/models, /v1/alerts/explain, /generate, /feedback, "
+    "/ready and /health"
+)
 
 
 def error_response(error: ApiError) -> Response:

@@ -5,11 +5,13 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from medllm.engines.base import Answers, AnswersMany, GenerateRequest, Piece
 from medllm.serve.refusals import api_error, log_bug
 from medllm.serve.wire import ApiError
 
+Read = TypeVar("Read")
 Pieces = asyncio.Queue[Piece | ApiError | None]
 
 
@@ -24,8 +26,8 @@ class RequestQueue:
     thread-safe."""
     unfinished: set[Pieces] = field(default_factory=set)
 
-    async def read(self, read_prompt: Callable[[], GenerateRequest]) -> GenerateRequest:
-        """A request whose prompt is read."""
+    async def read(self, read_prompt: Callable[[], Read]) -> Read:
+        """What comes of reading a prompt."""
         return await asyncio.get_running_loop().run_in_executor(self.reader, read_prompt)
 
     async def answer(self, request: GenerateRequest) -> AsyncGenerator[Piece, None]:

@@ -153,6 +153,7 @@ def _loaded(
 def _around(config: ServeConfig) -> "Iterator[Around]":
     """What this server has around its answers, while it runs."""
     from medllm.serve.answering import Around
+    from medllm.serve.feedback.store import FeedbackStore, feedback_folder
     from medllm.serve.guard import Guard
     from medllm.serve.metrics import Metrics, told_on
 
@@ -167,6 +168,9 @@ def _around(config: ServeConfig) -> "Iterator[Around]":
         if not config.no_audit:
             log = open_log(config.audit, _log_name(config))
             around.audit = stack.enter_context(closing(log))
+        if not config.no_feedback:
+            folder = feedback_folder(config.feedback, _log_name(config))
+            around.feedback = stack.enter_context(closing(FeedbackStore(folder)))
         if config.metrics_port is not None:
             around.metrics = Metrics()
             stack.enter_context(told_on(around.metrics, config.metrics_port))

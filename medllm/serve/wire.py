@@ -4,8 +4,6 @@ The forms are those of https://platform.openai.com/docs/api-reference/chat. A fi
 change the answer and is not honoured is refused, never dropped.
 """
 
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +15,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    PlainValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -26,6 +25,8 @@ from medllm.engines.base import Sampling
 
 MAX_STOPS = 4  # OpenAI's limit
 MAX_STOP_CHARACTERS = 1024  # so much of an answer may be held back until it is clear
+MAX_CHOICES = 16
+MAX_PROMPTS = 128
 
 HARMLESS = {
     "user",
@@ -40,7 +41,7 @@ HARMLESS = {
 """Fields of OpenAI's that cannot change an answer."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("n", "best_of"), (1,)),
+    "best_of": (1,),
     **dict.fromkeys(("echo", "logprobs", "store", "include_obfuscation"), (False,)),
     **dict.fromkeys(("presence_penalty", "frequency_penalty"), (0, 0.0)),
     **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
@@ -106,10 +107,19 @@ def _joined_text(content: Any) -> Any:
     return "".join(part["text"] for part in parts)
 
 
-def _only_prompt(prompt: Any) -> Any:
-    if isinstance(prompt, list) and len(prompt) != 1:
-        raise ValueError("one prompt per request; token ids and several prompts are not supported")
-    return prompt[0] if isinstance(prompt, list) else prompt
+def _read_prompts(value: Any) -> tuple[str, ...]:
+    """The texts of a prompt, or of a list of them."""
+    prompts = value if isinstance(value, list) else [value]
+    if not prompts or not all(isinstance(each, str) for each in prompts):
+        raise ValueError("must be a text, or a list of texts")
+    if len(prompts) > MAX_PROMPTS:
+        raise ValueError(f"at most {MAX_PROMPTS} prompts fit into one request")
+    return tuple(map(check_characters, prompts))
+
+
+Prompts = Annotated[
+    tuple[str, ...], PlainValidator(_read_prompts, json_schema_input_type=str | list[str])
+]
 
 
 class _Wire(BaseModel):
@@ -162,12 +172,19 @@ class AnswerRequest(_Wire):
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    """Answers to each prompt."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     patient_context: dict[str, Any] | None = None
     """What is known of the patient, for the review of the answer; no field of OpenAI's."""
     review: bool | None = None
     """False asks for an answer that is not reviewed, where the server allows that."""
+
+    @property
+    def count(self) -> int:
+        """How many answers each prompt gets."""
+        return self.n or 1
 
     @property
     def asked_tokens(self) -> int | None:
@@ -190,63 +207,8 @@ class ChatRequest(AnswerRequest):
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
 
-    @property
-    def question(self) -> str:
-        """What the users said in it."""
-        return "\n\n".join(turn.content for turn in self.messages if turn.role == "user")
-
 
 class CompletionRequest(AnswerRequest):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[Text, BeforeValidator(_only_prompt)]
-
-    @property
-    def question(self) -> str:
-        """The text to go on from."""
-        return self.prompt
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The envelope of an answer, whole or in chunks."""
-
-    model: str
-    chat: bool
-    prompt_tokens: int | None
-    """None where the engine does not tell them: then no usage is told."""
-    include_usage: bool = False
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def whole(self, text: str, tokens: int, finish_reason: str | None) -> dict[str, Any]:
-        """The answer in one object."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"message": message} if self.chat else {"text": text}
-        return self._envelope(choice | {"finish_reason": finish_reason}) | self._usage(tokens)
-
-    def chunk(self, finish_reason: str | None = None, **delta: str) -> dict[str, Any]:
-        """The role, a piece of text as `content`, or the reason of the end."""
-        choice = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
-        chunk = self._envelope(choice | {"finish_reason": finish_reason}, suffix=".chunk")
-        return chunk | ({"usage": None} if self.include_usage else {})
-
-    def last_chunk(self, tokens: int) -> dict[str, Any]:
-        """The chunk without choices that tells the usage."""
-        return self._envelope(suffix=".chunk") | self._usage(tokens)
-
-    def _usage(self, tokens: int) -> dict[str, Any]:
-        if self.prompt_tokens is None:
-            return {"usage": None}
-        total = self.prompt_tokens + tokens
-        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens}
-        return {"usage": {**counts, "total_tokens": total}}
-
-    def _envelope(self, *choices: dict[str, Any], suffix: str = "") -> dict[str, Any]:
-        return {
-            "id": f"chatcmpl-{self.id}" if self.chat else f"cmpl-{self.id}",
-            "object": f"chat.completion{suffix}" if self.chat else "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": [{"index": 0, "logprobs": None, **choice} for choice in choices],
-        }
+    prompt: Prompts

@@ -26,8 +26,9 @@ from medllm.errors import MedllmError
 from medllm.models.chat import prompts
 from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
 from medllm.recipe import ROAD, Recipe
-from medllm.serve import app, body, connections, wire
+from medllm.serve import body, connections, wire
 from medllm.serve.config import ServeConfig
+from medllm.serve.routes import answers
 from medllm.tasks.spec import list_tasks
 
 ROOT = Path(__file__).parents[2]
@@ -323,6 +324,9 @@ def test_the_limits_of_the_server_are_those_of_the_code() -> None:
     limits = {what: f"{limit} {then}" for what, limit, then in rows_of("docs/serve.md", "what | l")}
     said = {
         "tokens of an answer": f"({ServeConfig().max_tokens:,})",
+        "answers to one request": (
+            f"{answers.MAX_ANSWERS}, prompts times `n`; `n` up to {wire.MAX_CHOICES}"
+        ),
         "prompt and answer together": f"at most {DEFAULT_N_CTX:,}",
         "prompt, before it is tokenized": f"{prompts.BYTES_PER_TOKEN} bytes for each token",
         "stop strings": f"{wire.MAX_STOPS} of {wire.MAX_STOP_CHARACTERS:,} characters",
@@ -345,7 +349,7 @@ def test_the_limits_of_the_server_are_those_of_the_code() -> None:
 
     assert limits.keys() == said.keys()
     assert [what for what, limit in said.items() if limit not in limits[what]] == []
-    assert f"a completion gets {app.DEFAULT_COMPLETION_TOKENS}" in limits["tokens of an answer"]
+    assert f"a completion gets {answers.DEFAULT_COMPLETION_TOKENS}" in limits["tokens of an answer"]
 
 
 def test_the_fields_that_the_server_refuses_or_ignores_are_as_told() -> None:

@@ -253,8 +253,6 @@ def test_a_made_up_field_is_not_repeated_at_length() -> None:
     ("body", "param"),
     [
         ({"store": True}, "store"),
-        ({"max_completion_tokens": 257}, "max_completion_tokens"),
-        ({"max_tokens": 10**30}, "max_tokens"),
         ({"max_tokens": 1.0}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"temperature": 10**39}, "temperature"),

@@ -30,6 +30,10 @@ class Asked:
     """Digest of the prompt, under the key of the log."""
     prompt_tokens: int | None
     began: float = field(default_factory=time.monotonic)
+    choice: int | None = None
+    """Which of several answers to one request it is."""
+    question: str = ""
+    """What tells the question apart in this process, for feedback; never logged."""
     tokens: int = 0
     finish_reason: str | None = None
     report: Report | None = None
@@ -84,7 +88,11 @@ class AuditLog:
 
     def switched(self, caller: str, *, is_offline: bool) -> None:
         """Tell who took the model offline, or online again."""
-        head = self._chain.append("offline" if is_offline else "online", {"caller": caller})
+        self.noted("offline" if is_offline else "online", caller)
+
+    def noted(self, event: str, caller: str, **told: Any) -> None:
+        """Tell what a caller did besides asking; the line is on the disk soon."""
+        head = self._chain.append(event, {"caller": caller, **told})
         self._disk.submit(self._sync_to, head.number)
 
     def failed(self, asked: Asked, problem: BaseException | None) -> None:
@@ -105,6 +113,8 @@ class AuditLog:
             "blocked": bool(asked.report and asked.report.is_blocked),
             "ms": round((time.monotonic() - asked.began) * 1000),
         }
+        if asked.choice is not None:
+            told["choice"] = asked.choice
         head = self._chain.append(event, told | dict(more))
         return self._disk.submit(self._sync_to, head.number)
 

@@ -49,14 +49,14 @@ class Limits:
         finally:
             used.running -= 1
 
-    def check(self, caller: Caller) -> _Used:
+    def check(self, caller: Caller, answers: int = 1) -> _Used:
         """What a caller has used, where it may ask now; raises ApiError where it may not."""
         used, now = self._used[caller.name], self._clock()
         while used.begun and used.begun[0] <= now - MINUTE:
             used.begun.popleft()
         if used.day != keys.today():
             used.day, used.tokens = keys.today(), 0
-        self._check(caller, used, now)
+        self._check(caller, used, now, answers)
         return used
 
     def count_tokens(self, caller: Caller, tokens: int) -> None:
@@ -64,11 +64,11 @@ class Limits:
         self._used[caller.name].tokens += tokens
 
     @staticmethod
-    def _check(caller: Caller, used: _Used, now: float) -> None:
+    def _check(caller: Caller, used: _Used, now: float, answers: int) -> None:
         per_minute, at_once = caller.requests_per_minute, caller.concurrent
         if at_once is not None and used.running >= at_once:
             raise _too_many(f"{at_once} at once", 1)
-        if per_minute is not None and len(used.begun) >= per_minute:
+        if per_minute is not None and len(used.begun) + answers > per_minute:
             wait = used.begun[0] + MINUTE - now if used.begun else MINUTE
             raise _too_many(f"{per_minute} a minute", wait)
         if caller.tokens_per_day is not None and used.tokens >= caller.tokens_per_day:

@@ -1,0 +1,141 @@
+"""What an early warning says, computed anew from the observations: no model is asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medllm.clinical.scores import Score, Vitals, news2, qsofa
+
+OXYGEN, SATURATION = "air or oxygen", "oxygen saturation"
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+CONFIDENCE = (
+    "the share of the seven NEWS2 parameters that were given; not a probability of being right"
+)
+LIMITS = "computed from the values as they were sent; a safety net, no medical device"
+
+
+class Observations(BaseModel):
+    """What was observed; what is left out is not known, and never taken for normal."""
+
+    model_config = _STRICT
+
+    respiratory_rate: float | None = None
+    """Breaths a minute."""
+    spo2_percent: float | None = None
+    """Oxygen saturation in percent."""
+    on_oxygen: bool | None = None
+    """Whether any supplemental oxygen is given."""
+    systolic_mmhg: float | None = None
+    diastolic_mmhg: float | None = None
+    pulse: float | None = None
+    """Beats a minute."""
+    temperature_c: float | None = None
+    """Degrees Celsius."""
+    consciousness: str | None = Field(default=None, max_length=40)
+    """A, C, V, P or U, or its word: alert, new confusion, voice, pain, unresponsive."""
+
+
+class StatedScores(BaseModel):
+    """Scores as the alert states them."""
+
+    model_config = _STRICT
+
+    news2: float | None = None
+    qsofa: float | None = None
+
+
+class AlertRequest(BaseModel):
+    """The body of `POST /v1/alerts/explain`."""
+
+    model_config = _STRICT
+
+    vitals: Observations
+    scores: StatedScores = StatedScores()
+    """What is stated already; a wrong one is named."""
+    spo2_scale: Literal[1, 2] = 1
+    """2 only where a clinician has set a target of 88 to 92 % (hypercapnic failure)."""
+    age_years: float | None = None
+    pregnant: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A score as it was stated, beside what the observations give."""
+
+    value: float
+    agrees: bool | None
+    """None where what is missing decides."""
+    told: str
+
+
+def explain_alert(asked: AlertRequest) -> dict[str, Any]:
+    """The scores of the observations, what they mean, and whether those stated agree.
+
+    Raises:
+        Unscorable: a value that no patient can have, a child, or a pregnancy; names the parameter.
+    """
+    vitals = Vitals(**asked.vitals.model_dump())
+    main = news2(
+        vitals, spo2_scale=asked.spo2_scale, age_years=asked.age_years, pregnant=asked.pregnant
+    )
+    told = ((main, asked.scores.news2), (qsofa(vitals), asked.scores.qsofa))
+    stated = [
+        (score, None if value is None else _compare(score, value, asked)) for score, value in told
+    ]
+    verdicts = [verdict for _, verdict in stated if verdict]
+    return {
+        "explanation": " ".join([*_explain(main), *(each.told for each in verdicts)]),
+        "confidence": round(len(main.points) / (len(main.points) + len(main.missing)), 3),
+        "confidence_means": CONFIDENCE,
+        "warnings": [each.told for each in verdicts if each.agrees is False],
+        "scores": [_told(score, verdict) for score, verdict in stated],
+        "limits": LIMITS,
+    }
+
+
+def _compare(score: Score, value: float, asked: AlertRequest) -> Stated:
+    most = score.total + sum(_most_points(score, each) for each in score.missing)
+    if asked.spo2_scale == 2 and OXYGEN in score.missing and SATURATION in score.points:
+        most += 3 - score.points[SATURATION]  # with oxygen, another chart holds
+    if value < score.total or value > most:
+        given = f"{score.total:g}" + (f" to {most:g}" if score.missing else "")
+        told = f"The stated {score.name} of {value:g} is wrong: these observations give {given}."
+        return Stated(value, False, told)
+    if score.missing:
+        told = f"The stated {score.name} of {value:g} cannot be checked: something is missing."
+        return Stated(value, None, told)
+    return Stated(value, True, f"The stated {score.name} of {value:g} is right.")
+
+
+def _most_points(score: Score, parameter: str) -> int:
+    if score.name != "NEWS2":
+        return 1
+    return 2 if parameter == OXYGEN else 3
+
+
+def _explain(score: Score) -> Iterator[str]:
+    yield f"{score}."
+    if score.points:
+        scored = {name: each for name, each in score.points.items() if each}
+        told = ", ".join(f"{name} {each:g}" for name, each in scored.items())
+        yield f"Points: {told}; the rest of what is given scores 0." if told else "All score 0."
+    yield f"{score.response[:1].upper()}{score.response[1:]}."
+    yield from (f"{note[:1].upper()}{note[1:]}." for note in score.notes)
+
+
+def _told(score: Score, stated: Stated | None) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "total": score.total,
+        "is_least": bool(score.missing),
+        "points": dict(score.points),
+        "missing": list(score.missing),
+        "band": score.band,
+        "response": score.response,
+        "source": score.source,
+        "verified": score.verified,
+        "stated": stated.value if stated else None,
+        "agrees": stated.agrees if stated else None,
+    }

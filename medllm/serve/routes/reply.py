@@ -1,0 +1,100 @@
+"""The envelope of answers, as OpenAI has it: whole, or in chunks."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medllm.clinical.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answer as it went out."""
+
+    text: str
+    tokens: int
+    finish_reason: str | None
+    report: Report | None = None
+    """What its review found."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The envelope of one request's answers."""
+
+    model: str
+    chat: bool
+    prompt_tokens: int | None
+    """Of all prompts together; None where the engine does not tell them: then no usage is told."""
+    include_usage: bool = False
+    clamped: Mapping[str, int] = field(default_factory=dict)
+    """What the caller asked more of than there is, and what it gets."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """The answers in one object; beside them what the review found in the worst of them."""
+        choices = [self._choice(each) for each in outcomes]
+        reports = [each.report for each in outcomes if each.report]
+        if len(choices) > 1:
+            for choice, each in zip(choices, outcomes, strict=True):
+                choice |= told_report(each.report)
+        worst = max(
+            reports, key=lambda report: (report.is_blocked, report.risk_level), default=None
+        )
+        tokens = sum(each.tokens for each in outcomes)
+        return self._envelope(choices) | self._usage(tokens) | self._clamped | told_report(worst)
+
+    def chunk(
+        self,
+        index: int,
+        finish_reason: str | None = None,
+        report: Report | None = None,
+        **delta: str,
+    ) -> dict[str, Any]:
+        """The role, a piece of text as `content`, or the reason of the end."""
+        said = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
+        chunk = self._envelope([said | {"finish_reason": finish_reason}], index, ".chunk")
+        chunk |= {"usage": None} if self.include_usage else {}
+        return chunk | told_report(report) | (self._clamped if finish_reason else {})
+
+    def last_chunk(self, tokens: int) -> dict[str, Any]:
+        """The chunk without choices that tells the usage."""
+        return self._envelope([], suffix=".chunk") | self._usage(tokens)
+
+    def _choice(self, outcome: Outcome) -> dict[str, Any]:
+        message = {"role": "assistant", "content": outcome.text, "refusal": None}
+        said = {"message": message} if self.chat else {"text": outcome.text}
+        return said | {"finish_reason": outcome.finish_reason}
+
+    @property
+    def _clamped(self) -> dict[str, Any]:
+        return {"clamped": dict(self.clamped)} if self.clamped else {}
+
+    def _usage(self, tokens: int) -> dict[str, Any]:
+        if self.prompt_tokens is None:
+            return {"usage": None}
+        total = self.prompt_tokens + tokens
+        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens}
+        return {"usage": {**counts, "total_tokens": total}}
+
+    def _envelope(
+        self, choices: Sequence[dict[str, Any]], first: int = 0, suffix: str = ""
+    ) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.id}" if self.chat else f"cmpl-{self.id}",
+            "object": f"chat.completion{suffix}" if self.chat else "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [
+                {"index": index, "logprobs": None, **each}
+                for index, each in enumerate(choices, first)
+            ],
+        }
+
+
+def told_report(report: Report | None) -> dict[str, Any]:
+    """What the review of an answer found, where there was one."""
+    return {"safety_report": report.to_json()} if report else {}
