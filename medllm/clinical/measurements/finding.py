@@ -43,6 +43,8 @@ _OF_OXYGEN = re.compile(
     r"(?:/min)? ?(?:,|via|by|per|of|on|through)? ?(?:a )?(?:o2|oxygen|nc|nasal|nrb|non-?rebreather|"
     r"face ?mask|mask|venturi|hfnc|high flow)(?![a-z])"
 )
+_OF_FLOW = re.compile(r"\d ?l(?:/min|pm)?(?: of| via)? $")
+"""Before "oxygen": its number stands there already, as in `2 L O2, HR 115`."""
 _BEFORE_FLOW = re.compile(r"% ?(?:on |with |w/ ?|\(|@ ?)$")
 _PERSON = re.compile(
     r"[ -](?:old )?(?:man|woman|male|female|patient|boy|girl|infant|child|adult|lady|"
@@ -103,7 +105,7 @@ def _named(text: str, european: bool) -> Iterator[Found]:
     """What stands after names; a row of names ("BUN and creatinine") shares a row of numbers."""
     end, row = 0, list[Name]()
     for name in find_names(text):
-        if name.begin < end:
+        if name.begin < end or _OF_FLOW.search(text, max(0, name.begin - 12), name.begin):
             continue
         row = (
             [*row[-MOST_IN_A_ROW:], name]

@@ -1,0 +1,224 @@
+"""Whether an answer keeps to the vital signs that it was given: `check_vitals`."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Literal
+
+from medllm.clinical.measurements.finding import find_measurements
+from medllm.clinical.measurements.measurement import Measurement
+from medllm.clinical.measurements.quantities import quantity
+
+Outcome = Literal["kept", "altered", "invented", "reference"]
+PRESSURES = ("systolic blood pressure", "diastolic blood pressure")
+MEAN = "mean arterial pressure"
+SATURATION = "oxygen saturation"
+GIVEN_TO_PATIENTS = ("oxygen flow", "fraction of inspired oxygen")
+VITALS = frozenset({
+    "heart rate", "respiratory rate", *PRESSURES, MEAN, "body temperature", SATURATION,
+    *GIVEN_TO_PATIENTS, "Glasgow Coma Scale",
+})  # fmt: skip
+MOST_POINTS = 3
+"""A parameter of a score has up to 3 points: so small a number without a unit is no vital sign."""
+_CLAUSE = re.compile(r"[;:!?()|\n,]|\.(?!\d)|\b(?:and|but|while|with)\b")
+"""Where the words before a value begin that can say what it is."""
+_SENTENCE = re.compile(r"\.(?!\d)|[;!?\n]")
+_NORM = re.compile(
+    r"\b(?:normal(?:ly)?|reference|targets?|targeted|targeting|goal|aim(?:s|ing)? for|thresholds?|"
+    r"limits?|cut-?offs?|ranges?|keep|maintain\w*|titrat\w+|expected|typical(?:ly)?|usual(?:ly)?|"
+    r"healthy|e\.g|example|criteri\w+|defined as|points? (?:for|if)|scores? \d.{0,12}(?:for|if))\b",
+    re.IGNORECASE,
+)
+_NORM_AFTER = re.compile(
+    r"[^.;\n\d]{0,12}\b(?:is|are|as|would be|being)\b[^.;\n\d]{0,16}\b(?:normal|a reference|target|"
+    r"threshold|cut-?off|goal)|[ (]*(?:scores?|gives?|=) ?\+?[0-3] points?",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(r"\b(?:not|n't|never|far from|ab(?=normal))", re.IGNORECASE)
+_CONDITION = re.compile(r"\b(?:if|when|whenever|unless|until|once|should)\b[^,;]*$", re.IGNORECASE)
+_ADVICE = re.compile(
+    r"\b(?:give|giving|start|apply|administer|deliver|increase|titrate|initiate|provide|consider|"
+    r"commence|begin|escalate|switch|change|wean|reduce|via|recommend\w*|needs?|requires?)\b",
+    re.IGNORECASE,
+)
+_CLAIM = re.compile(
+    r"\b(?:is|was|are|were|remains?|has|had|with|shows?|showed|measured|now|currently)\b[^,;(]*$",
+    re.IGNORECASE,
+)
+_DIFFERENCE = re.compile(r"\bby(?: (?:about|around|up to|more than))?\s*$", re.IGNORECASE)
+_ITEM = re.compile(r"\d{1,2}[.)]\s")
+_LINE = re.compile(r"(?:^|\n)[ \t]*\(?$")
+_OR_MORE = re.compile(
+    r"\s?(?:\+|(?:or|and) (?:more|above|higher|over|greater|less|below|lower|under)\b)",
+    re.IGNORECASE,
+)
+_FILLER = r"[ ,:(]{1,3}(?:(?:at|of|to|with|rate|hr|rr|is|was|around|about|in|the|a) ){0,3}"
+_ADJECTIVES: Mapping[str, re.Pattern[str]] = {
+    name: re.compile(rf"\b(?:{words}){_FILLER}(?P<n>{number})(?![\d/.,]?\d)", re.IGNORECASE)
+    for name, words, number in (
+        ("heart rate", r"(?:tachy|brady)cardi(?:a|c)", r"\d{2,3}"),
+        ("respiratory rate", r"(?:tachy|brady)pno?e(?:a|ic)", r"\d{1,2}"),
+        ("oxygen saturation", r"hypox(?:ic|ia|aemia|emia|aemic|emic)", r"\d{2}"),
+        ("body temperature", r"febrile|fever|pyrexial?|hypothermi(?:a|c)", r"\d{2}(?:\.\d)?"),
+        ("systolic blood pressure", r"hyp(?:o|er)tensi(?:ve|on)", r"\d{2,3}"),
+    )
+}
+"""Words that name a sign by its being high or low, and the number after them."""
+_NUMBER = re.compile(r"\d+(?:[.,](\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class StatedVital:
+    """A vital sign as an answer states it, in the usual unit, and what that is.
+
+    `kept`: one of the values given, in whatever unit, or what follows of them. `altered`: another
+    value than those given. `invented`: none was given. `reference`: a range, a threshold, a target
+    or advice, which says nothing of how the patient is.
+    """
+
+    attribute: str
+    value: Decimal
+    outcome: Outcome
+    begin: int
+    end: int
+
+
+def check_vitals(given: str, answer: str) -> tuple[StatedVital, ...]:
+    """Each vital sign that an answer states, held against the text that it was given.
+
+    Signs without a number ("normal pulse") are not judged. The time is linear in both texts.
+    """
+    known: dict[str, list[Measurement]] = {}
+    for each in find_measurements(given):
+        if each.attribute in VITALS and each.readings:
+            known.setdefault(each.attribute, []).append(each)
+    stated: list[StatedVital] = []
+    for each in _measurements(answer):
+        outcome = _outcome(answer, each, known, stated[-1] if stated else None)
+        value = each.readings[0]
+        stated.append(StatedVital(each.attribute, value, outcome, each.begin, each.end))
+    return tuple(stated)
+
+
+def _measurements(answer: str) -> Iterator[Measurement]:
+    """The vital signs in an answer, in order: named, told by their unit, or by an adjective."""
+    found = find_measurements(answer)
+    begins = [each.begin for each in found]
+    more = []
+    for name, pattern in _ADJECTIVES.items():
+        for match in pattern.finditer(answer):
+            at = bisect_left(begins, match.end("n"))
+            if at == 0 or found[at - 1].end <= match.start("n"):
+                value, unit = Decimal(match["n"]), quantity(name).unit
+                more.append(Measurement(
+                    attribute=name, value=value, unit=unit, begin=match.start("n"),
+                    end=match.end("n"), quote=match["n"], readings=(value,),
+                ))  # fmt: skip
+    own = [_as_percent(each) for each in found if each.attribute in VITALS and each.readings]
+    for each in sorted([*own, *more], key=lambda one: one.begin):
+        if not is_points(each) and not _is_item(answer, each.begin):
+            yield each
+
+
+def is_points(found: Measurement) -> bool:
+    """Whether it is rather the points of a sign in a score, or the number of a scale."""
+    most = max(found.readings, default=Decimal(0))
+    return not found.written_unit and most <= MOST_POINTS and not most % 1
+
+
+def _is_item(text: str, begin: int) -> bool:
+    """Whether a number begins an item of a list, as `4. ` does."""
+    return bool(_ITEM.match(text, begin) and _LINE.search(text, max(0, begin - 8), begin))
+
+
+def _as_percent(each: Measurement) -> Measurement:
+    """A saturation that is written as a fraction, 0.92, in percent."""
+    value = each.readings[0]
+    if each.attribute != SATURATION or value > 1 or not value % 1:
+        return each
+    return replace(each, readings=(value * 100,), value=value * 100, upper=None)
+
+
+def _outcome(
+    answer: str,
+    stated: Measurement,
+    known: Mapping[str, Sequence[Measurement]],
+    before: StatedVital | None,
+) -> Outcome:
+    own = known.get(stated.attribute, ())
+    if any(_agrees(stated, each) for each in own) or _is_derived(stated, known):
+        return "kept"
+    is_range = stated.upper is not None and stated.sign != "~"
+    or_more = _OR_MORE.match(answer, stated.end)
+    is_open = is_range or bool(stated.sign.strip("~")) or bool(or_more)
+    if _is_reference(answer, stated, is_open, before):
+        return "reference"
+    return "altered" if own else "invented"
+
+
+def _agrees(stated: Measurement, given: Measurement) -> bool:
+    """Whether a statement is true of a value that was given."""
+    low, high = given.readings[0], given.upper or given.readings[0]
+    first, last = stated.readings[0], stated.upper
+    if sign := stated.sign.strip("~"):
+        return high > first if sign == ">" else low < first if sign == "<" else (
+            high >= first if sign == ">=" else low <= first)  # fmt: skip
+    if last is not None:
+        return first <= low and high <= last
+    is_exact = stated.written_unit == given.written_unit and stated.sign != "~"
+    near = Decimal(0) if is_exact else _half_a_digit(stated)
+    wanted = (*given.readings, high)
+    return any(abs(one - each) <= near for one in stated.readings for each in wanted)
+
+
+def _half_a_digit(stated: Measurement) -> Decimal:
+    """Half of the last digit as written, in the usual unit: how far rounding can be off."""
+    written = _NUMBER.findall(stated.quote)
+    half = Decimal(5).scaleb(-len(written[-1]) - 1) if written else Decimal(0)
+    known = quantity(stated.attribute)
+    unit = stated.written_unit
+    if not unit or unit == known.unit or not known.has_unit(unit):
+        return half
+    return abs(known.to_usual(half, unit) - known.to_usual(Decimal(0), unit)) * Decimal("1.001")
+
+
+def _is_derived(stated: Measurement, known: Mapping[str, Sequence[Measurement]]) -> bool:
+    """Whether it is the mean pressure of a pressure that was given, to 1 mmHg."""
+    if stated.attribute != MEAN:
+        return False
+    pairs = zip(*(known.get(name, ()) for name in PRESSURES), strict=False)
+    means = [(high.readings[0] + 2 * low.readings[0]) / 3 for high, low in pairs]
+    return any(abs(stated.readings[0] - each) <= 1 for each in means)
+
+
+def _is_reference(
+    answer: str, stated: Measurement, is_open: bool, before: StatedVital | None
+) -> bool:
+    """Whether a value is a guideline's, a target's or advice, by the words around it.
+
+    A plain number is the patient's unless the words say otherwise; a range or a threshold is the
+    patient's only where they say so.
+    """
+    sentence = answer[_last(_SENTENCE, answer, max(0, stated.begin - 200), stated.begin) :]
+    sentence = sentence[: len(sentence) - len(answer) + stated.end]
+    clause = answer[_last(_CLAUSE, answer, max(0, stated.begin - 80), stated.begin) : stated.end]
+    own = len(sentence) - (stated.end - stated.begin)
+    after = _NORM_AFTER.match(answer, stated.end)
+    if _NORM.search(clause) or (after and not _NEGATED.search(after[0])):
+        return True
+    if _CONDITION.search(sentence[:own]) or _DIFFERENCE.search(sentence[:own]):
+        return True
+    if stated.attribute in GIVEN_TO_PATIENTS and _ADVICE.search(sentence):
+        return True
+    if not is_open:
+        return False
+    follows = before is not None and before.outcome == "reference"
+    near = before is not None and not _SENTENCE.search(answer, before.end, stated.begin)
+    return (follows and near) or not _CLAIM.search(sentence[:own])
+
+
+def _last(pattern: re.Pattern[str], text: str, begin: int, end: int) -> int:
+    """The end of the last match in a part of a text, else where the part begins."""
+    return max((match.end() for match in pattern.finditer(text, begin, end)), default=begin)

@@ -1,0 +1,72 @@
+"""What answers state of vital signs that they were given: kept, altered, invented, a reference."""
+
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medllm.clinical.measurements.fidelity import check_vitals
+
+GIVEN = "HR 115 bpm, BP 95/60 mmHg, RR 26/min, Temp 38.8 °C, SpO2 92% on 2 L/min O2, GCS 15."
+STATEMENTS = Path(__file__).with_name("vital_statements.txt")
+SIGNS = {"+": "kept", "!": "altered", "?": "invented", "=": "reference"}
+
+
+def statements(part: str) -> list[tuple[str, list[str]]]:
+    rows = STATEMENTS.read_text(encoding="utf-8").split(f"== {part}\n")[1].split("== ")[0]
+    pairs = (row.partition("\t") for row in rows.splitlines())
+    return [(answer.replace("\\n", "\n"), said.split()) for answer, _, said in pairs]
+
+
+def read(answer: str) -> list[tuple[str, float]]:
+    return [(each.outcome, float(each.value)) for each in check_vitals(GIVEN, answer)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), statements("built on") + statements("held out") + statements("missed")
+)
+def test_each_statement_is_read_as_it_is_meant(answer: str, said: list[str]) -> None:
+    wanted = [(SIGNS[each[0]], float(each[1:])) for each in said]
+    found = read(answer)
+    assert [outcome for outcome, _ in found] == [outcome for outcome, _ in wanted], found
+    for (_, value), (_, expected) in zip(found, wanted, strict=True):
+        assert value == pytest.approx(expected, abs=0.06)
+
+
+def test_without_any_sign_given_all_are_invented() -> None:
+    found = check_vitals("The patient feels unwell.", "Heart rate 88 bpm, BP 120/80.")
+    assert [each.outcome for each in found] == ["invented"] * 3
+
+
+def test_a_place_is_where_the_value_stands() -> None:
+    answer = "He has a pulse of 150."
+    (found,) = check_vitals(GIVEN, answer)
+    assert "150" in answer[found.begin : found.end]
+    assert found.value == Decimal(150)
+
+
+def test_fahrenheit_given_and_celsius_stated() -> None:
+    (kept,) = check_vitals("T 101.8 F", "temperature 38.8 °C")
+    (altered,) = check_vitals("T 101.8 F", "temperature 39.4 °C")
+    assert (kept.outcome, altered.outcome) == ("kept", "altered")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_no_text_crashes_it(one: str, other: str) -> None:
+    check_vitals(one, other)
+
+
+def test_its_time_is_linear() -> None:
+    text = "Heart rate 115 (normal 60-100), if BP 95/60 falls, " * 400
+
+    def seconds(size: int) -> float:
+        begin = time.process_time()
+        check_vitals(GIVEN, text[:size])
+        return time.process_time() - begin
+
+    seconds(2_000)
+    assert seconds(20_000) <= 3 * seconds(10_000) + 0.05
