@@ -16,6 +16,10 @@ class LookAlike:
 
     fitting: str
     mistaken: str
+    names: tuple[str, str] = ("", "")
+    """The name that fits, and the other one."""
+    source: str = ""
+    """The list that has the pair of names."""
 
 
 @cache
@@ -26,7 +30,12 @@ def look_alikes() -> tuple[LookAlike, ...]:
     """
     groups = read_yaml(LOOK_ALIKES).data["groups"]
     return tuple(
-        LookAlike(sentence.replace(GAP, fitting), sentence.replace(GAP, mistaken))
+        LookAlike(
+            sentence.replace(GAP, fitting),
+            sentence.replace(GAP, mistaken),
+            (fitting, mistaken),
+            group["source"],
+        )
         for group in groups
         for pair in group["pairs"]
         for (fitting, sentence), mistaken in zip(pair.items(), reversed(pair), strict=True)

@@ -82,7 +82,10 @@ def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
     if cut:
         console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
     counts = {"not_asked": dict(reasons), "cut": cut}
-    return {**task.kind.summarize(asked), **grouped_intervals(asked), **how, **counts}
+    numbers, spread = task.kind.summarize(asked), grouped_intervals(asked)
+    if "macro_f1" not in numbers:  # its labels are of no use where each item has its own
+        spread = {key: end for key, end in spread.items() if not key.startswith("macro_f1")}
+    return {**numbers, **spread, **how, **counts}
 
 
 def grouped_intervals(records: Sequence[Record]) -> dict[str, Any]:

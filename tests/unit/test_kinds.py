@@ -79,7 +79,7 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     bare = replace(ITEM, choices=(), target=None)
     chat = EvaluateConfig(apply_chat_template=True)
 
-    assert {name for name, kind in KINDS.items() if kind.lacking(bare)} == {"choices"}
+    assert {name for name, kind in KINDS.items() if kind.lacking(bare)} == {"choices", "pairs"}
     assert not any(kind.lacking(ITEM) for kind in KINDS.values())
     assert [name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())] == [
         "answers"
@@ -93,3 +93,26 @@ def test_the_names_of_kinds_stand_in_one_place() -> None:
                  "evaluate/summary.py", "study/walk.py"):  # fmt: skip
         text = (package / room).read_text(encoding="utf-8")
         assert not [name for name in KINDS if f'"{name}"' in text], room
+
+
+def test_pairs_are_right_where_the_fitting_name_is_likelier() -> None:
+    names = ("ileum", "ilium")
+    told = [f"The terminal {name}." for name in names]
+    items = [
+        Example(id=f"p/{fits}", dataset="p", group="ileum/ilium", prompt=(), completion=told[at],
+                choices=tuple(told), target=told[at],
+                metadata={"fits": fits, "other": names[1 - at]})
+        for at, fits in enumerate(names)
+    ]  # fmt: skip
+    kind = KINDS["pairs"]
+
+    first, second = ({**record, "group": "g"} for record in kind.score(FakeEngine(), items, PLAIN))
+
+    assert first["margin"] == -second["margin"] != 0
+    assert first["answer"] == second["answer"]
+    score = kind.summarize([first, second])
+    assert (score["accuracy"], score["margin"], score["majority"]) == (0.5, 0, 0.5)
+    assert score["accuracy_low"] is None  # one pair of names says nothing of others
+    assert kind.lacking(ITEM) is None
+    assert kind.lacking(replace(ITEM, choices=())) == "no two sentences to choose from"
+    assert kind.lacking(replace(ITEM, target="perhaps")) == "no right sentence"

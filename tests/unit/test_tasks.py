@@ -23,7 +23,8 @@ instruction: Name the dose in mg.
 needs: [prompt, completion]
 kind: answers
 """
-SCORED = ["answers", "laterality", "medmcqa", "medqa", "mmlu_medical", "multimedqa", "perplexity",
+SCORED = ["answers", "laterality", "medmcqa", "medqa", "minimal_pairs", "mmlu_medical",
+          "multimedqa", "perplexity",
           "pubmedqa", "radiology", "wikitext"]  # fmt: skip
 
 
@@ -145,7 +146,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "unknown kind": (
         lambda place: asked(place, "odd"),
         "unknown kind of task 'choises'",
-        "did you mean 'choices'.*known: answers, choices, texts$",
+        "did you mean 'choices'.*known: answers, choices, .*texts$",
     ),
     "misspelt key": (
         lambda place: asked(place, "broken"),

@@ -6,9 +6,12 @@ from medllm.config.loader import unknown_name
 from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Kind
 from medllm.evaluate.kinds.choices import Choices
+from medllm.evaluate.kinds.pairs import Pairs
 from medllm.evaluate.kinds.texts import Texts
 
-KINDS: Mapping[str, Kind] = {"choices": Choices(), "answers": Answers(), "texts": Texts()}
+KINDS: Mapping[str, Kind] = {
+    "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
+}  # fmt: skip
 """The kinds by the names that the YAML of a task gives them."""
 
 
