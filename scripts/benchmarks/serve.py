@@ -187,7 +187,7 @@ async def one_round(asking: Asking) -> dict[str, float]:
     await asking.whole(f"{NOTE}Round {asking.number}: ", 16)
     found["seconds of 16 tokens"] = time.perf_counter() - began
     found |= await first_tokens(asking)
-    note = NOTE * 50 + f"Round {asking.number}. "
+    note = f"Round {asking.number}. " + NOTE * 50  # new from its first word: nothing is known of it
     for turn in ("first", "second"):
         began = time.perf_counter()
         await asking.whole(note, 4)

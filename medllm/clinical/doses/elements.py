@@ -96,15 +96,21 @@ _CLOCK = re.compile(
     r"(?:at |@ ?)?(?:\d{1,2}(?:[:.]\d\d)? ?(?:a\.?m\b\.?|p\.?m\b\.?|noon|o'clock)"
     r"|(?<=at )\d\d:?\d\d)"
 )
+_WHEN = (
+    r"(?:od|bd|bid|tds|tid|qds|qid|hs|nocte|mane|om|daily|once|twice|three times|sos|prn|stat|"
+    r"every|q\d|x ?\d)\b"
+)
 _BARE = re.compile(
-    r"\d{1,4}(?= (?:1/2|\d) ?[-+x] ?\d| (?:\d|one|two|half) (?:tab|cap)| (?:od|bd|bid|tds|tid|qds|"
-    r"qid|hs|nocte|mane|om|daily|once|twice|three times|sos|prn|stat|every|q\d|x ?\d)\b)"
+    r"\d{1,4}(?= (?:1/2|\d) ?[-+x] ?\d"
+    rf"| (?:\d|one|two|half) (?:tab|cap|{_WHEN})| {_WHEN})"
 )
 """A strength without its unit, which the words of a prescription show to be one."""
 _ONCE = re.compile(r"x ?1(?![\d/]|\.\d| ?(?:d|day|days|w|week|weeks|month|months|/))")
 _LATER = re.compile(r" ?(?:later|after|ago|before|prior|old|apart|interval|of age)\b")
 MOST_TABLETS = 12
 """A larger number without the word for tablets counts something else."""
+MOST_OF_PRODUCT = 4
+"""A number up to here behind the name of a product of several counts its tablets."""
 MOST_TO_PARTS = 12
 """Characters between the name of a product and `5/325` without a unit."""
 _PLAIN = re.compile(r"\.?\d[\d.,]* ?(?:mg|mcg|ug|g|ml|units?|meq)\b")
@@ -135,14 +141,16 @@ def find_elements(
     scan = _Scan(reading, is_european(reading.folded.text))
     words, begins = reading.words, reading.begins
     signs = dict(_signs(reading, first, last))
-    named = {each.first: each for each in mentions if first <= each.first < last}
-    names = {begins[each] for each in named}
+    mentioned = {each.first: each for each in mentions if first <= each.first < last}
+    names = {begins[each] for each in mentioned}
     until, done, parts = first, 0, 1
     for word in range(first, last):
-        if mention := named.get(word):
+        if mention := mentioned.get(word):
             parts, until = len(mention.drugs), mention.last
             scan.named_until = until
-            yield from _of_name(reading, mention, signs)
+            for named in _of_name(reading, mention, signs):
+                scan.before, scan.read_until = named.meaning, named.end
+                yield named
         elif word >= until and begins[word] >= done:
             written = words[word]
             if word in signs or written in _TRIGGERS or written[0] in "0123456789qx":
@@ -179,8 +187,8 @@ def _signs(
 def _of_name(
     reading: Reading, mention: Mention, signs: Mapping[int, tuple[int, Often | Sign]]
 ) -> Iterator[Element]:
-    """What a name itself says: "diclofenac gel", "morphine patch", "Dolo 650"."""
-    for word in range(mention.first + 1, mention.last):
+    """What a name itself says: "diclofenac gel", "morphine patch", "Diastat", "Dolo 650"."""
+    for word in range(mention.first, mention.last):
         if word in signs and isinstance(signs[word][1], Sign):
             yield Element(signs[word][1], reading.begins[word], reading.ends[word])
     if strength := _strength_in_name(reading, mention):
@@ -247,8 +255,12 @@ class _Scan:
         if amount := read_amount(text, begin, self.european, min(parts, 1)):
             return Element(amount, begin, amount.end)
         after_name = word == self.named_until and text[self.reading.ends[word - 1] : begin] == " "
-        if after_name and (match := _BARE.match(text, begin)):
-            return Element(Bare(Decimal(match[0])), begin, match.end())
+        is_stated = self.read_until == begin - 1 and isinstance(self.before, (Amount, Bare))
+        if after_name and not is_stated and (match := _BARE.match(text, begin)):
+            value = Decimal(match[0])
+            is_few = parts > 1 and value <= MOST_OF_PRODUCT
+            bare = Count(Range(value, value), "") if is_few else Bare(value)
+            return Element(bare, begin, match.end())
         is_beside = 0 <= begin - self.read_until <= 12 and _holds_form(self.before)
         if is_beside and (match := _LONE.match(text, begin)):
             count = _counted(match)

@@ -83,11 +83,11 @@ _ROUTES = {
     "sc": "sc, s.c., s/c, subq, sub q, subcut, sub cut, subcutaneous, subcutaneously, sq, "
     "under the skin",
     "sublingual": "sl, s.l., s/l, sublingual, sublingually, under the tongue",
-    "rectal": "pr, p.r., rectal, rectally, per rectum",
+    "rectal": "pr, p.r., rectal, rectally, per rectum, diastat",
     "inhaled": "inhaled, inhaler, inh, mdi",
     "nebulised": "neb, nebs, nebulised, nebulized, nebuliser, nebulizer",
     "topical": "topical, topically, cream, gel, ointment, lotion",
-    "nasal": "nasal, intranasal, intranasally, nasally, nasal spray",
+    "nasal": "nasal, intranasal, valtoco, intranasally, nasally, nasal spray",
     "eye": "ou, both eyes, each eye, eye drop, eye drops, eye ointment, affected eye, right eye, "
     "left eye",
     "ear": "ear drop, ear drops, both ears, each ear, affected ear",

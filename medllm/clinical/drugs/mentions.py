@@ -34,7 +34,7 @@ _FORMS = frozenset(
     arginine xr er sr cr xl la ir ec dr mr odt xt cd hfa retard depot gel cream ointment
     lotion spray patch patches tablet tablets tab tabs capsule capsules cap caps syrup
     suspension solution injection infusion drops inhaler nebuliser nebulizer suppository
-    suppositories pill pills lozenge lozenges
+    suppositories pill pills lozenge lozenges topical ophthalmic otic nasal
 """)
 )
 _TAKING = frozenset(
@@ -85,7 +85,9 @@ def find_drugs(
     return tuple(
         mention
         for at, (mention, is_sure) in enumerate(found)
-        if is_sure or _is_taken(reading, mention) or _is_beside_a_drug(reading, found, at)
+        if is_sure
+        or not _is_measured(reading, mention)
+        and (_is_taken(reading, mention) or _is_beside_a_drug(reading, found, at))
     )
 
 
@@ -109,11 +111,14 @@ def _with_form(reading: Reading, end: int) -> int:
     return end
 
 
+def _is_measured(reading: Reading, mention: Mention) -> bool:
+    """Whether a name is of what the body holds: an iron deficiency, a potassium level."""
+    return not _VALUED.isdisjoint(reading.words[mention.last : mention.last + 1])
+
+
 def _is_taken(reading: Reading, mention: Mention) -> bool:
     """Whether the words around an ambiguous name show that it is taken as a drug."""
     words, first, last = reading.words, mention.first, mention.last
-    if last < len(words) and words[last] in _VALUED:
-        return False
     if _DOSED.match(reading.folded.text, reading.ends[last - 1]):
         return True
     if _OF_DOSE.search(

@@ -1,7 +1,7 @@
 """Interactions of the drugs that an answer has a patient take together."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations, islice
 
@@ -17,6 +17,7 @@ from medllm.clinical.interactions.rules import (
 )
 from medllm.clinical.interactions.together import Use, find_uses, is_warned_of, places_of
 from medllm.clinical.patient import Patient
+from medllm.clinical.text.phrases import words_in
 
 _SAID: dict[Severity, str] = {
     "contraindicated": "must not be combined",
@@ -166,9 +167,12 @@ def _daily_mg(use: Use) -> float | None:
 
 def _finding(case: Case, match: Match, pair: Pair, places: tuple[Use, Use], limit: str) -> Finding:
     row = match.row
-    severity: Severity = row["severity"]
+    eased = row.get("eased")
+    is_eased = eased and any(_is_near(each, eased["by"]) for each in places)
+    severity: Severity = eased["to"] if is_eased else row["severity"]
     one, other = pair
     because = row.get("text") or row.get("mechanism", "")
+    because = f"{because} ({eased['as']})" if is_eased else because
     whether = f", if {limit}" if limit else ""
     basis = replace(case.knowledge.basis(row), verified=match.is_verified)
     where, spans = places_of(case, places)
@@ -183,6 +187,16 @@ def _finding(case: Case, match: Match, pair: Pair, places: tuple[Use, Use], limi
         spans=tuple(spans),
         where=where,
     )
+
+
+def _is_near(use: Use, phrases: Iterable[str]) -> bool:
+    """Whether one of some phrases stands in the sentence of a use, or in one beside it."""
+    reading = use.reading
+    first, last = reading.sentence_at(use.mention.first)
+    first = reading.sentence_at(first - 1)[0] if first else first
+    last = reading.sentence_at(last)[1] if last < len(reading.words) else last
+    around = f" {' '.join(reading.words[first:last])} "
+    return any(f" {' '.join(words_in(each))} " in around for each in phrases)
 
 
 def _not_checked(

@@ -15,6 +15,7 @@ _GOING_ON = frozenset(words_in("""
     titrate resume carry usual your still
 """))  # fmt: skip
 _NEW = frozenset(words_in("add start begin initiate also another additional extra commence"))
+_SWITCH = frozenset(words_in("switch switched switching change changed changing instead replace"))
 _USES = 6
 """So many uses of an ingredient are compared."""
 
@@ -43,8 +44,12 @@ def _are_two(one: Use, other: Use) -> bool:
         return _are_two_in_answer(one, other)
     advised, known = (one, other) if one.origin == "advised" else (other, one)
     before = set(_words_before(advised))
+    if not before.isdisjoint(_SWITCH) or not _SWITCH.isdisjoint(_words_before(known)):
+        return False
     if set(one.mention.drugs) != set(other.mention.drugs):
         return True
+    if one.reading is other.reading and _is_same_name(one, other):
+        return False
     if not before.isdisjoint(_GOING_ON):
         return False
     return not before.isdisjoint(_NEW) or (
@@ -54,12 +59,18 @@ def _are_two(one: Use, other: Use) -> bool:
 
 def _are_two_in_answer(one: Use, other: Use) -> bool:
     is_other_product = set(one.mention.drugs) != set(other.mention.drugs)
-    if one.words == other.words:
+    if one.words == other.words or not _SWITCH.isdisjoint(_words_before(other)):
         return False
     if one.sentence == other.sentence:
         return is_joined(between(one.reading, one.mention, other.mention)) or is_other_product
     are_items = _is_item(one) and _is_item(other)
     return are_items or is_other_product or not _NEW.isdisjoint(_words_before(other))
+
+
+def _is_same_name(one: Use, other: Use) -> bool:
+    """Whether one name is the other with a salt or a form: Toprol and Toprol-XL."""
+    shorter, longer = sorted((one.words, other.words), key=len)
+    return longer[: len(shorter)] == shorter
 
 
 def _is_item(use: Use) -> bool:

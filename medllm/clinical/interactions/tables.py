@@ -35,6 +35,17 @@ def _faults_of_pair(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
     over = row.get("over", {"drug": "", "mg": 0})
     if not isinstance(over, dict) or over.keys() != {"drug", "mg"}:
         yield "over must be {drug: …, mg: …}"
+    yield from _faults_of_ease(row.get("eased"))
+
+
+def _faults_of_ease(eased: Any) -> Iterator[str]:
+    """What is wrong with the words near which a pair is less severe."""
+    if eased is None:
+        return
+    if not isinstance(eased, dict) or eased.keys() != {"by", "to", "as"}:
+        yield "eased must be {by: [words, …], to: severity, as: …}"
+    elif not isinstance(eased["by"], list) or eased["to"] not in SEVERITIES:
+        yield f"eased needs a list of words in `by`, and one of {', '.join(SEVERITIES)} in `to`"
 
 
 def _faults_of_duplicate(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
@@ -48,12 +59,15 @@ INTERACTIONS = Table(
     name="interactions",
     columns=frozenset(
         {"a", "b", "severity", "mechanism", "action", "text"}
-        | {"except", "third", "when", "condition", "over"}
+        | {"except", "third", "when", "condition", "over", "eased"}
     ),
     needed=frozenset({"a", "b", "severity"}),
     faults=_faults_of_pair,
 )
-"""Two lists of drugs and classes; any of the one with any of the other interacts."""
+"""Two lists of drugs and classes; any of the one with any of the other interacts.
+
+`eased` names words beside which the pair is meant, and how severe it is then.
+"""
 DUPLICATES = Table(
     name="duplicates",
     columns=frozenset({"drug", "severity", "mechanism", "action"}),

@@ -12,7 +12,10 @@ from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import Reading, Span
 
 Origin = Literal["advised", "taken", "condition", "question", "medications"]
-_TOPICAL = frozenset({"gel", "cream", "ointment", "lotion"})
+_TOPICAL = frozenset(words_in("gel cream ointment lotion topical ophthalmic otic drops nasal"))
+_STILL_ABSORBED = frozenset({"timolol", "betaxolol", "carteolol", "levobunolol", "metipranolol",
+                             "miconazole", "desmopressin"})  # fmt: skip
+"""What the label warns of though it goes onto the eye, into the nose or the mouth."""
 _OPTIONS = frozenset(words_in("""
     option options alternative alternatives choice choices choose either examples example include
     includes including any one
@@ -173,7 +176,8 @@ def _origin(case: Case, mention: Mention) -> Origin | None:
 
 
 def _is_topical(reading: Reading, mention: Mention) -> bool:
-    return not _TOPICAL.isdisjoint(reading.words[mention.first : mention.last])
+    is_local = not _TOPICAL.isdisjoint(reading.words[mention.first : mention.last])
+    return is_local and _STILL_ABSORBED.isdisjoint(mention.drugs)
 
 
 def between(reading: Reading, one: Mention, other: Mention) -> str:
