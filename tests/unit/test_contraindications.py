@@ -154,3 +154,27 @@ def test_that_somebody_else_is_not_pregnant_lets_no_drug_through(
     findings = found("Take isotretinoin 20 mg.", question)
 
     assert [each.severity for each in findings] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "question"),
+    [
+        ("Take misoprostol 800 mcg to help expel the pregnancy.", "I am pregnant, 9 weeks."),
+        ("Give alteplase to dissolve the clot in your brain.", "I have had a stroke today."),
+    ],
+)
+def test_a_drug_is_not_warned_of_where_it_is_the_treatment(answer: str, question: str) -> None:
+    report = review_answer(answer, question=question).report
+    assert [each for each in report.findings if each.severity in {"major", "contraindicated"}] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "question"),
+    [
+        ("Take misoprostol 200 mcg for your ulcer.", "I am pregnant, 9 weeks."),
+        ("Give alteplase for the clot in your leg.", "I have had a stroke last week."),
+    ],
+)
+def test_it_is_warned_of_elsewhere(answer: str, question: str) -> None:
+    report = review_answer(answer, question=question).report
+    assert [each for each in report.findings if each.severity in {"major", "contraindicated"}]

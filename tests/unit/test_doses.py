@@ -292,3 +292,8 @@ def test_a_wrong_row_is_named(row: str, fault: str, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=fault):
         read_rules(tmp_path, (DOSES,), shipped_knowledge())
+
+
+def test_the_route_is_read_from_a_brand() -> None:
+    assert worst("Give Diastat 20 mg once for the seizure.") == ""
+    assert worst("Give diazepam 20 mg by mouth three times a day.").endswith("diazepam")

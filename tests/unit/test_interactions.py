@@ -215,3 +215,54 @@ def test_no_text_crashes_it_and_spans_lie_in_the_text(parts: list[str]) -> None:
         findings(answer, question=f"Can I? {text}", context={"medications": [text, "Tylenol"]})
     for each in findings(text, context={"medications": [text]}):
         assert all(0 <= begin < end <= len(text) for begin, end in each.spans)
+
+
+@pytest.mark.parametrize(
+    ("answer", "severities"),
+    [
+        ("Conscious sedation with fentanyl 50 mcg and midazolam 2 mg IV was given.", {"info"}),
+        ("Take oxycodone 5 mg every 6 hours and midazolam 2 mg at night.", {"major"}),
+        ("Give enoxaparin 40 mg daily until the INR is 2, and warfarin 5 mg daily.", {"minor"}),
+        ("Give enoxaparin 40 mg daily and warfarin 5 mg daily.", {"major"}),
+    ],
+)
+def test_words_beside_a_pair_ease_it(answer: str, severities: set[str]) -> None:
+    assert {severity for severity, _ in found(answer)} == severities
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Take oxycodone 5 mg every 6 hours. The patient does not smoke nor drink alcohol.",
+        "Use azithromycin ophthalmic and erythromycin ophthalmic.",
+        "Use moxifloxacin eye drops and take ciprofloxacin nasal drops with sotalol 80 mg daily.",
+        "Take fluticasone 100 mcg twice daily and aspirin 81 mg daily.",
+        "Continue estradiol 1 mg daily and Prometrium. Iron deficiency is treated with oral iron.",
+        "We will start amiodarone 150 mg. We follow her liver while she is taking amiodarone.",
+        "She is on Mavik 2 mg daily plus verapamil; she could switch over to Tarka.",
+    ],
+)
+def test_what_is_not_taken_together_is_no_finding(answer: str) -> None:
+    assert [each for each in found(answer) if each[0] != "minor"] == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Use timolol eye drops and take verapamil 80 mg daily.",
+        "Use miconazole gel and continue warfarin 5 mg daily.",
+        "Take fluticasone 100 mcg twice daily and ritonavir 100 mg daily.",
+        "Take Toprol-XL 50 mg daily. Also take Lopressor 25 mg twice daily.",
+    ],
+)
+def test_what_is_absorbed_all_the_same_is_found(answer: str) -> None:
+    assert found(answer)
+
+
+def test_insulins_and_local_steroids_are_a_thought_not_an_alarm() -> None:
+    assert found("Take NovoLog 20 units with meals and Lantus 30 units at night.") == [
+        ("info", "duplicate.insulin")
+    ]
+    assert found("Use Advair twice daily and Flonase once daily.") == [
+        ("info", "duplicate.fluticasone")
+    ]

@@ -176,7 +176,10 @@ def _origin(case: Case, mention: Mention) -> Origin | None:
 
 
 def _is_topical(reading: Reading, mention: Mention) -> bool:
-    is_local = not _TOPICAL.isdisjoint(reading.words[mention.first : mention.last])
+    words, last = reading.words, mention.last
+    is_local = not _TOPICAL.isdisjoint(words[mention.first : last]) or (
+        words[last : last + 1] in (["eye"], ["ear"], ["nose"])
+    )
     return is_local and _STILL_ABSORBED.isdisjoint(mention.drugs)
 
 
