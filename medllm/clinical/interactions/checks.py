@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import combinations, islice
 
 from medllm.clinical.case import Case
@@ -15,7 +16,7 @@ from medllm.clinical.interactions.rules import (
     build_interaction_rules,
     choose,
 )
-from medllm.clinical.interactions.together import Use, find_uses, is_warned_of, places_of
+from medllm.clinical.interactions.together import Use, find_uses, places_of, warned_sentences
 from medllm.clinical.patient import Patient
 from medllm.clinical.text.phrases import words_in
 
@@ -52,9 +53,11 @@ def find_interactions(case: Case) -> Iterator[Finding | NotChecked]:
         return
     rules = case.knowledge.built(build_interaction_rules)
     matches = rules.matches(by_thing)
+    warned = warned_sentences(case)
     for pair, found in matches.items():
         places = _places(by_thing, pair)
-        if places is None or is_warned_of(case, pair):
+        one, other = (warned.get(each, set()) for each in pair)
+        if places is None or not one.isdisjoint(other):  # a sentence warns against both together
             continue
         match, limit = _decide(case, rules, by_thing, pair, found)
         if match:
@@ -196,7 +199,12 @@ def _is_near(use: Use, phrases: Iterable[str]) -> bool:
     first = reading.sentence_at(first - 1)[0] if first else first
     last = reading.sentence_at(last)[1] if last < len(reading.words) else last
     around = f" {' '.join(reading.words[first:last])} "
-    return any(f" {' '.join(words_in(each))} " in around for each in phrases)
+    return any(_between_spaces(each) in around for each in phrases)
+
+
+@cache
+def _between_spaces(phrase: str) -> str:
+    return f" {' '.join(words_in(phrase))} "
 
 
 def _not_checked(

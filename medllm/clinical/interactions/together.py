@@ -1,7 +1,7 @@
 """Which drugs an answer has a patient take together."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,12 +89,7 @@ class Use:
 def find_uses(case: Case) -> list[Use]:
     """All uses, those of the answer first; what the answer warns against is used nowhere else."""
     uses = [*_in_answer(case)]
-    warned = {
-        drug
-        for each in case.drugs
-        if stance_of(case.answer, each.first, case.knowledge) is Stance.WARNED
-        for drug in each.drugs
-    }
+    warned = {*warned_sentences(case)}
     if _is_consent(case):
         uses += _asked(case, warned)
     for mention in case.question_drugs:
@@ -139,18 +134,15 @@ def places_of(case: Case, uses: Sequence[Use]) -> tuple[Literal["answer", "quest
     return where, sorted(reading.place(each.first, each.last) for each in mentions)
 
 
-def is_warned_of(case: Case, pair: tuple[str, str]) -> bool:
-    """Whether a sentence of the answer warns against both together."""
-    one, other = (
-        {case.answer.sentence_at(each.first) for each in case.drugs if _is_warned(case, each, drug)}
-        for drug in pair
-    )
-    return not one.isdisjoint(other)
-
-
-def _is_warned(case: Case, mention: Mention, thing: str) -> bool:
-    named = mention.drug_class == thing or thing in mention.drugs
-    return named and stance_of(case.answer, mention.first, case.knowledge) is Stance.WARNED
+def warned_sentences(case: Case) -> Mapping[str, set[Span]]:
+    """The sentences of the answer that warn against each drug, or class that it names."""
+    found: dict[str, set[Span]] = {}
+    for each in case.drugs:
+        if stance_of(case.answer, each.first, case.knowledge) is Stance.WARNED:
+            sentence = case.answer.sentence_at(each.first)
+            for thing in (*each.drugs, *filter(None, (each.drug_class,))):
+                found.setdefault(thing, set()).add(sentence)
+    return found
 
 
 def _in_answer(case: Case) -> Iterator[Use]:
