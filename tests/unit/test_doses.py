@@ -296,4 +296,5 @@ def test_a_wrong_row_is_named(row: str, fault: str, tmp_path: Path) -> None:
 
 def test_the_route_is_read_from_a_brand() -> None:
     assert worst("Give Diastat 20 mg once for the seizure.") == ""
+    assert worst("She takes valproate. Medications include Diastat 20 mg; Topamax 25 mg.") == ""
     assert worst("Give diazepam 20 mg by mouth three times a day.").endswith("diazepam")

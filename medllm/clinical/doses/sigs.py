@@ -182,7 +182,7 @@ def _assign(
     ]
     rows: list[list[Element]] = [[] for _ in range(len(regions) + 1)]  # the first: before all
     for element in elements:
-        rows[bisect_right(spans, (element.begin, 0))].append(element)
+        rows[bisect_right(spans, (element.begin, len(text)))].append(element)
     prefixes: list[list[Element]] = []
     for number, (begin, _) in enumerate(spans):
         before = spans[number - 1][1] if number else None
