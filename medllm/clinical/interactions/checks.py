@@ -18,6 +18,7 @@ from medllm.clinical.interactions.rules import (
 )
 from medllm.clinical.interactions.together import Use, find_uses, places_of, warned_sentences
 from medllm.clinical.patient import Patient
+from medllm.clinical.rules.tables import Row
 from medllm.clinical.text.phrases import words_in
 
 _SAID: dict[Severity, str] = {
@@ -170,12 +171,9 @@ def _daily_mg(use: Use) -> float | None:
 
 def _finding(case: Case, match: Match, pair: Pair, places: tuple[Use, Use], limit: str) -> Finding:
     row = match.row
-    eased = row.get("eased")
-    is_eased = eased and any(_is_near(each, eased["by"]) for each in places)
-    severity: Severity = eased["to"] if is_eased else row["severity"]
+    severity, how = _severity(row, places)
     one, other = pair
-    because = row.get("text") or row.get("mechanism", "")
-    because = f"{because} ({eased['as']})" if is_eased else because
+    because = f"{row.get('text') or row.get('mechanism', '')}{how}"
     whether = f", if {limit}" if limit else ""
     basis = replace(case.knowledge.basis(row), verified=match.is_verified)
     where, spans = places_of(case, places)
@@ -190,6 +188,16 @@ def _finding(case: Case, match: Match, pair: Pair, places: tuple[Use, Use], limi
         spans=tuple(spans),
         where=where,
     )
+
+
+def _severity(row: Row, places: tuple[Use, Use]) -> tuple[Severity, str]:
+    """The severity of a row where it fires, and in words why it is less than usual, if it is."""
+    severity: Severity = row["severity"]
+    eased = row.get("eased", {})
+    if eased and any(_is_near(each, eased["by"]) for each in places):
+        severity = eased["to"]
+        return severity, f" ({eased['as']})"
+    return severity, ""
 
 
 def _is_near(use: Use, phrases: Iterable[str]) -> bool:
