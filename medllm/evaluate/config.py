@@ -45,6 +45,14 @@ class EvaluateConfig(DataConfig):
     option_shuffles: int = Field(default=0, ge=0, le=23)
     """Ask each question again with its options in so many other orders, drawn by seed, and count
     whose answer flips; it takes as many times longer."""
+    show_text: bool = False
+    """Keep answers and references in the records and show some on the page, though the data are not
+    open; those of open data always are."""
+    encoder: Ref = "emilyalsentzer/Bio_ClinicalBERT"
+    """Folder of the encoder that BERTScore is made with, or a hub id whose files are on this
+    machine already; nothing is downloaded for it."""
+    encoder_layer: int | None = Field(default=None, gt=0)
+    """The layer whose hidden states are compared; by default three quarters up, the ninth of 12."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

@@ -18,6 +18,7 @@ from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.fewshot import Shots
 from medllm.evaluate.kinds import find_kind
+from medllm.evaluate.kinds.base import Decides
 from medllm.tasks.harness import HarnessData
 from medllm.tasks.spec import WORDS, find_task
 from medllm.tasks.words import put_as
@@ -83,7 +84,8 @@ class Task:
         """What of its specification decides a score, as plain data."""
         unsaid: dict[str, Any] = {} if self.spec.has_words else dict.fromkeys(WORDS, True)
         unsaid |= {"folder": True, "harness": {"dataset_kwargs"}}  # its files are digested
-        return self.spec.model_dump(mode="json", exclude=unsaid)
+        own = self.kind.decides(self._config) if isinstance(self.kind, Decides) else {}
+        return {**self.spec.model_dump(mode="json", exclude=unsaid), **own}
 
     def items(self) -> Items:
         """The items of the test split that can be scored, up to the limit.
@@ -167,7 +169,7 @@ class Task:
         manifest = self.source.manifest if isinstance(self.source, Input) else None
         prepared = manifest.settings.get("words_of_tasks", {}) if manifest else {}
         words = {name: {key: said.get(key) for key in WORDS} for name, said in prepared.items()}
-        if words and words.get(self.name) != self.spec.words:
+        if words and words.get(self.name) != self.spec.words and not self.spec.as_prepared:
             how = "before its words changed" if self.name in words else f"as {', '.join(words)}"
             message = f"the prepared data are not in the words of the task {self.name}"
             fix = f"prepare the data as {self.name}, or give the task a `dataset` of its own"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.artifacts.manifest import without_nan, write_atomically
+from medllm.artifacts.manifest import strictest, without_nan, write_atomically
 from medllm.data.example import Example, Message, read_jsonl, write_jsonl
 from medllm.engines.base import Engine, ScoresBatches
 from medllm.engines.prompts import takes_messages
@@ -49,15 +49,16 @@ def write_records(
         task.shots.put(item, in_chat=how["chat_template"], takes_system=takes_system)
         for item in items
     ]
-    asking = Asking(config, how["chat_template"], what, task.spec)
+    shows_text = config.show_text or strictest(task.source.data_terms) == "open"
+    asking = Asking(config, how["chat_template"], what, task.spec, shows_text)
     records = described(task.kind.score(engine, asked, asking), items, asked, keyed)
+    path.parent.mkdir(exist_ok=True)
+    partial_path = path.with_suffix(".partial")
+    write_jsonl(partial_path, map(_finite, records))
     if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short
         how["batch_tokens"] = engine.batch_tokens
         how["shares_prefixes"] = engine.shares_prefixes
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(_notes_of(path), json.dumps(how) + "\n")
-    partial_path = path.with_suffix(".partial")
-    write_jsonl(partial_path, map(_finite, records))
+    write_atomically(_notes_of(path), json.dumps({**how, **asking.notes}) + "\n")
     partial_path.replace(path)
 
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from medllm.config.base import Strict
+from pydantic import Field
+
+from medllm.config.base import Strict, Temperature
 from medllm.config.loader import list_named, read_yaml, unknown_name, validate
 from medllm.errors import ConfigError
 from medllm.tasks.harness import SIGNS, HarnessTask, read_harness
@@ -15,6 +17,26 @@ WORDS = {"needs", "system", "instruction", "form"}
 
 Use = Literal["prepare", "evaluate"]
 """What a task is looked up for."""
+
+
+class Generation(Strict):
+    """How the answers of a task are written, where a model writes them."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer; one that is cut there is counted."""
+    temperature: Temperature = 0.0
+    """0 is greedy decoding; else answers are drawn by the seed of the evaluation."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    top_k: int = Field(default=0, ge=0)
+    """How many of the likeliest tokens may be drawn; 0: all."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Divides the logits of tokens that stand there already; 1: none."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer."""
+    over_length: Literal["drop", "split"] = "drop"
+    """What becomes of a prompt that leaves no room for an answer: it is not asked, and counted, or
+    read in pieces whose answers are put together."""
 
 
 class TaskSpec(Strict):
@@ -39,6 +61,8 @@ class TaskSpec(Strict):
     """Tasks whose mean it is, weighted by their items; then it is a group and nothing else."""
     whole: bool = False
     """Whether all rows of any file or folder that `data` names are asked, not a test split."""
+    as_prepared: bool = False
+    """Whether prepared rows are asked in whatever words they have, be they of another task."""
     choices: tuple[str, ...] = ()
     """The choices of every item; a row with others is not asked, and counted."""
     subject: str | None = None
@@ -52,6 +76,8 @@ class TaskSpec(Strict):
     """Where that lies."""
     fewshot_by: str | None = None
     """Metadata that a row and the worked examples before it have in common."""
+    generation: Generation = Generation()
+    """How answers are written."""
 
     @property
     def has_words(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from medllm.data.example import Example
 from medllm.engines.base import Engine
 from medllm.evaluate.config import EvaluateConfig
+from medllm.reports.page import Page
 from medllm.tasks.spec import TaskSpec
 
 Record = dict[str, Any]
@@ -25,6 +26,11 @@ class Asking:
     """The words before the progress."""
     spec: TaskSpec = TaskSpec()
     """The task."""
+    shows_text: bool = False
+    """Whether a record may hold text of the item or of its answer: the data are open, or the
+    configuration says so."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What a kind adds while it scores to how the items were asked; it stands in the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,22 @@ class Kind(Protocol):
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """What the table shows of the numbers, which have the name of their `task` with them."""
+
+
+@runtime_checkable
+class Decides(Kind, Protocol):
+    """A kind whose scores hang on more than task and engine, as on an encoder."""
+
+    def decides(self, config: EvaluateConfig) -> dict[str, Any]:
+        """What that is, as plain data."""
+
+
+@runtime_checkable
+class Tells(Kind, Protocol):
+    """A kind that has more to tell on the page of an evaluation than its numbers."""
+
+    def tell(self, page: Page, score: Mapping[str, Any], records: Sequence[Record]) -> None:
+        """Add it to the page, below a heading of its own."""
 
 
 @runtime_checkable

@@ -1,0 +1,285 @@
+"""Generated: the base of every kind whose items a model answers in its own words.
+
+A kind that builds on it says in `judge` how one answer is scored, and in `sum_up` what follows of
+all; what needs all answers at once, or the model again, comes from `judge_together`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medllm import console
+from medllm.data.example import Example
+from medllm.engines.base import Engine, GenerateRequest, Generates, require
+from medllm.engines.many import Written, write_answers
+from medllm.engines.prompts import ask_messages
+from medllm.engines.sampling import Sampling
+from medllm.errors import DataError
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.evaluate.kinds.pieces import JOINT, split_item
+from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
+from medllm.measures.likelihood import NotAsked
+from medllm.models.chat.prompts import UnfitPrompt
+from medllm.tasks.spec import Generation
+
+TOO_LONG = "the prompt leaves no room for an answer"
+MOST_PIECES = 64
+"""A text that needs more is not read at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An item, and what the model wrote for it."""
+
+    item: Example
+    text: str
+    tokens: int
+    finish_reason: str
+    """"length" where `max_tokens` or the end of the context cut it."""
+    logprob: float | None = None
+    """The mean log-likelihood of its tokens, in nats; None where the engine gives none."""
+    pieces: int = 1
+    """In how many pieces the prompt was read."""
+
+
+class Generated:
+    """Answers of a model in its own words; a kind builds on it with `judge` and `sum_up`.
+
+    A record has `id`, `finish_reason`, `answer_tokens`, `mean_logprob` where it is known, `pieces`
+    where there are several, and what `judge` gives. It has the texts, `answer` and `reference`,
+    only where `Asking.shows_text`. No score may be called `target`, `tokens` or `logprob`: by these
+    names records of other kinds are compared.
+    """
+
+    ability: type[Engine] = Generates
+    takes_examples = False
+    measure = "items"
+    needs_reference = True
+    """Whether an item without a `completion` cannot be scored."""
+    headings: Mapping[str, str] = {}
+    """The scores that the table shows, with their headings."""
+
+    def lacking(self, item: Example) -> str | None:
+        """A question, or the answer that it is scored by."""
+        if not item.prompt:
+            return "no prompt"
+        return "no completion" if self.needs_reference and not item.completion.strip() else None
+
+    def is_in_chat(self, config: EvaluateConfig) -> bool:
+        """Always, as in training and in use."""
+        return True
+
+    def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
+        """What the model writes for each item, and how that is judged."""
+        asking.notes["generation"] = asking.spec.generation.model_dump(mode="json")
+        outcomes = self.write(engine, items, asking)
+        answered = [each for each in outcomes if isinstance(each, Answered)]
+        together = iter(self.judge_together(engine, answered, asking))
+        return [
+            {**self._record(each, asking), **next(together)}
+            if isinstance(each, Answered)
+            else asdict(each)
+            for each in outcomes
+        ]
+
+    def write(
+        self, engine: Engine, items: Sequence[Example], asking: Asking
+    ) -> list[Answered | NotAsked]:
+        """What the model writes for each item, or why it was not asked, in their order."""
+        requests = [self._try(engine, item, asking) for item in items]
+        flat = [one for each in requests if isinstance(each, list) for one in each]
+        written = _write(require(engine, Generates, "evaluate"), flat, asking.what)
+        replies = iter(written)
+        outcomes: list[Answered | NotAsked] = []
+        for item, asked in zip(items, requests, strict=True):
+            if isinstance(asked, NotAsked):
+                outcomes.append(asked)
+            else:
+                outcomes.append(_join(item, [next(replies) for _ in asked]))
+        _announce_cut(asking.what, outcomes)
+        return outcomes
+
+    def request(self, engine: Engine, item: Example, sampling: Sampling) -> GenerateRequest:
+        """What the engine is asked for an item.
+
+        Raises:
+            DataError: it cannot be put to the model.
+        """
+        return ask_messages(engine, item.prompt, sampling)
+
+    def judge(self, answered: Answered, asking: Asking) -> Record:
+        """The scores of one answer, as plain data; without text unless `asking.shows_text`."""
+        return {}
+
+    def judge_together(
+        self, engine: Engine, answered: Sequence[Answered], asking: Asking
+    ) -> Iterable[Record]:
+        """Further scores of each answer, from what is better done for all at once."""
+        return [{} for _ in answered]
+
+    def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
+        """How many answers were cut or are empty, their length, and what the kind makes of them."""
+        lengths = [record["answer_tokens"] for record in records]
+        return {
+            "items": len(records),
+            "answers_cut": sum(record["finish_reason"] == "length" for record in records),
+            "answers_empty": sum(record["answer_empty"] for record in records),
+            "answer_tokens": sum(lengths) / len(lengths),
+            "in_pieces": sum(record.get("pieces", 1) > 1 for record in records),
+            **self.sum_up(records),
+        }
+
+    def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
+        """The numbers of all answers, with their intervals."""
+        return {}
+
+    def columns(self, score: Mapping[str, Any]) -> list[Column]:
+        """The scores of `headings` that there are, with their intervals."""
+        found = [
+            Column(heading, _cell(score, key))
+            for key, heading in self.headings.items()
+            if score.get(key) is not None
+        ] or [Column("answers", str(score["items"]))]
+        first = found[0]
+        heading = f"{score['task']} {first.heading}\nn = {score['items']}"
+        return [Column(heading, first.cell), *found[1:]]
+
+    def _try(
+        self, engine: Engine, item: Example, asking: Asking
+    ) -> list[GenerateRequest] | NotAsked:
+        """The requests of an item: one, or one for each piece of what is too long."""
+        wanted = asking.spec.generation
+        sampling = sampling_of(wanted, asking.config.seed)
+        for count in range(1, MOST_PIECES + 1 if wanted.over_length == "split" else 2):
+            parts = split_item(item, count, asking.spec.instruction)
+            try:
+                requests = [self.request(engine, part, sampling) for part in parts]
+            except UnfitPrompt:
+                continue
+            except DataError as problem:  # the chat template refuses the messages
+                return NotAsked(item.id, problem.message)
+            if all(_has_room(engine, each) for each in requests):
+                return requests
+        return NotAsked(item.id, TOO_LONG)
+
+    def _record(self, answered: Answered, asking: Asking) -> Record:
+        record: Record = {
+            "id": answered.item.id,
+            "finish_reason": answered.finish_reason,
+            "answer_tokens": answered.tokens,
+            "answer_empty": not answered.text.strip(),
+        }
+        if answered.logprob is not None:
+            record["mean_logprob"] = answered.logprob
+        if answered.pieces > 1:
+            record["pieces"] = answered.pieces
+        if asking.shows_text:
+            record |= {"answer": answered.text, "reference": answered.item.completion}
+        return record | self.judge(answered, asking)
+
+
+def sampling_of(wanted: Generation, seed: int) -> Sampling:
+    """How a task has answers written, as an engine takes it."""
+    return Sampling(**wanted.model_dump(exclude={"over_length"}), seed=seed)
+
+
+def mean_of(records: Sequence[Record], key: str) -> dict[str, Any]:
+    """The mean of a score with its 95 % interval, bootstrapped by groups where they repeat.
+
+    It is over the records that have the score; where these are not all, `<key>_items` says how
+    many. Where none has it there is nothing.
+    """
+    return _of(records, key, lambda found: estimate_ratio(*_ones(found, key), groups_of(found)))
+
+
+def share_of(records: Sequence[Record], key: str) -> dict[str, Any]:
+    """The share of records in which something holds, with its 95 % interval; else as `mean_of`."""
+    return _of(
+        records, key, lambda found: estimate_share([bool(each[key]) for each in found],
+                                                   groups_of(found))
+    )  # fmt: skip
+
+
+def ratio_of(records: Sequence[Record], key: str, parts: str, wholes: str) -> dict[str, Any]:
+    """The sum of some counts over the sum of others, as all spans that hold over all spans."""
+    found = [record for record in records if record.get(wholes)]
+    if not found:
+        return {}
+    counts = [float(each[parts]) for each in found], [each[wholes] for each in found]
+    return {**ends(key, estimate_ratio(*counts, groups_of(found))),
+            f"{key}_of": sum(counts[1])}  # fmt: skip
+
+
+def groups_of(records: Sequence[Record]) -> list[str]:
+    """Of each record its patient, or whatever else records share; else its own id."""
+    return [str(record.get("group", record["id"])) for record in records]
+
+
+def _of(records: Sequence[Record], key: str, estimate: Any) -> dict[str, Any]:
+    found = [record for record in records if record.get(key) is not None]
+    if not found:
+        return {}
+    told = ends(key, estimate(found))
+    return told if len(found) == len(records) else {**told, f"{key}_items": len(found)}
+
+
+def _ones(records: Sequence[Record], key: str) -> tuple[list[float], list[int]]:
+    return [float(record[key]) for record in records], [1] * len(records)
+
+
+def ends(key: str, estimate: Estimate) -> dict[str, Any]:
+    """A value and its interval, under the names that they have in a score."""
+    return {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+
+
+def _cell(score: Mapping[str, Any], key: str) -> str:
+    low, high = score.get(f"{key}_low"), score.get(f"{key}_high")
+    interval = "no interval" if low is None or high is None else f"{low:.3f}–{high:.3f}"
+    return f"{score[key]:.3f}\n{interval}"
+
+
+def _write(
+    engine: Generates, requests: Sequence[GenerateRequest], what: str
+) -> list[Written | DataError]:
+    """The answers in the order of the requests, written in batches."""
+    replies: dict[int, Written | DataError] = {}
+    with console.progress(what, len(requests)) as advance:
+        for place, reply in write_answers(engine, requests):
+            replies[place] = reply
+            advance(1)
+    return [replies[place] for place in range(len(requests))]
+
+
+def _join(item: Example, replies: Sequence[Written | DataError]) -> Answered | NotAsked:
+    """The answer of an item; those of its pieces stand below each other."""
+    written = []
+    for reply in replies:
+        if isinstance(reply, DataError):
+            return NotAsked(item.id, reply.message)
+        written.append(reply)
+    is_cut = any(each.finish_reason == "length" for each in written)
+    known = [each for each in written if each.logprob is not None]
+    tokens = sum(each.tokens for each in written)
+    logprob = None
+    if len(known) == len(written) and tokens:
+        logprob = sum((each.logprob or 0.0) * each.tokens for each in known) / tokens
+    text = JOINT.join(each.text for each in written)
+    return Answered(item, text, tokens, "length" if is_cut else "stop", logprob, len(written))
+
+
+def _has_room(engine: Engine, request: GenerateRequest) -> bool:
+    """Whether the longest answer fits, or at least one of half the context."""
+    used = request.prompt_tokens
+    wanted = min(request.sampling.max_tokens, engine.context_length // 2)
+    return used is None or engine.context_length - used >= wanted
+
+
+def _announce_cut(what: str, outcomes: Sequence[Answered | NotAsked]) -> None:
+    answered = [each for each in outcomes if isinstance(each, Answered)]
+    cut = sum(each.finish_reason == "length" for each in answered)
+    if cut:
+        console.notice(
+            f"{what}: {cut} of {len(answered)} answers were cut at max_tokens or at the end of "
+            "the context"
+        )
