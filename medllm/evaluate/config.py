@@ -1,10 +1,14 @@
 """The `evaluate:` section."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from medllm.config.base import NOT_IDENTITY, ContextLength, DataConfig, Place, Ref
 from medllm.data.split import SplitConfig
 from medllm.models.hardware import Dtype
+
+Swap = Literal["brands", "sex", "age", "ethnicity"]
 
 
 class EvaluateConfig(DataConfig):
@@ -53,6 +57,9 @@ class EvaluateConfig(DataConfig):
     machine already; nothing is downloaded for it."""
     encoder_layer: int | None = Field(default=None, gt=0)
     """The layer whose hidden states are compared; by default three quarters up, the ninth of 12."""
+    swaps: tuple[Swap, ...] = ()
+    """Ask each question again with words exchanged that should change no answer, and count whose
+    answer flips: `brands` (brand and generic names of drugs), `sex`, `age`, `ethnicity`."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

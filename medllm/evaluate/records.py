@@ -50,7 +50,7 @@ def write_records(
         for item in items
     ]
     shows_text = config.show_text or strictest(task.source.data_terms) == "open"
-    asking = Asking(config, how["chat_template"], what, task.spec, shows_text)
+    asking = Asking(config, how["chat_template"], what, task.spec, shows_text, own=items)
     records = described(task.kind.score(engine, asked, asking), items, asked, keyed)
     path.parent.mkdir(exist_ok=True)
     partial_path = path.with_suffix(".partial")
@@ -104,10 +104,7 @@ def grouped_intervals(records: Sequence[Record]) -> dict[str, Any]:
         known |= ends("macro_f1", estimate_macro_f1(targets, answers, groups))
         if repeats(groups):
             right = [record["target"] == record["answer"] for record in records]
-            share = estimate_share(right, groups)
-            # one patient says nothing of others, whose share may be any
-            known["accuracy_low"] = 0.0 if share.low is None else share.low
-            known["accuracy_high"] = 1.0 if share.high is None else share.high
+            known |= ends("accuracy", estimate_share(right, groups))
     elif all("logprob" in record for record in records) and repeats(groups):
         losses, tokens = [-r["logprob"] for r in records], [r["tokens"] for r in records]
         loss = estimate_ratio(losses, tokens, groups)

@@ -83,12 +83,18 @@ def _by_task(scores: Sequence[Score]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of each task with accuracies the values of its models, and the trivial one."""
     for task in dict.fromkeys(score["task"] for score in scores):
         own = [score for score in scores if score["task"] == task and "accuracy" in score]
-        values = {score["model"]: tuple(100 * score[key] for key in ("accuracy", "accuracy_low",
-                                                                    "accuracy_high"))
-                  for score in own}  # fmt: skip
+        values = {score["model"]: _ends(_accuracy(score), 100) for score in own}
         if own:
             trivial = 100 * own[0]["majority"]
             yield task, {**values, "most frequent label": (trivial, trivial, trivial)}
+
+
+def _accuracy(score: Score) -> dict[str, Any]:
+    return {
+        "value": score["accuracy"],
+        "low": score["accuracy_low"],
+        "high": score["accuracy_high"],
+    }
 
 
 def _add_comparisons(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:

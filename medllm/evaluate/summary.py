@@ -57,7 +57,8 @@ def verdict(scores: Sequence[Score], base: str) -> str:
     """Whether training helped on the first task, in a sentence; nothing where none can tell."""
     by_model = {score["model"]: score for score in first_task(scores)}
     before, after = by_model.get(base), by_model.get("merged") or by_model.get("adapter")
-    if not before or not after or "accuracy" not in before:
+    known = [score.get("accuracy_low") for score in (before, after) if score]
+    if not before or not after or None in known:
         return ""
     if after["accuracy_low"] > max(before["accuracy_high"], before["majority"]):
         return "Training helped: the 95 % intervals of tuned and base lie apart."
@@ -71,7 +72,8 @@ def is_above_trivial(score: Score) -> bool:
 
     That is never worse than always giving the first choice. Scores without labels are.
     """
-    return "majority" not in score or bool(score["accuracy_low"] > score["majority"])
+    low = score.get("accuracy_low")
+    return "majority" not in score or (low is not None and bool(low > score["majority"]))
 
 
 def footnotes(scores: Sequence[Score]) -> str:

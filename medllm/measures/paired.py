@@ -15,6 +15,7 @@ import numpy as np
 from medllm.measures.intervals import (
     CONFIDENCE,
     DRAWN_AT_ONCE,
+    FEWEST,
     Estimate,
     Groups,
     Numbers,
@@ -254,7 +255,7 @@ def _detectable_by_spread(
     """By the standard error of the difference, which the bootstrap gives."""
     columns = np.stack([np.asarray(changes, float), np.asarray(weights, float)], axis=1)
     units = sum_by_group(columns, groups)
-    if len(units) < 2:
+    if len(units) < FEWEST:
         return None
     sums = drawn_sums(units)
     error = float((sums[:, 0] / sums[:, 1]).std())

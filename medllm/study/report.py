@@ -64,7 +64,7 @@ def differences_of(outcome: Outcome, name: str) -> Table:
     for arm, losses in outcome["formats"][name]["differences"].items():
         for loss, found in losses.items():
             estimate = found["estimate"]
-            interval = "none from one text"
+            interval = "none from so few texts"
             if estimate["low"] is not None:
                 interval = f"{estimate['low']:+.3g} – {estimate['high']:+.3g}"
             each = ", ".join(f"{value:+.3g}" for value in found["draws"])

@@ -192,10 +192,10 @@ def test_the_probes_say_how_many_and_how_sure(made: Made) -> None:
     assert tokens["all"] == tokens["medical"] + tokens["general"]
     assert quality["terms"].keys() <= {"rare", "occasional", "frequent"}
     assert quality["terms"]["rare"]["occurrences"] >= quality["terms"]["rare"]["terms"] > 0
-    for found in quality["terms"].values():
-        assert (
-            found["nats_lost"]["low"] <= found["nats_lost"]["value"] <= found["nats_lost"]["high"]
-        )
+    lost = [found["nats_lost"] for found in (*quality["terms"].values(), quality["texts"]["all"])]
+    for each in lost:
+        assert each["low"] is None or each["low"] <= each["value"] <= each["high"]
+    assert lost[-1]["low"] is not None, "of 13 texts"
     names = quality["look_alikes"]
     assert names["parent"]["sentences"] == len(names["parent"]["margins"]) >= 60
     right = names["quantized"]["right"]

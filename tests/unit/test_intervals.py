@@ -9,10 +9,13 @@ import pytest
 from medllm.measures.intervals import (
     DRAWS,
     Estimate,
+    estimate_macro_f1,
     estimate_proportion,
     estimate_ratio,
+    estimate_share,
     macro_f1,
     majority_share,
+    tail_of,
 )
 
 
@@ -89,15 +92,40 @@ def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.89 <= hits / 200 <= 0.99
 
 
-def test_one_document_has_no_interval() -> None:
-    assert estimate_ratio([10.0], [5]) == Estimate(2.0, None, None)
+@pytest.mark.parametrize(("items", "least"), [(6, 0.90), (10, 0.93), (20, 0.93)])
+def test_the_bootstrap_of_few_items_is_not_too_narrow(items: int, least: float) -> None:
+    """A plain percentile interval holds the mean of 6 values in 86 of 100 cases."""
+    source = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        found = estimate_ratio(source.normal(2.0, 1.0, items).tolist(), [1] * items)
+        held += found.low is not None and found.low <= 2.0 <= (found.high or 0)
+
+    assert least <= held / 400 <= 0.98
+
+
+@pytest.mark.parametrize("items", [1, 2, 5])
+def test_few_documents_have_no_interval(items: int) -> None:
+    assert estimate_ratio([10.0] * items, [5] * items) == Estimate(2.0, None, None)
+    assert estimate_share([True] * 12, [str(n % items) for n in range(12)]).low is None
+    groups = [str(n % items) for n in range(12)]
+    assert estimate_share([n < 6 for n in range(12)], groups) == Estimate(0.5, None, None)
+
+
+def test_labels_that_are_all_right_are_no_certainty() -> None:
+    labels = ["a", "b"] * 20
+
+    assert estimate_macro_f1(labels, labels) == Estimate(1.0, None, None)
+    wrong = estimate_macro_f1(labels, ["a"] * 2 + labels[2:])
+    assert wrong.low is not None and wrong.low < wrong.value
 
 
 def test_drawing_in_parts_gives_what_drawing_at_once_gives() -> None:
     generator = np.random.default_rng(3)
     top, bottom = generator.normal(50, 10, 900), generator.integers(5, 50, 900)
     draws = np.random.default_rng(0).integers(0, 900, size=(2000, 900))
-    low, high = np.quantile(top[draws].sum(axis=1) / bottom[draws].sum(axis=1), [0.025, 0.975])
+    ends = [tail_of(900), 1 - tail_of(900)]
+    low, high = np.quantile(top[draws].sum(axis=1) / bottom[draws].sum(axis=1), ends)
 
     estimate = estimate_ratio(top.tolist(), bottom.tolist())
 
@@ -114,6 +142,7 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     interval = bootstrap(
         data, lambda top, bottom, axis: top.sum(axis=axis) / bottom.sum(axis=axis), paired=True,
         n_resamples=DRAWS, method="percentile", random_state=np.random.default_rng(0),
+        confidence_level=1 - 2 * tail_of(300),
     ).confidence_interval  # fmt: skip
     estimate = estimate_ratio(data[0].tolist(), data[1].astype(int).tolist())
 

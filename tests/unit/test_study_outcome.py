@@ -10,12 +10,12 @@ from medllm.study.outcome import Draw, chance_of_parting, compare, find_knee, su
 from medllm.study.report import build_page, figures_of, render_markdown
 from medllm.study.sets import cut_windows
 
-TOKENS = [100, 200, 100]
+TOKENS = [100, 200, 100] * 2
 
 
 def draw(arm: str, number: int, *kl: float) -> Draw:
-    """A draw whose documents have these KLs a token."""
-    sums = [value * tokens for value, tokens in zip(kl, TOKENS, strict=True)]
+    """A draw whose documents, two of each, have these KLs a token."""
+    sums = [value * tokens for value, tokens in zip(kl * 2, TOKENS, strict=True)]
     mean = {"value": sum(sums) / sum(TOKENS), "low": 0.0, "high": 1.0}
     documents = {"medical": {"tokens": TOKENS, "kl": sums, "nats_lost": sums}}
     found = {"kl_mean": mean, "kl_p99": 1.0, "perplexity": mean}

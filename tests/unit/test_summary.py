@@ -16,7 +16,9 @@ CHOICES = [
     {"id": "3", "target": "no", "answer": "no"},
     {"id": "4", "target": "yes", "answer": "yes"},
 ]
-ANSWERS = [{"id": "1", "logprob": -20.0, "tokens": 10}, {"id": "2", "logprob": -40.0, "tokens": 30}]
+ANSWERS = [
+    {"id": f"{n}", "logprob": -20.0 - 20 * (n % 2), "tokens": 10 + 20 * (n % 2)} for n in range(6)
+]
 
 
 def test_choices_get_accuracy_interval_f1_and_majority() -> None:
@@ -34,10 +36,12 @@ def test_choices_get_accuracy_interval_f1_and_majority() -> None:
 def test_answers_get_loss_per_token_and_perplexity() -> None:
     summary = summarize_answers(ANSWERS)
 
-    assert (summary["items"], summary["tokens"]) == (2, 40)
+    assert (summary["items"], summary["tokens"]) == (6, 120)
     assert summary["loss"] == 1.5
     assert summary["perplexity"] == pytest.approx(math.exp(1.5))
     assert summary["perplexity_low"] <= summary["perplexity"] <= summary["perplexity_high"]
+    few = summarize_answers(ANSWERS[:5])
+    assert (few["perplexity_low"], few["perplexity_high"]) == (None, None)
 
 
 def scores(model: str, size: int | None) -> list[dict[str, Any]]:
@@ -52,12 +56,12 @@ def test_a_table_has_a_row_for_each_model_and_a_column_for_each_task() -> None:
     columns, rows = table_of([*scores("base", 13_600_000), *scores("merged", None)])
 
     assert columns == [
-        "model", "MB", "pubmedqa accuracy\nn = 4", "F1", "answers perplexity\nn = 2",
+        "model", "MB", "pubmedqa accuracy\nn = 4", "F1", "answers perplexity\nn = 6",
     ]  # fmt: skip
     assert [row[:2] for row in rows] == [
         ["base", "13.6"], ["merged", "?"], ["most frequent label", ""],
     ]  # fmt: skip
-    assert rows[0][2:] == ["75.0% °\n19.4–99.4", "0.73", "4.48\n3.79–7.39"]
+    assert rows[0][2:] == ["75.0% °\n19.4–99.4", "73.3%\nno interval", "4.48\n3.79–7.39"]
     assert rows[2][2:] == ["75.0%", "", ""]
 
 
@@ -67,5 +71,6 @@ def test_a_model_that_is_not_surely_above_the_most_frequent_label_is_marked() ->
     assert not is_above_trivial(score)
     assert is_above_trivial(score | {"accuracy_low": 0.61})
     assert is_above_trivial({"kind": "answers", "perplexity_low": 2.0}), "there is no trivial one"
+    assert not is_above_trivial(score | {"accuracy_low": None}), "of few patients"
     assert footnotes([score]).startswith("° not above")
     assert footnotes([{"kind": "answers"}]) == ""

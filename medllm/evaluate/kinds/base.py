@@ -31,6 +31,8 @@ class Asking:
     configuration says so."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What a kind adds while it scores to how the items were asked; it stands in the score."""
+    own: Sequence[Example] = ()
+    """The items without worked examples; empty where none stand before them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Choices: the likeliest one after the prompt counts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +11,15 @@ from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.shuffled import Shuffled, shuffle
+from medllm.evaluate.kinds.swapped import Swapped, sum_up_swaps, swap_all
 from medllm.measures.confidence import confidence_of, measure_confidence
-from medllm.measures.intervals import Estimate, estimate_proportion, macro_f1, majority_share
+from medllm.measures.intervals import (
+    Estimate,
+    estimate_proportion,
+    estimate_share,
+    macro_f1,
+    majority_share,
+)
 from medllm.measures.likelihood import ChoiceResult, NotAsked, score_choices
 
 
@@ -32,29 +39,35 @@ class Choices:
         return config.apply_chat_template
 
     def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
-        """The likelihood of each choice, and the answers where the options are in other orders."""
+        """The likelihood of each choice, and the answers with other orders or other words."""
         scoring, config = require(engine, Scores, "evaluate"), asking.config
-        others = [shuffle(item, config.option_shuffles, config.seed) for item in items]
-        if config.option_shuffles and not any(others):
+        shuffled = [shuffle(item, config.option_shuffles, config.seed) for item in items]
+        if config.option_shuffles and not any(shuffled):
             console.notice(f"{asking.what}: no prompt lists its options, so none can be shuffled")
-        shuffled = [each for of_item in others for each in of_item]
-        asked = [*items, *(each.item for each in shuffled)]
-        results = score_choices(scoring, asked, chat=asking.in_chat, what=asking.what)
-        again = iter(zip(shuffled, results[len(items) :], strict=True))
-        for item, result, of_item in zip(items, results, others, strict=False):
+        swapped = [swap_all(item, own, config.swaps)
+                   for item, own in zip(items, asking.own or items, strict=True)]  # fmt: skip
+        again = [each.item for of_item in shuffled for each in of_item]
+        again += [each.item for of_item in swapped for each in of_item.values()
+                  if isinstance(each, Swapped)]  # fmt: skip
+        results = score_choices(scoring, [*items, *again], chat=asking.in_chat, what=asking.what)
+        rest = iter(results[len(items) :])
+        orders = [[_told((each, next(rest))) for each in of_item] for of_item in shuffled]
+        for item, result, order, words in zip(items, results, orders, swapped, strict=False):
             record = asdict(result)
             if subject := item.metadata.get(asking.spec.subject or ""):
                 record["subject"] = str(subject)
-            answers = [next(again) for _ in of_item]
             if config.option_shuffles:
-                record["shuffled"] = list(map(_told, answers))
+                record["shuffled"] = order
+            if config.swaps:
+                record["swapped"] = {name: _told_again(each, item, rest)
+                                     for name, each in words.items()}  # fmt: skip
             yield record
 
     def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
         """Accuracy and its 95 % interval, macro-F1, and the accuracy of the most frequent label.
 
         Also how far confidence can be trusted, the accuracy of each subject, and the share of items
-        whose answer flips with the order of the options.
+        whose answer flips with the order of the options, or with words exchanged.
         """
         targets = [record["target"] for record in records]
         answers = [record["answer"] for record in records]
@@ -69,7 +82,8 @@ class Choices:
         if all("logprobs" in record for record in records):
             sure = [confidence_of(record["logprobs"]) for record in records]
             numbers |= measure_confidence(sure, right)
-        return {**numbers, **_by_subject(records, right), **_flips(records)}
+        again = _flips(records) | sum_up_swaps(records)
+        return {**numbers, **_by_subject(records, right), **again}
 
     def pool(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The mean accuracy weighted by items, as lm-evaluation-harness weights its groups.
@@ -93,10 +107,13 @@ class Choices:
             )
         ]
         if "macro_f1" in score:  # not of a group
-            shown.append(Column("F1", f"{score['macro_f1']:.2f}"))
+            shown.append(Column("F1", _cell(score, "macro_f1")))
         if score.get("shuffled_items"):
             heading = f"flips\nn = {score['shuffled_items']}"
             shown.append(Column(heading, _cell(score, "flips")))
+        for name, swapped in score.get("swaps", {}).items():
+            heading = f"flips of {name}\nn = {swapped['items']}"
+            shown.append(Column(heading, _cell(swapped, "flips") if swapped["items"] else "none"))
         return shown
 
 
@@ -108,8 +125,24 @@ def _told(pair: tuple[Shuffled, ChoiceResult | NotAsked]) -> dict[str, Any]:
     return {"order": shuffled.order, "answer": shuffled.letters[result.answer]}
 
 
+def _told_again(
+    swapped: Swapped | str, item: Example, rest: Iterator[ChoiceResult | NotAsked]
+) -> dict[str, Any]:
+    """The answer with other words, as the choice that it was; or why there is none."""
+    if isinstance(swapped, str):
+        return {"left_out": swapped}
+    result = next(rest)
+    if isinstance(result, NotAsked):
+        return {"left_out": result.not_asked}
+    return {"answer": swapped.answer(result.answer, item), "words": swapped.words}
+
+
 def _accuracy(right: Sequence[bool]) -> dict[str, Any]:
     return _ends("accuracy", estimate_proportion(sum(right), len(right)))
+
+
+def _group_of(record: Record) -> str:
+    return str(record.get("group", record["id"]))
 
 
 def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
@@ -118,12 +151,15 @@ def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
 
 def _by_subject(records: Sequence[Record], right: Sequence[bool]) -> dict[str, Any]:
     """The accuracy of each subject; nothing where the task has none."""
-    subjects: defaultdict[str, list[bool]] = defaultdict(list)
+    subjects: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
     for record, is_right in zip(records, right, strict=True):
         if "subject" in record:
-            subjects[record["subject"]].append(is_right)
+            subjects[record["subject"]].append((is_right, _group_of(record)))
     told = {
-        subject: {"items": len(found), **_accuracy(found)}
+        subject: {
+            "items": len(found),
+            **_ends("accuracy", estimate_share(*zip(*found, strict=True))),
+        }
         for subject, found in sorted(subjects.items())
     }
     return {"by_subject": told} if told else {}
@@ -133,19 +169,21 @@ def _flips(records: Sequence[Record]) -> dict[str, Any]:
     """How many items have another answer in some other order, and how many answers are right."""
     if not any("shuffled" in record for record in records):
         return {}
-    flipped, right = list[bool](), list[bool]()
+    flipped, right, groups = list[bool](), list[bool](), list[str]()
     for record in records:
         answers = [each["answer"] for each in record["shuffled"] if "answer" in each]
         if answers:
             flipped.append(any(answer != record["answer"] for answer in answers))
+            groups.append(_group_of(record))
             right += [answer == record["target"] for answer in answers]
     told: dict[str, Any] = {"shuffled_items": len(flipped), "shuffled_answers": len(right)}
     if flipped:
-        told |= _ends("flips", estimate_proportion(sum(flipped), len(flipped)))
+        told |= _ends("flips", estimate_share(flipped, groups))
         told["shuffled_accuracy"] = sum(right) / len(right)
     return told
 
 
 def _cell(score: Mapping[str, Any], name: str) -> str:
-    low, high = 100 * score[f"{name}_low"], 100 * score[f"{name}_high"]
-    return f"{score[name]:.1%}\n{low:.1f}–{high:.1f}"
+    low, high = score.get(f"{name}_low"), score.get(f"{name}_high")
+    interval = "no interval" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f}"
+    return f"{score[name]:.1%}\n{interval}"

@@ -234,5 +234,5 @@ def _cell(measure: float | Mapping[str, float]) -> str:
 
 def _interval(estimate: Mapping[str, float]) -> str:
     if estimate["low"] is None:
-        return "none from one text"
+        return "none from so few texts"
     return f"{estimate['low']:.3g} – {estimate['high']:.3g}"
