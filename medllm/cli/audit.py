@@ -46,11 +46,17 @@ def verify(
         begins_at=checked.begins_at,
         signatures=checked.signatures,
         head_checked=checked.head_checked,
+        torn_bytes=checked.torn_bytes,
         faults=checked.faults,
     )
     console.say(f"{checked.lines:,} lines from line {checked.begins_at:,} on")
     console.say(f"{checked.signatures:,} of them signed")
     if not checked.head_checked:
         console.notice("its end was not checked: there is no head of it on this machine (--head)")
+    if checked.torn_bytes:
+        console.notice(
+            f"a last line without an end ({checked.torn_bytes} bytes): "
+            "it is being written, or its server was killed; the next start cuts it off"
+        )
     checked.require()
     console.say("the log is whole")

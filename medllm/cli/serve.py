@@ -20,6 +20,9 @@ def serve(
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
     audit: str | None = option("Folder of the audit log.  [default: in your settings]", "PATH"),
     no_audit: bool | None = option("Keep no audit log.", name="--no-audit"),
+    audit_text: str | None = option(
+        "File of age public keys: prompts and answers are logged too, encrypted.", "PATH"
+    ),
     n_ctx: int | None = option("Tokens of context."),
     parallel: int | None = option("Answers that llama-server writes at once.  [default: 4]"),
     **flags: Any,

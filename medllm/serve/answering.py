@@ -144,7 +144,7 @@ class Answering:
                     yield piece
         finally:
             if not is_told and audit:
-                audit.failed(asked, sys.exc_info()[1])
+                audit.failed(asked, sys.exc_info()[1], "".join(texts))
 
     def _remember(self, asked: Asked, text: str) -> None:
         is_clean = bool(asked.report and not asked.report.risk_level)

@@ -80,6 +80,17 @@ class ServeConfig(Strict):
     no_audit: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Keep no audit log."""
 
+    audit_text: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """A file of public keys of age, one a line: the audit log then holds prompts and answers,
+    encrypted to them. Unset: no text is kept."""
+
+    audit_days: int = Field(default=184, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Days that files of the audit log are kept; 184 are six months."""
+
+    audit_syslog: str | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """A syslog server that gets a copy of the audit log without texts: unix:/dev/log,
+    udp://HOST:514 or tcp://HOST:601."""
+
     feedback: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
     """The folder of what people say of answers; unset: one for each model in the user's
     settings."""
@@ -119,4 +130,7 @@ class ServeConfig(Strict):
     def _check_key(self) -> "ServeConfig":
         if self.api_key and self.no_auth:
             raise ValueError("api_key and no_auth exclude each other")
+        for name in ("audit_text", "audit_syslog"):
+            if self.no_audit and getattr(self, name) is not None:
+                raise ValueError(f"{name} and no_audit exclude each other")
         return self

@@ -28,7 +28,7 @@ from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 from medllm.models.memory import within_memory
 from medllm.places import is_loopback, short_path
-from medllm.serve.audit.record import log_folder, open_log
+from medllm.serve.audit.record import Keeping, log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig
@@ -166,7 +166,10 @@ def _around(config: ServeConfig) -> "Iterator[Around]":
             most_waiting=config.max_waiting,
         )
         if not config.no_audit:
-            log = open_log(config.audit, _log_name(config))
+            keeping = Keeping(
+                days=config.audit_days, text_for=config.audit_text, syslog=config.audit_syslog
+            )
+            log = open_log(config.audit, _log_name(config), keeping)
             around.audit = stack.enter_context(closing(log))
         if not config.no_feedback:
             folder = feedback_folder(config.feedback, _log_name(config))
@@ -230,6 +233,10 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
         console.say(f"metrics   http://127.0.0.1:{config.metrics_port}/metrics")
     if not config.no_audit:
         console.say(f"audit     {short_path(log_folder(config.audit, _log_name(config)))}")
+        if config.audit_text:
+            console.say("          with prompts and answers, encrypted")
+        if config.audit_syslog:
+            console.say(f"          copied to {config.audit_syslog}")
     announce_unused("serve", engine.unused_settings)
     console.notice("Ctrl-C stops the server.")
 

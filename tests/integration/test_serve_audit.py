@@ -1,5 +1,6 @@
 """The audit log of a server that answers."""
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from typed import Typed
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
+from medllm.errors import SetupError
 from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.audit.chain import day_files
-from medllm.serve.audit.record import open_log
+from medllm.serve.audit.record import Keeping, open_log
 from medllm.serve.audit.verify import verify_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
@@ -36,9 +38,12 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def served(
-    folder: Path, engine: FakeEngine | None = None, callers: Callers | None = None
+    folder: Path,
+    engine: FakeEngine | None = None,
+    callers: Callers | None = None,
+    text_for: Path | None = None,
 ) -> Iterator[httpx.Client]:
-    with closing(open_log(folder, "m")) as audit:
+    with closing(open_log(folder, "m", Keeping(text_for=text_for))) as audit:
         audit.begin({"name": "m"})
         app = build_app(
             engine or FakeEngine(), model_id="m", callers=callers or Callers(), max_tokens=99,
@@ -77,6 +82,52 @@ def test_each_answer_has_a_line_and_no_text_is_in_it(tmp_path: Path) -> None:
     answer = whole["choices"][0]["message"]["content"]
     assert "Quackenbush" not in text and answer not in text and key not in text
     assert verify_log(tmp_path / "log").faults == []
+
+
+def test_texts_are_kept_for_who_has_the_secret_and_for_nobody_else(tmp_path: Path) -> None:
+    pyrage = pytest.importorskip("pyrage")
+    officer = pyrage.x25519.Identity.generate()
+    keys = tmp_path / "recipients.txt"
+    keys.write_text(f"{officer.to_public()}\n")
+    with (
+        served(tmp_path / "log", text_for=keys) as client,
+        served(tmp_path / "broken", Broken(), text_for=keys) as failing,
+    ):
+        body = chat(patient_context={"age": 67})
+        answer = client.post("chat/completions", json=body).json()["choices"][0]["message"]
+        client.post("completions", json={"model": "m", "prompt": SECRET})
+        assert failing.post("chat/completions", json=chat(stream=True)).is_success
+
+    start, first, second, _ = lines_of(tmp_path / "log")
+    (unfinished,) = (each for each in lines_of(tmp_path / "broken") if "text" in each)
+    told = [
+        json.loads(pyrage.decrypt(base64.b64decode(each["text"]), [officer]))
+        for each in (first, second, unfinished)
+    ]
+    message = {"role": "user", "content": SECRET}
+    assert told[0] == {
+        "messages": [message],
+        "patient_context": {"age": 67},
+        "answer": answer["content"],
+    }
+    assert told[1]["prompt"] == SECRET
+    assert told[2] == {"messages": [message], "answer": "A"}
+    assert start["text_for"] == [str(officer.to_public())]
+    for folder in ("log", "broken"):
+        assert verify_log(tmp_path / folder).faults == []
+        content = "".join(path.read_text() for path in day_files(tmp_path / folder))
+        assert "Quackenbush" not in content and answer["content"] not in content
+
+
+def test_a_server_with_a_wrong_key_for_texts_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "none").write_text("age1none\n")
+    for name, said in (
+        ("none", "no public key of age|pyrage"),
+        ("missing", "cannot be read|pyrage"),
+    ):
+        config = ServeConfig(model="fake", no_auth=True, port=0, audit_text=tmp_path / name)
+        with pytest.raises(SetupError, match=said):
+            serve(config, FakeEngine())
 
 
 class Slow(FakeEngine):

@@ -1,4 +1,7 @@
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -73,6 +76,24 @@ def rewritten(lines: list[str]) -> list[str]:
     return [*lines[:2], json.dumps(line), *lines[3:]]
 
 
+def told_twice(lines: list[str]) -> list[str]:
+    """A reader that takes the first of two equal keys reads something else."""
+    return [*lines[:2], lines[2].replace("{", '{"caller": "ward-9", ', 1), *lines[3:]]
+
+
+def without_signature(lines: list[str]) -> list[str]:
+    """A chain that is right again from there on, by whoever has not the key."""
+    chained: list[str] = []
+    prev = module.FIRST
+    for text in lines:
+        line = json.loads(text)
+        line.pop("signature", None)
+        line["prev"] = prev
+        line["hash"] = prev = module.digest_line(line)
+        chained.append(json.dumps(line))
+    return chained
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -85,6 +106,11 @@ def rewritten(lines: list[str]) -> list[str]:
         (lambda lines: [*lines[:2], "{", *lines[3:]], "no line of a log"),
         (lambda lines: [*lines[:2], "[]", *lines[3:]], "no line of a log"),
         (lambda lines: [*lines, lines[-1]], "line 6 is missing, or the order was changed"),
+        (told_twice, "was altered"),
+        (lambda lines: [*lines[:2], lines[2] + " ", *lines[3:]], "was altered"),
+        (without_signature, "a line 'start' without a signature"),
+        (lambda lines: [lines[0].replace('ature": "', 'ature": "x'), *lines[1:]], "its signature"),
+        (lambda lines: [lines[0].replace(": 1,", ': "1",'), *lines[1:]], "no line of a log"),
     ],
 )
 def test_what_was_done_to_a_log_is_found(change: object, fault: str, log: Log) -> None:
@@ -210,3 +236,128 @@ def test_a_signing_key_is_for_its_owner_alone_and_must_be_one(tmp_path: Path) ->
     path.write_text("none")
     with pytest.raises(SetupError, match="cannot be used to sign"):
         Signer(path)
+
+
+def test_a_line_that_is_being_written_is_no_fault(log: Log) -> None:
+    log.write(2)
+    with log.file.open("a") as file:
+        file.write('{"number": 4, "ti')
+
+    checked = log.check()
+
+    assert (checked.faults, checked.torn_bytes, checked.lines) == ([], 17, 3)
+
+
+def test_an_end_that_was_written_anew_between_two_servers_is_told_by_the_next(
+    log: Log, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log.write(4)
+    lines = log.lines()
+    last = json.loads(lines[-1]) | {"caller": "ward-9"}
+    last["hash"] = module.digest_line(last)
+    log.replace([*lines[:-1], json.dumps(last)])
+
+    log.write(1)
+
+    assert "was altered" in capfd.readouterr().err
+    told = json.loads(log.lines()[5])
+    assert (told["event"], told["line"]) == ("altered", 5)
+    assert told["hash_by_head"] == json.loads(lines[-1])["hash"]
+    assert "signature" in told
+    log.write(1)
+    assert json.loads(log.lines()[8])["event"] == "start"  # told once
+
+
+def test_a_log_whose_end_is_no_line_is_not_continued(log: Log) -> None:
+    log.write(1)
+    with log.file.open("a") as file:
+        file.write("none\n")
+    with pytest.raises(SetupError, match="cannot be continued: the last line of"):
+        log.write(1)
+    log.replace(log.lines()[:-1])
+    log.head.write_text("none")
+    with pytest.raises(SetupError, match="cannot be continued"):
+        log.write(1)
+
+
+def test_a_line_that_a_full_disk_takes_half_of_is_taken_back(log: Log) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(Chain(log.folder, log.head, log.signer)) as chain:
+        chain.append("start", {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log.file.stat().st_size + 100, usual[1]))
+        try:
+            with pytest.raises(OSError):
+                chain.append("answer", {"caller": "ward-1" * 20})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        chain.append("answer", {"caller": "ward-2"})
+        chain.sync()
+
+    assert log.check().faults == []
+    assert [json.loads(line)["event"] for line in log.lines()] == ["start", "answer"]
+
+
+def test_the_head_tells_of_nothing_that_is_not_on_the_disk(log: Log) -> None:
+    with closing(Chain(log.folder, log.head, log.signer)) as chain:
+        chain.append("start", {})
+        assert read_head(log.head) is None
+        chain.sync()
+        assert read_head(log.head) == chain.last
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from medllm.serve.audit.chain import Chain
+from medllm.serve.audit.signing import Signer
+root = Path(sys.argv[1])
+chain = Chain(root / "log", root / "heads" / "log.head", Signer(root / "signing.pem"))
+chain.append("start", {})
+while True:
+    chain.append("answer", {"text": "x" * 20_000})
+    chain.sync()
+    print(chain.last.number, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_every_line_that_it_had_synced(tmp_path: Path) -> None:
+    log = Log(tmp_path, Signer(tmp_path / "signing.pem"))
+    told = 0
+    for lines in (1, 7, 20):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout
+            for _ in range(lines):
+                told = int(writer.stdout.readline())
+            writer.kill()
+            told = int((writer.stdout.read().split("\n")[:-1] or [told])[-1])
+        checked = log.check()
+        assert checked.faults == []
+        assert checked.lines >= told
+
+    log.write(1)
+
+    assert log.check().faults == []
+    assert log.check().torn_bytes == 0
+
+
+def test_lines_go_on_where_the_clock_was_set_back(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _, _ in zip(range(2), days(monkeypatch), strict=False):
+        log.write(1)
+    next(days(monkeypatch))  # the first day again
+
+    log.write(1)
+
+    assert log.check().faults == []
+    assert len(day_files(log.folder)) == 2
+
+
+def test_a_log_is_kept_as_long_as_is_said(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _, _ in zip(range(3), days(monkeypatch), strict=False):
+        with closing(Chain(log.folder, log.head, log.signer, kept_days=365)) as chain:
+            chain.append("start", {})
+            chain.sync()
+    assert len(day_files(log.folder)) == 3

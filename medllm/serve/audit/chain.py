@@ -5,11 +5,14 @@ found out by the head, which is kept elsewhere; who writes a chain of their own 
 the checkpoints, which need the key of the log.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +33,14 @@ KEPT_DAYS = 184
 AUDIT = "audit"
 """The folder of logs in the user's settings, and in it `HEADS`."""
 HEADS = "heads"
+SIGNED = {"start", "stop"}
+"""Events whose lines are signed in any case."""
 Line = Mapping[str, Any]
+
+
+def render_line(line: Line) -> bytes:
+    """A line as it is written, without the end of the line."""
+    return json.dumps(line, ensure_ascii=False).encode()
 
 
 def digest_line(line: Line) -> str:
@@ -38,6 +48,18 @@ def digest_line(line: Line) -> str:
     content = {key: value for key, value in line.items() if key != "hash"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_line(content: bytes) -> dict[str, Any] | None:
+    """A line of a log; None for what is none."""
+    try:
+        line = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    forms = {"number": int, "event": str, "prev": str, "hash": str}
+    if not isinstance(line, dict) or not isinstance(line.get("signature", ""), str):
+        return None
+    return line if all(isinstance(line.get(key), form) for key, form in forms.items()) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +93,30 @@ class Chain:
     `append` is for one thread; `sync` returns when the lines appended so far are on the disk.
     """
 
-    def __init__(self, folder: Path, head: Path, signer: Signer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        head: Path,
+        signer: Signer,
+        kept_days: int = KEPT_DAYS,
+        copy: Callable[[Line], object] | None = None,
+    ) -> None:
         """Open the log, or begin it.
 
         What a killed writer left of a line is cut off, and the next line tells how much it was.
+        `copy` is called with each line that is written.
 
         Raises:
             SetupError: another server writes this log, or it cannot be written.
         """
-        self._folder, self._signer = folder, signer
+        self._folder, self._signer, self._kept_days = folder, signer, kept_days
+        self._copy = copy
         self._file: IO[bytes] | None = None
-        self._day = ""
-        self._unsigned = 0
+        self._syncing = threading.Lock()  # the file changes at midnight, while one may be synced
+        self._day = max((path.stem for path in day_files(folder)), default="")
+        self._unsigned = CHECKPOINT_LINES  # the first line is signed, whatever it tells
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            head.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._head = os.fdopen(os.open(head, os.O_RDWR | os.O_CREAT, 0o600), "r+b", 0)
-            (folder / "public.pem").write_bytes(signer.public_pem)
-            known = read_head(head)
-            self._last, torn = _resume(folder)
+            self._last, torn, known = self._open(head)
         except BlockingIOError:
             message = f"another server writes the audit log in {folder}"
             raise SetupError(
@@ -100,13 +125,36 @@ class Chain:
         except OSError as problem:
             message = f"the audit log in {folder} cannot be written: {problem.strerror}"
             raise SetupError(message, "name a folder of yours as serve.audit") from problem
+        except ValueError as problem:
+            message = f"the audit log in {folder} cannot be continued: {problem}"
+            fix = "keep it as it is, see what `medllm audit verify` says, and name another folder"
+            raise SetupError(message, fix) from problem
         if torn:
             self.append("recovered", {"torn_bytes": torn})
-        if known and known.number > self._last.number:
-            console.notice(
-                f"the audit log in {folder} lacks lines that were there: see its last one"
-            )
-            self.append("gap", {"lines_by_head": known.number, "lines_found": self._last.number})
+        if known:
+            self._compare(known)
+
+    def _open(self, head: Path) -> tuple[Head, int, Head | None]:
+        """Take the log; gives its last line, the bytes of a torn one, and the head that was kept.
+
+        Raises:
+            BlockingIOError: another writer has it.
+            OSError: it cannot be written.
+            ValueError: its head is none, or its last line.
+        """
+        for folder in (self._folder, head.parent):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with ExitStack() as taken:
+            lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+            taken.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(head, os.O_RDWR | os.O_CREAT, 0o600)
+            self._head = taken.enter_context(os.fdopen(descriptor, "r+b", 0))
+            (self._folder / "public.pem").write_bytes(self._signer.public_pem)
+            known = read_head(head)
+            last, torn = _resume(self._folder)
+            self._taken = taken.pop_all()
+        return last, torn, known
 
     @property
     def last(self) -> Head:
@@ -116,7 +164,8 @@ class Chain:
     def append(self, event: str, told: Mapping[str, Any]) -> Head:
         """Add a line; it is on the disk after the next `sync`."""
         now = datetime.now(UTC)
-        file = self._file_of(now.date().isoformat())
+        # a clock that is set back must not put lines before those that are there
+        file = self._file_of(max(now.date().isoformat(), self._day))
         line: dict[str, Any] = {
             "number": self._last.number + 1,
             "time": now.isoformat(timespec="milliseconds"),
@@ -124,42 +173,57 @@ class Chain:
             **told,
             "prev": self._last.digest,
         }
-        if self._unsigned >= CHECKPOINT_LINES or event in {"start", "stop"}:
+        is_signed = self._unsigned >= CHECKPOINT_LINES or event in SIGNED
+        if is_signed:
             line["signature"] = self._signer.sign(f"{line['number']} {line['prev']}".encode())
-            self._unsigned = 0
-        self._unsigned += 1
         line["hash"] = digest_line(line)
-        file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        _write_whole(file, render_line(line) + b"\n")
+        self._unsigned = 1 if is_signed else self._unsigned + 1
         self._last = Head(line["number"], line["hash"])
-        self._last.write(self._head)
+        if self._copy:
+            self._copy(line)
         return self._last
 
     def sync(self) -> None:
-        """Return when all that was appended is on the disk."""
-        if self._file:
-            os.fsync(self._file.fileno())
+        """Return when all that was appended is on the disk; the head tells of nothing else."""
+        with self._syncing:
+            reached = self._last
+            if self._file:
+                os.fsync(self._file.fileno())
+                reached.write(self._head)
 
     def close(self) -> None:
         """Let another writer open it."""
-        for file in (self._file, self._head):
-            if file:
-                file.close()
-        os.close(self._lock)
+        if self._file:
+            self._file.close()
+        self._taken.close()
+
+    def _compare(self, known: Head) -> None:
+        """Tell of what was done to the end of the log while no server wrote it."""
+        told: dict[str, Any] = {"lines_by_head": known.number, "lines_found": self._last.number}
+        if known.number > self._last.number:
+            event, what = "gap", "lacks lines that were there"
+        elif not _holds(self._folder, known):
+            event, what, told = "altered", "was altered", {"line": known.number, **told}
+            told["hash_by_head"] = known.digest
+        else:
+            return
+        console.notice(f"the audit log in {self._folder} {what}: see its last one")
+        self.append(event, told)
 
     def _file_of(self, day: str) -> IO[bytes]:
         if day != self._day or not self._file:
-            if self._file:
-                self.sync()
-                self._file.close()
-            path = self._folder / f"{day}.jsonl"
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            self._file, self._day = os.fdopen(descriptor, "ab", 0), day
+            with self._syncing:
+                if self._file:
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                self._file, self._day = _open_day(self._folder, day), day
             self._remove_old(day)
         return self._file
 
     def _remove_old(self, day: str) -> None:
         """Files from before the time that they are kept; the next line tells which went."""
-        oldest = (datetime.fromisoformat(day) - timedelta(days=KEPT_DAYS)).date().isoformat()
+        oldest = (datetime.fromisoformat(day) - timedelta(days=self._kept_days)).date().isoformat()
         old = [path for path in day_files(self._folder) if path.stem < oldest]
         for path in old:
             path.unlink()
@@ -203,6 +267,39 @@ def _resume(folder: Path) -> tuple[Head, int]:
             torn += len(content) - whole
             os.truncate(path, whole)
         if whole:
-            line = json.loads(content[:whole].splitlines()[-1])
+            line = read_line(content[:whole].splitlines()[-1])
+            if not line:
+                raise ValueError(f"the last line of {path.name} is none of a log")
             return Head(line["number"], line["hash"]), torn
     return Head(0, FIRST), torn
+
+
+def _holds(folder: Path, head: Head) -> bool:
+    """Whether the line that a head tells of stands in the log as it tells."""
+    for path in reversed(day_files(folder)):
+        with path.open("rb") as file:
+            for line in filter(None, map(read_line, file)):
+                if line["number"] == head.number:
+                    return bool(line["hash"] == head.digest)
+    return False
+
+
+def _open_day(folder: Path, day: str) -> IO[bytes]:
+    """The file of a day, to add to; that it is there survives a power cut."""
+    path = folder / f"{day}.jsonl"
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab", 0)
+    names = os.open(folder, os.O_RDONLY)
+    os.fsync(names)
+    os.close(names)
+    return file
+
+
+def _write_whole(file: IO[bytes], content: bytes) -> None:
+    """Add a line or nothing: what a full disk took of it is taken back; raises OSError."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(file.fileno(), before)
+        raise

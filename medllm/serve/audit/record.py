@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medllm import __version__
+from medllm import __version__, console
 from medllm.artifacts.own_key import own_key
 from medllm.clinical.report import Report
 from medllm.places import config_dir
-from medllm.serve.audit.chain import AUDIT, HEADS, Chain, head_path
+from medllm.serve.audit.chain import AUDIT, HEADS, KEPT_DAYS, Chain, head_path
+from medllm.serve.audit.sealed import Seal
 from medllm.serve.audit.signing import Signer
+from medllm.serve.audit.syslog import Syslog
 from medllm.serve.wire import ApiError
 
 
 @dataclass(slots=True)
 class Asked:
-    """A request on its way, as the log will tell it; none of its text is kept."""
+    """A request on its way, as the log will tell it."""
 
     id: str
     caller: str
@@ -36,6 +38,8 @@ class Asked:
     """What tells the question apart in this process, for feedback; never logged."""
     tokens: int = 0
     finish_reason: str | None = None
+    text: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked; only for a log that keeps texts."""
     report: Report | None = None
     """What the review of the answer found, where there was one."""
 
@@ -50,31 +54,59 @@ def log_folder(named: Path | None, model: str) -> Path:
     return named or config_dir() / AUDIT / re.sub(r"[^\w.-]+", "-", model)
 
 
-def open_log(named: Path | None, model: str) -> "AuditLog":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """What is kept where, and for how long."""
+
+    days: int = KEPT_DAYS
+    text_for: Path | None = None
+    """Public keys that texts are encrypted to; unset: no texts are kept."""
+    syslog: str | None = None
+    """A syslog server that gets a copy without texts."""
+
+
+def open_log(named: Path | None, model: str, keeping: Keeping = Keeping()) -> "AuditLog":
     """The log of a model, and its keys, made where there are none.
 
     Raises:
-        SetupError: another server writes it, or it cannot be written.
+        ConfigError: the address of a syslog server is none.
+        SetupError: another server writes it, or it cannot be written; texts cannot be encrypted;
+            the syslog server cannot be reached.
     """
     folder, own = log_folder(named, model), config_dir() / AUDIT
+    seal = Seal(keeping.text_for) if keeping.text_for else None
     signer = Signer(own / "signing.pem")
-    chain = Chain(folder, head_path(folder, own / HEADS), signer)
-    return AuditLog(chain, own_key())
+    copy = Syslog(keeping.syslog) if keeping.syslog else None
+    send = copy.send if copy else None
+    chain = Chain(folder, head_path(folder, own / HEADS), signer, keeping.days, send)
+    return AuditLog(chain, own_key(), seal, copy)
 
 
 class AuditLog:
     """Writes a line for each answer, before its last byte goes out."""
 
-    def __init__(self, chain: Chain, key: bytes) -> None:
-        """`key` is for digests of texts."""
-        self._chain, self._key = chain, key
+    def __init__(
+        self, chain: Chain, key: bytes, seal: Seal | None = None, copy: Syslog | None = None
+    ) -> None:
+        """`key` is for digests of texts, `seal` encrypts them, `copy` gets each line."""
+        self._chain, self._key, self._seal, self._copy = chain, key, seal, copy
         self._synced = 0
         self._disk = ThreadPoolExecutor(1, "audit")
 
     def begin(self, model: Mapping[str, Any]) -> None:
         """The first line of a server: which model it is that answers, and by which version."""
-        self._chain.append("start", {"model": dict(model), "medllm": __version__})
+        told: dict[str, Any] = {"model": dict(model), "medllm": __version__}
+        if self._seal:
+            told["text_for"] = self._seal.keys
+        if self._copy:
+            told["syslog"] = self._copy.address
+        self._chain.append("start", told)
         self._chain.sync()
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether prompts and answers are kept, encrypted."""
+        return self._seal is not None
 
     def digest(self, text: str | Sequence[int]) -> str:
         """The keyed digest of a text or of token ids, by which who has the key finds it again."""
@@ -82,9 +114,18 @@ class AuditLog:
         return hmac.new(self._key, content.encode("utf-8", "replace"), "sha256").hexdigest()
 
     async def answered(self, asked: Asked, answer: str) -> None:
-        """Tell of an answer; returns when the line is on the disk."""
-        on_disk = self._write("answer", asked, {"answer": self.digest(answer)})
-        await asyncio.wrap_future(on_disk)
+        """Tell of an answer; returns when the line is on the disk.
+
+        Raises:
+            ApiError: it cannot be written, so that the answer must not go out.
+        """
+        told = {"answer": self.digest(answer), **self._sealed(asked, answer)}
+        try:
+            await asyncio.wrap_future(self._write("answer", asked, told))
+        except OSError as problem:
+            console.notice(f"server: the audit log cannot be written: {problem.strerror}")
+            message = "the audit log cannot be written, so the answer is withheld"
+            raise ApiError(500, message, "audit_failed") from problem
 
     def switched(self, caller: str, *, is_offline: bool) -> None:
         """Tell who took the model offline, or online again."""
@@ -95,10 +136,16 @@ class AuditLog:
         head = self._chain.append(event, {"caller": caller, **told})
         self._disk.submit(self._sync_to, head.number)
 
-    def failed(self, asked: Asked, problem: BaseException | None) -> None:
-        """Tell of a request that got no whole answer; the line is on the disk soon."""
+    def failed(self, asked: Asked, problem: BaseException | None, said: str) -> None:
+        """Tell of a request that got no whole answer, and what `said`; on the disk soon."""
         why = problem.status if isinstance(problem, ApiError) else type(problem).__name__
-        self._write("no answer", asked, {"why": why})
+        try:
+            self._write("no answer", asked, {"why": why, **self._sealed(asked, said)})
+        except OSError as failure:  # nothing goes out that it should have told of
+            console.notice(f"server: the audit log lacks a line: {failure.strerror}")
+
+    def _sealed(self, asked: Asked, answer: str) -> dict[str, str]:
+        return {"text": self._seal.seal({**asked.text, "answer": answer})} if self._seal else {}
 
     def _write(self, event: str, asked: Asked, more: Mapping[str, Any]) -> "Future[None]":
         told = {
@@ -128,6 +175,10 @@ class AuditLog:
     def close(self) -> None:
         """The last line, signed."""
         self._disk.shutdown()
-        self._chain.append("stop", {})
-        self._chain.sync()
-        self._chain.close()
+        try:
+            self._chain.append("stop", {})
+            self._chain.sync()
+        finally:
+            self._chain.close()
+            if self._copy:
+                self._copy.close()

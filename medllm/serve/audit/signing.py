@@ -48,7 +48,7 @@ def is_signed(public_pem: bytes, signature: str, content: bytes) -> bool:
         raise ValueError("no Ed25519 key")
     try:
         key.verify(bytes.fromhex(signature), content)
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):  # or no hex at all
         return False
     return True
 

@@ -1,13 +1,21 @@
 """Whether an audit log is whole."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medllm.errors import ArtifactError
-from medllm.serve.audit.chain import FIRST, Head, day_files, digest_line
+from medllm.serve.audit.chain import (
+    CHECKPOINT_LINES,
+    FIRST,
+    SIGNED,
+    Head,
+    day_files,
+    digest_line,
+    read_line,
+    render_line,
+)
 from medllm.serve.audit.signing import is_signed
 
 MOST_FAULTS = 20
@@ -26,6 +34,10 @@ class Checked:
     """Whether the end was compared with a head: else lines may have been cut off there."""
     meets_head: bool = False
     """Whether the line that the head tells of is there, as it tells."""
+    torn_bytes: int = 0
+    """Of a last line without an end: its writer was killed, or writes it just now."""
+    unsigned: int = 0
+    """Lines since the last signed one."""
     faults: list[str] = field(default_factory=list)
 
     def require(self) -> None:
@@ -65,47 +77,58 @@ def verify_log(folder: Path, head: Head | None = None, public_key: Path | None =
 
 def _check_lines(files: list[Path], public: bytes, head: Head | None, checked: Checked) -> Head:
     last: Head | None = None
-    for place, line in _lines(files, checked):
+    for place, line, content in _lines(files, checked):
         if len(checked.faults) >= MOST_FAULTS:
             checked.faults.append("… more of them")
             break
         checked.lines += 1
-        checked.faults += [f"{place}: {fault}" for fault in _faults(line, last, public, checked)]
-        last = Head(line.get("number", 0), line.get("hash", ""))
+        faults = [*_own_faults(line, content, public, checked), *_misplaced(line, last, checked)]
+        checked.faults += [f"{place}: {fault}" for fault in faults]
+        last = Head(line["number"], line["hash"])
         # lines may follow: a writer that is killed has written one before the head
         checked.meets_head = checked.meets_head or last == head
     return last or Head(0, FIRST)
 
 
-def _lines(files: list[Path], checked: Checked) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(files: list[Path], checked: Checked) -> Iterator[tuple[str, dict[str, Any], bytes]]:
     for path in files:
         with path.open("rb") as file:
             for count, content in enumerate(file, 1):
                 place = f"{path.name}:{count}"
-                try:
-                    line = json.loads(content)
-                except ValueError:
-                    line = None
-                if isinstance(line, dict):
-                    yield place, line
+                if path == files[-1] and not content.endswith(b"\n"):
+                    checked.torn_bytes = len(content)
+                elif line := read_line(content):
+                    yield place, line, content
                 else:
                     checked.faults.append(f"{place}: no line of a log")
 
 
-def _faults(
-    line: dict[str, Any], last: Head | None, public: bytes, checked: Checked
+def _own_faults(
+    line: dict[str, Any], content: bytes, public: bytes, checked: Checked
 ) -> Iterator[str]:
-    if line.get("hash") != digest_line(line):
+    """What is wrong with a line by itself; also where it has no signature and should have one."""
+    # the bytes, too: of a key that stands twice, readers may take the first or the last one
+    if line["hash"] != digest_line(line) or content != render_line(line) + b"\n":
         yield "was altered"
-    if last is None:
-        checked.begins_at = line.get("number", 0)
-        if checked.begins_at == 1 and line.get("prev") != FIRST:
-            yield "is not the first line"
-    elif line.get("number") != last.number + 1:
-        yield f"line {last.number + 1} is missing, or the order was changed"
-    elif line.get("prev") != last.digest:
-        yield f"does not follow line {last.number} as it stands there"
-    if signature := line.get("signature"):
+    signature, checked.unsigned = line.get("signature"), checked.unsigned + 1
+    if signature is not None:
         checked.signatures += 1
-        if not is_signed(public, signature, f"{line.get('number')} {line.get('prev')}".encode()):
+        checked.unsigned = 0
+        if not is_signed(public, signature, f"{line['number']} {line['prev']}".encode()):
             yield "its signature is none of this log's key"
+    elif line["event"] in SIGNED:
+        yield f"a line {line['event']!r} without a signature"
+    elif checked.unsigned == CHECKPOINT_LINES:
+        yield f"none of {CHECKPOINT_LINES:,} lines is signed"
+
+
+def _misplaced(line: dict[str, Any], last: Head | None, checked: Checked) -> Iterator[str]:
+    """How a line does not follow the one before."""
+    if last is None:
+        checked.begins_at = line["number"]
+        if checked.begins_at == 1 and line["prev"] != FIRST:
+            yield "is not the first line"
+    elif line["number"] != last.number + 1:
+        yield f"line {last.number + 1} is missing, or the order was changed"
+    elif line["prev"] != last.digest:
+        yield f"does not follow line {last.number} as it stands there"

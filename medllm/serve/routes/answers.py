@@ -192,6 +192,8 @@ class AnswerRoutes:
         digest = around.audit.digest(text) if around.audit else ""
         line = Asked(sent.reply.id, sent.caller.name, sent.path, digest, asked.prompt_tokens)
         line.question = around.given.digest(prompt.turns)
+        if around.audit and around.audit.keeps_text:
+            line.text = _asked_text(sent.body, prompt)
         return line
 
     @property
@@ -206,6 +208,14 @@ class AnswerRoutes:
         if prompts * body.count > MAX_ANSWERS:
             message = f"one request gets at most {MAX_ANSWERS} answers, prompts times n"
             raise ApiError(400, message, param="n")
+
+
+def _asked_text(body: AnswerRequest, prompt: Prompt) -> dict[str, Any]:
+    """What was asked, for an audit log that keeps texts."""
+    messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
+    is_chat = isinstance(body, ChatRequest)
+    asked = {"messages": messages} if is_chat else {"prompt": messages[0]["content"]}
+    return asked | ({"patient_context": body.patient_context} if body.patient_context else {})
 
 
 def check_model(name: str | None, model_id: str) -> None:
