@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -31,6 +32,11 @@ def shipped_dir() -> Path:
     """The YAML files that come with medllm: in the package, in a checkout beside it."""
     packaged = Path(__file__).parent / "configs"
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def is_address(ref: str) -> bool:
+    """Whether a REF is the address of a server, as http://127.0.0.1:8000."""
+    return re.match(r"https?://", ref, re.IGNORECASE) is not None
 
 
 def is_loopback(host: str) -> bool:

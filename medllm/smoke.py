@@ -10,6 +10,7 @@ from typing import Any
 from medllm import console
 from medllm.models.load import resolve_model
 from medllm.models.tiny.shrink import write_tiny_copy
+from medllm.places import is_address
 from medllm.recipe import SOURCES, Recipe
 
 FEW: dict[str, dict[str, Any]] = {
@@ -67,7 +68,7 @@ def _tiny_models(section: Any, tiny: Any) -> dict[str, Any]:
     named = {"model", "tokenizer"} & section.model_fields_set
     found = {name: tiny(getattr(section, name)) for name in named}
     if "models" in section.model_fields_set:
-        found["models"] = tuple(tiny(ref) for ref in section.models)
+        found["models"] = tuple(ref if is_address(ref) else tiny(ref) for ref in section.models)
     return found
 
 

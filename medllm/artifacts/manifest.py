@@ -331,7 +331,7 @@ def without_credentials(value: Any) -> Any:
         return {key: without_credentials(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_credentials(item) for item in value]
-    return re.sub(r"(?<=://)[^/@\s]+@", "", value) if isinstance(value, str) else value
+    return re.sub(r"(?<=://)[^/@#\s]+@", "", value) if isinstance(value, str) else value
 
 
 def without_nan(value: Any, name: str = "results") -> tuple[Any, list[str]]:

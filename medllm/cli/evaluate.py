@@ -20,7 +20,10 @@ def evaluate(
     context: typer.Context,
     folders: Folders = None,
     models: list[str] | None = option(
-        "Hub id, model or adapter folder, .gguf file; repeatable.", "REF", "--model", "model"
+        "Hub id, model or adapter folder, .gguf file, http://HOST#NAME; repeatable.",
+        "REF",
+        "--model",
+        "model",
     ),
     tasks: str | None = option("Names, with commas.  [default: answers]", "A,B", None, "task"),
     limit: int | None = option("At most so many items of each task."),

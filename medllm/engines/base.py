@@ -185,6 +185,15 @@ class GeneratesBatches(Generates, Protocol):
         """
 
 
+@runtime_checkable
+class Elsewhere(Engine, Protocol):
+    """A model that another server has."""
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What a result must say of where and how it was asked."""
+
+
 class EngineDown(SetupError):
     """An engine in another process does not answer now."""
 

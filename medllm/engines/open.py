@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from medllm import console
-from medllm.engines.base import Engine, Expects, Generates, Scores
+from medllm.engines.base import Engine, Expects, Generates, Scores, require
 from medllm.engines.llama_cpp_setup import LlamaServerMissing
+from medllm.engines.servers.address import AddressEngine
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.adapter import load_adapter
+from medllm.models.address import address_in, name_in
 from medllm.models.chat.answer_end import answer_end
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.foreign import loading
@@ -38,13 +40,27 @@ def open_model(
     Raises:
         ConfigError: the engine cannot run this kind of model, or it was made for fewer tokens.
         ArtifactError: the model is altered or cannot be loaded.
+        SetupError: it is behind an address that does not answer.
     """
+    if model.is_elsewhere:
+        return AddressEngine(address_in(model.ref), name_in(model.ref), n_ctx)
     fitting = "llama_cpp" if model.is_gguf else "transformers"
     if engine not in {"auto", fitting}:
         raise ConfigError(
             f"the engine {engine} cannot run {model.location}", f"use --engine {fitting}, or auto"
         )
     return _open_gguf(model, n_ctx) if model.is_gguf else _open_transformers(model, n_ctx, dtype)
+
+
+def engine_for(engine: Engine, ability: type[Engine], verb: str) -> Engine:
+    """The engine as one with an ability: behind an address likelihoods are asked in another way.
+
+    Raises:
+        ConfigError: it lacks the ability; says how that showed.
+    """
+    if ability is Scores and isinstance(engine, AddressEngine):
+        return engine.likelihood
+    return require(engine, ability, verb)
 
 
 def open_for_serving(

@@ -15,7 +15,8 @@ class EvaluateConfig(DataConfig):
     """What to evaluate, and on what."""
 
     models: tuple[Ref, ...] = ()
-    """Models, adapters, quantized folders or .gguf files.
+    """Models, adapters, quantized folders, .gguf files, or addresses of OpenAI-compatible servers,
+    with the model's name behind a #, as http://127.0.0.1:8000#org/name.
 
     By default, under a recipe: the base, the merged one, else what was trained, and every quantized
     one.
@@ -60,6 +61,8 @@ class EvaluateConfig(DataConfig):
     swaps: tuple[Swap, ...] = ()
     """Ask each question again with words exchanged that should change no answer, and count whose
     answer flips: `brands` (brand and generic names of drugs), `sex`, `age`, `ethnicity`."""
+    allow_remote: bool = False
+    """Whether data that are not open may be sent to a model at an address of another machine."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

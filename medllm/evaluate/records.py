@@ -10,7 +10,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import strictest, without_nan, write_atomically
 from medllm.data.example import Example, Message, read_jsonl, write_jsonl
-from medllm.engines.base import Engine, ScoresBatches
+from medllm.engines.base import Elsewhere, Engine, ScoresBatches
 from medllm.engines.prompts import takes_messages
 from medllm.errors import ArtifactError, DataError
 from medllm.evaluate.config import EvaluateConfig
@@ -129,6 +129,8 @@ def _how_asked(config: EvaluateConfig, engine: Engine, task: Task, what: str) ->
     """What two scores must have alike to be compared; a template that is missing is said."""
     is_wanted = task.kind.is_in_chat(config)
     how: dict[str, Any] = {"engine": engine.name, "n_ctx": engine.context_length}
+    if isinstance(engine, Elsewhere):
+        how |= engine.asked
     how["chat_template"] = is_wanted and takes_messages(engine)
     if is_wanted and not takes_messages(engine):
         console.notice(f"{what}: the model has no chat template, so it is asked plainly")

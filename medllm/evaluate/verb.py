@@ -9,11 +9,12 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.job import Job, Outcome, produce
-from medllm.artifacts.manifest import Counts, Manifest
+from medllm.artifacts.manifest import Counts, Manifest, strictest
 from medllm.data.registry.datasets import Dataset, specs_of
-from medllm.engines.base import Engine, require
-from medllm.engines.open import open_model
-from medllm.errors import ConfigError, GateError
+from medllm.engines.base import Engine
+from medllm.engines.open import engine_for, open_model
+from medllm.engines.servers.openai import check_place
+from medllm.errors import ConfigError, GateError, MedllmError
 from medllm.evaluate.analysis.baseline import check_baseline
 from medllm.evaluate.analyze import NAME as ANALYSIS
 from medllm.evaluate.analyze import analyze, show_analysis
@@ -26,10 +27,12 @@ from medllm.evaluate.report import build_page
 from medllm.evaluate.summary import Score, footnotes, table_of
 from medllm.measures.gates import find_gate
 from medllm.measures.room import check_room
+from medllm.models.address import address_in, name_in, resolve_address
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
+from medllm.places import is_address
 
 
 @within_memory(
@@ -50,8 +53,9 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     if not config.models:
         raise ConfigError("no model is named", "--model REF, once for each model")
     tasks = [Task(name, config) for name in tasks_of(config)]
-    models = [resolve_model(ref) for ref in config.models]
+    models = [_resolve(ref) for ref in config.models]
     sources = [task.source for task in tasks]
+    _check_places(config, models, tasks)
     job = Job.of(config, "evaluation", "evaluate", "jsonl", *models, *sources)
     job = job.deciding(
         specs_of_tasks={task.name: task.decides for task in tasks},
@@ -91,6 +95,7 @@ def _evaluate(
     config: EvaluateConfig, models: list[ModelRef], tasks: list[Task], folder: Path
 ) -> Outcome:
     items = {task: task.items() for task in tasks}
+    _try_addresses(config, models, tasks)
     rows = []
     for label, model in zip(label_models(models), models, strict=True):
         scored = _evaluate_model(config, model, items, folder / label)
@@ -119,7 +124,8 @@ def _evaluate_model(
         path = folder / f"{task.name}.jsonl"
         if not path.is_file():
             engine = engine or _open(config, model, items)
-            write_records(config, engine, task, found.examples, path)
+            fitting = engine_for(engine, task.kind.ability, "evaluate")
+            write_records(config, fitting, task, found.examples, path)
         known = {"model": folder.name, "identity": model.parent.identity, "bytes": size}
         known |= {"computed_in": computed_in(model, config.dtype)}
         known |= {"task": task.name, "kind": task.spec.kind}
@@ -135,11 +141,43 @@ def _open(config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task]) -> Eng
     Raises:
         ConfigError: its engine cannot do what one of the tasks needs.
     """
-    check_room("evaluate", model, config.dtype)
+    if not model.is_elsewhere:
+        check_room("evaluate", model, config.dtype)
     engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
-    for task in tasks:
-        require(engine, task.kind.ability, "evaluate")
+    try:
+        for task in tasks:
+            engine_for(engine, task.kind.ability, "evaluate")
+    except MedllmError:
+        engine.close()
+        raise
     return engine
+
+
+def _resolve(ref: str) -> ModelRef:
+    return resolve_address(ref) if is_address(ref) else resolve_model(ref)
+
+
+def _check_places(
+    config: EvaluateConfig, models: Iterable[ModelRef], tasks: Iterable[Task]
+) -> None:
+    """Raise ConfigError where data that are not open would leave this machine unasked."""
+    is_open = all(strictest(task.source.data_terms) == "open" for task in tasks)
+    for model in models:
+        if model.is_elsewhere:
+            allowed = config.allow_remote or is_open
+            check_place(address_in(model.ref), allow_remote=allowed)
+            console.notice(
+                f"evaluate: {address_in(model.ref)}: what answers there is known by its name alone"
+            )
+
+
+def _try_addresses(
+    config: EvaluateConfig, models: Iterable[ModelRef], tasks: Sequence[Task]
+) -> None:
+    """See that each address answers and can do all tasks, before any model is scored."""
+    for model in models:
+        if model.is_elsewhere:
+            _open(config, model, tasks).close()
 
 
 def _announce_unlike(task: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -165,6 +203,9 @@ def label_models(models: Sequence[ModelRef]) -> list[str]:
 
 
 def _label(model: ModelRef) -> str:
+    if model.is_elsewhere:
+        name = (name_in(model.ref) or "").rstrip("/").rpartition("/")[2]
+        return model.path.name if name in {"", ".", ".."} else name
     if model.manifest and model.manifest.command == "merge":
         return "merged"
     if model.manifest and model.manifest.kind == "quantized":

@@ -109,14 +109,28 @@ def _score(
     with console.progress(what, len(examples)) as advance:
         for chunk in _chunks(places, lambda place: _sort_key(tried[place])):
             asked = [each for place in chunk if isinstance(each := tried[place], _Asked)]
-            scores = iter(engine.score([each for one in asked for each in one.requests]))
-            for place, each in zip(chunk, asked, strict=True):
-                results[place] = read(each, [next(scores) for _ in each.requests])
+            for place, each, scores in zip(chunk, asked, _scores_of(engine, asked), strict=True):
+                results[place] = scores if isinstance(scores, NotAsked) else read(each, scores)
             advance(len(chunk))
         advance(len(examples) - len(places))
     return [
         results[place] if isinstance(each, _Asked) else each for place, each in enumerate(tried)
     ]
+
+
+def _scores_of(engine: Scores, asked: Sequence[_Asked]) -> Iterator[list[Score] | NotAsked]:
+    """The scores of each item; of one that a server refuses, why."""
+    try:
+        scores = iter(engine.score([each for one in asked for each in one.requests]))
+    except DataError as problem:
+        if len(asked) > 1:
+            for one in asked:
+                yield from _scores_of(engine, [one])
+        else:
+            yield from (NotAsked(one.example.id, problem.message) for one in asked)
+        return
+    for one in asked:
+        yield [next(scores) for _ in one.requests]
 
 
 def _try(build: Callable[[Example], _Asked], example: Example, room: int) -> _Asked | NotAsked:

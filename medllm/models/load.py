@@ -26,6 +26,7 @@ from medllm.models.foreign import (
 from medllm.models.hardware import Dtype, let_gptqmodel_work, pick_device, pick_dtype
 from medllm.models.offload import fit, is_offloaded
 from medllm.models.weights import weight_files
+from medllm.places import is_address
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
@@ -54,6 +55,11 @@ class ModelRef:
     def location(self) -> str:
         """What transformers loads it by."""
         return str(self.path)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another server has it, at the address that was named."""
+        return is_address(self.ref)
 
     @property
     def is_gguf(self) -> bool:
@@ -344,6 +350,8 @@ def computed_in(model: ModelRef, wanted: Dtype) -> str:
     """The number format that `load_causal_lm` and llama.cpp compute a model in."""
     if model.is_gguf:
         return "gguf"
+    if model.is_elsewhere:
+        return "not known"
     if wanted == "auto" and _quantization_of(model.location):
         return "as stored"
     return pick_dtype(wanted, pick_device())

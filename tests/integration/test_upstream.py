@@ -8,9 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from echoing import Server
+from echoing import served as echoing_served
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from served import interrupted_once_served
+from typed import Ended, Typed
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
@@ -186,3 +189,36 @@ def test_the_verb_serves_it_and_the_log_tells_where_it_is(
 
     (log,) = (tmp_path / "log").glob("*.jsonl")
     assert json.loads(log.read_text().splitlines()[0])["model"]["upstream"] == url
+
+
+def test_a_model_at_an_address_is_evaluated_like_any_other(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "ward").mkdir()
+    row = {"id": "w/1", "dataset": "w", "group": "1", "completion": "Yes.",
+           "prompt": [{"role": "user", "content": "So?"}]}  # fmt: skip
+    (tmp_path / "ward/test.jsonl").write_text(json.dumps(row) + "\n")
+
+    def evaluated(model: str, task: str, output: str, *more: str | Path) -> Ended:
+        place = tmp_path / output
+        return typed("evaluate", "--model", model, "--tasks", task, "--output", place, *more)
+
+    with echoing_served(Server()) as url, echoing_served(Server(echo=False)) as other:
+        name = f"{url}#org/theirs"
+        scored = evaluated(name, "laterality", "scored", "--limit", "3")
+        answers = evaluated(name, "answers", "answers", "--data", tmp_path / "ward")
+        refused = evaluated(f"{other}#org/theirs", "laterality", "refused", "--limit", "3")
+    remote = evaluated("http://192.0.2.7#x", "answers", "remote", "--data", tmp_path / "ward")
+    gone = evaluated("http://127.0.0.1:9#x", "laterality", "gone", "--limit", "3")
+
+    assert scored.returncode == 0
+    manifest = json.loads((tmp_path / "scored/medllm.json").read_text())
+    (score,) = manifest["results"]["scores"]
+    assert (score["model"], score["items"], score["likelihood"]) == ("theirs", 3, "echo")
+    assert (score["n_ctx"], score["computed_in"]) == (900, "not known")
+    assert (score["address"], score["left_machine"]) == (f"{url}/v1", False)
+    assert manifest["parents"][0]["kind"] == "address"
+    assert manifest["config"]["allow_remote"] is False
+    assert (tmp_path / "scored/theirs/laterality.jsonl").is_file()
+    assert answers.returncode == 2 and "the likelihood of every token" in answers.stderr
+    assert refused.returncode == 2 and "does not give the prompt back (echo)" in refused.stderr
+    assert remote.returncode == 2 and "192.0.2.7 is not this machine" in remote.stderr
+    assert gone.returncode == 5 and "Connection refused" in gone.stderr

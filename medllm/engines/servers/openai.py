@@ -61,13 +61,13 @@ class OpenAIEngine:
             SetupError: the server cannot be reached, or refuses the key.
             ConfigError: it has no such model, or several and none is named.
         """
-        self._url = f"{url.rstrip('/').removesuffix('/v1')}/v1"
-        found = _choose(self._list_models(), model, self._url)
+        self.url = f"{url.rstrip('/').removesuffix('/v1')}/v1"
+        found = _choose(self._list_models(model), model, self.url)
         self.model = str(found["id"])
         told = found.get("max_model_len") or (found.get("meta") or {}).get("n_ctx_train")
         if not (n_ctx or told):
             console.notice(
-                f"{self._url} does not tell the context of {self.model}: "
+                f"{self.url} does not tell the context of {self.model}: "
                 f"{ASSUMED_CONTEXT:,} tokens are assumed; n_ctx says what it is"
             )
         self.context_length = int(n_ctx or told or ASSUMED_CONTEXT)
@@ -82,15 +82,11 @@ class OpenAIEngine:
         """
         import httpx
 
-        check_sampling(self.name, request.sampling)
-        if request.images:
-            message = "images are not sent to another server"
-            raise DataError(message, "leave the images out, or serve a model that reads them here")
-        path, body = self._body(request)
+        path, body = self.body_of(request)
         try:
             if request.whole:
                 response = await self._open().post(path, json=body)
-                yield _whole(_checked(response.status_code, response.content))
+                yield read_whole(check_answer(response.status_code, response.content))
                 return
             async with aclosing(self._events(path, body)) as pieces:
                 async for piece in pieces:
@@ -107,7 +103,16 @@ class OpenAIEngine:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _body(self, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
+    def body_of(self, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
+        """Where a request goes below the address, and as what.
+
+        Raises:
+            DataError: it comes with images, or is to be sampled as the server may not do.
+        """
+        check_sampling(self.name, request.sampling)
+        if request.images:
+            message = "images are not sent to another server"
+            raise DataError(message, "leave the images out, or serve a model that reads them here")
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.model,
@@ -131,11 +136,11 @@ class OpenAIEngine:
     async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         async with self._open().stream("POST", path, json=body) as told:
             if told.status_code != 200:
-                _checked(told.status_code, await told.aread())
+                check_answer(told.status_code, await told.aread())
             async for line in told.aiter_lines():
                 if line == "data: [DONE]":
                     return
-                if line.startswith("data: ") and (piece := _piece(json.loads(line[6:]))):
+                if line.startswith("data: ") and (piece := read_event(json.loads(line[6:]))):
                     yield piece
         raise EngineDown(GONE)  # what came may not be whole
 
@@ -144,28 +149,38 @@ class OpenAIEngine:
 
         if self._client is None:
             self._client = httpx.AsyncClient(
-                base_url=self._url, headers=_headers(), timeout=None, trust_env=False
+                base_url=self.url, headers=headers(), timeout=None, trust_env=False
             )
         return self._client
 
-    def _list_models(self) -> list[dict[str, Any]]:
+    def _list_models(self, named: str | None) -> list[dict[str, Any]]:
+        """What the server says of its models; of one that lists none the model that is `named`."""
         import httpx
 
+        fix = f"see that the server runs, and that {KEY_VARIABLE} holds its key if it has one"
         try:
             response = httpx.get(
-                f"{self._url}/models", headers=_headers(), timeout=START_SECONDS, trust_env=False
+                f"{self.url}/models", headers=headers(), timeout=START_SECONDS, trust_env=False
             )
-            response.raise_for_status()
+            if response.status_code == 404 and named:
+                return [{"id": named}]
+            if response.status_code != 200:
+                raise SetupError(_unlisted(self.url, response.status_code), fix)
             return [dict(each) for each in response.json()["data"]]
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
-            message = f"{self._url} does not list its models ({problem or type(problem).__name__})"
-            fix = f"see that the server runs, and that {KEY_VARIABLE} holds its key if it has one"
+            message = f"{self.url} does not list its models ({problem or type(problem).__name__})"
             raise SetupError(message, fix) from problem
 
 
-def _headers() -> dict[str, str]:
+def headers() -> dict[str, str]:
+    """What carries the key, where the environment has one."""
     key = os.environ.get(KEY_VARIABLE)
     return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _unlisted(url: str, status: int) -> str:
+    why = "it refuses the key" if status in {401, 403} else "it answers with the status"
+    return f"{url} does not list its models: {why} ({status})"
 
 
 def _choose(models: list[dict[str, Any]], name: str | None, url: str) -> dict[str, Any]:
@@ -175,11 +190,19 @@ def _choose(models: list[dict[str, Any]], name: str | None, url: str) -> dict[st
     if name in names:
         return models[names.index(name)]
     message = f"{url} has no model '{name}'" if name else f"{url} has {len(names)} models"
-    raise ConfigError(message, f"name one with --model: {', '.join(names[:8]) or 'it has none'}")
+    there = ", ".join(names[:8]) or "it has none"
+    raise ConfigError(message, f"name one with --model (evaluate: --model URL#NAME): {there}")
 
 
-def _checked(status: int, content: bytes) -> Any:
-    """The answer; what the server says of an error may quote the question, and is not told."""
+def check_answer(status: int, content: bytes) -> Any:
+    """The answer as plain data.
+
+    What a server says of an error may quote the question, and is not told.
+
+    Raises:
+        DataError: the server refuses the request.
+        EngineDown: it fails.
+    """
     if status == 200:
         return json.loads(content)
     if status in {400, 413, 422}:
@@ -188,7 +211,12 @@ def _checked(status: int, content: bytes) -> Any:
     raise EngineDown(GONE)
 
 
-def _piece(event: Mapping[str, Any]) -> Piece | None:
+def read_event(event: Mapping[str, Any]) -> Piece | None:
+    """The piece in an event of a stream; None where it has none.
+
+    Raises:
+        EngineDown: it tells an error.
+    """
     if "error" in event:
         raise EngineDown(GONE)
     if not event["choices"]:
@@ -199,7 +227,8 @@ def _piece(event: Mapping[str, Any]) -> Piece | None:
     return Piece(text, 1 if text else 0, reason) if text or reason else None
 
 
-def _whole(answer: Mapping[str, Any]) -> Piece:
+def read_whole(answer: Mapping[str, Any]) -> Piece:
+    """A whole answer as one piece."""
     choice, usage = answer["choices"][0], answer.get("usage") or {}
     text = choice["message"]["content"] if "message" in choice else choice["text"]
     return Piece(text or "", usage.get("completion_tokens", 0), choice["finish_reason"] or "stop")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medllm.data.example import Example
-from medllm.engines.base import Engine, Scores, require
+from medllm.engines.base import Engine, Expects, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.measures.intervals import estimate_ratio
@@ -16,7 +16,7 @@ from medllm.measures.likelihood import score_answers
 class Answers:
     """Whole answers, asked as in training."""
 
-    ability: type[Engine] = Scores
+    ability: type[Engine] = Expects  # who knows all tokens knows the one that ends an answer
     takes_examples = False
     measure = "perplexity"
 
