@@ -9,19 +9,24 @@ on which words and rules may be improved; --spacy measures a spaCy model in a fo
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from medllm.clinical.entities import Entity, find_entities
 from medllm.clinical.text.reading import Reading, read
-from medllm.measures.intervals import estimate_ratio
+from medllm.data.example import Example
+from medllm.data.readers.rows import Layout, read_rows
+from medllm.data.shapes.columns import Columns
+from medllm.data.shapes.entities import mentions_of, read_entities
+from medllm.measures.spans import Spans, count_exact, count_overlapping, estimate_f1
 
 SETS = {
     "bc5cdr": ("bc5cdr/CDR_{}Set.PubTator.txt", ("Training", "Development")),
     "ncbi-disease": ("ncbi-disease/NCBI{}set_corpus.txt", ("train", "develop")),
 }
 OURS = {"disease": "disease", "finding": "disease", "drug": "chemical"}
-Spans = set[tuple[int, int]]
+BETWEEN = r"^\s*$"
+"""Lines between documents."""
 Finder = Callable[[Reading], Iterable[Entity]]
 
 
@@ -64,51 +69,21 @@ def evaluate(path: Path, kind: str, finder: Finder) -> dict[str, object]:
         "documents": len(rows),
         "ms_a_document": round(1e3 * seconds / len(rows), 2),
     }
-    for name, same in (("exact", exact), ("overlap", overlap)):
-        hits = [len(same(found, gold)) for found, gold in rows]
-        reached = [len(same(gold, found)) for found, gold in rows]
-        given, wanted = ([len(each[at]) for each in rows] for at in (0, 1))
-        both = [a + b for a, b in zip(hits, reached, strict=True)]
+    for name, count in (("exact", count_exact), ("overlap", count_overlapping)):
+        scores = estimate_f1([count(found, gold) for found, gold in rows])
         figures[name] = {
-            "precision": estimated(hits, given),
-            "recall": estimated(reached, wanted),
-            "f1": estimated(both, [a + b for a, b in zip(given, wanted, strict=True)]),
+            score: [None if x is None else round(x, 3) for x in (each.value, each.low, each.high)]
+            for score, each in scores.items()
         }
     return figures
 
 
-def estimated(hits: list[int], of: list[int]) -> list[float | None]:
-    """A ratio and its 95 % interval."""
-    estimate = estimate_ratio(hits, of)
-    return [
-        None if x is None else round(x, 3) for x in (estimate.value, estimate.low, estimate.high)
-    ]
-
-
-def exact(spans: Spans, others: Spans) -> Spans:
-    """The spans that are among the others."""
-    return spans & others
-
-
-def overlap(spans: Spans, others: Spans) -> Spans:
-    """The spans that share a character with one of the others."""
-    return {a for a in spans if any(a[0] < b[1] and b[0] < a[1] for b in others)}
-
-
-def read_pubtator(path: Path, kind: str) -> Iterable[tuple[str, Spans]]:
+def read_pubtator(path: Path, kind: str) -> Iterator[tuple[str, Spans]]:
     """The texts of a file in PubTator's form, and the spans of one kind."""
-    for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
-        lines = block.strip().split("\n")
-        title, abstract = (line.split("|", 2)[2] for line in lines[:2])
-        rows = [line.split("\t") for line in lines[2:]]
-        yield (
-            f"{title} {abstract}",
-            {
-                (int(row[1]), int(row[2]))
-                for row in rows
-                if len(row) >= 6 and (row[4] == "Chemical") == (kind == "chemical")
-            },
-        )
+    for number, row in enumerate(read_rows(path, Layout(document_start=BETWEEN)), 1):
+        document = read_entities("documents", number, row, Columns())
+        if isinstance(document, Example):
+            yield document.prompt[0].content, mentions_of(document).get(kind, set())
 
 
 if __name__ == "__main__":

@@ -265,8 +265,11 @@ def _first_character(file: BinaryIO) -> bytes:
 
 
 def _read_table(path: Source, layout: Layout) -> Iterator[Row]:
+    if layout.document_start:  # lines of a text, as a token and its tag, that are no rows
+        yield from read_text(path, layout.document_start, layout.encoding or "utf-8")
+        return
     rows = read_delimited(path, kind_of(path), layout.header, layout.encoding)
-    return map(_without_marks, rows)
+    yield from map(_without_marks, rows)
 
 
 def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from medllm.data.generators import GENERATORS
 from medllm.data.readers.rows import Row
 from medllm.data.shapes import multiple_choice, pubmedqa
 from medllm.data.shapes.columns import Columns, read_columns, used_by
+from medllm.data.shapes.entities import read_entities
 from medllm.data.shapes.local import CUT, IMAGES, read_local, read_prompt
 from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.data.shapes.pubmedqa import read_pubmedqa
@@ -31,12 +32,18 @@ SHAPES: dict[str, Shape] = {
     "columns": read_columns,
     "local": read_local,
     "multiple_choice": read_multiple_choice,
+    "entities": read_entities,
     "pubmedqa": read_pubmedqa,
     **{name: partial(read_generated, name) for name in GENERATORS},
 }
 
 
-READ = {"columns": frozenset(), "multiple_choice": multiple_choice.READ, "pubmedqa": pubmedqa.READ}
+READ = {
+    "columns": frozenset(),
+    "entities": frozenset({"text"}),
+    "multiple_choice": multiple_choice.READ,
+    "pubmedqa": pubmedqa.READ,
+}
 """The columns that a shape reads besides those that the dataset's YAML names."""
 SPLIT_AND_TASK = ("split", "task")
 """Columns that place a row, where they stand beside the text."""
