@@ -175,6 +175,9 @@ class Generates(Engine, Protocol):
 class GeneratesBatches(Generates, Protocol):
     """An engine that writes many answers together, sooner than one after another."""
 
+    batch_size: int
+    """The most that are written together; may be set."""
+
     def generate_batch(
         self, requests: Sequence[GenerateRequest]
     ) -> Generator[tuple[int, Piece | DataError]]:

@@ -1,7 +1,7 @@
 """The transformers engine: model directories, adapters on their base, GPTQ directories."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ from medllm.engines.scoring.cache import is_attention_alone
 from medllm.engines.scoring.prefixes import rows_of
 from medllm.engines.settings import neutral_settings, unused_settings
 from medllm.engines.writing.alone import NO_TOKEN, base_of, write_tokens
+from medllm.engines.writing.rows import Row
+from medllm.engines.writing.together import Together
+from medllm.errors import DataError
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.memory import release_gpu
 
@@ -66,6 +69,7 @@ class TransformersEngine(TokenizerTemplate):
         self.batches = _batches_of(model)
         self._can_go_back = True  # until a first pass shows otherwise
         self._ends = _end_tokens(model, tokenizer)
+        self._together = Together.with_model(model, tokenizer, self._ends, self.batches)
         self.unused_settings: Mapping[str, Any] = unused_settings(model.generation_config)
         base_of(model).generation_config = neutral_settings(self._ends, tokenizer.pad_token_id)
 
@@ -184,9 +188,46 @@ class TransformersEngine(TokenizerTemplate):
                 yield Piece(text.add(token), logprob=logprob)
         yield Piece("", 0, "length")
 
+    def generate_batch(
+        self, requests: Sequence[GenerateRequest]
+    ) -> Generator[tuple[int, Piece | DataError]]:
+        """The pieces of all answers as they come, each with the place of its request.
+
+        Rows of like length are written together, `batch_size` at most. Beams, and models that
+        rows cannot be padded for, are written one after another.
+        """
+        rows: list[Row] = []
+        for place, request in enumerate(requests):
+            try:
+                rows.append(self._row_of(place, request))
+            except DataError as problem:
+                yield place, problem
+        plain = [row for row in rows if row.sampling.num_beams == 1]
+        if len(plain) > 1 and self.batch_size > 1 and self._together.is_able(plain[0].prompt):
+            yield from self._together.write(plain)
+            rows = [row for row in rows if row.sampling.num_beams > 1]
+        for row in rows:
+            for piece in self.generate(GenerateRequest(row.prompt, row.sampling)):
+                yield row.place, piece
+
+    @property
+    def batch_size(self) -> int:
+        """The most answers that are written together."""
+        return self._together.most_rows
+
+    @batch_size.setter
+    def batch_size(self, most: int) -> None:
+        self._together.most_rows = most
+
+    def _row_of(self, place: int, request: GenerateRequest) -> Row:
+        check_sampling(self.name, request.sampling)
+        prompt, sampling = prompt_ids(self, request, self.context_length), request.sampling
+        room = min(sampling.max_tokens, self.context_length - len(prompt))
+        return Row(place, prompt, sampling, room)
+
     def close(self) -> None:
         """Drop the model."""
-        del self.model
+        del self.model, self._together
         release_gpu()
 
 

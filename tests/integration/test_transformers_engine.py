@@ -1,6 +1,7 @@
 """The transformers engine: what requests share changes no score, and answers end well."""
 
 import time
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from medllm.engines.base import (
     likelihoods,
 )
 from medllm.engines.growing_text import GrowingText
+from medllm.engines.many import write_answers
 from medllm.engines.open import InProcess, open_model
 from medllm.engines.scoring.batches import Batches
 from medllm.engines.transformers import TransformersEngine
-from medllm.engines.writing.alone import write_tokens
+from medllm.engines.writing.alone import NO_TOKEN, write_tokens
 from medllm.errors import ConfigError, DataError
 from medllm.measures.divergence import compare_document
 from medllm.models.chat.template import TokenizerTemplate
@@ -321,6 +323,87 @@ def test_more_context_than_the_model_was_made_for_is_refused(
     assert (sum(piece.tokens for piece in pieces), pieces[-1].finish_reason) == (4, "length")
 
 
+# Many answers
+
+
+def test_answers_written_together_are_those_written_alone(engine: Any) -> None:
+    texts = ["The chest is", "A", "Sodium is 131 mmol/l and potassium", "x " * 20, "Fever", "1 2 3"]
+    prompts = [engine.encode(text, add_special_tokens=True) for text in texts]
+    asked = [
+        Sampling(12), Sampling(7, stop=("e",)), Sampling(12, 1.0, seed=5),
+        Sampling(9, repetition_penalty=1.3, frequency_penalty=0.5),
+        Sampling(9, 1.5, 0.9, seed=6, top_k=40, min_p=0.01), Sampling(12, num_beams=2),
+    ]  # fmt: skip
+    requests = [GenerateRequest(*pair) for pair in zip(prompts, asked, strict=True)]
+    passes: list[int] = []
+    hook = engine.model.register_forward_hook(lambda *_: passes.append(1))
+    alone = [next(iter(write_answers(engine, [request])))[1] for request in requests]
+    count = len(passes)
+    too_long = GenerateRequest([5] * engine.context_length, Sampling())
+    together = dict(write_answers(engine, [requests[0], too_long, *requests[1:]]))
+    hook.remove()
+
+    assert isinstance(together.pop(1), DataError)
+    for written, (_, found) in zip(alone, sorted(together.items()), strict=True):
+        assert asdict(written) == pytest.approx(asdict(found), abs=1e-4)
+    assert {each.finish_reason for each in alone} == {"stop", "length"}
+    assert len(passes) - count < count * 0.7  # the beams are written alone
+
+
+def test_likelihoods_are_those_of_scoring(engine: Any) -> None:
+    prompt = engine.encode("The chest is", add_special_tokens=True)
+    asked = [Sampling(20), Sampling(20, num_beams=3), Sampling(20, 1.2, seed=4)]
+    for sampling in asked:
+        told = write_tokens(engine.model, prompt, sampling, 20)
+        pieces = [(token, logprob) for token, logprob in told if token != NO_TOKEN]
+        written = tuple(token for token, _ in pieces)
+        (score,) = engine.score([ScoreRequest(tuple(prompt), written)])
+        assert sum(logprob for _, logprob in pieces) == pytest.approx(score.logprob, abs=1e-3)
+
+
+def test_memory_that_is_short_makes_batches_smaller_and_is_told(
+    engine: Any, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = TransformersEngine(engine.model, engine.tokenizer)
+    requests = [GenerateRequest([5, 6, 7 + n], Sampling(4)) for n in range(6)]
+    expected = [next(iter(write_answers(own, [request])))[1] for request in requests]
+    hook = engine.model.register_forward_pre_hook(
+        lambda *given: _refuse_more_than(3, given[2]["input_ids"]), with_kwargs=True
+    )
+    found = dict(write_answers(own, requests))
+    hook.remove()
+
+    assert [found[place].text for place in range(6)] == [each.text for each in expected]
+    assert "memory is short: 3 answers are written together from now on" in capsys.readouterr().err
+    assert own.batch_size == 3
+
+
+def test_a_model_that_counts_padding_writes_its_answers_one_after_another(
+    engine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = TransformersEngine(engine.model, engine.tokenizer)
+    requests = [GenerateRequest([5, 6, 7, 8, 9 + n], Sampling(4)) for n in range(3)]
+
+    def lose(_: Any, inputs: Any, given: Any) -> Any:
+        return inputs, {**given, "position_ids": None, "attention_mask": None}
+
+    hook = engine.model.register_forward_pre_hook(lose, with_kwargs=True)
+    found = dict(write_answers(own, requests))
+    hook.remove()
+
+    assert [found[n] for n in range(3)] == [
+        next(iter(write_answers(own, [request])))[1] for request in requests
+    ]
+    assert "cannot write answers together" in capsys.readouterr().err
+
+
+def _refuse_more_than(rows: int, ids: Any) -> None:
+    import torch
+
+    if len(ids) > rows:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 # Windows and states
 
 
@@ -359,7 +442,9 @@ def build(kind: str, tokens: int) -> Any:
 
 @pytest.mark.filterwarnings("ignore:.*implicitly cleaned up:ResourceWarning")
 @pytest.mark.parametrize("kind", ["mistral", "qwen2", "gemma3", "mamba", "qwen3-next"])
-def test_models_with_windows_and_states_score_as_in_one_pass(kind: str, tiny_model: Path) -> None:
+def test_models_with_windows_and_states_score_and_write_as_in_one_pass(
+    kind: str, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
 
     tokenizer = load_tokenizer(str(tiny_model))
@@ -387,6 +472,17 @@ def test_models_with_windows_and_states_score_as_in_one_pass(kind: str, tiny_mod
     for _ in answer:
         row.append(int(plain(row)[-1].argmax()))
     assert answer == row[50:]
+
+    requests = [
+        GenerateRequest(ids[:length], Sampling(max_tokens=most))
+        for length, most in ((100, 6), (9, 30), (33, 12), (1, 3), (60, 6))
+    ]
+    together = dict(write_answers(engine, requests))
+    for place, request in enumerate(requests):
+        ((_, alone),) = write_answers(engine, [request])
+        assert (asdict(together[place]), place) == (pytest.approx(asdict(alone), abs=1e-3), place)
+    told = capsys.readouterr().err
+    assert ("cannot write answers together" in told) == (kind in {"mamba", "qwen3-next"})
 
 
 # Passes that fill a GPU, computed on a processor

@@ -25,6 +25,8 @@ SAID = ("Fieber?", "Husten?", "Schmerz?")
 class Together(FakeEngine):
     """Writes a piece of each answer in turn, the last request first."""
 
+    batch_size = 8
+
     def generate_batch(
         self, requests: Sequence[GenerateRequest]
     ) -> Generator[tuple[int, Piece | DataError]]:
