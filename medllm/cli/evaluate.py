@@ -11,7 +11,12 @@ from medllm.cli.options import READING, WRITING, option, run_verb, takes
 from medllm.errors import ConfigError
 
 Folders = Annotated[
-    list[str] | None, typer.Argument(metavar="[DIR]...", help="With --compare: evaluations.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[DIR]...",
+        help="With --compare: evaluations; with --review-sheet: answers of generate; with "
+        "--ratings: the sheet's folder, and the filled files.",
+    ),
 ]
 
 
@@ -42,6 +47,10 @@ def evaluate(
     compare: bool = typer.Option(
         False, "--compare", help="A leaderboard of finished evaluations; nothing is scored."
     ),
+    review_sheet: bool = typer.Option(
+        False, "--review-sheet", help="A blinded sheet of --limit answers for people to rate."
+    ),
+    ratings: bool = typer.Option(False, "--ratings", help="Read filled sheets, and unblind them."),
     **flags: Any,
 ) -> None:
     """Score models side by side, each score with its 95 % interval and a record of every item.
@@ -51,10 +60,18 @@ def evaluate(
     if list_:
         show_tasks(flags)
         return
-    if folders and not compare:
-        context.fail(f"Got unexpected extra argument(s) ({' '.join(folders)})")
+    places = [Path(folder) for folder in folders or []]
+    chosen = [name for name, is_on in (("--compare", compare), ("--review-sheet", review_sheet),
+                                       ("--ratings", ratings)) if is_on]  # fmt: skip
+    if len(chosen) > 1 or (folders and not chosen):
+        context.fail(f"Got unexpected extra argument(s) ({' '.join(chosen[1:] or folders or [])})")
     if compare:
-        _compare(folders or [], flags["output"])
+        _compare(places, flags["output"])
+    elif review_sheet:
+        _make_sheet(places, data, limit, flags["output"])
+    elif ratings:
+        _read_ratings(places, flags["output"])
+    if chosen:
         return
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
     own: dict[str, Any] = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
@@ -74,7 +91,7 @@ def show_tasks(flags: Mapping[str, Any]) -> None:
     console.table(("task", "kind", "asks", "what it is"), [[*each.values()] for each in found])
 
 
-def _compare(folders: list[str], output: str | None) -> None:
+def _compare(folders: list[Path], output: str | None) -> None:
     """Show a leaderboard.
 
     Raises:
@@ -86,4 +103,34 @@ def _compare(folders: list[str], output: str | None) -> None:
 
     place = Path(output) if output else None
     check_page_place(place)
-    show_leaderboard(build_leaderboard([Path(folder) for folder in folders]), place)
+    show_leaderboard(build_leaderboard(folders), place)
+
+
+def _make_sheet(
+    folders: list[Path], data: str | None, limit: int | None, output: str | None
+) -> None:
+    """Write a review sheet.
+
+    Raises:
+        ConfigError: it would have no items.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit}: a sheet needs an item", "--limit 50")
+    from medllm.evaluate.review_sheets.sheet import make_sheet
+
+    place = Path(data) if data else None
+    make_sheet(folders, place, limit, Path(output or "runs/review_sheet"))
+
+
+def _read_ratings(places: list[Path], output: str | None) -> None:
+    """Show what the people who filled in a sheet say.
+
+    Raises:
+        ConfigError: no sheet or no file is named.
+    """
+    if len(places) < 2:
+        fix = "--ratings SHEET FILE FILE…: the folder that --review-sheet wrote, and filled files"
+        raise ConfigError("no filled sheet is named", fix)
+    from medllm.evaluate.review_sheets.shown import read_ratings
+
+    read_ratings(places[0], places[1:], Path(output) if output else None)
