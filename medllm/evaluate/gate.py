@@ -9,6 +9,8 @@ from medllm.measures.gates import Check, GateFile, Subject, Threshold, settle_ga
 
 Score = Mapping[str, Any]
 Analysis = Mapping[str, Any]
+SHARES = ("accuracy", "passed")
+"""The figures that are shares of all items."""
 
 
 def fields_of(gate: GateFile | None) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ def _fact(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] |
             return None
         fact = {end: None if each is None else each - score["majority"]
                 for end, each in fact.items()}  # fmt: skip
-    is_share = name == "accuracy" and line.of == "value"
+    is_share = name in SHARES and line.of == "value"
     return {**fact, "task": score["task"], "items": score["items"], "is_share": is_share}
 
 

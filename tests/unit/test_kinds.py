@@ -79,12 +79,14 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     bare = replace(ITEM, choices=(), target=None)
     chat = EvaluateConfig(apply_chat_template=True)
 
-    assert {name for name, kind in KINDS.items() if kind.lacking(bare)} == {"choices", "pairs"}
-    assert not any(kind.lacking(ITEM) for kind in KINDS.values())
-    assert [name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())] == [
-        "answers"
-    ]
-    assert {name for name, kind in KINDS.items() if kind.is_in_chat(chat)} == {"answers", "choices"}
+    lacking = {name for name, kind in KINDS.items() if kind.lacking(bare)}
+    assert lacking == {"choices", "pairs", "alert", "hallucination"}
+    seen = replace(ITEM, prompt=(Message("user", "HR 85. So?"),))
+    assert not any(kind.lacking(seen) for kind in KINDS.values())
+    always = {name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())}
+    assert {"answers", "alert", "hallucination"} <= always
+    in_chat = {name for name, kind in KINDS.items() if kind.is_in_chat(chat)}
+    assert in_chat == always | {"choices"}
 
 
 def test_the_names_of_kinds_stand_in_one_place() -> None:

@@ -23,9 +23,10 @@ instruction: Name the dose in mg.
 needs: [prompt, completion]
 kind: answers
 """
-SCORED = ["answers", "laterality", "medmcqa", "medqa", "minimal_pairs", "mmlu_medical",
-          "multimedqa", "perplexity",
-          "pubmedqa", "radiology", "wikitext"]  # fmt: skip
+SCORED = [
+    *("alert", "answers", "hallucination", "laterality", "medmcqa", "medqa", "minimal_pairs"),
+    *("mmlu_medical", "multimedqa", "perplexity", "pubmedqa", "radiology", "wikitext"),
+]
 
 
 @pytest.fixture
@@ -70,8 +71,8 @@ def by_id(examples: list[Example]) -> dict[str, tuple[Message, ...]]:
 
 
 def test_each_verb_lists_the_tasks_that_fit_it() -> None:
-    worded = ["error_detection", "laterality", "mcq", "qa", "reasoning", "summarize", "text"]
-    assert list_tasks("prepare") == worded
+    words = "alert error_detection laterality mcq qa reasoning summarize text"
+    assert list_tasks("prepare") == words.split()
     assert list_tasks("evaluate") == SCORED
 
 
@@ -136,7 +137,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "without words": (
         lambda place: find_task("pubmedqa", "prepare"),
         "the task pubmedqa has no words to put rows in",
-        "error_detection, laterality, mcq, qa, reasoning, summarize, text; .*`instruction`",
+        "alert, error_detection, laterality, mcq, qa, reasoning, summarize, text; .*`instruction`",
     ),
     "unknown to evaluate": (
         lambda place: find_task("radiologie", "evaluate"),
@@ -146,7 +147,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "unknown kind": (
         lambda place: asked(place, "odd"),
         "unknown kind of task 'choises'",
-        "did you mean 'choices'.*known: answers, choices, .*texts$",
+        "did you mean 'choices'.*known: alert, answers, choices, .*texts$",
     ),
     "misspelt key": (
         lambda place: asked(place, "broken"),

@@ -85,6 +85,11 @@ class StatedVital:
     end: int
 
 
+def given_vitals(text: str) -> set[str]:
+    """The vital signs of which a text has a value."""
+    return {each.attribute for each in find_measurements(text) if _is_sign(each)}
+
+
 def check_vitals(given: str, answer: str) -> tuple[StatedVital, ...]:
     """Each vital sign that an answer states, held against the text that it was given.
 
@@ -92,7 +97,7 @@ def check_vitals(given: str, answer: str) -> tuple[StatedVital, ...]:
     """
     known: dict[str, list[Measurement]] = {}
     for each in find_measurements(given):
-        if each.attribute in VITALS and each.readings:
+        if _is_sign(each):
             known.setdefault(each.attribute, []).append(each)
     stated: list[StatedVital] = []
     for each in _measurements(answer):
@@ -116,7 +121,7 @@ def _measurements(answer: str) -> Iterator[Measurement]:
                     attribute=name, value=value, unit=unit, begin=match.start("n"),
                     end=match.end("n"), quote=match["n"], readings=(value,),
                 ))  # fmt: skip
-    own = [_as_percent(each) for each in found if each.attribute in VITALS and each.readings]
+    own = [_as_percent(each) for each in found if _is_sign(each)]
     for each in sorted([*own, *more], key=lambda one: one.begin):
         if not is_points(each) and not _is_item(answer, each.begin):
             yield each
@@ -131,6 +136,10 @@ def is_points(found: Measurement) -> bool:
 def _is_item(text: str, begin: int) -> bool:
     """Whether a number begins an item of a list, as `4. ` does."""
     return bool(_ITEM.match(text, begin) and _LINE.search(text, max(0, begin - 8), begin))
+
+
+def _is_sign(found: Measurement) -> bool:
+    return found.attribute in VITALS and bool(found.readings)
 
 
 def _as_percent(each: Measurement) -> Measurement:

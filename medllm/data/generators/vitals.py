@@ -14,8 +14,9 @@ from medllm.data.example import Example, Message
 from medllm.data.generators.base import Generator
 
 DATASET = "synthetic_vitals"
+FIRED = "Explain why this early warning alert fired."
+"""Asked of scores that ask for an urgent response at least."""
 ASKED = (
-    "Explain why this early warning alert fired.",
     "Explain this patient's NEWS2 and what should be done now.",
     "Summarize these observations for the handover.",
     "Is this patient deteriorating? Explain from the observations.",
@@ -46,7 +47,7 @@ def build_example(seed: int, number: int) -> Example:
     who = f"A {age}-year-old {sex} {rng.choice(SETTINGS)}".replace("A 8", "An 8").replace(
         "A 18-", "An 18-"
     )
-    asked = rng.choice(ASKED)
+    asked = rng.choice(ASKED if score.band == "low" else (*ASKED, FIRED))
     row_id = f"{DATASET}/{seed}-{number}"
     return Example(
         id=row_id,

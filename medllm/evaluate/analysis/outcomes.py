@@ -27,6 +27,7 @@ class Measure:
 
 
 ACCURACY = Measure("accuracy", "share", higher_is_better=True, is_share=True)
+PASSED = Measure("passed", "share", higher_is_better=True, is_share=True)
 LOSS = Measure("loss", "nats per token", higher_is_better=False, is_share=False)
 
 
@@ -85,6 +86,7 @@ WEIGHED: Mapping[Measure, Weigh] = {
     ACCURACY: Weigh(
         ("answer", "target"), lambda each: float(each["answer"] == each["target"]), lambda _: 1
     ),
+    PASSED: Weigh(("passed",), lambda each: float(each["passed"]), lambda _: 1),
     LOSS: Weigh(("logprob", "tokens"), lambda each: -each["logprob"], lambda each: each["tokens"]),
 }
 """The measures by what records have; the first that fits."""

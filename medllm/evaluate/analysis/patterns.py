@@ -103,7 +103,7 @@ def rank_items(found: Sequence[Outcomes]) -> list[Row]:
 
 def _ends(found: Outcomes) -> Row:
     """Best first, and worst first; each an id and its number."""
-    if found.measure == ACCURACY:
+    if found.measure.is_share:
         records = [record for record in found.records if len(record.get("logprobs", ())) > 1]
         scored = [(_lead(each) * (1 if each["value"] else -1), each["id"]) for each in records]
         unit = "nats that the answer leads by, below 0 where it is wrong"

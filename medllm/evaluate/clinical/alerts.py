@@ -105,18 +105,17 @@ class AlertChecks:
     unstated: tuple[str, ...]
     """The parameters that score points, of which the answer states none."""
     response: Response
+    is_urgent: bool = False
+    """Whether the score asks for more than the ward's routine."""
     reason: str = ""
     """Why the score cannot be recomputed."""
 
 
 def check_alert(given: str, answer: str) -> AlertChecks:
     """Hold what an answer says of NEWS2 against the observations in the text that it was given."""
-    try:
-        score = read_news2(given)
-    except Unscorable as problem:
-        return AlertChecks("not recomputed", {}, (), "not recomputed", problem.message)
-    if not score.points:
-        return AlertChecks("not recomputed", {}, (), "not recomputed", "nothing is given")
+    if reason := why_not_scored(given):
+        return AlertChecks("not recomputed", {}, (), "not recomputed", reason=reason)
+    score = read_news2(given)
     stated = stated_points(answer)
     right = {
         name: found == {score.points[name]}
@@ -124,7 +123,18 @@ def check_alert(given: str, answer: str) -> AlertChecks:
         if name in score.points
     }
     unstated = tuple(name for name, points in score.points.items() if points and name not in right)
-    return AlertChecks(_judge_total(answer, score), right, unstated, _judge_response(answer, score))
+    return AlertChecks(
+        _judge_total(answer, score), right, unstated, _judge_response(answer, score),
+        is_urgent=_needed(score) > 1,
+    )  # fmt: skip
+
+
+def why_not_scored(given: str) -> str | None:
+    """Why NEWS2 cannot be computed of the observations in a text; None where it can be."""
+    try:
+        return None if read_news2(given).points else "nothing that NEWS2 asks for"
+    except Unscorable as problem:
+        return f"no NEWS2: {problem.message}"
 
 
 def stated_totals(answer: str) -> set[int]:
@@ -178,9 +188,13 @@ def _judge_response(answer: str, score: Score) -> Response:
     level = stated_response(answer)
     if not level:
         return "not stated"
-    needed = needed_response(score.total, has_three=URGENT_POINTS in score.points.values())
+    needed = _needed(score)
     most = 3 if score.missing else needed
     return "under" if level < needed else "over" if level > most else "right"
+
+
+def _needed(score: Score) -> int:
+    return needed_response(score.total, has_three=URGENT_POINTS in score.points.values())
 
 
 def _responses(answer: str) -> Iterator[int]:

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 
 from medllm.config.loader import unknown_name
+from medllm.evaluate.kinds.alert import Alert
 from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Kind
 from medllm.evaluate.kinds.choices import Choices
+from medllm.evaluate.kinds.hallucination import Hallucination
 from medllm.evaluate.kinds.pairs import Pairs
 from medllm.evaluate.kinds.texts import Texts
 
 KINDS: Mapping[str, Kind] = {
     "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
+    "hallucination": Hallucination(), "alert": Alert(),
 }  # fmt: skip
 """The kinds by the names that the YAML of a task gives them."""
 

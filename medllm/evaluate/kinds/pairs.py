@@ -8,7 +8,7 @@ from medllm.data.example import Example
 from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
-from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
+from medllm.evaluate.kinds.generated import mean_of, share_of
 from medllm.measures.probes import score_look_alikes
 
 GUESSING = 0.5
@@ -47,15 +47,9 @@ class Pairs:
 
     def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
         """The share in which the fitting name is the likelier one, and by how much on the mean."""
-        groups = [str(record.get("group", record["id"])) for record in records]
-        right = [record["answer"] == record["target"] for record in records]
-        margins = [record["margin"] for record in records]
-        return {
-            "items": len(records),
-            **_ends("accuracy", estimate_share(right, groups)),
-            **_ends("margin", estimate_ratio(margins, [1] * len(margins), groups)),
-            "majority": GUESSING,
-        }
+        right = [{**record, "accuracy": record["answer"] == record["target"]} for record in records]
+        known = {**share_of(right, "accuracy"), **mean_of(records, "margin")}
+        return {"items": len(records), **known, "majority": GUESSING}
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """The share beside that of guessing, and the mean advantage."""
@@ -71,10 +65,6 @@ def _ordered(item: Example) -> tuple[str, str]:
     """The right sentence, and the other one."""
     first, second = item.choices
     return (first, second) if first == item.target else (second, first)
-
-
-def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _cell(score: Mapping[str, Any], name: str, scale: float, digits: int) -> str:

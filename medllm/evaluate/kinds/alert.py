@@ -1,0 +1,67 @@
+"""Alerts: what an answer says of a patient's early warning score, and whether it is so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medllm.clinical.measurements.fidelity import given_vitals
+from medllm.data.example import Example
+from medllm.evaluate.clinical.alerts import AlertChecks, check_alert, why_not_scored
+from medllm.evaluate.kinds.base import Asking, Record
+from medllm.evaluate.kinds.generated import Answered, Generated, ratio_of, share_of
+from medllm.evaluate.kinds.hallucination import asked, judge_vitals, sum_up_vitals
+
+ACCEPTED = ("right", "possible")
+"""Totals that are not wrong; with a sign missing, several are possible."""
+
+
+class Alert(Generated):
+    """Explanations of NEWS2: total, points, response, and no vital sign altered or invented."""
+
+    measure = "passed"
+    headings = {
+        "passed": "passed", "total_right": "total", "points_right": "points",
+        "response_right": "response", "vitals_true": "vital signs true",
+    }  # fmt: skip
+
+    def lacking(self, item: Example) -> str | None:
+        """Observations that NEWS2 can be computed of."""
+        if lacks := super().lacking(item):
+            return lacks
+        return "no vital signs" if not given_vitals(asked(item)) else why_not_scored(asked(item))
+
+    def judge(self, answered: Answered, asking: Asking) -> Record:
+        """What the answer says, held against the score; it passes where all of it is right."""
+        vitals = judge_vitals(answered)
+        found = check_alert(asked(answered.item), answered.text)
+        right = sum(found.points.values())
+        is_right = found.total in ACCEPTED and found.response == "right"
+        return {
+            **vitals,
+            "passed": is_right and right == len(found.points) > 0 and vitals["vitals_true"],
+            "total": found.total,
+            "total_right": found.total in ACCEPTED,
+            "points_stated": len(found.points),
+            "points_right_of_stated": right,
+            "points_wrong": sorted(name for name, is_so in found.points.items() if not is_so),
+            "points_unstated": list(found.unstated),
+            "response": found.response,
+            "response_right": found.response == "right",
+            "under_escalated": _is_under(found),
+        }
+
+    def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Shares of answers that pass, and are right in each part, with their intervals.
+
+        `points_right` is the share of all parameters whose points are stated; `under_escalated`
+        the share of answers that ask for less than the score does, or for nothing.
+        """
+        found = sum_up_vitals(records)
+        for key in ("total_right", "response_right", "under_escalated", "vitals_true"):
+            found |= share_of(records, key)
+        return {**found, **ratio_of(records, "points_right", "points_right_of_stated",
+                                    "points_stated")}  # fmt: skip
+
+
+def _is_under(found: AlertChecks) -> bool:
+    """Whether less is asked for than needed; to ask for nothing is less than anything urgent."""
+    return found.response == "under" or (found.response == "not stated" and found.is_urgent)
