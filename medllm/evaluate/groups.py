@@ -41,7 +41,30 @@ def sum_up_groups(
             alike = {key: members[0][key] for key in ALIKE if key in members[0]}
             own = {"task": name, "kind": members[0]["kind"], "tasks": parts}
             cut = sum(score["cut"] for score in members)
-            yield {**alike, **own, "cut": cut, **kind.pool(members)}
+            yield {**alike, **own, "cut": cut, **kind.pool(members), **_trained_on(kind, members)}
+
+
+def _trained_on(kind: Pools, members: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How many items of its tasks a model was trained on, and the score of the others."""
+    seen = [score["trained_on"] for score in members if "trained_on" in score]
+    if not seen:
+        return {}
+    told: dict[str, Any] = {"items": sum(each["items"] for each in seen), "without": None}
+    others = [score for score in map(_without, members) if score]
+    if others:
+        pooled, name = kind.pool(others), kind.measure
+        ends = {end: pooled[f"{name}_{end}"] for end in ("low", "high")}
+        known = {"items": pooled["items"], "measure": name}
+        told["without"] = {**known, "value": pooled[name], **ends}
+    return {"trained_on": told}
+
+
+def _without(score: dict[str, Any]) -> dict[str, Any] | None:
+    """A score on the items that the model was not trained on; None where there are none."""
+    if "trained_on" not in score:
+        return score
+    found = score["trained_on"]["without"]
+    return found and {**score, "items": found["items"], found["measure"]: found["value"]}
 
 
 def _parts_of(name: str, config: EvaluateConfig) -> list[str]:

@@ -46,7 +46,7 @@ class Task:
         self.name = name
         self.spec = find_task(name, "evaluate", config.task_dir)
         self.kind = find_kind(self.spec.kind or "")
-        self._config = config
+        self.config = config
         self.source: Dataset | Input
         if self.spec.harness and self.spec.folder:
             self.source = HarnessData.open(self.spec.harness, self.spec.folder)
@@ -84,7 +84,7 @@ class Task:
         """What of its specification decides a score, as plain data."""
         unsaid: dict[str, Any] = {} if self.spec.has_words else dict.fromkeys(WORDS, True)
         unsaid |= {"folder": True, "harness": {"dataset_kwargs"}}  # its files are digested
-        own = self.kind.decides(self._config) if isinstance(self.kind, Decides) else {}
+        own = self.kind.decides(self.config) if isinstance(self.kind, Decides) else {}
         return {**self.spec.model_dump(mode="json", exclude=unsaid), **own}
 
     def items(self) -> Items:
@@ -95,10 +95,10 @@ class Task:
         """
         rejected: Counter[str] = Counter()
         rows: Iterable[Example] = self._scorable(rejected)
-        limit = self._config.limit
+        limit = self.config.limit
         if limit:
             keyed = ((self.name, row) for row in rows)
-            rows = take_lowest(keyed, limit, self._config.seed).get(self.name, [])
+            rows = take_lowest(keyed, limit, self.config.seed).get(self.name, [])
         items = list(rows)
         if not items:
             raise self._without_items(rejected)
@@ -139,7 +139,7 @@ class Task:
             return
         for row in self.source.examples():
             if isinstance(row, Example):
-                place = self.source.split_of(row, self._config.split)
+                place = self.source.split_of(row, self.config.split)
                 # what a source gives to train on stays so, though a share of it validates training
                 if place == "train" or (place == "validation" and official_split(row) == "train"):
                     yield row
@@ -158,7 +158,7 @@ class Task:
             return read_examples(self.source.path / "test.jsonl")
         if self.spec.whole:
             return (row for row in self.source.examples() if isinstance(row, Example))
-        return self.source.in_split("test", self._config.split)
+        return self.source.in_split("test", self.config.split)
 
     def _is_prepared(self) -> bool:
         """Whether the rows have the task's words from prepare.

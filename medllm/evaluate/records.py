@@ -13,6 +13,7 @@ from medllm.data.example import Example, Message, read_jsonl, write_jsonl
 from medllm.engines.base import Elsewhere, Engine, ScoresBatches
 from medllm.engines.prompts import takes_messages
 from medllm.errors import ArtifactError, DataError
+from medllm.evaluate.analysis.trained_on import Training, announce_seen, find_seen
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.items import Task
 from medllm.evaluate.keyed import Keyed, described
@@ -32,14 +33,20 @@ PLACE = "{prompt}"
 
 
 def write_records(
-    config: EvaluateConfig, engine: Engine, task: Task, items: Sequence[Example], path: Path
+    engine: Engine,
+    task: Task,
+    items: Sequence[Example],
+    path: Path,
+    training: Training | None = None,
 ) -> None:
     """Score the items and write a record of each; beside them how they were asked.
+
+    Items of `training`, the rows that the model was trained on, are marked.
 
     Raises:
         ArtifactError: a score is no number.
     """
-    what = f"evaluate: {path.parent.name}, {task.name}"
+    config, what = task.config, f"evaluate: {path.parent.name}, {task.name}"
     console.notice(f"{what}: {console.counted(len(items), 'item')}")
     how = _how_asked(config, engine, task, what)
     keyed = Keyed.of(task.source.data_terms)
@@ -51,7 +58,15 @@ def write_records(
     ]
     shows_text = config.show_text or strictest(task.source.data_terms) == "open"
     asking = Asking(config, how["chat_template"], what, task.spec, shows_text, own=items)
+    seen = find_seen(training, items) if training else {}
+    if training:
+        announce_seen(what, training, len(seen), len(items))
+        how["training"] = {"files": len(training.files), "not_known": list(training.not_known)}
     records = described(task.kind.score(engine, asked, asking), items, asked, keyed)
+    records = (
+        {**record, "trained_on": round(seen[at], 3)} if at in seen else record
+        for at, record in enumerate(records)
+    )
     path.parent.mkdir(exist_ok=True)
     partial_path = path.with_suffix(".partial")
     write_jsonl(partial_path, map(_finite, records))
@@ -83,13 +98,28 @@ def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
     if cut:
         console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
     counts = {"not_asked": dict(reasons), "cut": cut}
-    numbers, spread = task.kind.summarize(asked), grouped_intervals(asked)
-    if "macro_f1" not in numbers:  # its labels are of no use where each item has its own
-        spread = {key: end for key, end in spread.items() if not key.startswith("macro_f1")}
-    return {**numbers, **spread, **how, **counts}
+    return {**_numbers(task, asked), **how, **counts, **_without_seen(task, asked)}
 
 
-def grouped_intervals(records: Sequence[Record]) -> dict[str, Any]:
+def _numbers(task: Task, records: Sequence[Record]) -> dict[str, Any]:
+    numbers = task.kind.summarize(records)
+    return {**numbers, **grouped_intervals(records, has_f1="macro_f1" in numbers)}
+
+
+def _without_seen(task: Task, records: Sequence[Record]) -> dict[str, Any]:
+    """How many items the model was trained on, and the score of the others; nothing where none."""
+    others = [record for record in records if "trained_on" not in record]
+    if len(others) == len(records):
+        return {}
+    told: dict[str, Any] = {"items": len(records) - len(others), "without": None}
+    if others:
+        numbers, name = _numbers(task, others), task.kind.measure
+        ends = {end: numbers.get(f"{name}_{end}") for end in ("low", "high")}
+        told["without"] = {"items": len(others), "measure": name, "value": numbers[name], **ends}
+    return {"trained_on": told}
+
+
+def grouped_intervals(records: Sequence[Record], *, has_f1: bool = True) -> dict[str, Any]:
     """Intervals bootstrapped over the groups, as patients, where some have several items.
 
     They take the place of those that count each item as independent. Where no group repeats: none
@@ -101,7 +131,8 @@ def grouped_intervals(records: Sequence[Record]) -> dict[str, Any]:
         known = {"groups": len(set(groups)), "interval": "bootstrap over groups"}
     if all("answer" in record and "target" in record for record in records):
         targets, answers = ([record[key] for record in records] for key in ("target", "answer"))
-        known |= ends("macro_f1", estimate_macro_f1(targets, answers, groups))
+        if has_f1:  # labels are of no use where each item has its own
+            known |= ends("macro_f1", estimate_macro_f1(targets, answers, groups))
         if repeats(groups):
             right = [record["target"] == record["answer"] for record in records]
             known |= ends("accuracy", estimate_share(right, groups))

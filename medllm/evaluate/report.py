@@ -40,8 +40,10 @@ def build_page(
     page.table([column.replace("\n", ", ") for column in columns], rows)
     page.text(
         "Below each score stands its 95 % interval: exact for shares of right answers, else "
-        f"bootstrapped; over patients or whatever groups repeat. {footnotes(scores)}"
+        "bootstrapped; over patients or whatever groups repeat."
     )
+    for line in filter(None, footnotes(scores).split("\n")):
+        page.text(line)
     for task, values in _by_task(scores):
         page.intervals(f"{task}: accuracy", values, "percent")
     _add_comparisons(page, analysis["comparisons"])

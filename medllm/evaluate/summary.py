@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from medllm.evaluate.analysis.shown import interval_of
 from medllm.evaluate.kinds import KINDS, Column
 
 Score = Mapping[str, Any]
 """The numbers of a model on a task, as they stand in the manifest."""
 MARK = "°"
 """Of a score that is not above the trivial one."""
+SEEN = "†"
+"""Of a score on items of which the model was trained on some."""
 
 
 def table_of(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
@@ -78,18 +81,37 @@ def is_above_trivial(score: Score) -> bool:
 
 def footnotes(scores: Sequence[Score]) -> str:
     """What the marks in a table mean; nothing where there are none."""
-    if all(map(is_above_trivial, scores)):
-        return ""
-    return f"{MARK} not above what always giving the most frequent label scores"
+    told = [_without_seen(score) for score in scores if score.get("trained_on")]
+    if not all(map(is_above_trivial, scores)):
+        told.insert(0, f"{MARK} not above what always giving the most frequent label scores")
+    return "\n".join(told)
+
+
+def _without_seen(score: Score) -> str:
+    """How many items a model was trained on, and what it scores on the others."""
+    found = score["trained_on"]
+    told: str = (
+        f"{SEEN} {score['model']} was trained on {found['items']} of {score['items']} items of "
+    )
+    told += str(score["task"])
+    if not (others := found["without"]):
+        return told
+    is_share = others["measure"] == "accuracy"
+    scale, digits = (100, 1) if is_share else (1, 3)
+    value = f"{scale * others['value']:.{digits}f}{' %' if is_share else ''}"
+    interval = interval_of(others, scale, digits)
+    return f"{told}; {others['measure']} on the other {others['items']}: {value} ({interval})"
 
 
 def _columns(score: Score) -> list[Column]:
     """The columns of a score, the first marked where the score is worth nothing."""
     first, *others = KINDS[score["kind"]].columns(score)
-    if is_above_trivial(score):
+    marks = "" if is_above_trivial(score) else MARK
+    marks += SEEN if score.get("trained_on") else ""
+    if not marks:
         return [first, *others]
     value, line, interval = first.cell.partition("\n")
-    return [replace(first, cell=f"{value} {MARK}{line}{interval}"), *others]
+    return [replace(first, cell=f"{value} {marks}{line}{interval}"), *others]
 
 
 def _begin(model: str, scores: Sequence[Score]) -> list[str]:

@@ -16,6 +16,7 @@ from medllm.engines.open import engine_for, open_model
 from medllm.engines.servers.openai import check_place
 from medllm.errors import ConfigError, GateError, MedllmError
 from medllm.evaluate.analysis.baseline import check_baseline
+from medllm.evaluate.analysis.trained_on import training_of
 from medllm.evaluate.analyze import NAME as ANALYSIS
 from medllm.evaluate.analyze import analyze, show_analysis
 from medllm.evaluate.config import EvaluateConfig
@@ -125,7 +126,7 @@ def _evaluate_model(
         if not path.is_file():
             engine = engine or _open(config, model, items)
             fitting = engine_for(engine, task.kind.ability, "evaluate")
-            write_records(config, fitting, task, found.examples, path)
+            write_records(fitting, task, found.examples, path, training_of(model))
         known = {"model": folder.name, "identity": model.parent.identity, "bytes": size}
         known |= {"computed_in": computed_in(model, config.dtype)}
         known |= {"task": task.name, "kind": task.spec.kind}
