@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def test_another_process_adds_and_revokes(ring: KeyRing) -> None:
 
     assert not ring.find(first) and ring.find(second)
     assert [key.name for key in ring.all_keys()] == ["b"]
+
+
+def test_of_many_that_are_added_at_once_none_is_lost(ring: KeyRing) -> None:
+    def add(name: str) -> str:
+        return KeyRing(ring.path).add(Caller(name=name))
+
+    names = [f"ward-{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        secrets = list(pool.map(add, names))
+
+    assert sorted(key.name for key in ring.all_keys()) == sorted(names)
+    assert all(ring.find(secret) for secret in secrets)
+    assert (ring.path.parent / keys.LOCK).stat().st_mode & 0o777 == 0o600
 
 
 def test_wrong_names_days_and_roles_are_refused(ring: KeyRing) -> None:

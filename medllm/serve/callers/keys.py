@@ -1,10 +1,13 @@
 """The named keys of callers: kept as digests, with a role, an end and limits of their own."""
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +18,8 @@ from medllm.errors import ConfigError, did_you_mean
 from medllm.places import config_dir
 
 FILE = "keys.json"
+LOCK = "keys.lock"
+"""Held by whoever changes the keys beside it: so none of two that are added at once is lost."""
 PREFIX = "medllm-"
 """What a key begins with, so that scanners for leaked keys find it."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
@@ -75,14 +80,16 @@ class KeyRing:
             ConfigError: there is a key of this name, or the name or the day is none.
         """
         _check(caller.name, expires)
-        keys = self.all_keys()
-        if any(key.name == caller.name for key in keys):
-            fix = f"choose another name, or first `medllm keys revoke {caller.name}`"
-            raise ConfigError(f"there is a key '{caller.name}' already", fix)
-        secret = PREFIX + secrets.token_urlsafe(32)
-        made = datetime.now(UTC).isoformat(timespec="seconds")
-        given = {each.name: getattr(caller, each.name) for each in fields(Caller)}
-        self._write([*keys, Key(**given, digest=digest_of(secret), created=made, expires=expires)])
+        with self._locked():
+            keys = self.all_keys()
+            if any(key.name == caller.name for key in keys):
+                fix = f"choose another name, or first `medllm keys revoke {caller.name}`"
+                raise ConfigError(f"there is a key '{caller.name}' already", fix)
+            secret = PREFIX + secrets.token_urlsafe(32)
+            made = datetime.now(UTC).isoformat(timespec="seconds")
+            given = {each.name: getattr(caller, each.name) for each in fields(Caller)}
+            key = Key(**given, digest=digest_of(secret), created=made, expires=expires)
+            self._write([*keys, key])
         return secret
 
     def revoke(self, name: str) -> None:
@@ -91,13 +98,14 @@ class KeyRing:
         Raises:
             ConfigError: there is none of this name.
         """
-        keys = self.all_keys()
-        kept = [key for key in keys if key.name != name]
-        if len(kept) == len(keys):
-            names = [key.name for key in keys]
-            fix = f"{did_you_mean(name, names)}see `medllm keys list`"
-            raise ConfigError(f"there is no key '{name}'", fix)
-        self._write(kept)
+        with self._locked():
+            keys = self.all_keys()
+            kept = [key for key in keys if key.name != name]
+            if len(kept) == len(keys):
+                names = [key.name for key in keys]
+                fix = f"{did_you_mean(name, names)}see `medllm keys list`"
+                raise ConfigError(f"there is no key '{name}'", fix)
+            self._write(kept)
 
     def _read(self) -> dict[str, Key]:
         try:
@@ -110,8 +118,16 @@ class KeyRing:
             self._keys, self._seen = _read_keys(self.path), seen
         return self._keys
 
-    def _write(self, keys: Iterable[Key]) -> None:
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Meanwhile nobody else changes the keys."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self.path.parent / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(lock, "r+b"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, keys: Iterable[Key]) -> None:
         write_json(self.path, {"keys": [asdict(key) for key in keys]})
 
 
