@@ -15,6 +15,7 @@ from medllm.reports.plots import (
     draw_bars,
     draw_curves,
     draw_dots,
+    draw_heat,
     draw_histogram,
     draw_intervals,
     save_png,
@@ -120,6 +121,10 @@ class Page:
         """A dot a name with its interval: value, low, high; nothing where there are no names."""
         if values:
             self._plot(title, draw_intervals(values, unit))
+
+    def heat(self, title: str, shares: Mapping[str, Mapping[str, float]]) -> None:
+        """A heat map: a row a name, a column a name within the rows, shares from 0 to 1."""
+        self._plot(title, draw_heat(shares))
 
     def render(self) -> str:
         """The whole page as HTML."""

@@ -102,6 +102,21 @@ def draw_intervals(values: Mapping[str, tuple[float, float, float]], unit: str) 
     return figure
 
 
+def draw_heat(shares: Mapping[str, Mapping[str, float]]) -> "Figure":
+    """A row of coloured cells a name, each with its share in percent; columns in order of names."""
+    columns = sorted({name for row in shares.values() for name in row})
+    figure, axes = _new_figure(height=1.2 + 0.36 * len(shares))
+    cells = [[row.get(name, float("nan")) for name in columns] for row in shares.values()]
+    axes.imshow(cells, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    for at, row in enumerate(shares.values()):
+        for place, name in enumerate(columns):
+            if name in row:
+                axes.text(place, at, f"{row[name]:.0%}", ha="center", va="center", color="#111111")
+    axes.set_yticks(range(len(shares)), list(map(_label, shares)))
+    axes.set_xticks(range(len(columns)), list(map(_label, columns)), rotation=20, ha="right")
+    return figure
+
+
 def _label(name: str) -> str:
     """A name as a label that matplotlib draws as it stands.
 

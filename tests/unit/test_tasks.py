@@ -24,7 +24,17 @@ needs: [prompt, completion]
 kind: answers
 """
 SCORED = [
-    *("alert", "answers", "hallucination", "laterality", "medmcqa", "medqa", "minimal_pairs"),
+    *(
+        "alert",
+        "answers",
+        "error_detection",
+        "error_detection_text",
+        "hallucination",
+        "laterality",
+        "medmcqa",
+        "medqa",
+        "minimal_pairs",
+    ),
     *("mmlu_medical", "multimedqa", "perplexity", "pubmedqa", "radiology", "wikitext"),
 ]
 

@@ -236,7 +236,7 @@ def build_report(rng: Random, at_least: int = 0) -> Report:
         indication=say(rng, study.indications),
         technique=say(rng, study.technique),
         findings=_join_sections(rng, sections),
-        impression=_write_impression(rng, study, list(seen.values())),
+        impression=write_impression(rng, study, list(seen.values())),
         seen=tuple(seen.values()),
         denied=tuple(topic for section in sections for topic in section.denied),
     )
@@ -333,7 +333,7 @@ def _join_sections(rng: Random, sections: Sequence[_Section]) -> str:
     return " ".join(texts)
 
 
-def _write_impression(rng: Random, study: Study, seen: Sequence[Seen]) -> str:
+def write_impression(rng: Random, study: Study, seen: Sequence[Seen]) -> str:
     """The findings again, urgent ones first; a list or prose where there are several."""
     if not seen:
         return say(rng, study.normal_impression)

@@ -7,6 +7,7 @@ from medllm.evaluate.kinds.alert import Alert
 from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Kind
 from medllm.evaluate.kinds.choices import Choices
+from medllm.evaluate.kinds.error_detection import ErrorDetection
 from medllm.evaluate.kinds.hallucination import Hallucination
 from medllm.evaluate.kinds.pairs import Pairs
 from medllm.evaluate.kinds.texts import Texts
@@ -14,6 +15,7 @@ from medllm.evaluate.kinds.texts import Texts
 KINDS: Mapping[str, Kind] = {
     "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
     "hallucination": Hallucination(), "alert": Alert(),
+    "error_detection": ErrorDetection(), "error_detection_text": ErrorDetection(with_images=False),
 }  # fmt: skip
 """The kinds by the names that the YAML of a task gives them."""
 

@@ -1,0 +1,107 @@
+"""Whether an answer says that a report has an error, and a guess by plain rules beside it."""
+
+import re
+from typing import Literal
+
+from medllm.clinical.context import context_of
+from medllm.clinical.entities import find_entities
+from medllm.clinical.text.reading import read
+from medllm.data.example import Example
+
+Verdict = Literal["error", "correct"]
+POSITIVE: Verdict = "error"
+"""The class that sensitivity is of: the reports with an error."""
+_CORRECT = (
+    r"no (?:\w+ ){0,2}?(?:errors?|mistakes?|discrepanc\w+|inconsistenc\w+|contradictions?|issues?)"
+    r"\b|(?:without|free of|free from|(?:does not|doesn't) (?:contain|have)|not find|not) (?:an? |"
+    r"any )?"
+    r"(?:\w+ )?(?:errors?|mistakes?|discrepanc\w+|inconsisten\w+)|error[- ]free|"
+    r"not (?:incorrect|wrong|inappropriate)|correct(?!\w| the\b| it\b| this\b)|"
+    r"(?<!in)appropriate\b|(?<!in)accurate\b|consistent(?= with)|agrees?\b"
+)
+_ERROR = (
+    r"not (?:\w+ )?(?:correct|appropriate|accurate|consistent|agree)|incorrect|inappropriate|"
+    r"inaccurate|inconsistent|unnecessary|overtreatment|errors?\b|mistakes?\b|mistaken|wrong\b|"
+    r"discrepanc\w+|contradict\w*|correct (?:the|it|this)\b|"
+    r"does(?: not|n't) (?:agree|match)|should (?:read|say|be corrected)"
+)
+_FIRST = re.compile(
+    r"\W*(?:(?:verdict|answer|determination|assessment|result|output|status)\W+)?"
+    r"(?:(?P<yes>yes)|(?P<no>no))\b(?! (?:\w+ )?(?:error|mistake|discrepanc|evidence))",
+    re.IGNORECASE,
+)
+_VERDICT = re.compile(rf"\b(?:(?P<correct>{_CORRECT})|(?P<error>{_ERROR}))", re.IGNORECASE)
+_SOUND = {"none", "no", "no error", "correct", "normal", "0", "false", ""}
+_IMPRESSION = re.compile(r"\b(?:impression|conclusion)\b\W*:", re.IGNORECASE)
+_TREATMENT = re.compile(r"\b(?:prescribed treatment|treatment|plan)\b\W*:", re.IGNORECASE)
+_NORMAL = re.compile(
+    r"\b(?:normal|unremarkable|negative|benign|clear|no (?:evidence|sign|acute|significant)|"
+    r"without (?:abnormality|evidence))\b", re.IGNORECASE,
+)  # fmt: skip
+_ACTIVE = re.compile(
+    r"\b(?:surg\w+|resection|chemotherapy|radiation|radiotherapy|biopsy|antibiotics?|steroids?|"
+    r"intubat\w+|ventilat\w+|amputation|\w+ectomy|\w+tomy|transplant\w*|\d+ ?mg|remdesivir|"
+    r"immunotherapy)\b", re.IGNORECASE,
+)  # fmt: skip
+_OTHER = {"left": "right", "right": "left"}
+
+
+def read_verdict(answer: str) -> Verdict | None:
+    """What an answer says first: that there is an error, or none; None where it says neither."""
+    if match := _FIRST.match(answer):
+        return "error" if match["yes"] else "correct"
+    match = _VERDICT.search(answer)
+    return None if not match else "correct" if match["correct"] else "error"
+
+
+def target_of(item: Example) -> Verdict | None:
+    """Whether a row's report has an error: its target, its metadata, else its answer says so."""
+    if item.target and item.target.lower() in ("error", "correct"):
+        return "error" if item.target.lower() == "error" else "correct"
+    for key in ("has_error", "is_error", "error_type"):
+        if (value := item.metadata.get(key)) is not None:
+            return "correct" if str(value).strip().lower() in _SOUND else "error"
+    return read_verdict(item.completion)
+
+
+def guess_by_rules(text: str) -> Verdict:
+    """What plain rules make of the text alone: a yardstick beside a model, and no check.
+
+    An error: an impression says what the findings deny, denies what they say, or names the other
+    side; or a treatment is active where the findings are normal.
+    """
+    if split := _TREATMENT.search(text):
+        is_active = _ACTIVE.search(text, split.end()) and _NORMAL.search(text, 0, split.start())
+        return "error" if is_active else "correct"
+    split = _IMPRESSION.search(text)
+    if not split:
+        return "correct"
+    found, said = _findings(text[: split.start()]), _findings(text[split.end() :])
+    return (
+        "error" if any(_differ(found.get(name), own) for name, own in said.items()) else "correct"
+    )
+
+
+def _findings(text: str) -> dict[str, set[tuple[bool, str | None]]]:
+    """The names in a text that its vocabulary knows: whether each is denied, and on which side."""
+    reading, found = read(text), dict[str, set[tuple[bool, str | None]]]()
+    for each in find_entities(reading):
+        context = context_of(reading, each.first, each.last)
+        words = [word for word in reading.words[each.first : each.last] if word not in _OTHER]
+        found.setdefault(" ".join(words), set()).add((context.negated, context.laterality))
+    return found
+
+
+def _differ(found: set[tuple[bool, str | None]] | None, said: set[tuple[bool, str | None]]) -> bool:
+    """Whether what is said of a name contradicts what was found."""
+    if not found:
+        return False
+    present = {side for is_denied, side in found if not is_denied}
+    for is_denied, side in said:
+        if is_denied and side in present:
+            return True
+        if not is_denied and not present:
+            return True
+        if not is_denied and side in _OTHER and present == {_OTHER[side]}:
+            return True
+    return False

@@ -1,0 +1,139 @@
+"""Error detection: does a report have an error? The positive class is "error"."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from medllm.data.example import Example
+from medllm.engines.base import Engine
+from medllm.errors import ConfigError
+from medllm.evaluate.clinical.verdicts import POSITIVE, guess_by_rules, read_verdict, target_of
+from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.evaluate.kinds.generated import Answered, Generated, share_of
+from medllm.measures.intervals import majority_share
+from medllm.reports.page import Page
+
+NEGATIVE = "correct"
+UNCLEAR = "unclear"
+"""An answer that says neither; it is wrong."""
+FIELDS = ("modality", "error_type", "severity")
+"""The metadata that scores stand by."""
+
+
+class ErrorDetection(Generated):
+    """A verdict on each report, read off what the model writes."""
+
+    measure = "accuracy"
+    headings = {
+        "accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity",
+        "false_positive_rate": "false positives",
+    }  # fmt: skip
+
+    def __init__(self, *, with_images: bool = True) -> None:
+        self.with_images = with_images
+        """Whether rows with images are asked with them; else by their text alone."""
+
+    def lacking(self, item: Example) -> str | None:
+        """An answer that says whether there is an error."""
+        return super().lacking(item) or (None if target_of(item) else "no verdict in its answer")
+
+    def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
+        """The verdicts; of how many rows the images were left out is noted.
+
+        Raises:
+            ConfigError: rows have images, and the engine reads none: a GGUF file with its projector
+                neither, for llama-cpp-python is built without image encoders here.
+        """
+        seen = sum(bool(item.images) for item in items)
+        if seen and self.with_images:
+            message = f"{seen} of {len(items)} rows have images, and the engine {engine.name}"
+            more = ", which is built without image encoders," if engine.name == "llama_cpp" else ""
+            fix = "ask by the text alone: the task error_detection_text"
+            raise ConfigError(f"{message}{more} reads none", fix)
+        asking.notes["images_left_out"] = seen
+        return super().score(engine, [replace(item, images=()) for item in items], asking)
+
+    def judge(self, answered: Answered, asking: Asking) -> Record:
+        """The verdict beside the right one, and beside what plain rules say of the text."""
+        item = answered.item
+        verdict = read_verdict(answered.text) or UNCLEAR
+        text = "\n".join(turn.content for turn in item.prompt if turn.role == "user")
+        known = {"target": target_of(item), "answer": verdict, "rules": guess_by_rules(text)}
+        return {**known, **({"reply": answered.text} if asking.shows_text else {}),
+                **{name: str(item.metadata.get(name, "not known")) for name in FIELDS}}  # fmt: skip
+
+    def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Accuracy, sensitivity to errors, specificity, and the same of plain rules."""
+        by_field = {
+            f"by_{name}": {
+                value: _accuracy(rows) for value, rows in sorted(_parts(records, name).items())
+            }
+            for name in FIELDS
+        }
+        return {
+            "positive": POSITIVE,
+            **detection_rates(records, "answer"),
+            "unclear": sum(record["answer"] == UNCLEAR for record in records),
+            "majority": majority_share([record["target"] for record in records]),
+            "rules": detection_rates(records, "rules"),
+            **by_field,
+            "heat": _heat(records),
+        }
+
+    def columns(self, score: Mapping[str, Any]) -> list[Column]:
+        """Accuracy beside the trivial one and that of plain rules; sensitivity, specificity."""
+        first, *others = super().columns(score)
+        beside = {"most frequent label": f"{score['majority']:.3f}",
+                  "plain rules": f"{score['rules']['accuracy']:.3f}"}  # fmt: skip
+        return [Column(first.heading, first.cell, beside), *others]
+
+    def tell(self, page: Page, score: Mapping[str, Any], records: Sequence[Record]) -> None:
+        """A heat map: how many verdicts are right by modality and type of error."""
+        page.heading(f"{score['model']}, {score['task']}: right verdicts, in percent")
+        page.heat(f"{score['model']} {score['task']} right", score["heat"])
+        page.text(
+            f"Sensitivity is of the class “{POSITIVE}”. An answer without a verdict is wrong "
+            f"({score['unclear']} here). Plain rules, which read no model's mind and no image, "
+            f"have {score['rules']['accuracy']:.0%}."
+        )
+
+
+def detection_rates(records: Sequence[Record], key: str) -> dict[str, Any]:
+    """Accuracy, sensitivity, specificity and false positives of answers, with their intervals."""
+    right = [{**record, "accuracy": record[key] == record["target"]} for record in records]
+    with_error = [record for record in right if record["target"] == POSITIVE]
+    without = [record for record in right if record["target"] == NEGATIVE]
+    for record in with_error:
+        record["sensitivity"] = record["accuracy"]
+    for record in without:
+        record["specificity"] = record["accuracy"]
+        record["false_positive_rate"] = record[key] == POSITIVE
+    return {
+        **share_of(right, "accuracy"), **share_of(with_error, "sensitivity"),
+        **share_of(without, "specificity"), **share_of(without, "false_positive_rate"),
+        "with_error": len(with_error), "without_error": len(without),
+    }  # fmt: skip
+
+
+def _accuracy(records: Sequence[Record]) -> dict[str, Any]:
+    right = [{**record, "accuracy": record["answer"] == record["target"]} for record in records]
+    return {"items": len(records), **share_of(right, "accuracy")}
+
+
+def _parts(records: Sequence[Record], name: str) -> dict[str, list[Record]]:
+    parts: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        parts[record[name]].append(record)
+    return parts
+
+
+def _heat(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """The share of right verdicts by modality, and by type of error within it."""
+    return {
+        modality: {
+            kind: sum(each["answer"] == each["target"] for each in cell) / len(cell)
+            for kind, cell in sorted(_parts(rows, "error_type").items())
+        }
+        for modality, rows in sorted(_parts(records, "modality").items())
+    }
