@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,13 @@ class Task:
             return read_examples(self.source.path / "test.jsonl")
         if self.spec.whole:
             return (row for row in self.source.examples() if isinstance(row, Example))
-        return self.source.in_split("test", self.config.split)
+        rows = self.source.in_split("test", self.config.split)
+        first = next(rows, None)
+        if first is None and self.spec.rows == "held_out":
+            what = f"evaluate: {self.name}"
+            console.notice(f"{what}: no test split is here, so validation rows are asked")
+            return self.source.in_split("validation", self.config.split)
+        return chain([first], rows) if first else rows
 
     def _is_prepared(self) -> bool:
         """Whether the rows have the task's words from prepare.

@@ -61,6 +61,12 @@ class TaskSpec(Strict):
     """Tasks whose mean it is, weighted by their items; then it is a group and nothing else."""
     whole: bool = False
     """Whether all rows of any file or folder that `data` names are asked, not a test split."""
+    rows: Literal["test", "held_out", "trained_on"] = "test"
+    """Which rows are asked: the test split; `held_out`: that, or where it is not here the one to
+    validate on; `trained_on`: prepared rows to train on, and as many of the test split beside
+    them."""
+    entities: tuple[str, ...] = ()
+    """The types of entities that are asked for."""
     as_prepared: bool = False
     """Whether prepared rows are asked in whatever words they have, be they of another task."""
     choices: tuple[str, ...] = ()

@@ -80,11 +80,12 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     chat = EvaluateConfig(apply_chat_template=True)
 
     lacking = {name for name, kind in KINDS.items() if kind.lacking(bare)}
-    assert lacking == {"choices", "pairs", "alert", "hallucination"}
-    seen = replace(ITEM, prompt=(Message("user", "HR 85. So?"),))
+    assert lacking == {"choices", "pairs", "alert", "hallucination", "ner"}
+    marked = {"entities": []}
+    seen = replace(ITEM, prompt=(Message("user", "HR 85. So?"),), metadata=marked)
     assert not any(kind.lacking(seen) for kind in KINDS.values())
     always = {name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())}
-    assert {"answers", "alert", "hallucination"} <= always
+    assert {"answers", "alert", "hallucination", "ner"} <= always
     in_chat = {name for name, kind in KINDS.items() if kind.is_in_chat(chat)}
     assert in_chat == always | {"choices"}
 

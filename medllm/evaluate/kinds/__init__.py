@@ -10,12 +10,14 @@ from medllm.evaluate.kinds.choices import Choices
 from medllm.evaluate.kinds.error_detection import ErrorDetection
 from medllm.evaluate.kinds.hallucination import Hallucination
 from medllm.evaluate.kinds.pairs import Pairs
+from medllm.evaluate.kinds.studies.ner import Ner
 from medllm.evaluate.kinds.texts import Texts
 
 KINDS: Mapping[str, Kind] = {
     "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
     "hallucination": Hallucination(), "alert": Alert(),
     "error_detection": ErrorDetection(), "error_detection_text": ErrorDetection(with_images=False),
+    "ner": Ner(),
 }  # fmt: skip
 """The kinds by the names that the YAML of a task gives them."""
 

@@ -127,6 +127,7 @@ class Generated:
             "answers_empty": sum(record["answer_empty"] for record in records),
             "answer_tokens": sum(lengths) / len(lengths),
             "in_pieces": sum(record.get("pieces", 1) > 1 for record in records),
+            self.measure: None,
             **self.sum_up(records),
         }
 
@@ -136,14 +137,14 @@ class Generated:
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """The scores of `headings` that there are, with their intervals."""
+        shown = {self.measure: self.measure, **self.headings}
         found = [
             Column(heading, _cell(score, key))
-            for key, heading in self.headings.items()
-            if score.get(key) is not None
-        ] or [Column("answers", str(score["items"]))]
-        first = found[0]
-        heading = f"{score['task']} {first.heading}\nn = {score['items']}"
-        return [Column(heading, first.cell), *found[1:]]
+            for key, heading in shown.items()
+            if key == self.measure or score.get(key) is not None
+        ]
+        first = Column(f"{score['task']} {found[0].heading}\nn = {score['items']}", found[0].cell)
+        return [first, *found[1:]]
 
     def _try(
         self, engine: Engine, item: Example, asking: Asking
@@ -234,6 +235,8 @@ def ends(key: str, estimate: Estimate) -> dict[str, Any]:
 
 
 def _cell(score: Mapping[str, Any], key: str) -> str:
+    if score[key] is None:
+        return "not measured"
     low, high = score.get(f"{key}_low"), score.get(f"{key}_high")
     interval = "no interval" if low is None or high is None else f"{low:.3f}–{high:.3f}"
     return f"{score[key]:.3f}\n{interval}"

@@ -1,0 +1,133 @@
+"""Named entities: those that a model lists for a text, beside those that people marked in it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from medllm.data.example import Example
+from medllm.data.shapes.entities import ENTITIES, NOTHING, mentions_of
+from medllm.evaluate.kinds.base import Asking, Record
+from medllm.evaluate.kinds.generated import Answered, Generated, ends, groups_of, mean_of, share_of
+from medllm.measures.spans import (
+    Counts,
+    Spans,
+    count_exact,
+    count_overlapping,
+    estimate_f1,
+    find_mentions,
+)
+
+LINE = re.compile(
+    r"[\s>*•\-\d.)(]*\**(?P<type>[a-z]+?)(?:\(s\)|s)?\**\s*:\**\s*(?P<names>.*)", re.I
+)
+BULLET = re.compile(r"^(?:[\s>*•-]|\d+[.)]\s)+|[\s.,;*]+$")
+WORDS = {"drug": "chemical", "medication": "chemical", "condition": "disease"}
+"""Other words for the types, by which models write headings."""
+MOST_WORDS = 15
+"""Of the longest name that the two corpora mark: a sentence that is copied overlaps with all that
+it names, and is none of them."""
+WAYS = {"exact": count_exact, "overlap": count_overlapping}
+
+
+class Ner(Generated):
+    """Entities by span: each name that is listed counts wherever it stands in the text.
+
+    A name that stands nowhere, or is longer than any that the corpora mark, counts as found
+    wrongly, once.
+    """
+
+    measure = "overlap_f1"
+    headings: Mapping[str, str] = {
+        "exact_f1": "exact_f1", "name_f1": "name_f1", "not_in_text": "not in text",
+    }  # fmt: skip
+
+    def lacking(self, item: Example) -> str | None:
+        """Marked entities; a text may have none."""
+        return super().lacking(item) or (None if ENTITIES in item.metadata else "no marked names")
+
+    def judge(self, answered: Answered, asking: Asking) -> Record:
+        """The counts of each type: spans exact and overlapping, and names in any case."""
+        item = answered.item
+        asked = f"{asking.spec.instruction}\n\n" if asking.spec.instruction else ""
+        text = "".join(turn.content for turn in item.prompt[-1:]).removeprefix(asked)
+        wanted = mentions_of(item)
+        types = asking.spec.entities or tuple(sorted(wanted))
+        listed = read_list(answered.text, types)
+        counts: dict[str, list[int]] = {}
+        missing = 0
+        for kind in types:
+            names = listed.get(kind, [])
+            short = [name for name in names if len(name.split()) <= MOST_WORDS]
+            spans, absent = find_mentions(short, text)
+            absent += set(names) - set(short)
+            missing += len(absent)
+            for way, count in WAYS.items():
+                counts[f"{way} {kind}"] = _plain(count(spans, wanted.get(kind, set())), len(absent))
+            counts[f"name {kind}"] = _plain(_count_names(names, wanted.get(kind, set()), text), 0)
+        given = sum(len(set(names)) for names in listed.values())
+        is_unread = not given and NOTHING not in answered.text.lower()
+        share = missing / given if given else None
+        return {"counts": counts, "names": given, "not_in_text": share, "unreadable": is_unread}
+
+    def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Precision, recall and F1 of all types together and of each, exact and overlapping."""
+        groups = groups_of(records)
+        numbers: dict[str, Any] = {"names": sum(record["names"] for record in records)}
+        keys = [key.split() for record in records for key in record["counts"]]
+        for way in (*WAYS, "name"):
+            types = sorted({kind for of, kind in keys if of == way})
+            for name, chosen in (("", types), *((f"_{kind}", [kind]) for kind in types)):
+                if name and len(types) == 1:
+                    continue
+                found = estimate_f1([_counts(each, way, chosen) for each in records], groups)
+                for score, value in found.items():
+                    numbers |= ends(f"{way}_{score}{name}", value)
+        return numbers | mean_of(records, "not_in_text") | share_of(records, "unreadable")
+
+
+def read_list(answer: str, types: Sequence[str]) -> dict[str, list[str]]:
+    """The names of each type in an answer: `type: name`, or names below or behind a heading.
+
+    Behind a heading names are parted by semicolons, or commas and a blank. Lines of other types
+    are left out.
+    """
+    found: dict[str, list[str]] = {}
+    current = types[0] if len(types) == 1 else None
+    for line in answer.splitlines():
+        if match := LINE.fullmatch(line):
+            word = match["type"].lower()
+            current = next((t for t in types if t in (word, WORDS.get(word))), None)
+            names = list(_names_in(match["names"]))
+        elif line.rstrip(" *").endswith(":"):  # a sentence before a list
+            said = [t for t in types if t in line.lower()]
+            current, names = said[0] if said else current, []
+        else:
+            names = list(_names_in(line))
+        if current and names:
+            found.setdefault(current, []).extend(names)
+    return found
+
+
+def _names_in(text: str) -> Iterator[str]:
+    for part in re.split(r";|,\s+", text):
+        name = BULLET.sub("", part).strip("`\"'“”")
+        if name and name.lower() not in (NOTHING, "n/a"):
+            yield name
+
+
+def _count_names(listed: Sequence[str], wanted: Spans, text: str) -> Counts:
+    """Names in any case, each once a document."""
+    given = {" ".join(name.lower().split()) for name in listed}
+    there = {" ".join(text[begin:end].lower().split()) for begin, end in wanted}
+    same = len(given & there)
+    return Counts(len(there), len(given), same, same)
+
+
+def _plain(counts: Counts, invented: int) -> list[int]:
+    """As a list; what stands nowhere in the text was found, and wrongly."""
+    return [counts.wanted, counts.given + invented, counts.hits, counts.reached]
+
+
+def _counts(record: Record, way: str, types: Sequence[str]) -> Counts:
+    known = [Counts(*record["counts"].get(f"{way} {kind}", (0, 0, 0, 0))) for kind in types]
+    return sum(known, Counts())

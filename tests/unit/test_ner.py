@@ -1,0 +1,79 @@
+"""Entities that a model lists: how its answer is read, and what is counted."""
+
+from typing import Any
+
+import pytest
+
+from medllm.data.example import Example, Message
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.kinds.base import Asking
+from medllm.evaluate.kinds.generated import Answered
+from medllm.evaluate.kinds.studies.ner import Ner, read_list
+from medllm.tasks.spec import TaskSpec
+
+TEXT = "Lithium caused renal failure; the failure of lithium."
+SPEC = TaskSpec(entities=("disease", "chemical"), instruction="List them.")
+ASKING = Asking(EvaluateConfig(), in_chat=True, what="test", spec=SPEC)
+
+
+def item(number: int) -> Example:
+    marked = [[0, 7, "chemical"], [15, 28, "disease"], [45, 52, "chemical"]]
+    prompt = (Message("user", f"List them.\n\n{TEXT}"),)
+    return Example(f"c/{number}", "c", str(number), prompt, "x", metadata={"entities": marked})
+
+
+def judged(number: int, answer: str) -> dict[str, Any]:
+    record = Ner().judge(Answered(item(number), answer, 5, "stop"), ASKING)
+    return {"id": f"c/{number}", "answer_tokens": 5, "finish_reason": "stop",
+            "answer_empty": False, **record}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("disease: renal failure\nchemical: Lithium", (["renal failure"], ["Lithium"])),
+        ("- **Diseases:** renal failure; gout\n- **Chemicals:** none",
+         (["renal failure", "gout"], [])),
+        ("Diseases:\n1. renal failure\n2. gout.\n\nDrugs:\n* lithium, 2,4-D",
+         (["renal failure", "gout"], ["lithium", "2,4-D"])),
+        ("The diseases in the text are:\nrenal failure", (["renal failure"], [])),
+        ("none", ([], [])),
+        ("I cannot say.", ([], [])),
+        ("gene: BRCA1\ndisease: gout", (["gout"], [])),
+    ],
+)  # fmt: skip
+def test_lists_are_read_as_models_write_them(
+    answer: str, found: tuple[list[str], list[str]]
+) -> None:
+    listed = read_list(answer, ("disease", "chemical"))
+
+    assert (listed.get("disease", []), listed.get("chemical", [])) == found
+
+
+def test_names_count_wherever_they_stand_and_an_invented_one_counts_against() -> None:
+    record = judged(1, "disease: failure\nchemical: lithium\nchemical: aspirin")
+
+    assert record["counts"] == {
+        "exact disease": [1, 2, 0, 0], "overlap disease": [1, 2, 1, 1],
+        "name disease": [1, 1, 0, 0],
+        "exact chemical": [2, 3, 2, 2], "overlap chemical": [2, 3, 2, 2],
+        "name chemical": [1, 2, 1, 1],
+    }  # fmt: skip
+    assert record["not_in_text"] == pytest.approx(1 / 3)
+    assert record["unreadable"] is False and TEXT not in str(record)
+    assert judged(1, "I cannot.")["unreadable"] is True
+    copied = judged(1, "disease: " + " ".join(TEXT.replace(";", "").split() * 3))
+    assert copied["counts"]["overlap disease"] == [1, 1, 0, 0]
+
+
+def test_scores_are_of_all_documents_and_of_each_type() -> None:
+    answers = ("disease: renal failure\nchemical: lithium", "none", "disease: failure")
+    records = [judged(n, answers[n % 3]) for n in range(30)]
+    score = Ner().summarize(records)
+
+    assert score["exact_recall"] == pytest.approx(3 / 9)
+    assert score["overlap_precision"] == pytest.approx(4 / 5)
+    assert score["overlap_f1"] == pytest.approx((4 + 4) / (5 + 9))
+    assert score["exact_f1_chemical"] == pytest.approx(2 * 2 / (2 + 6))
+    assert 0 <= score["overlap_f1_low"] <= score["overlap_f1"] <= score["overlap_f1_high"] <= 1
+    assert (score["items"], score["names"], score["unreadable"]) == (30, 30, 0.0)
