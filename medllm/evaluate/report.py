@@ -1,11 +1,15 @@
 """The scores, and what follows from them, as a page; it holds ids and numbers, no text."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from medllm.data.example import read_jsonl
 from medllm.evaluate.analysis.shown import EXPLAINED, OF_SUBGROUPS, comparisons_of, subgroups_of
 from medllm.evaluate.analysis.subgroups import FEW
 from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.kinds import KINDS
+from medllm.evaluate.kinds.base import Tells
 from medllm.evaluate.summary import Score, footnotes, is_above_trivial, table_of
 from medllm.measures.gates import Check, Subject
 from medllm.places import short_ref
@@ -23,8 +27,9 @@ def build_page(
     scores: Sequence[Score],
     analysis: Analysis,
     checks: Sequence[tuple[Subject, Check]],
+    folder: Path | None = None,
 ) -> Page:
-    """The page of an evaluation."""
+    """The page of an evaluation, whose records lie in `folder`."""
     about = {
         "models": ", ".join(dict.fromkeys(score["model"] for score in scores)),
         "tasks": ", ".join(dict.fromkeys(score["task"] for score in scores)),
@@ -49,6 +54,7 @@ def build_page(
     _add_comparisons(page, analysis["comparisons"])
     _add_subgroups(page, analysis["subgroups"])
     _add_patterns(page, analysis)
+    _add_kinds(page, scores, folder)
     page.heading("How they were asked")
     page.table(("model", "task", *HOW.values(), "not asked"), list(_asked(scores)))
     return page
@@ -159,6 +165,17 @@ def _add_patterns(page: Page, analysis: Analysis) -> None:
             page.text(f"By {row['unit']}.")
             pairs = zip(row["worst"], row["best"], strict=True)
             page.table(("worst", "", "best", " "), [(*one, *other) for one, other in pairs])
+
+
+def _add_kinds(page: Page, scores: Sequence[Score], folder: Path | None) -> None:
+    """What the kinds of some tasks have to tell of the records."""
+    for score in scores:
+        kind = KINDS[score["kind"]]
+        path = (folder or Path()) / score["model"] / f"{score['task']}.jsonl"
+        if folder and isinstance(kind, Tells) and path.is_file():
+            page.heading(f"{score['model']}, {score['task']}")
+            asked = [record for record in read_jsonl(path) if "not_asked" not in record]
+            kind.tell(page, score, asked)
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     analysis = analyze(config, gate, job.output, manifest)
     scores = manifest.results["scores"]
     checks = list(judge(gate, _judged(models, scores), analysis)) if gate else []
-    build_page(config, scores, analysis, checks).write(job.output / "report.html")
+    build_page(config, scores, analysis, checks, job.output).write(job.output / "report.html")
     if config.gate and gate:
         try:
             apply_gate(config.gate, gate, checks, job.output)

@@ -45,7 +45,7 @@ class TaskSpec(Strict):
     description: str = ""
     """What it is, and what it measures."""
     kind: str | None = None
-    """How evaluate scores it (`choices`, `answers`, `texts`); without one it is not scored."""
+    """How evaluate scores it (`choices`, `free_text` …); without one it is not scored."""
     dataset: str | None = None
     """Dataset of the registry that evaluate asks; without one, the test split of the prepared
     data."""

@@ -39,7 +39,9 @@ SCORED = [
     "ner_ncbi_disease",
     "perplexity",
     "pubmedqa",
+    "qa",
     "radiology",
+    "summarize",
     "wikitext",
 ]
 
@@ -145,8 +147,8 @@ def test_prepared_rows_in_other_words_are_refused(place: Path, task: str, how: s
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "without scoring": (
-        lambda place: find_task("qa", "evaluate"),
-        "the task qa has no scoring",
+        lambda place: find_task("reasoning", "evaluate"),
+        "the task reasoning has no scoring",
         f"{', '.join(SCORED)};.*`kind`",
     ),
     "without words": (

@@ -28,6 +28,8 @@ class Measure:
 
 ACCURACY = Measure("accuracy", "share", higher_is_better=True, is_share=True)
 PASSED = Measure("passed", "share", higher_is_better=True, is_share=True)
+RETENTION = Measure("retention", "share of facts", higher_is_better=True, is_share=False)
+F1 = Measure("f1", "F1 an answer", higher_is_better=True, is_share=False)
 LOSS = Measure("loss", "nats per token", higher_is_better=False, is_share=False)
 
 
@@ -87,6 +89,12 @@ WEIGHED: Mapping[Measure, Weigh] = {
         ("answer", "target"), lambda each: float(each["answer"] == each["target"]), lambda _: 1
     ),
     PASSED: Weigh(("passed",), lambda each: float(each["passed"]), lambda _: 1),
+    RETENTION: Weigh(
+        ("facts_source", "facts_retained"),
+        lambda each: float(each["facts_retained"]),
+        lambda each: int(each["facts_source"]),
+    ),
+    F1: Weigh(("f1",), lambda each: float(each["f1"]), lambda _: 1),
     LOSS: Weigh(("logprob", "tokens"), lambda each: -each["logprob"], lambda each: each["tokens"]),
 }
 """The measures by what records have; the first that fits."""

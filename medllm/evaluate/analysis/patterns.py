@@ -108,8 +108,10 @@ def _ends(found: Outcomes) -> Row:
         scored = [(_lead(each) * (1 if each["value"] else -1), each["id"]) for each in records]
         unit = "nats that the answer leads by, below 0 where it is wrong"
     else:
-        scored = [(-each["value"] / each["weight"], each["id"]) for each in found.records]
-        unit = "log-likelihood, nats a token"
+        sign = 1 if found.measure.higher_is_better else -1
+        weighed = [each for each in found.records if each["weight"]]
+        scored = [(sign * each["value"] / each["weight"], each["id"]) for each in weighed]
+        unit = found.measure.unit if sign == 1 else "log-likelihood, nats a token"
     ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
     half = min(SHOWN, len(ordered) // 2)
     best, worst = ordered[:half], ordered[::-1][:half]

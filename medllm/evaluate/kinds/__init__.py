@@ -12,12 +12,14 @@ from medllm.evaluate.kinds.hallucination import Hallucination
 from medllm.evaluate.kinds.pairs import Pairs
 from medllm.evaluate.kinds.studies.ner import Ner
 from medllm.evaluate.kinds.texts import Texts
+from medllm.evaluate.kinds.written.free_text import FreeText
+from medllm.evaluate.kinds.written.summaries import Summaries
 
 KINDS: Mapping[str, Kind] = {
     "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
     "hallucination": Hallucination(), "alert": Alert(),
     "error_detection": ErrorDetection(), "error_detection_text": ErrorDetection(with_images=False),
-    "ner": Ner(),
+    "ner": Ner(), "free_text": FreeText(), "summaries": Summaries(),
 }  # fmt: skip
 """The kinds by the names that the YAML of a task gives them."""
 

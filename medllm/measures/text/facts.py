@@ -1,0 +1,249 @@
+"""What a clinical text states, in a form in which two texts can be compared."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from decimal import Context as Digits
+
+from medllm.clinical.context import Context, context_of
+from medllm.clinical.context.stance import Stance, stance_of
+from medllm.clinical.doses.sig import Sig
+from medllm.clinical.doses.sigs import read_sigs
+from medllm.clinical.drugs.mentions import Mention, find_drugs
+from medllm.clinical.entities import Entity, find_entities
+from medllm.clinical.entities.words import normal
+from medllm.clinical.measurements import Measurement, find_measurements
+from medllm.clinical.rules.knowledge import shipped_knowledge
+from medllm.clinical.text.reading import Reading, Span
+from medllm.measures.text.dates import find_dates
+
+Key = tuple[object, ...]
+CLASSES = ("diagnosis", "finding", "medication", "vital sign", "laboratory value", "procedure",
+           "follow-up", "date")  # fmt: skip
+"""The classes of facts. Findings are symptoms and signs."""
+VITAL_SIGNS = frozenset({
+    "heart rate", "respiratory rate", "systolic blood pressure", "diastolic blood pressure",
+    "mean arterial pressure", "body temperature", "oxygen saturation", "oxygen flow",
+    "fraction of inspired oxygen", "Glasgow Coma Scale", "body weight", "body height",
+    "body mass index", "urine output", "pain score", "NEWS2",
+})  # fmt: skip
+_CLASS_OF = {"disease": "diagnosis", "finding": "finding", "procedure": "procedure"}
+_FOLLOW_UP = re.compile(
+    r"\b(?:follow(?:ed|ing)?[- ]?ups?|f/u|appointments?|return to|review(?:ed)? (?:in|at|by)|"
+    r"be seen (?:in|by|at)|see (?:his|her|your|the|a|dr)|outpatient|out-patient|recheck|"
+    r"repeat\w* (?:in|at))\b"
+)
+_INTERVAL = re.compile(
+    r"\b(\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|twelve|a|next)"
+    r"(?:[- ](?:to[- ])?(\d{1,2}))?[- ](day|week|month|year)s?\b"
+)
+_WITH = re.compile(
+    r"\b(primary care|pcp|gp|general practi\w+|family (?:doctor|physician|medicine)|"
+    r"[a-z]{3,}olog(?:y|ist)|surge(?:ry|on)|orthop\w+|neurosurge\w+|psychiatr\w+|p[a]?ediatric\w+|"
+    r"obstetric\w+|physiotherap\w+|physical therap\w+|anticoagulation clinic|wound (?:care|clinic))"
+)
+_COUNTS = {word: number for number, word in enumerate(
+    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1)} | {
+    "a": 1, "next": 1, "twelve": 12}  # fmt: skip
+_PRIMARY = re.compile(r"pcp|gp|general|family|primary")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that a text states.
+
+    Another text states it, too, where it `gives` one of the keys that this `wants`; where it gives
+    one of `opposites` instead, it states the contrary, of what their values say. `side` is left,
+    right or bilateral, and `names` by what the fact is known.
+    """
+
+    kind: str
+    wants: frozenset[Key]
+    gives: frozenset[Key]
+    place: Span
+    opposites: Mapping[Key, str] = field(default_factory=dict)
+    side: str = ""
+    names: frozenset[str] = frozenset()
+
+
+def find_facts(reading: Reading) -> tuple[Fact, ...]:
+    """The facts of a text, in order; a value that its words leave open has each reading."""
+    knowledge = shipped_knowledge()
+    drugs = find_drugs(reading, knowledge)
+    taken = {word for each in drugs for word in range(each.first, each.last)}
+    entities = [each for each in find_entities(reading) if each.first not in taken]
+    found = [
+        *_named(reading, entities), *_medications(reading, drugs), *_unlisted(reading, entities),
+        *_values(reading), *_follow_ups(reading), *_dates(reading),
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda each: each.place))
+
+
+def _named(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
+    """Diagnoses, findings and procedures; what may come ("return if …") is no fact."""
+    for entity in entities:
+        context = context_of(reading, entity.first, entity.last)
+        if entity.type not in _CLASS_OF or context.hypothetical:
+            continue
+        words = [normal(word) for word in reading.words[entity.first : entity.last]]
+        whole = {*entity.ids, " ".join(words)}
+        shorter = {" ".join(words[at:]) for at in range(1, len(words))}
+        # what is negative or unremarkable is the finding of a procedure, which was done
+        is_, others = ("present", {}) if entity.type == "procedure" else _stance_of(context)
+        given = ("present", "denied") if _is_asked(reading, entity.first) else (is_,)
+        yield Fact(
+            _CLASS_OF[entity.type],
+            frozenset((name, is_) for name in whole),
+            frozenset((name, each) for name in whole | shorter for each in (is_, *given)),
+            entity.place(reading),
+            {(name, other): flip for name in whole for other, flip in others.items()},
+            context.laterality or "",
+            frozenset(whole | shorter),
+        )  # fmt: skip
+
+
+def _is_asked(reading: Reading, word: int) -> bool:
+    """Whether a word stands in a question, whose answer may deny it or not."""
+    return "?" in reading.between(reading.sentence_at(word)[1] - 1)
+
+
+def _stance_of(context: Context) -> tuple[str, dict[str, str]]:
+    """How something is meant, and what would be the contrary, of what."""
+    if context.experiencer == "family":
+        return "family", {"present": "whose it is"}
+    if context.negated:
+        return "denied", {"present": "negation"}
+    return "present", {"denied": "negation", "family": "whose it is"}
+
+
+def _medications(reading: Reading, drugs: tuple[Mention, ...]) -> Iterator[Fact]:
+    """Each drug with its dose and how often it is taken, as far as the text says so."""
+    sigs = read_sigs(reading, drugs)
+    for number, mention in enumerate(drugs):
+        if not mention.drugs:
+            continue
+        is_warned = stance_of(reading, mention.first) is Stance.WARNED
+        is_, other = ("not given", "given") if is_warned else ("given", "not given")
+        name, place = (mention.drugs, is_), reading.place(mention.first, mention.last)
+        contrary: dict[Key, str] = {(mention.drugs, other): "stopping"}
+        doses = set[frozenset[Key]]()
+        for sig in sigs:
+            if sig.mention == number:
+                whole = reading.folded.origin(sig.begin, sig.end)
+                place = min(place[0], whole[0]), max(place[1], whole[1])
+                doses |= set(_doses(sig))
+        yield Fact("medication", frozenset({name}), frozenset({name}), place, contrary)
+        for dose in doses:
+            yield Fact("medication", dose, dose, place)
+
+
+def _doses(sig: Sig) -> Iterator[frozenset[Key]]:
+    """What a sig says of each dose, and of how often it is taken.
+
+    `20 mg daily` and `20 mg a day` are alike; a dose is also known by the total of its day.
+    """
+    a_day = sig.often.a_day if sig.often else None
+    if not sig.doses and sig.daily:
+        a_day = a_day or Decimal(1)
+    for each in sig.doses or sig.daily:
+        keys: set[Key] = {(sig.drugs, sig.unit, each.low, each.high)}
+        if a_day:
+            total = each if not sig.doses else each.times(a_day)
+            keys.add((sig.drugs, sig.unit, "a day", total.low, total.high))
+        yield frozenset(keys)
+    if a_day and (sig.doses or sig.daily):
+        yield frozenset({(sig.drugs, "a day", a_day)})
+
+
+def _unlisted(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
+    """Drugs that are known by name alone."""
+    for entity in entities:
+        if entity.type == "drug":
+            words = " ".join(normal(word) for word in reading.words[entity.first : entity.last])
+            names: frozenset[Key] = frozenset((name, "given") for name in {*entity.ids, words})
+            yield Fact("medication", names, names, entity.place(reading))
+
+
+def _values(reading: Reading) -> Iterator[Fact]:
+    """Vital signs and laboratory values."""
+    for each in find_measurements(reading.text):
+        if each.attribute:
+            kind = "vital sign" if each.attribute in VITAL_SIGNS else "laboratory value"
+            yield Fact(kind, value_keys(each), rounded_keys(each), (each.begin, each.end))
+
+
+def value_keys(measured: Measurement) -> frozenset[Key]:
+    """The values that a measurement states, each with what was measured and in which unit.
+
+    One that was written in another unit is also what it is in three digits, or to a tenth.
+    """
+    values = set(measured.readings)
+    if measured.attribute and _is_converted(measured):
+        values |= {_tenth(each) for each in measured.readings}
+        values |= {Digits(prec=3).create_decimal(each) for each in measured.readings}
+    return frozenset(
+        (measured.attribute, measured.unit, measured.sign.strip("~"), value, measured.upper)
+        for value in values
+    )
+
+
+def _is_converted(measured: Measurement) -> bool:
+    return measured.written_unit not in {"", measured.unit}
+
+
+def _tenth(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("0.1"), ROUND_HALF_UP)
+
+
+def rounded_keys(measured: Measurement) -> frozenset[Key]:
+    """The values that may be stated for it: also rounded by a digit, or as a conversion gives it.
+
+    Amounts that no quantity is named for, such as doses, are never rounded.
+    """
+    if not measured.attribute or measured.upper is not None:
+        return value_keys(measured)
+    return frozenset(
+        (*key[:3], value, None)
+        for key in value_keys(measured)
+        for value in _roundings(Decimal(str(key[3])), _is_converted(measured))
+    )
+
+
+def _roundings(value: Decimal, is_converted: bool) -> set[Decimal]:
+    exponent = value.normalize().as_tuple().exponent
+    digits = -min(int(exponent), 0)
+    fewer = range(max(digits - 1, 0), digits + 1) if not is_converted else range(digits + 1)
+    return {value.quantize(Decimal(1).scaleb(-each), ROUND_HALF_UP) for each in fewer} | {value}
+
+
+def _follow_ups(reading: Reading) -> Iterator[Fact]:
+    """When and with whom a sentence has a follow-up, or only that there is one."""
+    text = reading.folded.text
+    for first, last in reading.sentences:
+        if first == last or not _FOLLOW_UP.search(
+            text, reading.begins[first], reading.ends[last - 1]
+        ):
+            continue
+        begin, end = reading.begins[first], reading.ends[last - 1]
+        keys: set[Key] = {
+            ("follow-up", _COUNTS.get(each[2] or each[1]) or int(each[2] or each[1]), each[3])
+            for each in _INTERVAL.finditer(text, begin, end)
+        }
+        keys |= {("follow-up", _who(each[1])) for each in _WITH.finditer(text, begin, end)}
+        for key in keys or {("follow-up",)}:
+            gives = frozenset({key, ("follow-up",)})
+            yield Fact("follow-up", frozenset({key}), gives, reading.place(first, last))
+
+
+def _who(written: str) -> str:
+    """With whom: a specialist is known by the beginning of the word, as cardiolog."""
+    return "primary care" if _PRIMARY.match(written) else written[:8]
+
+
+def _dates(reading: Reading) -> Iterator[Fact]:
+    """The dates; one without a year is also given by one with it."""
+    for date in find_dates(reading.text):
+        wants: frozenset[Key] = frozenset(("date", *each) for each in date.readings)
+        short: frozenset[Key] = frozenset(("date", "", *each[1:]) for each in date.readings)
+        yield Fact("date", wants, wants | short, date.place)

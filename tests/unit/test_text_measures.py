@@ -1,0 +1,159 @@
+"""Measures of answers: what is alike scores 1, nothing scores 0, numbers keep their units."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medllm.clinical.text.reading import read
+from medllm.measures.text.answers import is_exact, normalise, token_f1
+from medllm.measures.text.comparing import count_shared, find_unsupported
+from medllm.measures.text.dates import find_dates
+from medllm.measures.text.facts import find_facts
+from medllm.measures.text.numbers import judge_numbers
+from medllm.measures.text.sections import find_elements, is_discharge, name_sections
+
+NOTE = """CHIEF COMPLAINT: Chest pain.
+HISTORY: 67-year-old man with diabetes mellitus, no fever. Presented on 3 March 2024 with left
+lower lobe pneumonia. BP 120/80, heart rate 85, temperature 38.5 C, K 3.86 mmol/L.
+Family history: father had stroke.
+MEDICATIONS: metoprolol 25 mg twice daily, aspirin 81 mg daily. Stop ibuprofen.
+PLAN: Follow up with cardiology in 2 weeks. Discharged in stable condition.
+"""
+
+
+def outcomes(answer: str, source: str) -> list[str]:
+    return [each.outcome for each in judge_numbers(read(answer), read(source))]
+
+
+def unsupported(answer: str, source: str) -> list[tuple[str, str]]:
+    found = find_unsupported(find_facts(read(answer)), find_facts(read(source)))
+    return [(each.kind, each.flip) for each in found]
+
+
+@given(st.text(max_size=80))
+def test_identical_texts_match_and_empty_ones_never_do(text: str) -> None:
+    has_words = bool(normalise(text))
+
+    assert is_exact(text, text) is has_words
+    assert token_f1(text, text) == float(has_words)
+    assert token_f1("", text) == token_f1(text, "") == 0
+    assert not is_exact("", text)
+
+
+PIECES = [
+    "no fever", "5 mg", "metoprolol", "120/80", "BP", "heart rate 85", "left", "pneumonia",
+    "3/4/24", "father had", "stop", "twice daily", "follow up in 2 weeks", "\n", ". ", "PLAN:", "½",
+    "<", "100 F", "(", "3 March", "1.", "K 3,86", "years", "7", "lobar",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=9), max_size=12).map(" ".join)
+
+
+@settings(deadline=None, max_examples=150)
+@given(TEXTS)
+def test_no_text_has_facts_or_numbers_that_itself_does_not_support(text: str) -> None:
+    reading = read(text)
+    facts = find_facts(reading)
+
+    assert find_unsupported(facts, facts) == []
+    assert {each.outcome for each in judge_numbers(reading, reading)} <= {"kept"}
+    assert all(count == shared for count, shared in count_shared(facts, facts).values())
+    assert judge_numbers(read(""), reading) == []
+    assert len(name_sections(reading, facts)) == len(facts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [("1.5 mg", "15 mg"), ("120/80", "80/120"), ("120/80", "12080"), ("<5", ">5"), ("5%", "5"),
+     ("Rh+", "Rh-"), ("2-3", "23"), ("1,5", "15"), ("7:30", "730")],
+)  # fmt: skip
+def test_values_that_differ_are_no_exact_match(answer: str, reference: str) -> None:
+    assert not is_exact(answer, reference)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "f1"),
+    [("The aspirin.", "aspirin", 1), ("An X-ray, today!", "xray today", 1),
+     ("aspirin and heparin", "aspirin", 0.5), ("no", "yes", 0)],
+)  # fmt: skip
+def test_f1_is_squads_else(answer: str, reference: str, f1: float) -> None:
+    assert token_f1(answer, reference) == f1
+
+
+@pytest.mark.parametrize(
+    ("answer", "source", "outcome"),
+    [
+        ("5 mg", "5 g", "invented"),
+        ("5000 mg", "5 g", "kept"),
+        ("metoprolol 25 mg", "metoprolol 25 g", "altered"),
+        ("metoprolol 50 mg", NOTE, "altered"),
+        ("metoprolol 0.025 g", NOTE, "kept"),
+        ("metoprolol 81 mg, aspirin 25 mg", NOTE, "altered altered"),
+        ("warfarin 5 mg", NOTE, "invented"),
+        ("heart rate 150", NOTE, "altered"),
+        ("heart rate 85", NOTE, "kept"),
+        ("BP 80/120", NOTE, "altered altered"),
+        ("120/80", "it was 120/80", "kept"),
+        ("80/120", "it was 120/80", "invented"),
+        ("potassium 3.9", NOTE, "kept"),
+        ("potassium 3.7", NOTE, "altered"),
+        ("temperature 101.3 F", NOTE, "kept"),
+        ("temperature 38.5 C", "temp 101.3 F", "kept"),
+        ("sodium 140", NOTE, "invented"),
+        ("aged 67 years", NOTE, "kept"),
+        ("aged 76 years", NOTE, "invented"),
+        ("two weeks", NOTE, "kept"),
+        ("2 days", NOTE, "invented"),
+        ("1. aspirin\n2. metoprolol", NOTE, ""),
+        ("COVID-19, T4 and A1c", NOTE, ""),
+    ],
+)
+def test_each_number_is_of_something(answer: str, source: str, outcome: str) -> None:
+    assert outcomes(answer, source) == outcome.split()
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ("Pneumonia, diabetes mellitus; no fever.", []),
+        ("No diabetes mellitus.", [("diagnosis", "negation")]),
+        ("He had fever.", [("finding", "negation")]),
+        ("Right lower lobe pneumonia.", [("diagnosis", "laterality")]),
+        ("He had a stroke.", [("diagnosis", "whose it is")]),
+        ("He has asthma.", [("diagnosis", "")]),
+        ("Metoprolol 25 mg twice daily.", []),
+        ("Metoprolol 25 mg once daily.", [("medication", "")]),
+        ("Metoprolol 50 mg.", [("medication", "")]),
+        ("Stop aspirin.", [("medication", "stopping")]),
+        ("Heart rate 85, BP 120/80.", []),
+        ("Seen on 2024-03-03.", []),
+        ("Seen on March 3.", []),
+        ("Seen on 4 March 2024.", [("date", "")]),
+        ("Follow up with a cardiologist in 2 weeks.", []),
+        ("Follow up with neurology.", [("follow-up", "")]),
+        ("", []),
+    ],
+)
+def test_what_a_source_does_not_say_is_found(answer: str, wrong: list[tuple[str, str]]) -> None:
+    assert unsupported(answer, NOTE) == wrong
+
+
+def test_facts_stand_in_sections_and_elements() -> None:
+    reading = read(NOTE)
+    facts = find_facts(reading)
+    named = dict(zip([each.kind for each in facts], name_sections(reading, facts), strict=True))
+
+    assert named["medication"] == "medications"
+    assert named["follow-up"] == "plan"
+    assert is_discharge(NOTE)
+    assert not is_discharge("a cough")
+    assert {"reason for admission", "condition at discharge", "medications", "follow-up"} <= (
+        find_elements(reading, facts)
+    )
+    assert find_elements(read("Cough."), find_facts(read("Cough."))) == set()
+
+
+def test_a_date_that_may_be_of_two_months_has_both() -> None:
+    (date,) = find_dates("on 3/4/24")
+
+    assert date.readings == {("2024", 3, 4), ("2024", 4, 3)}
+    assert [*find_dates("BP 120/80, 3.5.1, 99/99/2024")] == []
