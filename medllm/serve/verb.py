@@ -141,7 +141,8 @@ def _loaded(
         _check_template(engine)
         name = _model_id(config, engine)
         if around and around.audit:
-            where = {"upstream": config.upstream} if config.upstream else {}
+            where = {"upstream": config.upstream, "allow_remote": config.allow_remote}
+            where = where if config.upstream else {}
             around.audit.begin({"name": name, "engine": engine.name, "identity": identity, **where})
         app = build_app(
             engine, model_id=name, callers=callers, max_tokens=config.max_tokens, around=around
@@ -218,6 +219,9 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
             "notice: other machines can reach this address, and it speaks plain HTTP;"
             " name serve.tls_certificate, or put a reverse proxy with TLS before it"
         )
+    host = urlsplit(config.upstream or "").hostname
+    if host and not is_loopback(host):
+        console.notice(f"notice: all that is asked goes to {host}, as allow_remote says")
     # The question may be a patient's.
     console.show_text(
         f"try it    {_render_curl(config, engine, url, has_key=not callers.are_unnamed)}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from outgoing import outgoing, places
 
 from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
@@ -253,5 +254,9 @@ def test_it_is_served_and_an_engine_that_is_down_is_a_503(tiny_f16: Path) -> Non
 
 
 def test_a_gguf_file_is_served_by_it(tiny_f16: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert serve_once(ServeConfig(model=str(tiny_f16), max_tokens=4, n_ctx=128, no_auth=True))
+    with outgoing() as made:
+        assert serve_once(ServeConfig(model=str(tiny_f16), max_tokens=4, n_ctx=128, no_auth=True))
+    engine = {each for each in places(made) if isinstance(each, str)}
+    assert {Path(each).name for each in engine} == {"engine.sock"}
+    assert {host for host, _ in places(made) - engine} == {"127.0.0.1"}  # the question itself
     assert "one at a time" not in capfd.readouterr().err

@@ -1,10 +1,12 @@
 """A model that another server has, behind the same door."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from echoing import Server
 from echoing import served as echoing_served
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from outgoing import outgoing, places
 from served import interrupted_once_served
 from typed import Ended, Typed
 
@@ -173,22 +176,38 @@ def test_what_is_asked_stays_on_this_machine_unless_it_is_allowed(url: str, mess
     assert "secret" not in raised.value.message + raised.value.fix
 
 
-def test_the_verb_serves_it_and_the_log_tells_where_it_is(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433"])  # a name that is not known as local
+def test_the_verb_asks_nobody_else_and_the_log_tells_where_the_model_is(
+    host: str, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with other(Answers()) as url:
+    monkeypatch.setenv("MEDLLM_UPSTREAM_KEY", "theirs")
+    askers: list[int] = []
+    with other(Answers(), "theirs") as theirs, outgoing() as made:
+        url, is_remote = theirs.replace("127.0.0.1", host), host != "127.0.0.1"
 
         def ask(ours: str, printed: str) -> None:
+            askers.append(threading.get_ident())
             assert "serving   theirs (openai, 2,048 tokens of context, 16 at once)" in printed
-            assert httpx.post(f"{ours}/chat/completions", json=chat()).status_code == 200
+            assert (f"all that is asked goes to {host}" in printed) is is_remote
+            for more in ({}, {"stream": True}, {"tools": ["no such"]}):
+                status = httpx.post(f"{ours}/chat/completions", json=chat(**more)).status_code
+                assert status == (400 if "tools" in more else 200)
 
-        config = ServeConfig(upstream=url, no_auth=True, port=0, audit=tmp_path / "log")
+        config = ServeConfig(
+            upstream=url, allow_remote=is_remote, no_auth=True, port=0, audit=tmp_path / "log"
+        )
         with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
             serve(config)
+        assert {port for _, port in places(made, *askers)} == {urlsplit(url).port}
+        looked_up = {host, host.encode()}
+        assert {where for where, _ in places(made, *askers)} <= {"127.0.0.1", *looked_up}
         assert serve_once(config) == "It is a fever."
 
     (log,) = (tmp_path / "log").glob("*.jsonl")
-    assert json.loads(log.read_text().splitlines()[0])["model"]["upstream"] == url
+    told = json.loads(log.read_text().splitlines()[0])["model"]
+    assert (told["upstream"], told["allow_remote"]) == (url, is_remote)
+    out, err = capfd.readouterr()
+    assert "Quackenbush" not in out + err + log.read_text()
 
 
 def test_a_model_at_an_address_is_evaluated_like_any_other(typed: Typed, tmp_path: Path) -> None:
