@@ -122,6 +122,8 @@ class Answering:
                 metrics.tokens("answer", asked.tokens)
                 if asked.report:
                     metrics.reviewed(asked.report)
+                if asked.finish_reason:
+                    metrics.answered(asked.prompt_tokens, asked.tokens, len(asked.findings))
 
     async def _recorded(
         self, asked: Asked, request: GenerateRequest, guarded: GuardedAnswer | None

@@ -161,6 +161,8 @@ class Endpoints:
         with around.limits.asking(caller):
             found = check_feedback(said, caller, around.given)
             await keep_feedback(said, caller, found, self.model_id, around.feedback)
+        if around.metrics:
+            around.metrics.marked(said.helpfulness)
         if around.audit:
             around.audit.noted("feedback", caller.name, id=said.response_id)
         return {"kept": True, "response_id": said.response_id}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.clinical.report import Report
 from medllm.errors import SetupError
+from medllm.measures.drift import Drift
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """Upper bounds of the buckets of latencies."""
 FIRST_ERROR = 400
+TOKENS = tuple(2**power for power in range(4, 14))
+FINDINGS = (1, 2, 3)
 FIRST_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -44,6 +47,13 @@ class Metrics:
             "findings", "Findings of the review.", ("rule", "severity"), **here
         )
         self._blocked = Counter("blocked_answers", "Answers that were withheld.", **here)
+        self._marks = Counter("feedback", "Feedback, by helpfulness.", ("helpfulness",), **here)
+        self._spreads = {"prompt_tokens": Drift(TOKENS), "answer_tokens": Drift(TOKENS),
+                         "findings": Drift(FINDINGS)}  # fmt: skip
+        told = "Population stability index of the last 500 answers against the first 500."
+        drift = Gauge("drift", told, ("of",), **here)
+        for name, spread in self._spreads.items():
+            drift.labels(name).set_function(spread.index)
         self._running = Gauge("requests", "Requests that are running or waiting.", **here)
         self._ready = Gauge("ready", "1 while the model takes requests, else 0.", **here)
 
@@ -64,6 +74,17 @@ class Metrics:
         """Count a request that the model was asked."""
         self._answers.labels(route, outcome).inc()
         self._seconds.observe(seconds)
+
+    def answered(self, prompt_tokens: int | None, tokens: int, findings: int) -> None:
+        """Take an answer into account, to see whether later ones differ from the first."""
+        if prompt_tokens is not None:
+            self._spreads["prompt_tokens"].add(prompt_tokens)
+        self._spreads["answer_tokens"].add(tokens)
+        self._spreads["findings"].add(findings)
+
+    def marked(self, helpfulness: int) -> None:
+        """Count what somebody said of an answer."""
+        self._marks.labels(str(helpfulness)).inc()
 
     def reviewed(self, report: Report) -> None:
         """Count what a review found."""

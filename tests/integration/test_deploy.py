@@ -38,6 +38,7 @@ def told() -> dict[str, set[str]]:
     metrics.error(503)
     metrics.ended("/v1/chat/completions", "stop", 1.0)
     metrics.tokens("answer", 1)
+    metrics.marked(5)
     report = review_answer("Give warfarin 5 mg and aspirin 81 mg.").report
     assert report.findings
     metrics.reviewed(report)
