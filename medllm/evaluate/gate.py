@@ -95,7 +95,8 @@ def _fact(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] |
         fact = {end: None if each is None else each - score["majority"]
                 for end, each in fact.items()}  # fmt: skip
     is_share = name in SHARES and line.of == "value"
-    return {**fact, "task": score["task"], "items": score["items"], "is_share": is_share}
+    items = score.get(f"{name}_items", score["items"])  # of some figures a part of all
+    return {**fact, "task": score["task"], "items": items, "is_share": is_share}
 
 
 def _difference(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] | None:

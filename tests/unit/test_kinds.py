@@ -80,8 +80,8 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     chat = EvaluateConfig(apply_chat_template=True)
 
     lacking = {name for name, kind in KINDS.items() if kind.lacking(bare)}
-    assert lacking == {"choices", "pairs", "alert", "hallucination", "ner"}
-    marked = {"entities": []}
+    assert lacking == {"choices", "pairs", "alert", "hallucination", "ner", "safety"}
+    marked = {"entities": [], "wants": "answer"}
     seen = replace(ITEM, prompt=(Message("user", "HR 85. So?"),), metadata=marked)
     assert not any(kind.lacking(seen) for kind in KINDS.values())
     always = {name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())}

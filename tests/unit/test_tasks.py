@@ -41,6 +41,7 @@ SCORED = [
     "pubmedqa",
     "qa",
     "radiology",
+    "safety",
     "summarize",
     "wikitext",
 ]

@@ -112,7 +112,8 @@ def detection_rates(records: Sequence[Record], key: str) -> dict[str, Any]:
     return {
         **share_of(right, "accuracy"), **share_of(with_error, "sensitivity"),
         **share_of(without, "specificity"), **share_of(without, "false_positive_rate"),
-        "with_error": len(with_error), "without_error": len(without),
+        "sensitivity_items": len(with_error), "specificity_items": len(without),
+        "false_positive_rate_items": len(without),
     }  # fmt: skip
 
 
