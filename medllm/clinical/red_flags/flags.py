@@ -94,7 +94,11 @@ def find_red_flags(case: Case) -> Iterator[Finding | NotChecked]:
         return
     is_in_care = flags.in_care.find(hits) is not None
     given = content_of(case.answer)
-    answer = {**flags.vocabulary.find(given), "$department": find_department(case.answer, given)}
+    said = (each for flag, _ in described for each in (*flag.must_say, *flag.must_not_say))
+    answer = {
+        **flags.vocabulary.find(given, flags.vocabulary.beginnings(said)),
+        "$department": find_department(case.answer, given),
+    }
     for flag, at in described:
         yield _described(case, flag, _spans(case.question, asked, at))
         if not is_in_care and not _says(case.answer, given, flag, answer):

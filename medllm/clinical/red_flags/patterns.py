@@ -9,7 +9,7 @@ are one.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -65,17 +65,23 @@ def stem(word: str) -> str:
 class Content:
     """The words of a text that count, as stems, and which words of its reading they are.
 
-    `parts` is the number of punctuation marks before each, so that a phrase can be kept in one
-    part of a sentence.
+    `marks` is where punctuation stands, so that a phrase can be kept in one part of a sentence.
     """
 
     stems: list[str]
     words: list[int]
-    parts: list[int]
+    begins: list[int]
+    """Where each stands in the folded text."""
+    marks: list[int]
 
     def span(self, begin: int, end: int) -> Span:
         """The words of the reading (the last not included) that content words are."""
         return self.words[begin], self.words[end - 1] + 1
+
+    def is_one_part(self, begin: int, end: int) -> bool:
+        """Whether no punctuation parts some content words."""
+        first, last = self.begins[begin], self.begins[end - 1]
+        return bisect_left(self.marks, first) == bisect_left(self.marks, last)
 
 
 def content_of(reading: Reading) -> Content:
@@ -87,8 +93,10 @@ def content_of(reading: Reading) -> Content:
         if word not in _FILLERS and not (word == "bit" and number and words[number - 1] == "a")
     ]
     marks = [each.start() for each in _PUNCTUATION.finditer(reading.folded.text)]
-    parts = [bisect_left(marks, reading.begins[each]) for each in kept]
-    return Content([stem(words[each]) for each in kept], kept, parts)
+    begins = reading.begins
+    return Content(
+        [stem(words[each]) for each in kept], kept, [begins[each] for each in kept], marks
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,7 @@ class Vocabulary:
         self._concepts = concepts
         self._names: dict[tuple[str, ...], dict[str, None]] = {}
         self._lengths: dict[str, list[int]] = {}
+        self._firsts: dict[str, set[str]] = {}
         for name in concepts:
             for phrase in self._phrases(name):
                 self._add(phrase, name)
@@ -166,22 +175,36 @@ class Vocabulary:
         """
         return Pattern(tuple(self._group(each) for each in text.split("+")))
 
-    def find(self, content: Content) -> dict[str, list[Span]]:
-        """The places of each concept that a text holds, in order."""
+    def find(self, content: Content, only: Container[str] | None = None) -> dict[str, list[Span]]:
+        """The places of each concept that a text holds, in order.
+
+        With `only`, of those whose phrases begin with one of these stems (see `beginnings`).
+        """
         hits: dict[str, list[Span]] = {}
-        stems, parts = content.stems, content.parts
+        stems, lengths = content.stems, self._lengths
+        wanted = lengths if only is None else only
         hidden = hides = 0  # words before `hidden` are of an ignored phrase of so many words
         for begin, first in enumerate(stems):
-            for length in self._lengths.get(first, ()):
+            if first not in wanted:
+                continue
+            for length in lengths[first]:
                 end = begin + length
-                if end > len(stems) or parts[begin] != parts[end - 1]:
+                names = self._names.get(tuple(stems[begin:end]), ())
+                if not names or end > len(stems) or not content.is_one_part(begin, end):
                     continue
-                for name in self._names.get(tuple(stems[begin:end]), ()):
+                for name in names:
                     if name == IGNORED:
                         hidden, hides = end, length
                     elif begin >= hidden or length >= hides:
                         hits.setdefault(name, []).append((begin, end))
         return hits
+
+    def beginnings(self, patterns: Iterable[Pattern]) -> frozenset[str]:
+        """The stems that phrases of some patterns, and phrases to be ignored, begin with."""
+        named = {name for each in patterns for group in each.groups for name in group}
+        return frozenset(
+            chain.from_iterable(self._firsts.get(each, ()) for each in {*named, IGNORED})
+        )
 
     def _group(self, text: str) -> tuple[str, ...]:
         return tuple(self._name(each.strip()) for each in text.split("|"))
@@ -201,6 +224,7 @@ class Vocabulary:
         if not stems:
             raise ValueError(f"'{phrase}' has no word that counts")
         self._names.setdefault(stems, {})[name] = None
+        self._firsts.setdefault(name, set()).add(stems[0])
         lengths = self._lengths.setdefault(stems[0], [])
         if len(stems) not in lengths:
             lengths.append(len(stems))
