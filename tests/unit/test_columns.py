@@ -150,7 +150,7 @@ def test_a_yaml_file_is_all_that_a_dataset_needs(tmp_path: Path) -> None:
     ("wrong", "message"),
     [
         ("shape: colums", "ward.yaml:2: shape: unknown shape 'colums'; did you mean 'columns'?"),
-        ("shape: xyz", "ward.yaml:2: shape: unknown shape 'xyz'; known: columns, local"),
+        ("shape: xyz", "ward.yaml:2: shape: unknown shape 'xyz'; known: columns, entities, local"),
         ("shape: columns\ncolumns: {prompts: x}", "ward.yaml:3: columns.prompts: unknown key"),
         ("shape: columns\ncolumns: {prompt: '{x'}", "ward.yaml:3: columns.prompt: expected '}'"),
         (
