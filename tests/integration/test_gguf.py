@@ -26,6 +26,7 @@ from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.llama_native import read_window
+from medllm.engines.many import Written, write_answers
 from medllm.engines.open import open_model
 from medllm.engines.transformers import TransformersEngine
 from medllm.errors import ArtifactError, DataError, SetupError
@@ -386,6 +387,24 @@ def test_greedy_answers_repeat_and_count_their_tokens(engine: LlamaCppEngine) ->
     assert sum(piece.tokens for piece in first) <= 12
     assert [piece.finish_reason for piece in first[:-1]] == [None] * (len(first) - 1)
     assert first[-1].finish_reason in {"stop", "length"}
+
+
+@pytest.mark.parametrize(
+    "penalties",
+    [{"repetition_penalty": 1.5}, {"presence_penalty": 1.0, "frequency_penalty": 0.7},
+     {"repetition_penalty": 0.8, "presence_penalty": -0.5}],
+)  # fmt: skip
+def test_penalties_mean_the_same_on_both_engines(
+    engine: LlamaCppEngine, tiny_model: Path, penalties: dict[str, float]
+) -> None:
+    other = open_model(resolve_model(str(tiny_model)))
+    prompt = engine.encode("Blood pressure is high, blood pressure", add_special_tokens=True)
+    request = GenerateRequest(prompt, Sampling(max_tokens=16, **penalties))  # type: ignore[arg-type]
+    (_, here), (_, there) = (next(write_answers(each, [request])) for each in (engine, other))
+    (_, plain) = next(write_answers(engine, [GenerateRequest(prompt, Sampling(max_tokens=16))]))
+    assert isinstance(here, Written) and isinstance(there, Written)
+    assert here.text == there.text != plain.text  # type: ignore[union-attr]
+    assert here.logprob == pytest.approx(there.logprob, abs=0.02)
 
 
 def test_a_seed_fixes_the_dice(engine: LlamaCppEngine) -> None:

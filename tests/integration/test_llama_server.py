@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_cpp_setup import find_llama_server
+from medllm.engines.many import write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.servers.llama_server import LlamaServerEngine, ServerSettings
 from medllm.engines.servers.process import Supervised
@@ -77,7 +78,9 @@ def run(engine: LlamaServerEngine, work: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @pytest.mark.parametrize("messages", [QUESTION, LONG])
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.8, "seed": 3}])
+@pytest.mark.parametrize("sampling", [
+    {}, {"repetition_penalty": 1.4}, {"temperature": 0.9, "top_p": 0.8, "top_k": 9, "seed": 3},
+])  # fmt: skip
 def test_it_answers_as_llama_cpp_does_in_this_process(
     messages: tuple[Message, ...],
     sampling: dict[str, Any],
@@ -92,12 +95,22 @@ def test_it_answers_as_llama_cpp_does_in_this_process(
         return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
 
     streamed, whole = run(engine, work)
-    if not sampling:  # samplers draw from generators of their own
+    if "seed" not in sampling:  # samplers draw from generators of their own
         assert text_of(streamed) == text_of(expected)
     assert text_of(streamed) == text_of(whole)
     assert streamed[-1].finish_reason == whole[-1].finish_reason == expected[-1].finish_reason
     assert sum(p.tokens for p in streamed) == sum(p.tokens for p in whole)
     assert len(whole) == 1 < len(streamed)
+
+
+def test_it_tells_how_likely_its_answers_are(engine: LlamaServerEngine, tiny_f16: Path) -> None:
+    sampling = Sampling(max_tokens=9, repetition_penalty=1.2)
+    requests = [GenerateRequest(messages=each, sampling=sampling) for each in (QUESTION, LONG)]
+    with closing(LlamaCppEngine(tiny_f16, n_ctx=256)) as here:
+        expected = dict(write_answers(here, requests))
+    found = dict(write_answers(engine, requests))
+    for place, written in expected.items():
+        assert asdict(found[place]) == pytest.approx(asdict(written), abs=1e-2)  # type: ignore[call-overload]
 
 
 def test_a_stop_string_is_not_shown(engine: LlamaServerEngine) -> None:
