@@ -12,6 +12,11 @@ def chat(
     system: str | None = option("What the model is told before the conversation.", "TEXT"),
     max_tokens: int | None = option("Longest answer.  [default: 256]"),
     temperature: float | None = option("0 is greedy decoding.  [default: 0]"),
+    top_p: float | None = option("Nucleus sampling.  [default: 1]"),
+    top_k: int | None = option("The likeliest tokens that may be drawn; 0: all.  [default: 0]"),
+    min_p: float | None = option("Share of the likeliest's probability.  [default: 0]"),
+    repetition_penalty: float | None = option("Above 1 repeats less.  [default: 1]"),
+    review: bool | None = option("Review the answers by clinical rules.", None, "--review"),
     n_ctx: int | None = option("Tokens of context."),
     **flags: Any,
 ) -> None:
@@ -23,6 +28,7 @@ def chat(
     Example: medllm chat --model runs/lora/merge --system "Answer in one sentence."
     """
     own = {key: value for key, value in locals().items() if key != "flags"}
+    own["review"] = {} if review else None
     refuse_json("chat")
     from medllm.cli.near_misses import check_models
     from medllm.generate.chat import chat as talk

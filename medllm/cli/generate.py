@@ -16,10 +16,20 @@ def generate(
     input_: str | None = option("Prompts; answers go to generations.jsonl.", "FILE", "--input"),
     max_tokens: int | None = option("Longest answer.  [default: 256]"),
     temperature: float | None = option("0 is greedy decoding.  [default: 0]"),
+    top_p: float | None = option("Nucleus sampling.  [default: 1]"),
+    top_k: int | None = option("The likeliest tokens that may be drawn; 0: all.  [default: 0]"),
+    min_p: float | None = option("Share of the likeliest's probability.  [default: 0]"),
+    repetition_penalty: float | None = option("Above 1 repeats less.  [default: 1]"),
+    num_beams: int | None = option("Answers followed at once; transformers.  [default: 1]"),
+    length_penalty: float | None = option("Of beams; above 1 longer.  [default: 1]"),
+    batch_size: int | None = option("Answers written together.  [default: 8 on a CPU]"),
+    abstain_below: float | None = option("Mark answers of less confidence.  [default: none]"),
     review: bool | None = option("Review the answers by clinical rules.", None, "--review"),
     **flags: Any,
 ) -> None:
     """Answer one prompt on the screen, or a file of prompts into a file; both can be interrupted.
+
+    Other options of sampling, such as stop and frequency_penalty, are set as --set generate.stop=…
 
     Example: medllm generate --model runs/lora/merge --prompt "What is sepsis?"
     """

@@ -10,7 +10,8 @@ from medllm.data.shapes.values import clean
 from medllm.engines.base import Generates
 from medllm.errors import DataError
 from medllm.generate.config import GenerateConfig
-from medllm.generate.verb import answer, open_engine
+from medllm.generate.opening import answer, open_engine
+from medllm.generate.reviewing import Reviewer, show_report
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.load import resolve_model
 from medllm.models.memory import within_memory
@@ -33,6 +34,7 @@ def chat(config: GenerateConfig) -> None:
         DataError: what is piped in is not UTF-8.
         ArtifactError: the model is missing, altered or unfinished.
     """
+    reviewer = Reviewer.of(config.review) if config.review else None
     engine = open_engine(resolve_model(config.model), config)
     console.notice(f"{WARNING}\n{COMMANDS}; {engine.context_length:,} tokens of context")
     turns: Turns = ()
@@ -46,17 +48,21 @@ def chat(config: GenerateConfig) -> None:
             elif line.startswith("/") and line[1:].isalpha():
                 console.notice(f"no such command: {line:.40}; {COMMANDS}")
             elif line:
-                turns = _take_turn(engine, turns, line, config)
+                turns = _take_turn(engine, turns, line, config, reviewer)
 
 
-def _take_turn(engine: Generates, turns: Turns, line: str, config: GenerateConfig) -> Turns:
+def _take_turn(
+    engine: Generates, turns: Turns, line: str, config: GenerateConfig, reviewer: Reviewer | None
+) -> Turns:
     """The conversation with what was asked and answered; as it was where nothing was answered."""
     asked = (*turns, Message("user", clean(line)))
+    is_held_back = reviewer is not None and reviewer.policy.action != "annotate"
     texts: list[str] = []
     reason = None
     try:
         for piece in answer(engine, asked, config):
-            console.show_text(piece.text, end="")
+            if not is_held_back:
+                console.show_text(piece.text, end="")
             texts.append(piece.text)
             reason = piece.finish_reason
     except KeyboardInterrupt:
@@ -64,13 +70,30 @@ def _take_turn(engine: Generates, turns: Turns, line: str, config: GenerateConfi
     except DataError as problem:
         _announce_refusal(problem, is_first=not turns)
         return turns
-    console.show_text("")
+    said = "".join(texts)
+    if reviewer:
+        said = _show_reviewed(reviewer, said, asked, is_held_back=is_held_back)
+    else:
+        console.show_text("")
+    _announce_end(reason, engine.context_length, config.max_tokens)
+    return (*asked, Message("assistant", said))
+
+
+def _show_reviewed(reviewer: Reviewer, said: str, asked: Turns, *, is_held_back: bool) -> str:
+    """The answer as it may be shown, which was not shown before where it is held back."""
+    reviewed = reviewer.review(said, asked)
+    console.show_text(reviewed.text if is_held_back else "")
+    show_report(reviewed.report)
+    return reviewed.text if is_held_back else said
+
+
+def _announce_end(reason: str | None, context_length: int, max_tokens: int) -> None:
+    """Say where an answer did not end by itself."""
     if reason == "stopped":
         console.notice("stopped; the next question goes on from here")
     if reason == "length":
-        context = f"as the context of {engine.context_length:,} tokens is full"
-        console.notice(f"the answer was cut: at {config.max_tokens} tokens, or {context}")
-    return (*asked, Message("assistant", "".join(texts)))
+        context = f"as the context of {context_length:,} tokens is full"
+        console.notice(f"the answer was cut: at {max_tokens} tokens, or {context}")
 
 
 def _announce_refusal(problem: DataError, *, is_first: bool) -> None:

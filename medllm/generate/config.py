@@ -1,13 +1,56 @@
 """The `generate:` section."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from medllm.clinical.settings import ReviewSettings
-from medllm.config.base import ContextLength, Place, Ref, Temperature, VerbConfig
+from medllm.config.base import ContextLength, Place, Ref, Strict, Temperature, VerbConfig
+from medllm.engines.sampling import Sampling, contradiction
 from medllm.models.hardware import Dtype
 
+OverLength = Literal["refuse", "split"]
 
-class GenerateConfig(VerbConfig):
+
+class Writing(Strict):
+    """How answers are written, under transformers' names; each means the same on every engine."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer."""
+    temperature: Temperature = 0.0
+    """0 is greedy decoding; 2 is the most, as in OpenAI's interface."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    top_k: int = Field(default=0, ge=0)
+    """How many of the likeliest tokens may be drawn; 0: all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """The share of the likeliest token's probability that a token needs to be drawn."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    """Divides the logits of tokens that stand in prompt or answer; above 1 repeats less."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken off the logits of tokens that stand in the answer."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken off them as often as they stand there."""
+    num_beams: int = Field(default=1, ge=1, le=64)
+    """Answers that are followed at once, the likeliest of which is given; on transformers alone."""
+    length_penalty: float = Field(default=1.0, ge=-10, le=10)
+    """Of beams: above 1 longer answers win, below 1 shorter ones."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer."""
+
+    def sampling(self, seed: int) -> Sampling:
+        """As an engine takes it."""
+        values = {name: getattr(self, name) for name in Writing.model_fields}
+        return Sampling(**values, seed=seed)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if problem := contradiction(self.sampling(0).named):
+            raise ValueError("; ".join(problem))
+        return self
+
+
+class GenerateConfig(VerbConfig, Writing):
     """What to generate."""
 
     model: Ref | None = None
@@ -18,14 +61,16 @@ class GenerateConfig(VerbConfig):
     """What the model is told before each conversation that has no system message of its own."""
     input: Place | None = None
     """A data file with prompts; the answers go to `generations.jsonl`."""
-    max_tokens: int = Field(default=256, ge=1)
-    """Longest answer."""
-    temperature: Temperature = 0.0
-    """0 is greedy decoding; 2 is the most, as in OpenAI's interface."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus sampling."""
-    stop: tuple[str, ...] = ()
-    """Texts that end an answer."""
+    batch_size: int | None = Field(default=None, ge=1, le=1024)
+    """The most answers that are written together; by default 8 on a processor, 64 on a GPU, fewer
+    where memory is short. 1: one after another."""
+    abstain_below: float | None = Field(default=None, ge=0, le=1)
+    """Answers of less confidence are marked as uncertain."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Answers of more words are marked as too long."""
+    over_length: OverLength = "refuse"
+    """A prompt that leaves no room for an answer is refused; `split`: its longest message is read
+    in pieces, whose answers stand below each other."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

@@ -20,9 +20,10 @@ def confidence_of(logprobs: Sequence[float]) -> float:
     return float(softmax(np.asarray(logprobs, dtype=float)).max())
 
 
-def measure_confidence(confidences: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+def measure_confidence(confidences: Sequence[float], right: Sequence[float]) -> dict[str, Any]:
     """The expected calibration error with its bins, and the risk–coverage curve with its area.
 
+    `right` says of each answer whether it is right, or how far, from 0 to 1.
     `calibration_error`: the mean over items of how far the mean confidence of their bin lies from
     its accuracy (Guo et al. 2017). With few items it is too large, as bins differ by chance.
     `risk_coverage`: the share of wrong answers among the surest items; `risk_area` is its mean over

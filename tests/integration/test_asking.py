@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ def test_a_prompt_that_is_too_long_stops_no_other(
     assert manifest.counts.examples == 3
     assert manifest.counts.rejected == {"no prompt": 1, "cannot be answered": 1}
     assert manifest.results["rows_that_share_an_id"] == 2
+    assert all(0 < row["confidence"] <= 1 and row["words"] for row in made if row["answer"])
+    assert manifest.results["batch_size"] == 8
+    assert manifest.results["confidence"]["known"] == 3
+    assert manifest.results["confidence"]["calibration"] is None  # no row has a reference
     said = capsys.readouterr().err
     assert "row 2 of prompts.jsonl cannot be answered: the prompt has" in said
     assert "no prompt in row 3 of prompts.jsonl" in said
@@ -90,6 +95,77 @@ def test_where_no_prompt_can_be_answered_the_run_fails(tiny_model: Path, tmp_pat
         answer_rows(tiny_model, tmp_path, [{"id": "long", "question": "pain " * 500}])
 
 
+def test_answers_in_batches_are_those_written_alone_and_resume(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "prompts.jsonl"
+    rows = [
+        {"id": n, "question": f"What is sepsis {'now ' * (9 * n % 17)}?", "answer": "An infection."}
+        for n in range(12)
+    ]
+    rows.append({"id": "long", "question": "pain " * 300, "answer": "Pain."})
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made: dict[str, bytes] = {}
+    for name, more in (("alone", {"batch_size": 1}), ("together", {}), ("stopped", {})):
+        config = GenerateConfig(
+            model=str(tiny_model), input=source, output=tmp_path / name, max_tokens=9, n_ctx=128,
+            over_length="split", abstain_below=0.5, max_words=4, **more,
+        )  # fmt: skip
+        if name == "stopped":
+            with stopped_after(5), pytest.raises(KeyboardInterrupt):
+                generate(config)
+            (partial,) = tmp_path.glob("stopped.unfinished/generations.partial")
+            partial.write_bytes(partial.read_bytes() + b"[99, {torn")
+            assert len(partial.read_text().splitlines()) == 6
+        manifest = generate(config)
+        made[name] = (tmp_path / name / "generations.jsonl").read_bytes()
+
+    written = [json.loads(line) for line in made["together"].splitlines()]
+    for name in ("alone", "stopped"):  # sums of other batches are rounded otherwise
+        for row, other in zip(written, map(json.loads, made[name].splitlines()), strict=True):
+            assert row == pytest.approx(other, abs=1e-4)
+    assert [row["id"] for row in written] == [*map(str, range(12)), "long"]
+    assert written[-1]["pieces"] > 1
+    assert {row["uncertain"] for row in written} <= {True, False}
+    assert all(row["too_long"] == (row["words"] > 4) for row in written)
+    assert manifest
+    told = manifest.results["confidence"]
+    assert told["calibration"]["items"] == told["known"] == 13
+    assert 0 <= told["calibration"]["calibration_error"] <= 1
+    assert told["uncertain"] == sum(row["uncertain"] for row in written)
+
+
+@contextmanager
+def stopped_after(rows: int) -> Iterator[None]:
+    """Meanwhile Ctrl-C comes with a row of a result."""
+    batch, told = import_module("medllm.generate.batch"), import_module("medllm.generate.judging")
+    count = iter(range(rows))
+
+    def judge(*given: Any) -> Any:
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return told.judge(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "judge", judge)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"num_beams": "2", "temperature": "0.5"}, "beams are chosen by likelihood, not drawn"),
+        ({"length_penalty": "2"}, "length_penalty weighs beams, and num_beams is 1"),
+    ],
+)
+def test_sampling_that_contradicts_itself_is_refused_before_a_model_is_loaded(
+    more: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [part for key, value in more.items() for part in ("--set", f"generate.{key}={value}")]
+    assert run_command(["generate", "--model", "./nowhere", "--prompt", "Hi", *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_what_decided_the_answers_is_recorded_and_what_did_not_is_said(
     plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +175,9 @@ def test_what_decided_the_answers_is_recorded_and_what_did_not_is_said(
     assert results["chat_template"] is False
     assert results["n_ctx"] == 128
     assert results["sampling"] == {
-        "max_tokens": 3, "temperature": 0.0, "top_p": 1.0, "seed": 0, "stop": [],
+        "max_tokens": 3, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "num_beams": 1,
+        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+        "length_penalty": 1.0, "seed": 0, "stop": [],
     }  # fmt: skip
     unused = {"do_sample": True, "top_k": 20, "repetition_penalty": 1.1}
     assert results["unused_settings"] == unused
@@ -160,8 +238,8 @@ class Remote:
 def test_an_engine_that_only_writes_answers_a_file(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verb = import_module("medllm.generate.verb")
-    monkeypatch.setattr(verb, "open_model", lambda *_, **__: Remote())
+    opening = import_module("medllm.generate.opening")
+    monkeypatch.setattr(opening, "open_model", lambda *_, **__: Remote())
 
     manifest, made = answer_rows(
         tiny_model, tmp_path, [{"question": "Hi"}, {"question": "x" * 3201}]

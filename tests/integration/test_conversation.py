@@ -37,6 +37,10 @@ def test_what_is_piped_in_is_answered_line_by_line(
     pipe(b"And its signs?\n", monkeypatch)
     assert typed(*CHAT).stdout != second  # which heeds what was said before
     assert list(Path().iterdir()) == []
+    pipe(b"What is sepsis?\n", monkeypatch)
+    reviewed = typed(*CHAT, "--review", "--temperature", "1", "--top-k", "1")
+    assert reviewed.stdout == one  # the likeliest token is the only one that may be drawn
+    assert "review: " in reviewed.stderr
 
 
 def test_a_full_context_is_said_and_the_conversation_goes_on(

@@ -1,16 +1,11 @@
 """A prompt that is too long for the context → the same question about each piece of its text."""
 
-import re
 from dataclasses import replace
 
 from medllm.data.example import Example
+from medllm.models.chat.pieces import JOINT, split_text
 
-JOINT = "\n\n"
-"""Between the answers of two pieces."""
-_ENDS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?]\s"), re.compile(r"\s"))
-"""Where a text is cut, the best first: after a paragraph, a line, a sentence, a word."""
-NEAR = 0.25
-"""How far from its place a cut may lie, as a share of a piece."""
+__all__ = ["JOINT", "split_item", "split_text"]
 
 
 def split_item(item: Example, count: int, instruction: str | None) -> list[Example]:
@@ -31,27 +26,3 @@ def split_item(item: Example, count: int, instruction: str | None) -> list[Examp
         )
         for piece in split_text(text.removeprefix(asked), count)
     ]  # fmt: skip
-
-
-def split_text(text: str, count: int) -> list[str]:
-    """The text in at most so many pieces of about one length; together they are all of it.
-
-    It is cut where a paragraph ends, else a line, a sentence or a word.
-    """
-    size = len(text) / count
-    cuts, begin = [0], 0
-    for number in range(1, count):
-        begin = _cut_near(text, round(number * size), max(round(NEAR * size), 1), begin)
-        cuts.append(begin)
-    pieces = [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
-    return [piece for piece in pieces if piece.strip()]
-
-
-def _cut_near(text: str, place: int, reach: int, after: int) -> int:
-    """The best end near a place, the nearest of its kind; the place itself where there is none."""
-    low, high = max(place - reach, after), min(place + reach, len(text))
-    for end in _ENDS:
-        found = [match.end() for match in end.finditer(text, low, high)]
-        if found:
-            return min(found, key=lambda each: abs(each - place))
-    return max(place, after)

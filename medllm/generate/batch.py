@@ -1,0 +1,105 @@
+"""The answers to a file of prompts, written in batches."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.job import Outcome
+from medllm.artifacts.manifest import Counts
+from medllm.data.example import read_jsonl
+from medllm.data.readers.reviewed import ContextReader
+from medllm.engines.base import Generates
+from medllm.errors import DataError
+from medllm.generate.asking import Answer, ask_all
+from medllm.generate.config import GenerateConfig
+from medllm.generate.judging import judge, sum_up_answers
+from medllm.generate.opening import decided_by, open_engine, with_system
+from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
+from medllm.generate.reviewing import Reviewer, record_of, sum_up
+from medllm.generate.row_file import Row, RowFile
+from medllm.models.gpu import describe_device
+from medllm.models.hardware import pick_device
+from medllm.models.load import ModelRef, computed_in
+
+AT_ONCE = 256
+"""Prompts that are encoded before the first of them is asked: batches of like length come of it."""
+TOO_LONG = "shorten the prompts, raise n_ctx, or read them in pieces: over_length: split"
+
+
+def answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: Path) -> Outcome:
+    """Write `generations.jsonl`, and tell what came of it."""
+    rejected: Counter[str] = Counter()
+    reviewer = Reviewer.of(config.review) if config.review else None
+    contexts = ContextReader(config.review.context) if config.review else None
+    asked = read_prompts(source, rejected, contexts)
+    file = RowFile(folder / "generations.jsonl")
+    engine = open_engine(model, config)
+    if not file.is_whole:
+        _write(engine, asked, config, reviewer, file)
+    results = {**decided_by(engine, config), **count_ids(asked)}
+    engine.close()
+    results["computed_in"] = computed_in(model, config.dtype)
+    rows = list(zip(asked, read_jsonl(file.path), strict=True))
+    failed = {prompt.number: row["error"] for prompt, row in rows if "error" in row}
+    if count_failed(source, failed, len(asked), TOO_LONG):
+        rejected["cannot be answered"] = len(failed)
+    references = [prompt.reference for prompt in asked]
+    results |= sum_up_answers((row for _, row in rows), references)
+    if reviewer and contexts:
+        records = (row["review"] for _, row in rows if "review" in row)
+        known = sum(prompt.patient is not None for prompt in asked)
+        told = {"patient_contexts": known, "passages_in_their_column": contexts.passages}
+        results["review"] = {**sum_up(records, reviewer), **told}
+    counts = Counts(examples=len(asked) - len(failed), rejected=dict(rejected))
+    return Outcome(counts, results, describe_device(pick_device()))
+
+
+def _write(
+    engine: Generates,
+    asked: Sequence[Prompt],
+    config: GenerateConfig,
+    reviewer: Reviewer | None,
+    file: RowFile,
+) -> None:
+    """The answers of all prompts that have none yet, each on the disk as soon as it is whole."""
+    done, sampling = file.numbers(), config.sampling(config.seed)
+    left = [prompt for prompt in asked if prompt.number not in done]
+    with console.progress("generate", len(asked)) as advance, file.adding() as add:
+        advance(len(done))
+        for begin in range(0, len(left), AT_ONCE):
+            some = left[begin : begin + AT_ONCE]
+            conversations = [with_system(prompt.messages, config.system) for prompt in some]
+            for place, answer in ask_all(engine, conversations, sampling, config.over_length):
+                add(some[place].number, _row_of(some[place], answer, config, reviewer))
+                advance(1)
+    file.finish()
+
+
+def _row_of(
+    prompt: Prompt, answer: Answer | DataError, config: GenerateConfig, reviewer: Reviewer | None
+) -> Row:
+    """A row of the result: the answer and its review, or why there is none."""
+    if isinstance(answer, DataError):
+        told = {"answer": None, "finish_reason": "error", "error": answer.message}
+        return prompt.names | told
+    row: Row = {**prompt.names, "answer": answer.text, "finish_reason": answer.finish_reason}
+    row |= judge(answer, config)
+    if reviewer is None:
+        return row
+    reviewed = reviewer.review(answer.text, prompt.messages, prompt.patient)
+    return {**row, "answer": reviewed.text, "review": record_of(reviewed.report)}
+
+
+def show_numbers(results: Mapping[str, Any]) -> None:
+    """Show how far confidence goes with what references say."""
+    told = results.get("confidence", {}).get("calibration")
+    if told:
+        rows = [
+            ("answers with a reference", f"{told['items']:,}"),
+            ("token F1, exact match", f"{told['token_f1']:.3f}, {told['exact_match']:.3f}"),
+            ("calibration error of the confidence", f"{told['calibration_error']:.3f}"),
+            ("risk area (AURC)", f"{told['risk_area']:.3f}"),
+        ]
+        console.table(("confidence", ""), rows, title="confidence against references")

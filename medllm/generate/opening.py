@@ -1,0 +1,74 @@
+"""The model of a section, loaded, and what decides its answers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from medllm import console
+from medllm.data.example import Message
+from medllm.data.shapes.values import clean
+from medllm.engines.base import Engine, Generates, GeneratesBatches, Piece, require
+from medllm.engines.open import open_model
+from medllm.engines.prompts import ask_messages, takes_messages
+from medllm.engines.sampling import Sampling, UnfitSampling, check_sampling
+from medllm.engines.settings import announce_unused
+from medllm.errors import ConfigError
+from medllm.generate.config import GenerateConfig, Writing
+from medllm.measures.room import check_room
+from medllm.models.load import ModelRef
+
+
+def check_engine(model: ModelRef, sampling: Sampling) -> None:
+    """Raises ConfigError where the engine of a model cannot choose tokens as asked."""
+    try:
+        check_sampling("llama_cpp" if model.is_gguf else "transformers", sampling)
+    except UnfitSampling as problem:
+        raise ConfigError(problem.message, problem.fix) from problem
+
+
+def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
+    """The loaded model; says what its answers do not depend on, though one might think so."""
+    check_engine(model, config.sampling(config.seed))
+    check_room("generate", model, config.dtype)
+    opened = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
+    engine = require(opened, Generates, "generate")
+    if isinstance(engine, GeneratesBatches):
+        engine.batch_size = config.batch_size or engine.batch_size
+    elif (config.batch_size or 1) > 1:
+        console.notice(f"generate: the engine {engine.name} writes one answer after another")
+    if not takes_messages(engine):
+        console.notice("generate: the model has no chat template: prompts are given as they are")
+    announce_unused("generate", engine.unused_settings)
+    return engine
+
+
+def decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:
+    """What decided the answers."""
+    values = config.model_dump(mode="json", include={*Writing.model_fields, "seed"})
+    return {
+        "engine": engine.name,
+        "n_ctx": engine.context_length,
+        "chat_template": takes_messages(engine),
+        "sampling": values,
+        "batch_size": engine.batch_size if isinstance(engine, GeneratesBatches) else 1,
+        "over_length": config.over_length,
+        "unused_settings": dict(engine.unused_settings),
+    }
+
+
+def with_system(messages: tuple[Message, ...], system: str | None) -> tuple[Message, ...]:
+    """The conversation after what the model is told before each."""
+    if system and messages[0].role != "system":
+        return (Message("system", clean(system)), *messages)
+    return messages
+
+
+def answer(
+    engine: Generates, messages: tuple[Message, ...], config: GenerateConfig
+) -> Iterator[Piece]:
+    """The answer to a conversation, piece by piece, as a section asks for it.
+
+    Raises:
+        DataError: it leaves no room for an answer, or the chat template refuses it.
+    """
+    asked = with_system(messages, config.system)
+    yield from engine.generate(ask_messages(engine, asked, config.sampling(config.seed)))
