@@ -9,6 +9,8 @@ import pytest
 
 from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
+from medllm.evaluate.analysis.outcomes import outcomes_of
+from medllm.evaluate.analysis.patterns import find_patterns, rank_items
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.gate import judge
 from medllm.evaluate.kinds.base import Asking
@@ -16,6 +18,7 @@ from medllm.evaluate.kinds.generated import Answered
 from medllm.evaluate.kinds.written.free_text import FreeText
 from medllm.evaluate.kinds.written.summaries import Summaries, source_of, spans_of
 from medllm.measures.gates import find_gate
+from medllm.measures.text.answers import repeated_share
 from medllm.measures.text.overlap import bleu_counts, estimate_bleu, rouge
 from medllm.reports.page import Page
 from medllm.tasks.spec import TaskSpec
@@ -122,6 +125,25 @@ def test_the_shipped_gate_is_decided_by_retention_and_ratio() -> None:
 
     assert [check.passed for check in checks] == [True, False]
     assert "ratio 1 (95 % 1 to 1, n = 9)" in str(checks[1])
+
+
+def test_patterns_of_written_answers_have_a_rate_and_advice() -> None:
+    score = {"model": "base", "task": "summarize"}
+    texts = ["", "He is well. " * 40, SUMMARY]
+    records = [{**judged(text), "id": str(n)} for n, text in enumerate(texts)]
+    known = {"answer_tokens": 9, "length_ratio": 5.0}
+    told = [{**records[0], "answer_empty": True}, {**records[1], "repeated": 0.9, **known},
+            {**records[2], "finish_reason": "length"}]  # fmt: skip
+    found = outcomes_of(told, score)
+    assert found
+
+    rows = {row["pattern"]: row["rate"]["value"] for row in find_patterns([found])}
+
+    each = ("cut answers", "empty answers", "repetition", "verbosity")
+    assert rows == dict.fromkeys(each, pytest.approx(1 / 3))
+    assert rank_items([found])[0]["unit"] == "share of facts"
+    assert repeated_share("so it is so it is so it is") > 0.3
+    assert repeated_share("all words differ here") == repeated_share("") == 0
 
 
 def test_a_source_is_what_the_user_says_without_the_instruction() -> None:

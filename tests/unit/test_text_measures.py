@@ -11,6 +11,7 @@ from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import find_facts
 from medllm.measures.text.numbers import judge_numbers
 from medllm.measures.text.sections import find_elements, is_discharge, name_sections
+from medllm.measures.text.spoken import with_digits
 
 NOTE = """CHIEF COMPLAINT: Chest pain.
 HISTORY: 67-year-old man with diabetes mellitus, no fever. Presented on 3 March 2024 with left
@@ -157,3 +158,16 @@ def test_a_date_that_may_be_of_two_months_has_both() -> None:
 
     assert date.readings == {("2024", 3, 4), ("2024", 4, 3)}
     assert [*find_dates("BP 120/80, 3.5.1, 99/99/2024")] == []
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("I am twenty six", "I am 26"), ("one hundred and twenty over eighty", "120 over 80"),
+        ("January tenth two thousand nine", "January 10 2009"), ("March twenty-first", "March 21"),
+        ("eight point one", "8.1"), ("three out of six", "3/6"), ("in a week", "in 1 week"),
+        ("twice a day", "twice a day"), ("one two", "1 2"), ("a hundred", "a 100"), ("", ""),
+    ],
+)  # fmt: skip
+def test_spoken_numbers_are_read_as_digits(spoken: str, written: str) -> None:
+    assert with_digits(spoken) == written

@@ -1,10 +1,7 @@
-"""Patterns of errors: each with what it is, how often it is, and what to try.
-
-Only of tasks of multiple choice by likelihood: what a text shows needs a task that has one written.
-"""
+"""Patterns of errors: each with what it is, how often it is, and what to try."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +12,10 @@ CLOSE = 0.1
 """Nats between the first and the second choice: the first is 1.1 times as likely."""
 SURE = 0.9
 """A choice with so much of the probability of all choices is a confident one."""
+VERBOSE = 2
+"""Times the words of the reference beyond which an answer is verbose."""
+REPEATED = 0.5
+"""Share of runs of four words that stood there before, beyond which an answer repeats itself."""
 SHOWN = 10
 """Items of each end that are named."""
 
@@ -22,13 +23,36 @@ Row = dict[str, Any]
 
 
 def find_patterns(found: Sequence[Outcomes]) -> list[Row]:
-    """What goes wrong, of each model and task of multiple choice; what never does is left out."""
-    rows = []
+    """What goes wrong, of each model and task; what never does is left out."""
+    rows: list[Row] = []
     for each in found:
+        known = {"model": each.model, "task": each.task}
         if each.measure == ACCURACY and all("logprobs" in record for record in each.records):
-            known = {"model": each.model, "task": each.task}
             rows += [{**known, **row} for row in _patterns(each) if row["rate"]["value"] > 0]
+        elif all("finish_reason" in record for record in each.records):
+            rows += [{**known, **row} for row in _of_written(each) if row["rate"]["value"] > 0]
     return rows
+
+
+def _of_written(found: Outcomes) -> Iterator[Row]:
+    """What goes wrong in answers that a model writes."""
+    told: tuple[tuple[str, str, Callable[[Record], bool], str], ...] = (
+        ("cut answers", "answers that ended at max_tokens or at the end of the context",
+         lambda record: record["finish_reason"] == "length",
+         "a higher max_tokens, `stop`, or training on answers that end"),
+        ("empty answers", "answers without a word", lambda record: record["answer_empty"],
+         "look at the chat template and at `stop`"),
+        ("repetition", f"answers of which {REPEATED:.0%} of the runs of four words stood there "
+         "before", lambda record: record.get("repeated", 0) > REPEATED,
+         "repetition_penalty 1.1, or training on the task"),
+        ("verbosity", f"answers of over {VERBOSE} × the words of the reference",
+         lambda record: record.get("length_ratio", 0) > VERBOSE,
+         "an instruction to be short, or training on the references"),
+    )  # fmt: skip
+    groups = [record["group"] for record in found.records]
+    for name, what, holds, advice in told:
+        rate = estimate_share([bool(holds(record)) for record in found.records], groups)
+        yield _pattern(name, what, rate, len(groups), advice)
 
 
 def _patterns(found: Outcomes) -> Iterator[Row]:

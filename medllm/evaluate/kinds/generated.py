@@ -20,6 +20,7 @@ from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.pieces import JOINT, split_item
 from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
 from medllm.measures.likelihood import NotAsked
+from medllm.measures.text.answers import repeated_share
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.tasks.spec import Generation
 
@@ -46,9 +47,10 @@ class Answered:
 class Generated:
     """Answers of a model in its own words; a kind builds on it with `judge` and `sum_up`.
 
-    A record has `id`, `finish_reason`, `answer_tokens`, `mean_logprob` where it is known, `pieces`
-    where there are several, and what `judge` gives. It has the texts, `answer` and `reference`,
-    only where `Asking.shows_text`. No score may be called `target`, `tokens` or `logprob`: by these
+    A record has `id`, `finish_reason`, `answer_tokens`, `answer_empty`, `repeated` (the share of
+    runs of four words that stood there before), `mean_logprob` where it is known, `pieces` where
+    there are several, and what `judge` gives. It has the texts, `answer` and `reference`, only
+    where `Asking.shows_text`. No score may be called `target`, `tokens` or `logprob`: by these
     names records of other kinds are compared.
     """
 
@@ -170,6 +172,7 @@ class Generated:
             "finish_reason": answered.finish_reason,
             "answer_tokens": answered.tokens,
             "answer_empty": not answered.text.strip(),
+            "repeated": repeated_share(answered.text),
         }
         if answered.logprob is not None:
             record["mean_logprob"] = answered.logprob
@@ -203,13 +206,21 @@ def share_of(records: Sequence[Record], key: str) -> dict[str, Any]:
 
 
 def ratio_of(records: Sequence[Record], key: str, parts: str, wholes: str) -> dict[str, Any]:
-    """The sum of some counts over the sum of others, as all spans that hold over all spans."""
+    """The share of some counts in others, as of right spans in all spans, with its interval.
+
+    Where all are right, or none, a bootstrap would see no spread; the interval is then the exact
+    one of as many spans as there are records or groups.
+    """
     found = [record for record in records if record.get(wholes)]
     if not found:
         return {}
-    counts = [float(each[parts]) for each in found], [each[wholes] for each in found]
-    return {**ends(key, estimate_ratio(*counts, groups_of(found))),
-            f"{key}_of": sum(counts[1])}  # fmt: skip
+    right, of = [float(each[parts]) for each in found], [each[wholes] for each in found]
+    share = (
+        estimate_ratio(right, of, groups_of(found))
+        if 0 < sum(right) < sum(of)
+        else estimate_share([sum(right) > 0] * len(found), groups_of(found))
+    )
+    return {**ends(key, share), f"{key}_of": sum(of)}
 
 
 def groups_of(records: Sequence[Record]) -> list[str]:

@@ -32,3 +32,10 @@ def token_f1(answer: str, reference: str) -> float:
     given, wanted = normalise(answer).split(), normalise(reference).split()
     shared = sum((Counter(given) & Counter(wanted)).values())
     return 2 * shared / (len(given) + len(wanted)) if shared else 0.0
+
+
+def repeated_share(text: str, run: int = 4) -> float:
+    """The share of runs of so many words that stood in the text before; 0 where there are none."""
+    words = text.lower().split()
+    runs = [tuple(words[at : at + run]) for at in range(len(words) - run + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0

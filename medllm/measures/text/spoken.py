@@ -16,6 +16,16 @@ _SCALES: Mapping[str, int] = {"hundred": 100, "thousand": 1000}
 _WORD = "|".join([*_SMALL, *_TENS, *_SCALES])
 _NUMBER = re.compile(rf"\b(?:{_WORD})(?:(?:[- ]|[- ]and )(?:{_WORD}))*\b", re.IGNORECASE)
 _POINT = re.compile(r"(?<=\d) point (?=\d+\b)")
+_ORDINALS: Mapping[str, int] = {
+    **{f"{word}th": value for word, value in {**_SMALL, **_TENS}.items()},
+    "first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12,
+    "twentieth": 20, "thirtieth": 30,
+}  # fmt: skip
+_OF_MONTH = re.compile(
+    r"\b(january|february|march|april|may|june|july|august|september|october|november|december)"
+    rf" (?:the )?(?:(20|30)[- ])?({'|'.join(_ORDINALS)})\b",
+    re.IGNORECASE,
+)
 _OUT_OF = re.compile(r"(?<=\d) out of (?=\d)")
 _A_TIME = re.compile(r"\b(in|about|for|after|within) an? (?=(?:year|month|week|day|hour)\b)")
 
@@ -23,6 +33,9 @@ _A_TIME = re.compile(r"\b(in|about|for|after|within) an? (?=(?:year|month|week|d
 def with_digits(text: str) -> str:
     """The text with numbers in digits; only to look numbers up in, for places in it move."""
     text = _NUMBER.sub(lambda match: _value(match[0].lower()), text)
+    text = _OF_MONTH.sub(
+        lambda match: f"{match[1]} {int(match[2] or 0) + _ORDINALS[match[3].lower()]}", text
+    )
     text = _A_TIME.sub(r"\1 1 ", _POINT.sub(".", text))
     return _OUT_OF.sub("/", text)
 

@@ -41,10 +41,7 @@ class FreeText(Generated):
     """
 
     measure = "f1"
-    headings: Mapping[str, str] = {
-        "f1": "f1", "exact": "exact", "rougeL": "ROUGE-L", "bleu": "BLEU",
-        "bertscore_f1": "BERTScore", "reference_perplexity": "perplexity of\nthe reference",
-    }  # fmt: skip
+    headings: Mapping[str, str] = {"rougeL": "ROUGE-L", "bertscore_f1": "BERTScore"}
 
     def decides(self, config: EvaluateConfig) -> dict[str, Any]:
         """Which libraries and which encoder there are, as plain data."""

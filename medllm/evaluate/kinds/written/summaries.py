@@ -16,6 +16,7 @@ from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.generated import Answered, mean_of, ratio_of, share_of
 from medllm.evaluate.kinds.written.free_text import ALL, FreeText
 from medllm.evaluate.kinds.written.told import interval_of, tell_measures, tell_pairs
+from medllm.measures.intervals import FEWEST
 from medllm.measures.text.comparing import count_shared, find_unsupported, given_by
 from medllm.measures.text.facts import CLASSES, Fact, find_facts
 from medllm.measures.text.numbers import judge_numbers
@@ -39,9 +40,7 @@ class Summaries(FreeText):
 
     measure = "retention"
     headings: Mapping[str, str] = {
-        "retention": "retention", "recall": "recall of\nthe reference",
-        "supported": "in the source", "numeric_fidelity": "numbers kept", "ratio": "ratio",
-        "rougeL": "ROUGE-L", "bertscore_f1": "BERTScore",
+        "supported": "supported", "numeric_fidelity": "numbers", "ratio": "ratio",
     }  # fmt: skip
 
     def judge(self, answered: Answered, asking: Asking) -> Record:
@@ -95,6 +94,7 @@ class Summaries(FreeText):
             **mean_of(records, "ratio"),
             "ratio_median": statistics.median(ratios),
             "ratio_sd": statistics.stdev(ratios) if len(ratios) > 1 else None,
+            **_correlation(records),
             "numbers_altered": wrong.count("altered"),
             "numbers_invented": wrong.count("invented"),
             "flips": dict(flips),
@@ -180,6 +180,18 @@ def _omitted(names: Sequence[str], facts: Mapping[str, Sequence[Fact]]) -> dict[
         count[0] += 1
         count[1] += not (fact.wants & given or fact.gives & wanted)
     return sections
+
+
+def _correlation(records: Sequence[Record]) -> dict[str, float]:
+    """Spearman's correlation of length and retention; nothing where either never varies."""
+    from scipy.stats import spearmanr
+
+    found = [record for record in records if record["facts_source"]]
+    ratios = [record["ratio"] for record in found]
+    kept = [record["facts_retained"] / record["facts_source"] for record in found]
+    if len(found) < FEWEST or len(set(ratios)) == 1 or len(set(kept)) == 1:
+        return {}
+    return {"ratio_against_retention": float(spearmanr(ratios, kept).statistic)}
 
 
 def _by_severity(records: Sequence[Record]) -> dict[str, Any]:

@@ -15,11 +15,16 @@ MOST_CHARACTERS = 2000
 def tell_measures(page: Page, score: Mapping[str, Any], names: Iterable[str]) -> None:
     """Each measure with its interval, and why others are not computed."""
     rows = [
-        (name.replace("_", " "), score[name], interval_of(score, name))
+        (
+            name.replace("_", " "),
+            score[name],
+            interval_of(score, name),
+            score.get(f"{name}_of") or score.get(f"{name}_items") or score["items"],
+        )
         for name in names
         if score.get(name) is not None
     ]
-    page.table(("measure", "value", "95 %"), rows)
+    page.table(("measure", "value", "95 %", "of"), rows)
     for key in ("rouge", "bleu_how", "bertscore"):
         if told := score.get(key):
             page.text(f"{key.removesuffix('_how')}: {told}.")
