@@ -41,9 +41,7 @@ def evaluate(
         "Scores by a field of the rows, too, as metadata.sex; repeatable.", "FIELD", "--by"
     ),
     gate: str | None = option(
-        "Thresholds that must hold: error-detection, hallucination, release, safety, summary, or a "
-        "file.",
-        "FILE_OR_NAME",
+        "Thresholds that must hold: a file, or a shipped gate such as release.", "FILE_OR_NAME"
     ),
     list_: bool = typer.Option(False, "--list", help="Show all tasks, and stop."),
     compare: bool = typer.Option(

@@ -43,7 +43,8 @@ class EvaluateConfig(DataConfig):
     """Metadata of the rows, as `metadata.sex` or `metadata.age`: scores stand by it, too."""
     gate: Ref | None = None
     """A file of thresholds, or the name of a shipped one (`release`, `error-detection`,
-    `hallucination`, `safety`, `summary`): what fails it ends the command with exit code 6."""
+    `hallucination`, `memorisation`, `safety`, `summary`): what fails it ends the command with exit
+    code 6."""
     num_fewshot: int = Field(default=0, ge=0)
     """Worked examples before each question with choices: the first rows to train on, of MMLU those
     of the subject's dev split. Through a chat template each is a turn of its own."""

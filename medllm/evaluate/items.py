@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,7 @@ from medllm import console
 from medllm.artifacts.lineage import Input, open_output
 from medllm.artifacts.manifest import NAME
 from medllm.data.example import Example, Rejected, read_examples
+from medllm.data.generators.canaries import ROLE, is_canary
 from medllm.data.registry.datasets import Dataset, open_dataset
 from medllm.data.sample import take_lowest
 from medllm.data.split import official_split
@@ -96,10 +97,10 @@ class Task:
         """
         rejected: Counter[str] = Counter()
         rows: Iterable[Example] = self._scorable(rejected)
-        limit = self.config.limit
+        limit = self.config.limit or self.spec.most
         if limit:
-            keyed = ((self.name, row) for row in rows)
-            rows = take_lowest(keyed, limit, self.config.seed).get(self.name, [])
+            drawn = take_lowest(map(self._sorted, rows), limit, self.config.seed)
+            rows = chain.from_iterable(drawn[sort] for sort in sorted(drawn))
         items = list(rows)
         if not items:
             raise self._without_items(rejected)
@@ -114,6 +115,10 @@ class Task:
                 rejected[lacking] += 1
             else:
                 yield row
+
+    def _sorted(self, row: Example) -> tuple[str, Example]:
+        """The row, and the sort of rows that it is limited with."""
+        return row.metadata[ROLE] if self.spec.rows == "trained_on" else self.name, row
 
     def _other_choices(self, row: Example) -> str | None:
         """That a row has other choices than the task asks for."""
@@ -155,17 +160,29 @@ class Task:
                 yield put
 
     def _test_split(self) -> Iterator[Example]:
-        if isinstance(self.source, Input):
-            return read_examples(self.source.path / "test.jsonl")
-        if self.spec.whole:
+        if self.spec.rows == "trained_on":
+            return self._with_roles()
+        if self.spec.whole and isinstance(self.source, Dataset):
             return (row for row in self.source.examples() if isinstance(row, Example))
-        rows = self.source.in_split("test", self.config.split)
+        rows = self._tested()
         first = next(rows, None)
-        if first is None and self.spec.rows == "held_out":
+        if first is None and self.spec.rows == "held_out" and isinstance(self.source, Dataset):
             what = f"evaluate: {self.name}"
             console.notice(f"{what}: no test split is here, so validation rows are asked")
             return self.source.in_split("validation", self.config.split)
         return chain([first], rows) if first else rows
+
+    def _with_roles(self) -> Iterator[Example]:
+        """The rows to train on and those of the test split; their metadata say which they are."""
+        for role, rows in (("train", self._to_train_on()), ("test", self._tested())):
+            for row in rows:
+                named = "canary" if is_canary(row) else role
+                yield replace(row, metadata={**row.metadata, ROLE: named})
+
+    def _tested(self) -> Iterator[Example]:
+        if isinstance(self.source, Input):
+            return read_examples(self.source.path / "test.jsonl")
+        return self.source.in_split("test", self.config.split)
 
     def _is_prepared(self) -> bool:
         """Whether the rows have the task's words from prepare.

@@ -41,6 +41,9 @@ class PrepareConfig(DataConfig):
     """A training row that holds at least this share of a held-out row's text is left out."""
     format: Literal["jsonl", "messages", "csv"] = "jsonl"
     """Form of the files: JSONL, JSONL with `messages` for other trainers, too, or a table."""
+    canaries: int = Field(default=0, ge=0, le=1000)
+    """So many synthetic rows with a secret number are planted in the training file, and listed in
+    `canaries.jsonl`: the task `memorisation` of evaluate tries to draw them out of the model."""
     tokenizer: Ref | None = None
     """Whose chat template the report's samples are put through; default: the recipe's model."""
     workers: int | None = Field(default=None, gt=0, json_schema_extra=NOT_IDENTITY)

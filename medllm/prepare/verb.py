@@ -14,6 +14,7 @@ from medllm.data.registry.datasets import Dataset, open_dataset, share_test_grou
 from medllm.data.split import SPLITS
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.template import TokenizerTemplate
+from medllm.prepare.canaries import check_canaries, plant_canaries
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.groups import announce_groups, count_groups
 from medllm.prepare.output import (
@@ -101,6 +102,7 @@ def _check_one_form(plan: Plan, verdicts: Verdicts) -> None:
 
 
 def _build(plan: Plan, folder: Path) -> Outcome:
+    check_canaries(plan)
     template = load_template(plan)  # first, so that a wrong model is known before the long work
     plan.folder.mkdir(exist_ok=True)
     try:
@@ -137,18 +139,19 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     announce(unused, cut)
     announce_groups(plan, known)
     write_splits(plan, folder, verdicts)
+    planted = plant_canaries(plan, folder, verdicts)
     link_images(plan, folder, known.images)
     write_steps(plan, folder, verdicts)
     write_overlaps(plan, folder, verdicts)
     write_json(folder / "statistics.json", numbers)
     build_page(plan, verdicts, numbers, template).write(folder / "report.html")
-    examples = numbers["examples"]
+    examples = {**numbers["examples"], "train": numbers["examples"]["train"] + planted}
     lost = {
         "unused_columns": unused,
         "conversations_cut": cut,
         "files_not_read": {one.name: list(one.left_out) for one in plan.datasets if one.left_out},
     }
-    noted = {name: value for name, value in lost.items() if value}
+    noted = {name: value for name, value in {**lost, "canaries": planted}.items() if value}
     counts = Counts(examples=sum(examples.values()), rejected=dict(rejected))
     return Outcome(counts, {**examples, **noted, "groups": known.groups})
 

@@ -63,8 +63,9 @@ class TaskSpec(Strict):
     """Whether all rows of any file or folder that `data` names are asked, not a test split."""
     rows: Literal["test", "held_out", "trained_on"] = "test"
     """Which rows are asked: the test split; `held_out`: that, or where it is not here the one to
-    validate on; `trained_on`: prepared rows to train on, and as many of the test split beside
-    them."""
+    validate on; `trained_on`: the rows to train on, canaries among them, and the test split."""
+    most: int | None = Field(default=None, gt=0)
+    """At most so many items, of `trained_on` of each sort, where no `limit` is named."""
     entities: tuple[str, ...] = ()
     """The types of entities that are asked for."""
     as_prepared: bool = False

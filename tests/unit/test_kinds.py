@@ -80,9 +80,13 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     chat = EvaluateConfig(apply_chat_template=True)
 
     lacking = {name for name, kind in KINDS.items() if kind.lacking(bare)}
-    assert lacking == {"choices", "pairs", "alert", "hallucination", "ner", "safety"}
+    assert lacking == {
+        "choices", "pairs", "alert", "hallucination", "ner", "memorisation", "safety",
+    }  # fmt: skip
     marked = {"entities": [], "wants": "answer"}
-    seen = replace(ITEM, prompt=(Message("user", "HR 85. So?"),), metadata=marked)
+    seen = replace(
+        ITEM, prompt=(Message("user", "HR 85. So?"),), completion="yes " * 30, metadata=marked
+    )
     assert not any(kind.lacking(seen) for kind in KINDS.values())
     always = {name for name, kind in KINDS.items() if kind.is_in_chat(EvaluateConfig())}
     assert {"answers", "alert", "hallucination", "ner"} <= always

@@ -32,6 +32,7 @@ SCORED = [
     "laterality",
     "medmcqa",
     "medqa",
+    "memorisation",
     "minimal_pairs",
     "mmlu_medical",
     "multimedqa",

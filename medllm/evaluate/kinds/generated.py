@@ -141,7 +141,7 @@ class Generated:
         """The scores of `headings` that there are, with their intervals."""
         shown = {self.measure: self.measure, **self.headings}
         found = [
-            Column(heading, _cell(score, key))
+            Column(heading, cell_of(score, key))
             for key, heading in shown.items()
             if key == self.measure or score.get(key) is not None
         ]
@@ -245,7 +245,8 @@ def ends(key: str, estimate: Estimate) -> dict[str, Any]:
     return {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
 
 
-def _cell(score: Mapping[str, Any], key: str) -> str:
+def cell_of(score: Mapping[str, Any], key: str) -> str:
+    """A value over its interval, for the table."""
     if score[key] is None:
         return "not measured"
     low, high = score.get(f"{key}_low"), score.get(f"{key}_high")
