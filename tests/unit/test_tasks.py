@@ -43,6 +43,7 @@ SCORED = [
     "qa",
     "radiology",
     "safety",
+    "speed",
     "summarize",
     "wikitext",
 ]
