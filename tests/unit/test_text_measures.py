@@ -9,6 +9,7 @@ from medllm.measures.text.answers import is_exact, normalise, token_f1
 from medllm.measures.text.comparing import count_shared, find_unsupported
 from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import find_facts
+from medllm.measures.text.flips import add_flips, find_flips
 from medllm.measures.text.numbers import judge_numbers
 from medllm.measures.text.sections import find_elements, is_discharge, name_sections
 from medllm.measures.text.spoken import with_digits
@@ -171,3 +172,29 @@ def test_a_date_that_may_be_of_two_months_has_both() -> None:
 )  # fmt: skip
 def test_spoken_numbers_are_read_as_digits(spoken: str, written: str) -> None:
     assert with_digits(spoken) == written
+
+
+OPERATION = "The left flank was opened. No deformities. Both eyes: right eye, left eye."
+
+
+@pytest.mark.parametrize(
+    ("answer", "flip"),
+    [
+        ("Right flank opened.", "laterality"), ("Left flank opened.", ""), ("Flank opened.", ""),
+        ("The right eye.", ""), ("Right arm.", ""),
+        ("Deformities were seen.", "negation"), ("No deformities.", ""), ("", ""),
+        ("No flank was opened.", "negation"), ("Any deformities?", ""),
+    ],
+)  # fmt: skip
+def test_sides_and_denials_need_no_vocabulary(answer: str, flip: str) -> None:
+    found = find_flips(read(answer), read(OPERATION))
+
+    assert [each.flip for each in found] == [flip] * bool(flip)
+    assert {each.severity for each in found} <= {"major"}
+    assert add_flips(found, found) == found
+
+
+@settings(deadline=None, max_examples=80)
+@given(TEXTS)
+def test_a_text_never_contradicts_itself(text: str) -> None:
+    assert find_flips(read(text), read(text)) == []

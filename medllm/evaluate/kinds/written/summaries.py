@@ -19,6 +19,7 @@ from medllm.evaluate.kinds.written.told import interval_of, tell_measures, tell_
 from medllm.measures.intervals import FEWEST
 from medllm.measures.text.comparing import count_shared, find_unsupported, given_by
 from medllm.measures.text.facts import CLASSES, Fact, find_facts
+from medllm.measures.text.flips import add_flips, find_flips
 from medllm.measures.text.numbers import judge_numbers
 from medllm.measures.text.sections import find_elements, is_discharge, name_sections
 from medllm.measures.text.spoken import with_digits
@@ -68,7 +69,10 @@ class Summaries(FreeText):
             "unsupported": [
                 {"class": each.kind, "severity": each.severity, "flip": each.flip,
                  "span": list(each.place)}
-                for each in find_unsupported(facts["answer"], facts["source"])
+                for each in add_flips(
+                    find_unsupported(facts["answer"], facts["source"]),
+                    find_flips(texts["answer"], texts["source"]),
+                )
             ],
             "sections": _omitted(name_sections(texts["source"], facts["source"]), facts),
         }  # fmt: skip

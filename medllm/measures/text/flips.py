@@ -1,0 +1,130 @@
+"""Sides and denials that are the other way round, of words that no vocabulary needs to hold."""
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from medllm.clinical.context import context_of
+from medllm.clinical.entities.words import normal
+from medllm.clinical.text.phrases import words_in
+from medllm.clinical.text.reading import Reading
+from medllm.measures.text.comparing import Unsupported
+
+_SIDES = {"left": "left", "right": "right", "bilateral": "both", "l": "left", "r": "right"}
+_SKIPPED = frozenset(
+    words_in(
+        "the a an in on at of with and or to for by from was is were ama against side sided after"
+    )
+)
+"""Words after `left` and `right` that no side is of."""
+_DENIED = re.compile(
+    r"\b(?:no|denie[sd]|denying|without(?: any)?|negative for|no evidence of|absence of) "
+    r"((?:[a-z][a-z-]* ){0,2}[a-z-]{4,})(?=[.,;:)\n]| (?:or|and|on|in|at|to|was|were|with)\b|$)"
+)
+_EMPTY = frozenset(
+    words_in(
+        "evidence history sign signs significant further other known change changes more longer "
+        "need any acute new previous prior time reason plan plans way doubt"
+    )
+)
+"""Words that make no phrase by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """How a thing is meant where it stands, at the words from `first` to `last` (not included)."""
+
+    name: str
+    how: str
+    first: int
+    last: int
+
+
+def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
+    """What an answer says of a side, or denies or affirms, and its source only the other way.
+
+    That is where the source names the same word with the other side alone (`left flank`), or has
+    the same phrase, which one of both denies (`no deformities`), and never as the answer has it.
+    """
+    phrases = {*_denied_phrases(answer), *_denied_phrases(source)}
+    found = [
+        *_contrary(_sides(answer), _sides(source), answer, "laterality"),
+        *_contrary(_denials(answer, phrases), _denials(source, phrases), answer, "negation"),
+    ]
+    return sorted(found, key=lambda each: each.place)
+
+
+def add_flips(found: Sequence[Unsupported], flips: Sequence[Unsupported]) -> list[Unsupported]:
+    """All of them in order; of two that say the same of the same words the first."""
+    new = [
+        each
+        for each in flips
+        if not any(
+            one.flip and one.place[0] < each.place[1] and each.place[0] < one.place[1]
+            for one in found
+        )
+    ]
+    return sorted([*found, *new], key=lambda each: each.place)
+
+
+def _contrary(
+    stated: Iterator[_Meant], known: Iterator[_Meant], answer: Reading, flip: str
+) -> Iterator[Unsupported]:
+    ways: defaultdict[str, set[str]] = defaultdict(set)
+    for each in known:
+        ways[each.name].add(each.how)
+    for each in stated:
+        of_source = ways.get(each.name, set())
+        is_open = not of_source or each.how == "asked" or of_source & {"both", "asked"}
+        if not is_open and each.how not in of_source:
+            yield Unsupported("finding", "major", flip, answer.place(each.first, each.last))
+
+
+def _sides(reading: Reading) -> Iterator[_Meant]:
+    """Each word that stands after a side, in the singular; of two side words it has both."""
+    words = reading.words
+    for at, word in enumerate(words[:-1]):
+        if word in _SIDES and reading.between(at) in (" ", "-") and len(words[at + 1]) > 2:
+            after = at + 1
+            if words[after] not in _SKIPPED and words[after] not in _SIDES:
+                how = "both" if at and words[at - 1] in ("and", "or") else _SIDES[word]
+                yield _Meant(normal(words[after]), how, at, after + 1)
+
+
+def _denied_phrases(reading: Reading) -> Iterator[tuple[str, ...]]:
+    """The phrases right after a denial, as `no deformities`."""
+    for match in _DENIED.finditer(reading.folded.text):
+        first = bisect_left(reading.begins, match.start(1))
+        last = bisect_left(reading.begins, match.end(1))
+        words = tuple(map(normal, reading.words[first:last]))
+        while words and words[0] in _EMPTY:
+            words = words[1:]
+        if words and not _EMPTY.issuperset(words):
+            yield words
+
+
+def _denials(reading: Reading, phrases: set[tuple[str, ...]]) -> Iterator[_Meant]:
+    """Where phrases stand, and whether they are denied, affirmed or only asked for there."""
+    words = [normal(word) for word in reading.words]
+    for at, lengths in _begins(words, phrases):
+        for length in lengths:
+            last = at + length
+            if tuple(words[at:last]) not in phrases:
+                continue
+            asked = "?" in reading.between(reading.sentence_at(at)[1] - 1)
+            how = "denied" if context_of(reading, at, last).negated else "affirmed"
+            yield _Meant(" ".join(words[at:last]), "asked" if asked else how, at, last)
+
+
+def _begins(
+    words: Sequence[str], phrases: set[tuple[str, ...]]
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """The places where a phrase may begin, with the lengths of those that do."""
+    lengths: Mapping[str, set[int]] = defaultdict(set)
+    for phrase in phrases:
+        lengths[phrase[0]].add(len(phrase))
+    for at, word in enumerate(words):
+        if word in lengths:
+            yield at, sorted(lengths[word], reverse=True)
