@@ -85,4 +85,6 @@ def test_a_model_that_prefers_what_fits() -> None:
     assert scores.right.value == 0.5, "who has a preference is right one way and wrong the other"
     assert scores.right.low < 0.05 < 0.95 < scores.right.high
     unchanged = margin_change(scores, scores)
-    assert (unchanged.low, unchanged.value, unchanged.high) == (0, 0, 0)
+    assert (unchanged.low, unchanged.value, unchanged.high) == (None, 0, None), (
+        "two tell too little"
+    )

@@ -7,7 +7,7 @@ drops `echo` without a word, and what it then scores is chance.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,6 +38,8 @@ LONGEST_PAUSE = 30.0
 
 class AddressEngine(OpenAIEngine):
     """A model at an address: it writes answers, one after another or many at once."""
+
+    batch_size = PARALLEL
 
     @cached_property
     def _http(self) -> Any:
@@ -82,9 +84,9 @@ class AddressEngine(OpenAIEngine):
 
     def generate_batch(
         self, requests: Sequence[GenerateRequest]
-    ) -> Iterator[tuple[int, Piece | DataError]]:
+    ) -> Generator[tuple[int, Piece | DataError]]:
         """Each answer whole, as it comes; a DataError where the server refuses a request."""
-        pool = ThreadPoolExecutor(PARALLEL)
+        pool = ThreadPoolExecutor(self.batch_size)
         try:
             asked = {pool.submit(self._whole, each): n for n, each in enumerate(requests)}
             for future in as_completed(asked):
