@@ -3,10 +3,12 @@
     python scripts/soak.py --model model.gguf [--requests 10000] [--at-once 12] [--out soak.json]
 
 Whole and streamed answers, slow clients, cut connections, bodies that are too long or malformed,
-wrong keys; the engine is killed three times. After it: each answer that a client got has its line
+wrong keys; the engine is killed three times, and at the end the server itself while it answers, by
+SIGKILL; it is started once more. After it: each answer that a client got has its line
 in the audit log, with the digests of what this client asked and got; nobody got another one's
-answer; the log is whole; memory, open files and threads have not grown. Prints a table, writes
-JSON, and ends with 1 where something did not hold. Needs Linux and llama-server.
+answer; the log is whole; no text stands in it or in what the server printed; memory and open files
+have not grown. Prints a table, writes JSON, and ends with 1 where something did not hold. Needs
+Linux and llama-server.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import json
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from soak_clients import CALLERS, Soak, ask_all, learn
+from soak_clients import CALLERS, QUESTIONS, Soak, ask_all, learn, streamed, whole
 
 from medllm.serve.audit.chain import day_files, read_head
 from medllm.serve.audit.verify import verify_log
@@ -61,9 +64,11 @@ def take_sample(pid: int) -> dict[str, float]:
 
 
 async def watch(pid: int, samples: list[dict[str, float]]) -> None:
-    """Take a sample of the server each half second, until it is cancelled."""
+    """Take a sample of server and engine each half second, until it is cancelled."""
     while True:
         samples.append(take_sample(pid))
+        with suppress(OSError):  # an engine that was killed just now
+            samples[-1]["engine mib"] = take_sample(engine_of(pid))["mib"]
         await asyncio.sleep(0.5)
 
 
@@ -115,7 +120,7 @@ def served(model: Path, state: Path, port: int) -> Iterator["subprocess.Popen[by
         "--n-ctx", "2048", "--port", str(port), "--audit", str(state / "audit" / "soak"),
         "--set", "serve.max_waiting=8",
     ]  # fmt: skip
-    with (state / "server.log").open("wb") as log:
+    with (state / "server.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, "MEDLLM_CONFIG_DIR": str(state)}
         )
@@ -155,9 +160,26 @@ async def soak_server(asked: argparse.Namespace, port: int, pid: int, keys: dict
         await ask_all(soak, asked.requests, asked.at_once, lambda: engine_of(pid))
         seconds = time.monotonic() - began
         watching.cancel()
-    await asyncio.sleep(1)
-    samples.append(take_sample(pid))
+        await asyncio.sleep(1)
+        samples.append(take_sample(pid))
+        await kill_server(soak, pid)
     return soak, samples, seconds
+
+
+async def kill_server(soak: Soak, pid: int) -> None:
+    """End the server in the middle of answers, as the kernel does where memory runs out."""
+    asking = [
+        asyncio.create_task(way(soak, kind, question, caller))
+        for (way, kind) in ((whole, "chat"), (streamed, "stream"))
+        for question in QUESTIONS
+        for caller in CALLERS
+    ]
+    await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    os.kill(pid, signal.SIGKILL)
+    for ended in await asyncio.gather(*asking, return_exceptions=True):
+        soak.outcomes["as the server was killed"][
+            "whole" if ended is None else type(ended).__name__
+        ] += 1
 
 
 def judge(soak: Soak, samples: list[dict[str, float]], log: dict[str, Any], said: str) -> list[str]:
@@ -181,7 +203,7 @@ def table(soak: Soak, told: dict[str, Any]) -> None:
     for kind, outcomes in sorted(soak.outcomes.items()):
         shown = ", ".join(f"{count} {what}" for what, count in outcomes.most_common())
         print(f"{kind:26} {sum(outcomes.values()):6}  {shown}")
-    for name in ("seconds", "engine was killed", "memory", "open files", "audit"):
+    for name in ("seconds", "engine was killed", "engine, MiB", "memory", "open files", "audit"):
         print(f"{name:26} {told[name]}")
     for each in told["did not hold"][:20]:
         print(f"DID NOT HOLD: {each}")
@@ -208,9 +230,14 @@ def main() -> None:
         with served(asked.model, state, port) as server:
             keys = give_keys(state)
             soak, samples, seconds = asyncio.run(soak_server(asked, port, server.pid, keys))
+        with served(asked.model, state, port):
+            pass  # it goes on with the log that the killed one left
         (head,) = (state / "audit" / "heads").iterdir()
         log = check_log(state / "audit" / "soak", head, (state / "digest.key").read_bytes(), soak)
         said = (state / "server.log").read_text()
+        written = [path.read_text() for path in day_files(state / "audit" / "soak")]
+        texts = {text for text in (*QUESTIONS, *soak.expected.values()) if len(text) > 12}
+        soak.strange += [f"a text in a log: {t!r}" for t in texts if t in said + "".join(written)]
     told = {
         "requests": asked.requests, "at once": asked.at_once, "tokens": asked.tokens,
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
@@ -219,7 +246,8 @@ def main() -> None:
         "open files": grown(samples, "files"), "threads": grown(samples, "threads"),
         "audit": log,
         "outcomes": {kind: dict(each) for kind, each in sorted(soak.outcomes.items())},
-        "did not hold": judge(soak, samples, log, said), "exit code": server.returncode,
+        "did not hold": judge(soak, samples, log, said),
+        "engine, MiB": max(each.get("engine mib", 0) for each in samples),
     }  # fmt: skip
     table(soak, told)
     if told["did not hold"]:
