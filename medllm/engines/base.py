@@ -118,11 +118,28 @@ class GenerateRequest:
     """Whether the answer is of use only when it is whole, so that pieces need not come early."""
     likelihood: bool = False
     """Whether pieces tell how likely they are, where the engine knows."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens are told beside each token; None: not even how likely each
+    is. See `engines/logprobs.py`."""
+    prompt_logprobs: bool = False
+    """Whether they are told of the prompt's tokens, too."""
 
     @property
     def prompt_tokens(self) -> int | None:
         """The tokens of the prompt; None where the engine alone knows them."""
         return None if self.messages or isinstance(self.prompt, str) else len(self.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was, before penalties and temperature, in nats."""
+
+    text: str
+    """What it writes; that of the token which ended an answer is in no answer."""
+    logprob: float | None
+    """None of a token that nothing precedes."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest tokens in its place, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +155,22 @@ class Piece:
     logprob: float | None = None
     """The log-likelihood of its tokens under the model, before penalties and temperature, in nats;
     None where it was not asked for, or the engine does not know it."""
+    ids: tuple[int, ...] = ()
+    """Its tokens, that which ended the answer included, where the engine has token ids."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Those of tokens that no piece before it told, where they were asked for."""
+
+
+def join_pieces(pieces: Sequence[Piece]) -> Piece:
+    """A whole answer as one piece."""
+    known = [piece.logprob for piece in pieces if piece.tokens]
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        sum(piece.tokens for piece in pieces),
+        pieces[-1].finish_reason if pieces else None,
+        None if None in known or not known else sum(filter(None, known)),
+        logprobs=tuple(each for piece in pieces for each in piece.logprobs),
+    )
 
 
 @runtime_checkable
@@ -259,6 +292,18 @@ class Expects(Engine, Template, Protocol):
         It comes as blocks of `BLOCK_TOKENS` positions, float32, the last one shorter; an engine
         answers nothing else before the last block is read.
         """
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """An engine whose token ids can be told and taken."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are; ids are below."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens as they are spelled."""
 
 
 Ability = TypeVar("Ability")

@@ -40,6 +40,7 @@ class FakeEngine:
     name = "fake"
     eos_token = "<end>"
     special_tokens = SpecialTokens(SPECIAL_TOKENS)
+    vocabulary = VOCABULARY
 
     def __init__(
         self,
@@ -69,6 +70,11 @@ class FakeEngine:
                 is_token = part in SPECIAL_TOKENS and not is_text
                 ids += [SPECIAL_TOKENS[part]] if is_token else part.encode()
         return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        names = {token: name.encode() for name, token in SPECIAL_TOKENS.items()}
+        return b"".join(names.get(each) or bytes([each]) for each in ids).decode(errors="replace")
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """High for what `generate` would write, lower for the rest; a sum over tokens."""
@@ -101,8 +107,9 @@ class FakeEngine:
                 yield Piece("", 0, "length")
                 return
             time.sleep(self._seconds_per_piece)
-            yield Piece(character, tokens, None, EXPECTED_LOGPROB * tokens if likelihood else None)
-        yield Piece("", 0, "stop")
+            logprob = EXPECTED_LOGPROB * tokens if likelihood else None
+            yield Piece(character, tokens, None, logprob, tuple(character.encode()))
+        yield Piece("", 0, "stop", ids=(END,))
 
     def close(self) -> None:
         """Nothing to free."""

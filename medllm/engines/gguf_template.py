@@ -1,5 +1,6 @@
 """What a GGUF file says of prompts: its tokenizer, its chat template, its context."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class GgufTemplate:
         self.has_chat_template = bool(template)
         self.eos_token = self._token_text(self._model.token_eos())
         self.special_tokens = self._find_special_tokens()
+        self.vocabulary = int(self._model.n_vocab())
         self._ends = self.encode(answer_end(self), add_special_tokens=False)[-1:]
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
@@ -99,6 +101,21 @@ class GgufTemplate:
         bos = self._model.token_bos()
         wants_bos = add_special_tokens and self._model.add_bos_token()
         return [bos, *tokens] if wants_bos and tokens[:1] != [bos] else tokens
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens as they are spelled."""
+        return b"".join(self._token_bytes(each, special=True) for each in ids).decode(
+            errors="replace"
+        )
+
+    def _token_bytes(self, token: int, size: int = 64, *, special: bool = False) -> bytes:
+        """What a token writes, maybe a part of a character; a control token if `special`."""
+        buffer = ctypes.create_string_buffer(size)
+        vocab = self._model.vocab
+        count = self._llama.llama_token_to_piece(vocab, token, buffer, size, 0, special)
+        return (
+            buffer.raw[:count] if count >= 0 else self._token_bytes(token, -count, special=special)
+        )
 
     def _load_model(self, vocab_only: bool) -> Any:
         parameters = model_parameters(self._llama)

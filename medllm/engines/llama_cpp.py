@@ -1,7 +1,6 @@
 """The engine for GGUF files: llama.cpp, in this process."""
 
 import codecs
-import ctypes
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +69,6 @@ class LlamaCppEngine(GgufTemplate):
         )
         self._evaluated: list[int] = []  # the tokens whose keys and values are in the cache
         self._owner: str | None = None
-        self._n_vocab = self._model.n_vocab()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation after its context, in the order asked.
@@ -138,13 +136,6 @@ class LlamaCppEngine(GgufTemplate):
             message = f"llama.cpp cannot hold {self.context_length} tokens: {self._log.reason}"
             raise SetupError(message, "lower n_ctx, or use a smaller model") from problem
 
-    def _token_bytes(self, token: int, size: int = 64) -> bytes:
-        """What a token writes, maybe a part of a character; nothing for a control token."""
-        buffer = ctypes.create_string_buffer(size)
-        vocab = self._model.vocab
-        count = self._llama.llama_token_to_piece(vocab, token, buffer, size, 0, False)
-        return buffer.raw[:count] if count >= 0 else self._token_bytes(token, -count)
-
     def _ask(self, request: ScoreRequest) -> "_Asked":
         whole = request.context + request.continuation[:-1]  # the last token predicts nothing asked
         row = whole[-self.context_length :]
@@ -162,17 +153,18 @@ class LlamaCppEngine(GgufTemplate):
             yield Piece("", 0)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         room = self.context_length
-        sampler = build_sampler(self._llama, sampling, tokens, self._n_vocab, room)
+        sampler = build_sampler(self._llama, sampling, tokens, self.vocabulary, room)
         for _ in range(min(sampling.max_tokens, room - len(tokens))):
             ((_, logits),) = self._logits(tokens, len(tokens) - 1)
             token = sampler.sample(self._context)
             # llama.cpp knows by name what ends answers of known families, and no other token
             if self._llama.llama_vocab_is_eog(self._model.vocab, token) or token in self._ends:
-                yield Piece("", 0, "stop")
+                yield Piece("", 0, "stop", ids=(token,))
                 return
             tokens.append(token)
             logprob = float(logits[token] - logsumexp(logits)) if likelihood else None
-            yield Piece(decoder.decode(self._token_bytes(token)), logprob=logprob)
+            text = decoder.decode(self._token_bytes(token))
+            yield Piece(text, logprob=logprob, ids=(token,))
         yield Piece("", 0, "length")
 
     def _logits(self, row: Sequence[int], first: int) -> Iterator[tuple[int, Floats]]:
@@ -187,7 +179,7 @@ class LlamaCppEngine(GgufTemplate):
             silent = min(max(first - begin, 0), len(chunk))
             self._decode(chunk, begin, silent)
             if silent < len(chunk):
-                shape = (len(chunk) - silent, self._n_vocab)
+                shape = (len(chunk) - silent, self.vocabulary)
                 logits = np.ctypeslib.as_array(self._context.get_logits(), shape)
                 yield from enumerate(logits, begin + silent)
 

@@ -79,6 +79,8 @@ def build_sampler(
 ) -> Any:
     """A chain of samplers in the order of `Sampling`; `room` are the tokens of the context."""
     chain = llama._internals.LlamaSampler()
+    if sampling.logit_bias:
+        chain.add_logit_bias(n_vocab, dict(sampling.logit_bias))
     if sampling.has_penalties:
         _add_penalties(chain, sampling, prompt, n_vocab, room)
     if sampling.is_greedy:

@@ -14,8 +14,8 @@ GREEDY_BELOW = 1e-5
 class Sampling:
     """How to generate; temperature 0 is greedy decoding.
 
-    What the model expects of the next token is changed in the order of transformers: by the
-    penalties (repetition, presence, frequency), the temperature, top_k, top_p, min_p.
+    What the model expects of the next token is changed in the order of transformers: by the biases,
+    the penalties (repetition, presence, frequency), the temperature, top_k, top_p, min_p.
     """
 
     max_tokens: int = 256
@@ -36,6 +36,8 @@ class Sampling:
     """Taken off the logit of each token of the answer, as in OpenAI's interface."""
     frequency_penalty: float = 0.0
     """Taken off it as often as the answer has the token."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids, and what is added to the logit of each before anything else."""
     num_beams: int = 1
     """Answers that are followed at once; the likeliest is given."""
     length_penalty: float = 1.0
@@ -73,7 +75,10 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         **NO_BEAMS,
         **dict.fromkeys(("presence_penalty", "frequency_penalty"), COUNTS_PROMPT),
     },
-    "openai": {**NO_BEAMS, **dict.fromkeys(("top_k", "min_p", "repetition_penalty"), UNHEEDED)},
+    "openai": {
+        **NO_BEAMS,
+        **dict.fromkeys(("top_k", "min_p", "repetition_penalty", "logit_bias"), UNHEEDED),
+    },
 }
 """What engines cannot do, and why."""
 

@@ -87,6 +87,15 @@ class TransformersEngine(TokenizerTemplate):
         """Token ids of a text; half of a surrogate pair in it is replaced."""
         return super().encode(encodable(text), add_special_tokens=add_special_tokens)
 
+    @property
+    def vocabulary(self) -> int:
+        """The rows of the model's embedding."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens as they are spelled."""
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """The likelihood of each continuation.
 
@@ -183,9 +192,9 @@ class TransformersEngine(TokenizerTemplate):
                     yield Piece("", 0)
                     continue
                 if token in self._ends:
-                    yield Piece("", 0, "stop")
+                    yield Piece("", 0, "stop", ids=(token,))
                     return
-                yield Piece(text.add(token), logprob=logprob)
+                yield Piece(text.add(token), logprob=logprob, ids=(token,))
         yield Piece("", 0, "length")
 
     def generate_batch(

@@ -6,6 +6,7 @@ A safety net, no medical device. It fails closed: an answer that cannot be revie
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from medllm.clinical.patient import read_patient
@@ -15,7 +16,7 @@ from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.readers.reviewed import load_knowledge
-from medllm.engines.base import Piece
+from medllm.engines.base import Piece, join_pieces
 from medllm.errors import DataError
 from medllm.serve.refusals import log_bug
 from medllm.serve.wire import ApiError
@@ -81,9 +82,11 @@ class GuardedAnswer:
     async def _at_once(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         got = [piece async for piece in answer]
         reviewed = await self._review("".join(piece.text for piece in got))
-        tokens = sum(piece.tokens for piece in got)
-        reason = got[-1].finish_reason if got else None
-        yield Piece(reviewed.text, tokens, WITHHELD if reviewed.report.is_blocked else reason)
+        whole = join_pieces(got)
+        if reviewed.report.is_blocked:  # its tokens are words of it, too
+            yield Piece(reviewed.text, whole.tokens, WITHHELD, whole.logprob)
+        else:
+            yield replace(whole, text=reviewed.text)
 
     async def _streamed(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """As it is written; what the policy adds comes before and after."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from medllm.engines.base import Answers, AnswersMany, GenerateRequest, Piece
+from medllm.engines.logprobs import write_with_logprobs
 from medllm.serve.refusals import api_error, log_bug
 from medllm.serve.wire import ApiError
 
@@ -82,7 +83,7 @@ class RequestQueue:
 
         def write() -> None:
             try:
-                for piece in () if stopped.is_set() else engine.generate(request):
+                for piece in () if stopped.is_set() else write_with_logprobs(engine, request):
                     loop.call_soon_threadsafe(pieces.put_nowait, piece)
                     if stopped.is_set():
                         return

@@ -4,6 +4,7 @@ The forms are those of https://platform.openai.com/docs/api-reference/chat. A fi
 change the answer and is not honoured is refused, never dropped.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -27,6 +28,8 @@ MAX_STOPS = 4  # OpenAI's limit
 MAX_STOP_CHARACTERS = 1024  # so much of an answer may be held back until it is clear
 MAX_CHOICES = 16
 MAX_PROMPTS = 128
+MAX_BIASES = 1024
+MAX_TOP = 20  # OpenAI's limit for chats
 
 HARMLESS = {
     "user",
@@ -42,12 +45,10 @@ HARMLESS = {
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
-    **dict.fromkeys(("echo", "logprobs", "store", "include_obfuscation"), (False,)),
-    **dict.fromkeys(("presence_penalty", "frequency_penalty"), (0, 0.0)),
+    **dict.fromkeys(("echo", "store", "include_obfuscation"), (False,)),
     **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     "suffix": ("",),
-    "logit_bias": ({},),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
@@ -107,18 +108,50 @@ def _joined_text(content: Any) -> Any:
     return "".join(part["text"] for part in parts)
 
 
-def _read_prompts(value: Any) -> tuple[str, ...]:
-    """The texts of a prompt, or of a list of them."""
-    prompts = value if isinstance(value, list) else [value]
-    if not prompts or not all(isinstance(each, str) for each in prompts):
-        raise ValueError("must be a text, or a list of texts")
+def _read_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
+    """A prompt, or those of a list, each a text or token ids."""
+    prompts = value if isinstance(value, list) and not _are_ids(value) else [value]
     if len(prompts) > MAX_PROMPTS:
         raise ValueError(f"at most {MAX_PROMPTS} prompts fit into one request")
-    return tuple(map(check_characters, prompts))
+    if not prompts:
+        raise ValueError(NO_PROMPT)
+    return tuple(map(_read_prompt, prompts))
 
 
+def _read_prompt(value: Any) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return check_characters(value)
+    if isinstance(value, list) and _are_ids(value):
+        return tuple(value)
+    raise ValueError(NO_PROMPT)
+
+
+def _are_ids(value: list[Any]) -> bool:
+    return bool(value) and all(type(each) is int and each >= 0 for each in value)
+
+
+NO_PROMPT = "must be a text, a list of token ids, or a list of such prompts"
 Prompts = Annotated[
-    tuple[str, ...], PlainValidator(_read_prompts, json_schema_input_type=str | list[str])
+    tuple[str | tuple[int, ...], ...],
+    PlainValidator(
+        _read_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
+    ),
+]
+
+
+def _read_biases(value: Any) -> Any:
+    """The biases by token id; JSON has texts for keys."""
+    if not isinstance(value, dict):
+        return value
+    if wrong := next((key for key in value if not re.fullmatch(r"\d{1,9}", key)), None):
+        raise ValueError(f"'{wrong:.20}' is no token id")
+    return {int(key): bias for key, bias in value.items()}
+
+
+Biases = Annotated[
+    dict[int, Annotated[float, Field(ge=-100, le=100)]],
+    BeforeValidator(_read_biases, json_schema_input_type=dict[str, float]),
+    Field(max_length=MAX_BIASES),
 ]
 
 
@@ -171,6 +204,16 @@ class AnswerRequest(_Wire):
         Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None,
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     ] = None
+    top_k: int | None = Field(default=None, ge=-1, lt=2**31)
+    """How many of the likeliest tokens may be drawn; 0 and -1: all."""
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    """The share of the likeliest token's probability that a token needs to be drawn."""
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    """Divides the logits of tokens that stand in prompt or answer; 1 changes nothing."""
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: Biases | None = None
+    """Token ids, and what is added to the logit of each."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     """Answers to each prompt."""
@@ -197,6 +240,12 @@ class AnswerRequest(_Wire):
             max_tokens=min(self.asked_tokens or default, limit),
             temperature=self.temperature or 0.0,
             top_p=self.top_p or 1.0,
+            top_k=max(self.top_k or 0, 0),
+            min_p=self.min_p or 0.0,
+            repetition_penalty=self.repetition_penalty or 1.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((self.logit_bias or {}).items()),
             seed=self.seed,
             stop=tuple(self.stop or ()),
         )
@@ -206,9 +255,27 @@ class ChatRequest(AnswerRequest):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
+    logprobs: bool | None = None
+    """Whether to tell how likely each token of the answer was."""
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
+    """How many of the likeliest tokens are told beside each."""
+
+    @property
+    def top(self) -> int | None:
+        """How many of the likeliest tokens to tell beside each; None: nothing of tokens."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 class CompletionRequest(AnswerRequest):
     """The body of `POST /v1/completions`."""
 
     prompt: Prompts
+    echo: bool | None = None
+    """Whether the prompt comes before the answer, with its logprobs where they are asked for."""
+    logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
+    """How many of the likeliest tokens are told beside each token."""
+
+    @property
+    def top(self) -> int | None:
+        """How many of the likeliest tokens to tell beside each; None: nothing of tokens."""
+        return self.logprobs

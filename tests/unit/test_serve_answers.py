@@ -9,6 +9,7 @@ import pytest
 
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.example import read_jsonl
+from medllm.engines.base import GenerateRequest
 from medllm.engines.fake import FakeEngine
 
 httpx = pytest.importorskip("httpx")
@@ -139,3 +140,149 @@ def test_health_names_nothing() -> None:
     told = asyncio.run(ask())
     assert (told["status"], told["model_loaded"]) == ("ok", True)
     assert told.keys() == {"status", "model_loaded", "gpu_available"}
+
+
+def test_token_ids_are_prompts_and_the_review_reads_their_text() -> None:
+    ids = [[256, *b"Hi"], [*b"Take warfarin 5 mg and ibuprofen 400 mg daily."]]
+    told = answered(COMPLETE, app_of(around=Around(guard=Guard(ReviewSettings()))), prompt=ids)
+    assert told["choices"][0]["text"] == "You said: Hi"
+    assert told["usage"]["prompt_tokens"] == sum(map(len, ids))
+    one = answered(COMPLETE, prompt=[256, *b"Hi"], echo=True)
+    assert one["choices"][0]["text"] == "<bos>HiYou said: Hi"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ([65, 258], "258 is no token id"),
+        ([65, -1], "list of token ids"),
+        ([65, 1.0], "list of token ids"),
+        ([True], "list of token ids"),
+        ([[65], []], "list of token ids"),
+        ([65] * 500, "the prompt has 500 tokens"),
+    ],
+)
+def test_what_are_no_token_ids_is_refused(prompt: list[Any], told: str) -> None:
+    error = refused(COMPLETE, prompt=prompt)
+    assert error["param"] == "prompt" and told in error["message"]
+
+
+def test_what_lm_eval_asks_for() -> None:
+    """Its `local-completions`: the tokens' own likelihoods, and those of the likeliest there."""
+    context, continuation = [*b"aaa"], [*b"ab"]
+    asked = {"echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0, "seed": 1234}
+    told = answered(COMPLETE, prompt=[context + continuation, context], **asked)
+    for choice, ids in zip(told["choices"], ([*b"aaaab"], [*b"aaa"]), strict=True):
+        logprobs = choice["logprobs"]
+        assert logprobs["tokens"] == [*map(chr, ids), "Y"]
+        assert {len(each) for each in logprobs.values()} == {len(ids) + 1}
+        assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
+        assert choice["text"] == "".join(map(chr, ids)) + "Y"
+    logprobs = told["choices"][0]["logprobs"]
+    own, top = logprobs["token_logprobs"][3:-1], logprobs["top_logprobs"][3:-1]
+    half, rest = -0.6931, -6.2422  # the fake's: the last token again, else one of 257
+    assert [round(each, 4) for each in own] == [half, rest]
+    greedy = [each == max(there.values()) for each, there in zip(own, top, strict=True)]
+    assert greedy == [True, False]
+
+
+def test_the_token_that_ends_an_answer_has_a_likelihood_too() -> None:
+    told = answered(COMPLETE, prompt="a", logprobs=0, max_tokens=50)
+    tokens = told["choices"][0]["logprobs"]["tokens"]
+    assert tokens == [*"You said: a", "<end>"]
+    assert told["usage"]["completion_tokens"] == len("You said: a")
+
+
+def test_logprobs_of_a_chat() -> None:
+    told = answered(logprobs=True, top_logprobs=2, max_tokens=3)
+    content = told["choices"][0]["logprobs"]["content"]
+    assert [each["token"] for each in content] == ["Y", "o", "u"]
+    assert content[0]["bytes"] == [89] and len(content[0]["top_logprobs"]) == 2
+    assert answered()["choices"][0]["logprobs"] is None
+
+
+def test_the_words_of_an_answer_that_is_withheld_are_in_no_logprobs() -> None:
+    around = Around(guard=Guard(ReviewSettings(policy="block", block_unverified=True)))
+    body = {"prompt": "Take isotretinoin 20 mg daily.", "patient_context": {"pregnant": True}}
+    told = answered(COMPLETE, app_of(around=around), logprobs=1, max_tokens=60, **body)
+    (choice,) = told["choices"]
+    assert (choice["finish_reason"], choice["logprobs"]) == ("content_filter", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (COMPLETE, {"logprobs": 1, "stream": True}, "logprobs"),
+        (COMPLETE, {"logprobs": 21}, "logprobs"),
+        (COMPLETE, {"logprobs": -1}, "logprobs"),
+        (CHAT, {"top_logprobs": 3}, "top_logprobs"),
+        (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        (CHAT, {"logprobs": 1}, "logprobs"),
+        (CHAT, {"echo": True}, "echo"),
+        (CHAT, {"logit_bias": {"258": 1}}, "messages"),
+        (CHAT, {"logit_bias": {"a": 1}}, "logit_bias"),
+        (CHAT, {"logit_bias": {"5": 101}}, "logit_bias.5"),
+        (CHAT, {"top_k": -2}, "top_k"),
+        (CHAT, {"min_p": 1.1}, "min_p"),
+        (CHAT, {"repetition_penalty": 0}, "repetition_penalty"),
+        (CHAT, {"presence_penalty": 2.1}, "presence_penalty"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(path: str, body: dict[str, Any], param: str) -> None:
+    assert refused(path, **body)["param"] == param
+
+
+def test_sampling_reaches_the_engine() -> None:
+    asked: list[GenerateRequest] = []
+
+    class Asked(FakeEngine):
+        def generate(self, request: GenerateRequest) -> Any:
+            asked.append(request)
+            return super().generate(request)
+
+    body = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2, "presence_penalty": 0.5}
+    body |= {"frequency_penalty": -0.5, "temperature": 1, "seed": 7}
+    answered(app=app_of(Asked()), **body, logit_bias={"65": -100}, n=2)
+    named = [request.sampling.named for request in asked]
+    assert [each.pop("seed") for each in named] == [7, 8]
+    assert [each.pop("max_tokens") for each in named] == [99, 99]
+    assert (
+        named
+        == [{**{k: v for k, v in body.items() if k != "seed"}, "logit_bias": ((65, -100),)}] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "body", "param"),
+    [
+        ("openai", {"top_k": 5}, "top_k"),
+        ("openai", {"logit_bias": {"5": 1}}, "logit_bias"),
+        ("openai", {"logprobs": 1}, "logprobs"),
+        ("openai", {"prompt": [65]}, "prompt"),
+        ("llama_server", {"frequency_penalty": 1}, "frequency_penalty"),
+        ("llama_server", {"logprobs": 1, "echo": True}, "logprobs"),
+    ],
+)
+def test_what_an_engine_would_not_heed_is_refused(
+    engine: str, body: dict[str, Any], param: str
+) -> None:
+    class Elsewhere:
+        name, context_length, unused_settings, parallel, is_ready = engine, 500, {}, 4, True
+
+        def stream(self, request: GenerateRequest) -> Any:
+            raise AssertionError("it was asked")
+
+        async def disconnect(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    error = refused(COMPLETE, app_of(Elsewhere()), **body)
+    assert error["param"] == param and engine.replace("_", "-") in error["message"].replace(
+        "_", "-"
+    )
+
+
+def test_the_plain_form_tells_the_mean_likelihood() -> None:
+    told = send(app_of(), "/generate", {"question": "Hi", "max_length": 200}).json()
+    assert round(told["mean_token_logprob"], 6) == -0.1
+    assert told["clamped"] == {"max_tokens": 99} and told["response_id"].startswith("chatcmpl-")

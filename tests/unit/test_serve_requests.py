@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medllm.engines.fake import FakeEngine
 from medllm.serve.callers.callers import Callers
-from medllm.serve.wire import HARMLESS, AnswerRequest
+from medllm.serve.wire import HARMLESS, ChatRequest, CompletionRequest
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
@@ -272,9 +272,8 @@ def test_values_that_would_change_the_answer_are_refused(
 
 
 def test_every_field_of_the_client_is_honoured_refused_or_harmless() -> None:
-    known = AnswerRequest.model_fields.keys() | {"messages", "prompt"}
-    for path in (CHAT, COMPLETE):
-        for name in OPENAI_FIELDS - known - HARMLESS:
+    for path, form in ((CHAT, ChatRequest), (COMPLETE, CompletionRequest)):
+        for name in OPENAI_FIELDS - form.model_fields.keys() - HARMLESS:
             error = refusal(post(path, GOOD[path] | {name: "odd"}))
             assert (error["param"], error["code"]) == (name, "unsupported_parameter")
             assert post(path, GOOD[path] | {name: None}).is_success

@@ -14,7 +14,7 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
-from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
+from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling, TokenLogprob
 from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.prompts import prompt_ids
@@ -212,26 +212,30 @@ class LlamaServerEngine(GgufTemplate):
         room = self.context_length - len(ids)
         body = {
             "prompt": ids, "id_slot": slot.number, "cache_prompt": is_kept, "stream": not whole,
-            "return_tokens": not self._knows_end, "n_probs": int(request.likelihood),
+            "return_tokens": not self._knows_end, "n_probs": _probabilities(request),
             **_sampled(request.sampling, room, self.context_length),
         }  # fmt: skip
         try:
             if whole:
                 response = await self._client.post("http://engine/completion", json=body)
-                yield self._last(_checked(response.status_code, response.content))
+                answer = _checked(response.status_code, response.content)
+                yield self._last(answer, request)
                 return
+            written = 0
             async with self._client.stream("POST", "http://engine/completion", json=body) as told:
                 if told.status_code != 200:
                     _checked(told.status_code, await told.aread())
                 async for line in told.aiter_lines():
-                    if piece := self._piece(line):
+                    if piece := self._piece(line, request, written):
+                        written += piece.tokens
                         yield piece
                         if piece.finish_reason:
                             return
         except httpx.HTTPError as problem:
             raise EngineDown from problem
 
-    def _piece(self, line: str) -> Piece | None:
+    def _piece(self, line: str, request: GenerateRequest, written: int) -> Piece | None:
+        """What an event tells; `written` tokens were told before it."""
         if not line.startswith("data: "):
             return None
         event = json.loads(line[6:])
@@ -240,21 +244,53 @@ class LlamaServerEngine(GgufTemplate):
         if not self._knows_end and set(event.get("tokens", ())) & set(self._ends):
             return Piece("", 0, "stop")
         if event["stop"]:
-            return replace(self._last(event), tokens=0)
+            # half a character, and what may begin a stop string, came without text
+            last = self._last(event, request)
+            return replace(last, tokens=max(last.tokens - written, 0), logprobs=())
+        # without text it may be the token that ends the answer, which does not count
+        tokens = int(bool(event["content"]))
         return Piece(
-            event["content"], len(event.get("tokens", ())) or 1, logprob=_likelihood(event)
+            event["content"], tokens, None, _likelihood(event), logprobs=_logprobs(event, request)
         )
 
-    def _last(self, answer: Any) -> Piece:
+    def _last(self, answer: Any, request: GenerateRequest) -> Piece:
         self.reused_tokens = answer["timings"]["cache_n"]
         reason = "length" if answer["stop_type"] == "limit" else "stop"
-        return Piece(answer["content"], answer["tokens_predicted"], reason, _likelihood(answer))
+        has_end = answer["stop_type"] == "eos"
+        return Piece(
+            answer["content"],
+            answer["tokens_predicted"] - has_end,
+            reason,
+            _likelihood(answer, has_end),
+            logprobs=_logprobs(answer, request),
+        )
 
 
-def _likelihood(answer: Any) -> float | None:
+def _likelihood(answer: Any, has_end: bool = False) -> float | None:
     """The log-likelihood of the tokens of a part, before penalties and temperature."""
     told = answer.get("completion_probabilities")
-    return float(sum(each["logprob"] for each in told)) if told else None
+    if not told:
+        return None
+    return float(sum(each["logprob"] for each in told[: len(told) - has_end]))
+
+
+def _logprobs(answer: Any, request: GenerateRequest) -> tuple[TokenLogprob, ...]:
+    count = request.logprobs
+    if count is None:
+        return ()
+    return tuple(
+        TokenLogprob(
+            each["token"],
+            each["logprob"],
+            tuple((top["token"], top["logprob"]) for top in each["top_logprobs"][:count]),
+        )
+        for each in answer.get("completion_probabilities", ())
+    )
+
+
+def _probabilities(request: GenerateRequest) -> int:
+    """How many tokens llama-server tells the probability of, for each token of the answer."""
+    return max(request.logprobs or 0, request.likelihood or request.logprobs is not None)
 
 
 def _sampled(sampling: Sampling, room: int, window: int) -> dict[str, Any]:
@@ -272,6 +308,7 @@ def _sampled(sampling: Sampling, room: int, window: int) -> dict[str, Any]:
         "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": window,
         "seed": -1 if sampling.seed_32 is None else sampling.seed_32,
+        "logit_bias": [list(each) for each in sampling.logit_bias],
         "stop": list(sampling.stop),
     }
 

@@ -15,7 +15,8 @@ class Chooser:
     def __init__(self, sampling: Sampling, prompt_tokens: int) -> None:
         import torch
 
-        self.is_plain = sampling.is_greedy and not sampling.has_penalties
+        changes = sampling.has_penalties or sampling.logit_bias
+        self.is_plain = sampling.is_greedy and not changes
         """Whether the likeliest token is taken, whatever stands before it."""
         self._is_greedy = sampling.is_greedy
         self._changes = changes_of(sampling, prompt_tokens)
@@ -42,6 +43,8 @@ def changes_of(sampling: Sampling, prompt_tokens: int) -> Any:
     from transformers.generation import logits_process as rules
 
     changes: list[Any] = []
+    if sampling.logit_bias:
+        changes.append(_Bias(sampling))
     if sampling.repetition_penalty != 1:
         changes.append(rules.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.presence_penalty or sampling.frequency_penalty:
@@ -55,6 +58,18 @@ def changes_of(sampling: Sampling, prompt_tokens: int) -> Any:
         if sampling.min_p:
             changes.append(rules.MinPLogitsWarper(sampling.min_p))
     return rules.LogitsProcessorList(changes)
+
+
+class _Bias:
+    """Adds to the logits of some tokens."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._bias = dict(sampling.logit_bias)
+
+    def __call__(self, ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        scores = scores.clone()
+        scores[:, [*self._bias]] += scores.new_tensor([*self._bias.values()])
+        return scores
 
 
 class _AnswerPenalty:

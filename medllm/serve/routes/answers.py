@@ -14,8 +14,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from medllm.data.example import Message
-from medllm.engines.base import Answers, GenerateRequest, Piece, Sampling
-from medllm.engines.prompts import ask_messages, ask_text, takes_messages
+from medllm.engines.base import Answers, GenerateRequest, Piece, Sampling, join_pieces
+from medllm.engines.logprobs import check_logprobs
+from medllm.engines.prompts import ask_ids, ask_messages, ask_text, check_known, takes_messages
+from medllm.engines.sampling import UnfitSampling, check_sampling
+from medllm.errors import DataError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
 from medllm.serve.answering import Answering
 from medllm.serve.audit.record import Asked
@@ -26,8 +29,9 @@ from medllm.serve.guard import GuardedAnswer
 from medllm.serve.refusals import refuse_prompt
 from medllm.serve.routes.plain import PlainRequest, as_plain
 from medllm.serve.routes.reply import Outcome, Reply
-from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest
+from medllm.serve.wire import UNSUPPORTED, AnswerRequest, ApiError, ChatRequest, CompletionRequest
 
+PLAIN = "/generate"
 BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
 BODY_BYTES = 2**18  # for all that is not text in the prompt
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats have none
@@ -42,6 +46,8 @@ class Prompt:
 
     request: GenerateRequest
     turns: tuple[Message, ...]
+    echo: str = ""
+    """Its text, where that is to stand before the answer."""
 
     @property
     def question(self) -> str:
@@ -53,7 +59,7 @@ class Prompt:
 class Sent:
     """A request that came in, and who sent it."""
 
-    body: AnswerRequest
+    body: ChatRequest | CompletionRequest
     reply: Reply
     caller: Caller
     path: str
@@ -65,12 +71,12 @@ class Work:
 
     line: Asked
     pieces: AsyncIterator[Piece]
+    echo: str = ""
 
     async def outcome(self) -> Outcome:
         """The whole answer."""
-        got = [piece async for piece in self.pieces]
-        text, tokens = "".join(piece.text for piece in got), sum(piece.tokens for piece in got)
-        return Outcome(text, tokens, got[-1].finish_reason if got else None, self.line.report)
+        whole = join_pieces([piece async for piece in self.pieces])
+        return Outcome(whole, self.line.report, self.echo)
 
 
 @dataclass(frozen=True)
@@ -89,60 +95,97 @@ class AnswerRoutes:
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
         body = await read_body(request, ChatRequest, self._body_bytes)
-        return await self._chat(body, request, "messages")
+        return await self._respond(body, "messages", self._turns_of(body, "messages"), request)
 
     async def generate(self, request: Request) -> Response:
         """The answer to one question, and what its review found, without OpenAI's envelope."""
         began = time.monotonic()
         asked = await read_body(request, PlainRequest, self._body_bytes)
-        answer = await self._chat(asked.as_chat(self.model_id), request, "question")
-        return JSONResponse(as_plain(json.loads(bytes(answer.body)), began))
+        body = asked.as_chat(self.model_id)
+        reply, works = await self._begin(
+            body, "question", self._turns_of(body, "question"), request
+        )
+        (outcome,) = await self._whole(request, works)
+        return JSONResponse(as_plain(reply, outcome, began))
 
-    async def _chat(self, body: ChatRequest, request: Request, param: str) -> Response:
+    def _turns_of(self, body: ChatRequest, param: str) -> list[Callable[[], Prompt]]:
         if not takes_messages(self.engine):
             text = "this model has no chat template; use /v1/completions"
             raise ApiError(400, text, "no_chat_template", param)
         turns = tuple(message.as_message() for message in body.messages)
         sampling = body.sampling(self.max_tokens, self.max_tokens)
-        return await self._answer(body, param, [partial(self._read_chat, turns, sampling)], request)
+        return [partial(self._read_chat, turns, sampling)]
 
     def _read_chat(self, turns: tuple[Message, ...], sampling: Sampling) -> Prompt:
+        self._check_sampling(sampling)
         return Prompt(ask_messages(self.engine, turns, sampling), turns)
 
     async def complete(self, request: Request) -> Response:
         """What follows a text, or each of several."""
         body = await read_body(request, CompletionRequest, self._body_bytes)
         sampling = body.sampling(self.max_tokens, DEFAULT_COMPLETION_TOKENS)
-        reads = [partial(self._read_text, prompt, sampling) for prompt in body.prompt]
-        return await self._answer(body, "prompt", reads, request)
+        reads = [partial(self._read_text, body, prompt, sampling) for prompt in body.prompt]
+        return await self._respond(body, "prompt", reads, request)
 
-    def _read_text(self, prompt: str, sampling: Sampling) -> Prompt:
-        return Prompt(ask_text(self.engine, prompt, sampling), (Message("user", prompt),))
+    def _read_text(
+        self, body: CompletionRequest, prompt: str | tuple[int, ...], sampling: Sampling
+    ) -> Prompt:
+        self._check_sampling(sampling)
+        if isinstance(prompt, str):
+            asked, text = ask_text(self.engine, prompt, sampling), prompt
+        else:
+            asked, text = ask_ids(self.engine, prompt, sampling)
+        asked = replace(asked, prompt_logprobs=bool(body.echo and body.top is not None))
+        return Prompt(asked, (Message("user", text),), text if body.echo else "")
 
-    async def _answer(
+    def _check_sampling(self, sampling: Sampling) -> None:
+        """Raise DataError for what this engine would not heed."""
+        check_sampling(self.engine.name, sampling)
+        if sampling.logit_bias:
+            check_known(self.engine, [token for token, _ in sampling.logit_bias])
+
+    async def _respond(
         self,
         body: ChatRequest | CompletionRequest,
         param: str,
         reads: Sequence[Callable[[], Prompt]],
         request: Request,
     ) -> Response:
+        reply, works = await self._begin(body, param, reads, request)
+        if body.stream:
+            events = _events(reply, works)
+            return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
+        return JSONResponse(reply.whole(await self._whole(request, works)))
+
+    async def _whole(self, request: Request, works: Sequence[Work]) -> list[Outcome]:
+        outcomes = _gather(works, self.answering.at_once(request.scope[CALLER]))
+        return await _unless_gone(request, outcomes)
+
+    async def _begin(
+        self,
+        body: ChatRequest | CompletionRequest,
+        param: str,
+        reads: Sequence[Callable[[], Prompt]],
+        request: Request,
+    ) -> tuple[Reply, list[Work]]:
+        """The answers that are to be given, after all that can be refused."""
         self._check(body, len(reads))
         prompts = [await self._read(read, param) for read in reads]
         reply = self._reply(body, prompts)
         sent = Sent(body, reply, request.scope[CALLER], request.scope["path"])
         self.answering.check(sent.caller, len(prompts) * body.count)
-        works = list(self._works(sent, prompts))
-        if body.stream:
-            events = _events(reply, works)
-            return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
-        outcomes = _gather(works, self.answering.at_once(sent.caller))
-        return JSONResponse(reply.whole(await _unless_gone(request, outcomes)))
+        return reply, list(self._works(sent, prompts))
 
     async def _read(self, read: Callable[[], Prompt], param: str) -> Prompt:
         try:
             return await self.answering.queue.read(read)
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
+        except UnfitSampling as problem:
+            param = problem.message.partition(":")[0]
+            raise ApiError(400, problem.message, UNSUPPORTED, param) from problem
+        except DataError as problem:
+            raise ApiError(400, f"{problem.message}; {problem.fix}", param=param) from problem
 
     def _reply(self, body: AnswerRequest, prompts: Sequence[Prompt]) -> Reply:
         counts = [prompt.request.prompt_tokens for prompt in prompts]
@@ -169,11 +212,14 @@ class AnswerRoutes:
                 owner=sent.caller.name,
                 whole=not sent.body.stream,
                 sampling=sampling,
+                logprobs=sent.body.top,
+                likelihood=sent.path == PLAIN,
             )
             line = self._begin_line(sent, prompt)
             line.choice = index if len(answers) > 1 else None
             guarded = self._guarded(sent.body, prompt)
-            yield Work(line, self.answering.answer(sent.caller, line, asked, guarded))
+            pieces = self.answering.answer(sent.caller, line, asked, guarded)
+            yield Work(line, pieces, prompt.echo)
 
     def _guarded(self, body: AnswerRequest, prompt: Prompt) -> GuardedAnswer | None:
         """The review of an answer, unless there is none on this server or none is asked for."""
@@ -201,13 +247,28 @@ class AnswerRoutes:
         """The longest body that can hold a prompt of this model."""
         return BODY_BYTES + BODY_BYTES_PER_BYTE * BYTES_PER_TOKEN * self.engine.context_length
 
-    def _check(self, body: AnswerRequest, prompts: int) -> None:
+    def _check(self, body: ChatRequest | CompletionRequest, prompts: int) -> None:
         check_model(body.model, self.model_id)
         if body.stream_options and not body.stream:
             raise ApiError(400, "stream_options needs stream: true", param="stream_options")
         if prompts * body.count > MAX_ANSWERS:
             message = f"one request gets at most {MAX_ANSWERS} answers, prompts times n"
             raise ApiError(400, message, param="n")
+        if body.top is not None:
+            self._check_logprobs(body)
+        elif isinstance(body, ChatRequest) and body.top_logprobs is not None:
+            raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
+
+    def _check_logprobs(self, body: ChatRequest | CompletionRequest) -> None:
+        if body.stream:
+            message = "logprobs come with whole answers: leave stream out"
+            raise ApiError(400, message, UNSUPPORTED, "logprobs")
+        echo = isinstance(body, CompletionRequest) and bool(body.echo)
+        try:
+            check_logprobs(self.engine, of_prompt=echo)
+        except DataError as problem:
+            message = f"{problem.message}; {problem.fix}"
+            raise ApiError(400, message, UNSUPPORTED, "logprobs") from problem
 
 
 def _asked_text(body: AnswerRequest, prompt: Prompt) -> dict[str, Any]:
@@ -265,6 +326,8 @@ async def _events(reply: Reply, works: Sequence[Work]) -> AsyncIterator[str]:
     tokens = 0
     try:
         for index, work in enumerate(works):
+            if work.echo:
+                yield _event(reply.chunk(index, content=work.echo))
             if reply.chat:
                 yield _event(reply.chunk(index, role="assistant", content=""))
             async for piece in work.pieces:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medllm.serve.routes.reply import Outcome, Reply
 from medllm.serve.wire import ChatMessage, ChatRequest, Text
 
 
@@ -33,16 +34,17 @@ class PlainRequest(BaseModel):
         )
 
 
-def as_plain(answer: dict[str, Any], began: float) -> dict[str, Any]:
-    """The answer in the plain form, from OpenAI's.
+def as_plain(reply: Reply, outcome: Outcome, began: float) -> dict[str, Any]:
+    """The answer in the plain form.
 
-    `mean_token_logprob` is null: the engines do not tell it while they generate, and it would be no
-    probability of being right.
+    `mean_token_logprob` is the mean log-likelihood of its tokens under the model, in nats: no
+    probability of being right. Null where the engine does not tell it.
     """
-    report = answer.get("safety_report")
     return {
-        "response": answer["choices"][0]["message"]["content"],
-        "safety_report": report,
-        "mean_token_logprob": None,
+        "response": outcome.piece.text,
+        "safety_report": outcome.report.to_json() if outcome.report else None,
+        "mean_token_logprob": outcome.mean_logprob,
         "inference_time_ms": round((time.monotonic() - began) * 1000),
+        "response_id": reply.public_id,
+        **({"clamped": dict(reply.clamped)} if reply.clamped else {}),
     }

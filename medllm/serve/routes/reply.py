@@ -4,20 +4,29 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from medllm.clinical.report import Report
+from medllm.engines.base import Piece, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One answer as it went out."""
 
-    text: str
-    tokens: int
-    finish_reason: str | None
+    piece: Piece
+    """The whole of it."""
     report: Report | None = None
     """What its review found."""
+    echo: str = ""
+    """The prompt, where it is to stand before the answer."""
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """The mean log-likelihood of its tokens, where it was asked for and the engine knows it."""
+        likelihood, tokens = self.piece.logprob, self.piece.tokens
+        return None if likelihood is None or not tokens else likelihood / tokens
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,11 @@ class Reply:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def public_id(self) -> str:
+        """The id that the caller gets."""
+        return f"chatcmpl-{self.id}" if self.chat else f"cmpl-{self.id}"
+
     def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The answers in one object; beside them what the review found in the worst of them."""
         choices = [self._choice(each) for each in outcomes]
@@ -44,7 +58,7 @@ class Reply:
         worst = max(
             reports, key=lambda report: (report.is_blocked, report.risk_level), default=None
         )
-        tokens = sum(each.tokens for each in outcomes)
+        tokens = sum(each.piece.tokens for each in outcomes)
         return self._envelope(choices) | self._usage(tokens) | self._clamped | told_report(worst)
 
     def chunk(
@@ -65,9 +79,10 @@ class Reply:
         return self._envelope([], suffix=".chunk") | self._usage(tokens)
 
     def _choice(self, outcome: Outcome) -> dict[str, Any]:
-        message = {"role": "assistant", "content": outcome.text, "refusal": None}
-        said = {"message": message} if self.chat else {"text": outcome.text}
-        return said | {"finish_reason": outcome.finish_reason}
+        piece, tell = outcome.piece, chat_logprobs if self.chat else completion_logprobs
+        message = {"role": "assistant", "content": piece.text, "refusal": None}
+        said = {"message": message} if self.chat else {"text": outcome.echo + piece.text}
+        return said | {"finish_reason": piece.finish_reason, "logprobs": tell(piece.logprobs)}
 
     @property
     def _clamped(self) -> dict[str, Any]:
@@ -84,7 +99,7 @@ class Reply:
         self, choices: Sequence[dict[str, Any]], first: int = 0, suffix: str = ""
     ) -> dict[str, Any]:
         return {
-            "id": f"chatcmpl-{self.id}" if self.chat else f"cmpl-{self.id}",
+            "id": self.public_id,
             "object": f"chat.completion{suffix}" if self.chat else "text_completion",
             "created": self.created,
             "model": self.model,
@@ -98,3 +113,35 @@ class Reply:
 def told_report(report: Report | None) -> dict[str, Any]:
     """What the review of an answer found, where there was one."""
     return {"safety_report": report.to_json()} if report else {}
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """Logprobs in the form of chats; None where there are none."""
+    if not tokens:
+        return None
+    content = [
+        _token(each.text, each.logprob) | {"top_logprobs": [_token(*top) for top in each.top]}
+        for each in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float | None) -> dict[str, Any]:
+    is_whole = "\N{REPLACEMENT CHARACTER}" not in text
+    return {"token": text, "logprob": logprob, "bytes": [*text.encode()] if is_whole else None}
+
+
+def completion_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """Logprobs in the form of completions; None where there are none."""
+    if not tokens:
+        return None
+    texts = [each.text for each in tokens]
+    return {
+        "tokens": texts,
+        "token_logprobs": [each.logprob for each in tokens],
+        "top_logprobs": [
+            None if each.logprob is None else dict(reversed(each.top)) | {each.text: each.logprob}
+            for each in tokens
+        ],
+        "text_offset": [0, *accumulate(map(len, texts))][:-1],
+    }
