@@ -161,18 +161,6 @@ class Piece:
     """Those of tokens that no piece before it told, where they were asked for."""
 
 
-def join_pieces(pieces: Sequence[Piece]) -> Piece:
-    """A whole answer as one piece."""
-    known = [piece.logprob for piece in pieces if piece.tokens]
-    return Piece(
-        "".join(piece.text for piece in pieces),
-        sum(piece.tokens for piece in pieces),
-        pieces[-1].finish_reason if pieces else None,
-        None if None in known or not known else sum(filter(None, known)),
-        logprobs=tuple(each for piece in pieces for each in piece.logprobs),
-    )
-
-
 @runtime_checkable
 class Engine(Protocol):
     """A loaded model, or one that answers elsewhere: what is known of each."""

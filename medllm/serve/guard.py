@@ -5,7 +5,7 @@ A safety net, no medical device. It fails closed: an answer that cannot be revie
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.readers.reviewed import load_knowledge
-from medllm.engines.base import Piece, join_pieces
+from medllm.engines.base import Piece
 from medllm.errors import DataError
 from medllm.serve.refusals import log_bug
 from medllm.serve.wire import ApiError
@@ -143,6 +143,18 @@ class GuardedAnswer:
         reviewed = reviewing.result()
         self.report = reviewed.report
         return reviewed
+
+
+def join_pieces(pieces: Sequence[Piece]) -> Piece:
+    """A whole answer as one piece."""
+    known = [piece.logprob for piece in pieces if piece.tokens]
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        sum(piece.tokens for piece in pieces),
+        pieces[-1].finish_reason if pieces else None,
+        None if None in known or not known else sum(filter(None, known)),
+        logprobs=tuple(each for piece in pieces for each in piece.logprobs),
+    )
 
 
 def _ended(text: str, last: Piece, report: Report, before: list[str]) -> Piece:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from medllm.data.example import Message
-from medllm.engines.base import Answers, GenerateRequest, Piece, Sampling, join_pieces
+from medllm.engines.base import Answers, GenerateRequest, Piece, Sampling
 from medllm.engines.logprobs import check_logprobs
 from medllm.engines.prompts import ask_ids, ask_messages, ask_text, check_known, takes_messages
 from medllm.engines.sampling import UnfitSampling, check_sampling
@@ -25,7 +25,7 @@ from medllm.serve.audit.record import Asked
 from medllm.serve.body import read_body
 from medllm.serve.callers.access import CALLER
 from medllm.serve.callers.keys import Caller
-from medllm.serve.guard import GuardedAnswer
+from medllm.serve.guard import GuardedAnswer, join_pieces
 from medllm.serve.refusals import refuse_prompt
 from medllm.serve.routes.plain import PlainRequest, as_plain
 from medllm.serve.routes.reply import Outcome, Reply

@@ -139,9 +139,14 @@ def completion_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None
     return {
         "tokens": texts,
         "token_logprobs": [each.logprob for each in tokens],
-        "top_logprobs": [
-            None if each.logprob is None else dict(reversed(each.top)) | {each.text: each.logprob}
-            for each in tokens
-        ],
+        "top_logprobs": [None if each.logprob is None else _top(each) for each in tokens],
         "text_offset": [0, *accumulate(map(len, texts))][:-1],
     }
+
+
+def _top(token: TokenLogprob) -> dict[str, float]:
+    """The likeliest tokens and the token itself; of several of one text, the likeliest."""
+    told: dict[str, float] = {}
+    for text, logprob in (*token.top, (token.text, token.logprob or 0.0)):
+        told.setdefault(text, logprob)
+    return told
