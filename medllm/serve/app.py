@@ -29,6 +29,7 @@ from medllm.serve.request_queue import RequestQueue
 from medllm.serve.routes.alerts import AlertRequest, explain_alert
 from medllm.serve.routes.answers import AnswerRoutes, check_model
 from medllm.serve.routes.feedback import FeedbackRequest, check_feedback, keep_feedback
+from medllm.serve.routes.schema import build_schema
 from medllm.serve.wire import ApiError
 
 SMALL_BODY_BYTES = 2**16
@@ -65,9 +66,11 @@ def build_app(
         app.add_middleware(Counted, metrics=around.metrics)
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
+    app.get("/openapi.json", include_in_schema=False)(partial(build_schema, app))
     _add_routes(app, Endpoints(answering, model_id), AnswerRoutes(answering, model_id, max_tokens))
     for place in PLACES if around.has_page else ():
-        app.api_route(place, methods=["GET", "HEAD"])(partial(read_page, place))
+        show = partial(read_page, place)
+        app.api_route(place, methods=["GET", "HEAD"], include_in_schema=False)(show)
     return app
 
 
@@ -96,21 +99,21 @@ class Endpoints:
     model_id: str
 
     async def health(self) -> dict[str, Any]:
-        """That the server is there, and how it is; no name: anyone may ask."""
+        """That the server is there, and how it is; no name."""
         is_loaded = self.answering.is_up
         return {"status": "ok", "model_loaded": is_loaded, "gpu_available": _sees_gpu()}
 
     async def ready(self) -> Response:
-        """Whether a request would be answered now: 200 or 503; anyone may ask."""
+        """Whether a request would be answered now: 200 or 503."""
         is_ready = self.answering.is_ready
         return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
     async def take_offline(self, request: Request) -> dict[str, bool]:
-        """Refuse requests from now on, and finish what runs; for admins."""
+        """Refuse requests from now on, and finish what runs."""
         return self._switch(request, is_offline=True)
 
     async def take_online(self, request: Request) -> dict[str, bool]:
-        """Take requests again; for admins."""
+        """Take requests again."""
         return self._switch(request, is_offline=False)
 
     def _switch(self, request: Request, *, is_offline: bool) -> dict[str, bool]:
@@ -168,7 +171,7 @@ class Endpoints:
         return {"kept": True, "response_id": said.response_id}
 
     async def export_feedback(self, request: Request) -> Response:
-        """The feedback as a dataset for `medllm prepare`, a row a line; for admins."""
+        """The feedback as a dataset for `medllm prepare`, a row a line."""
         caller, around = _admin(request), self.answering.around
         if around.feedback is None:
             raise ApiError(400, "this server keeps no feedback", "no_feedback")

@@ -143,6 +143,8 @@ def _read_biases(value: Any) -> Any:
     """The biases by token id; JSON has texts for keys."""
     if not isinstance(value, dict):
         return value
+    if len(value) > MAX_BIASES:
+        raise ValueError(f"at most {MAX_BIASES:,} tokens can be biased")
     if wrong := next((key for key in value if not re.fullmatch(r"\d{1,9}", key)), None):
         raise ValueError(f"'{wrong:.20}' is no token id")
     return {int(key): bias for key, bias in value.items()}
@@ -151,14 +153,20 @@ def _read_biases(value: Any) -> Any:
 Biases = Annotated[
     dict[int, Annotated[float, Field(ge=-100, le=100)]],
     BeforeValidator(_read_biases, json_schema_input_type=dict[str, float]),
-    Field(max_length=MAX_BIASES),
 ]
 
 
 class _Wire(BaseModel):
     """What arrives as JSON; a field that would change the answer and is not honoured is refused."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        json_schema_extra={"additionalProperties": False},
+    )
 
     @model_validator(mode="after")
     def _check_supported(self) -> Self:
@@ -171,11 +179,21 @@ class _Wire(BaseModel):
         return self
 
 
+class TextPart(_Wire):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
 class ChatMessage(_Wire):
     """A message of a chat, its content parts joined."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Text, BeforeValidator(_joined_text)]
+    content: Annotated[
+        Text, BeforeValidator(_joined_text, json_schema_input_type=str | list[TextPart])
+    ]
+    """A text, or parts of type text, which are joined."""
 
     def as_message(self) -> Message:
         """The message as engines know it; `developer` is OpenAI's newer word for `system`."""
@@ -186,6 +204,7 @@ class StreamOptions(_Wire):
     """Options of `stream: true`."""
 
     include_usage: bool | None = None
+    """Whether a last event tells the usage."""
 
 
 StopString = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
@@ -197,13 +216,21 @@ class AnswerRequest(_Wire):
     model: Text | None = None
     """Without one the model that is there answers."""
     max_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens of an answer; more than there are is clamped, which `clamped` tells."""
     max_completion_tokens: int | None = Field(default=None, ge=1)
+    """OpenAI's newer word for it; of both the smaller one holds."""
     temperature: float | None = Field(default=None, ge=0, le=2)
+    """0, the default here, takes the likeliest token."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """The share of probability that the tokens to draw from have together."""
     stop: Annotated[
         Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None,
-        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        BeforeValidator(
+            lambda value: [value] if isinstance(value, str) else value,
+            json_schema_input_type=StopString | list[StopString] | None,
+        ),
     ] = None
+    """What ends an answer before it is written; one text, or up to four."""
     top_k: int | None = Field(default=None, ge=-1, lt=2**31)
     """How many of the likeliest tokens may be drawn; 0 and -1: all."""
     min_p: float | None = Field(default=None, ge=0, le=1)
@@ -211,14 +238,19 @@ class AnswerRequest(_Wire):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     """Divides the logits of tokens that stand in prompt or answer; 1 changes nothing."""
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """Taken off the logit of each token that the answer has."""
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """Taken off it as often as the answer has it."""
     logit_bias: Biases | None = None
     """Token ids, and what is added to the logit of each."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    """What draws the same answer again."""
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     """Answers to each prompt."""
     stream: bool | None = None
+    """Whether the answer comes as it is written, as server-sent events."""
     stream_options: StreamOptions | None = None
+    """What a stream tells besides."""
     patient_context: dict[str, Any] | None = None
     """What is known of the patient, for the review of the answer; no field of OpenAI's."""
     review: bool | None = None
@@ -255,6 +287,7 @@ class ChatRequest(AnswerRequest):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
+    """The conversation."""
     logprobs: bool | None = None
     """Whether to tell how likely each token of the answer was."""
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
@@ -270,6 +303,7 @@ class CompletionRequest(AnswerRequest):
     """The body of `POST /v1/completions`."""
 
     prompt: Prompts
+    """What to go on from: a text, token ids, or a list of such prompts."""
     echo: bool | None = None
     """Whether the prompt comes before the answer, with its logprobs where they are asked for."""
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)

@@ -179,7 +179,7 @@ def test_everything_but_health_is_denied(url: str, path: str) -> None:
 
 
 def test_unknown_routes_answer_in_the_error_form(url: str) -> None:
-    for path in ("/docs", "/openapi.json", "/nothing"):
+    for path in ("/docs", "/redoc", "/nothing"):
         response = get(url + path, Authorization=f"Bearer {KEY}")
         assert (response.status_code, response.json()["error"]["param"]) == (404, None)
 

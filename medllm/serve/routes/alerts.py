@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from medllm.clinical.scores import Score, Vitals, news2, qsofa
 
 OXYGEN, SATURATION = "air or oxygen", "oxygen saturation"
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+_STRICT = ConfigDict(
+    extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
 CONFIDENCE = (
     "the share of the seven NEWS2 parameters that were given; not a probability of being right"
 )
@@ -28,7 +30,9 @@ class Observations(BaseModel):
     on_oxygen: bool | None = None
     """Whether any supplemental oxygen is given."""
     systolic_mmhg: float | None = None
+    """Systolic blood pressure."""
     diastolic_mmhg: float | None = None
+    """Diastolic blood pressure; no score needs it, and it cannot be above the systolic one."""
     pulse: float | None = None
     """Beats a minute."""
     temperature_c: float | None = None
@@ -52,12 +56,15 @@ class AlertRequest(BaseModel):
     model_config = _STRICT
 
     vitals: Observations
+    """What was observed."""
     scores: StatedScores = StatedScores()
     """What is stated already; a wrong one is named."""
     spo2_scale: Literal[1, 2] = 1
     """2 only where a clinician has set a target of 88 to 92 % (hypercapnic failure)."""
     age_years: float | None = None
+    """NEWS2 is not meant for patients below 16 years."""
     pregnant: bool | None = None
+    """NEWS2 is not meant for pregnancy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ Said = Annotated[Text, Field(min_length=1, max_length=MOST_CHARACTERS)]
 class FeedbackRequest(BaseModel):
     """The body of `POST /feedback`: marks for an answer, and what may be kept of it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     response_id: Annotated[Text, Field(min_length=1, max_length=100)]
     """The `id` of the answer."""
@@ -29,6 +31,7 @@ class FeedbackRequest(BaseModel):
     accuracy: Mark | None = None
     """From 1, wrong, to 5, nothing in it is wrong."""
     comment: Said | None = None
+    """Whatever else there is to say."""
     correction: Said | None = None
     """What should have been answered."""
     messages: list[ChatMessage] | None = Field(default=None, min_length=1)

@@ -12,15 +12,20 @@ from medllm.serve.wire import ChatMessage, ChatRequest, Text
 class PlainRequest(BaseModel):
     """The body of `POST /generate`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     question: Annotated[Text, Field(min_length=1)]
+    """What is asked."""
     temperature: float = Field(default=0.0, ge=0, le=2)
+    """0 takes the likeliest token."""
     max_length: int | None = Field(default=None, ge=1)
     """The most tokens of the answer."""
     use_safety: bool = True
     """Whether the answer is reviewed; false only where the server allows that."""
     patient_context: dict[str, Any] | None = None
+    """What is known of the patient, for the review of the answer."""
 
     def as_chat(self, model: str) -> ChatRequest:
         """The same as a request of OpenAI's."""
