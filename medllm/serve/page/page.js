@@ -55,6 +55,73 @@ function showReport(article, report) {
   article.append(list, element("div", `${told}; what its rules do not cover is not checked`, "foot"));
 }
 
+function labelled(text, field, kind) {
+  const label = element("label", "", kind);
+  label.append(...(kind === "tick" ? [field, ` ${text}`] : [text, field]));
+  return label;
+}
+
+let questions = 0;
+
+function marks(title, low, high) {
+  const set = element("fieldset");
+  const name = `marks-${(questions += 1)}`;
+  set.append(element("legend", `${title} (1 ${low}, 5 ${high})`));
+  for (let mark = 1; mark <= 5; mark += 1) {
+    const field = element("input");
+    Object.assign(field, { type: "radio", name, value: mark });
+    set.append(labelled(String(mark), field, "tick"));
+  }
+  return { set, value: () => Number(set.querySelector("input:checked")?.value) || null };
+}
+
+function area(title) {
+  const field = element("textarea");
+  field.rows = 2;
+  field.maxLength = 8000;
+  return { field, label: labelled(title, field) };
+}
+
+function showFeedback(article, id, asked, answered) {
+  const details = element("details", "", "rate");
+  const form = element("form");
+  const helpful = marks("How helpful is it?", "no help", "very");
+  const accurate = marks("Is it right?", "wrong", "nothing in it is wrong");
+  const comment = area("Comment");
+  const correction = area("What should have been answered");
+  const keep = element("input");
+  keep.type = "checkbox";
+  const told = element("p", "", "foot");
+  told.setAttribute("role", "status");
+  const send = element("button", "Send feedback");
+  correction.field.addEventListener("input", () => { if (correction.field.value) keep.checked = true; });
+  form.append(
+    helpful.set, accurate.set, comment.label, correction.label,
+    labelled("Keep the question and the answer with it, to train on", keep, "tick"), send, told,
+  );
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const body = { response_id: id, helpfulness: helpful.value(), accuracy: accurate.value() };
+    for (const [name, each] of [["comment", comment], ["correction", correction]]) {
+      if (each.field.value.trim()) body[name] = each.field.value.trim();
+    }
+    if (!body.helpfulness) { told.textContent = "Say first how helpful it is."; return; }
+    if (keep.checked) Object.assign(body, { messages: asked, answer: answered });
+    try {
+      const response = await fetch("feedback", {
+        method: "POST", headers: headers(), body: JSON.stringify(body),
+      });
+      const said = await response.json();
+      told.textContent = response.ok ? "Kept. Thank you." : said.error.message;
+      if (response.ok) send.disabled = true;
+    } catch (problem) {
+      told.textContent = problem.message;
+    }
+  });
+  details.append(element("summary", "Rate this answer"), form);
+  article.append(details);
+}
+
 async function* events(response) {
   const decoder = new TextDecoder();
   const reader = response.body.getReader();
@@ -70,7 +137,8 @@ async function* events(response) {
 }
 
 async function answer(shown) {
-  const body = { messages: turns, stream: true };
+  const asked = [...turns];
+  const body = { messages: asked, stream: true };
   const known = patient();
   if (known) body.patient_context = known;
   const response = await fetch("v1/chat/completions", {
@@ -78,6 +146,7 @@ async function answer(shown) {
   });
   if (!response.ok) throw new Error((await response.json()).error.message);
   let text = "";
+  let id = "";
   let whole = false;
   for await (const event of events(response)) {
     if (event === "[DONE]") { whole = true; break; }
@@ -87,10 +156,12 @@ async function answer(shown) {
     shown.body.textContent = text;
     if (told.safety_report) showReport(shown.article, told.safety_report);
     if (told.choices?.[0]?.finish_reason && told.id) {
-      shown.article.append(element("div", `id ${told.id}`, "foot"));
+      id = told.id;
+      shown.article.append(element("div", `id ${id}`, "foot"));
     }
   }
   if (!whole) throw new Error("the answer broke off: it is not whole");
+  showFeedback(shown.article, id, asked, text);
   return text;
 }
 
