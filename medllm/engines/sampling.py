@@ -38,6 +38,8 @@ class Sampling:
     """Taken off it as often as the answer has the token."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Token ids, and what is added to the logit of each before anything else."""
+    json_schema: str | None = None
+    """A JSON schema, as JSON, that the answer must fit, unless `max_tokens` cuts it."""
     num_beams: int = 1
     """Answers that are followed at once; the likeliest is given."""
     length_penalty: float = 1.0
@@ -68,16 +70,21 @@ class Sampling:
 
 NO_BEAMS = dict.fromkeys(("num_beams", "length_penalty"), "only transformers follows beams")
 COUNTS_PROMPT = "llama-server counts the tokens of the prompt, too; the engine llama_cpp does not"
+NO_SCHEMA = {"json_schema": "llama-server alone holds answers to a schema; it serves .gguf files"}
 UNHEEDED = "a server behind an address may leave it unheeded without a word"
 REFUSED: Mapping[str, Mapping[str, str]] = {
-    "llama_cpp": NO_BEAMS,
+    "transformers": NO_SCHEMA,
+    "fake": NO_SCHEMA,
+    "llama_cpp": NO_BEAMS | NO_SCHEMA,
     "llama_server": {
         **NO_BEAMS,
         **dict.fromkeys(("presence_penalty", "frequency_penalty"), COUNTS_PROMPT),
     },
     "openai": {
         **NO_BEAMS,
-        **dict.fromkeys(("top_k", "min_p", "repetition_penalty", "logit_bias"), UNHEEDED),
+        **dict.fromkeys(
+            ("top_k", "min_p", "repetition_penalty", "logit_bias", "json_schema"), UNHEEDED
+        ),
     },
 }
 """What engines cannot do, and why."""

@@ -4,6 +4,7 @@ The forms are those of https://platform.openai.com/docs/api-reference/chat. A fi
 change the answer and is not honoured is refused, never dropped.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ MAX_STOP_CHARACTERS = 1024  # so much of an answer may be held back until it is 
 MAX_CHOICES = 16
 MAX_PROMPTS = 128
 MAX_BIASES = 1024
+MAX_SCHEMA_CHARACTERS = 2**16
 MAX_TOP = 20  # OpenAI's limit for chats
 
 HARMLESS = {
@@ -49,7 +51,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     "suffix": ("",),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
 """Fields we do not honour, with the values that ask for nothing."""
@@ -210,6 +211,46 @@ class StreamOptions(_Wire):
 StopString = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
+class JsonSchema(_Wire):
+    """A schema, by a name of the caller's."""
+
+    name: str | None = None
+    """What the caller calls it."""
+    description: str | None = None
+    """What it is for; the model is not told."""
+    schema_: dict[str, Any] = Field(alias="schema")
+    """The JSON schema that the answer must fit."""
+    strict: bool | None = None
+    """It is heeded in any case."""
+
+
+class ResponseFormat(_Wire):
+    """The form of an answer: text, any JSON object, or JSON that fits a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+    """The schema, for the type `json_schema`."""
+
+    @model_validator(mode="after")
+    def _check_schema(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema and the type json_schema belong together")
+        try:
+            size = len(self.as_json or "")
+        except RecursionError:
+            raise ValueError("the schema is nested too deeply") from None
+        if size > MAX_SCHEMA_CHARACTERS:
+            raise ValueError(f"a schema has at most {MAX_SCHEMA_CHARACTERS:,} characters")
+        return self
+
+    @property
+    def as_json(self) -> str | None:
+        """The schema as JSON; None where any text will do."""
+        if self.type == "text":
+            return None
+        return json.dumps(self.json_schema.schema_ if self.json_schema else {"type": "object"})
+
+
 class AnswerRequest(_Wire):
     """What chats and completions have in common."""
 
@@ -251,6 +292,8 @@ class AnswerRequest(_Wire):
     """Whether the answer comes as it is written, as server-sent events."""
     stream_options: StreamOptions | None = None
     """What a stream tells besides."""
+    response_format: ResponseFormat | None = None
+    """The form of the answer, where the engine can hold it to one."""
     patient_context: dict[str, Any] | None = None
     """What is known of the patient, for the review of the answer; no field of OpenAI's."""
     review: bool | None = None
@@ -278,6 +321,7 @@ class AnswerRequest(_Wire):
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             logit_bias=tuple((self.logit_bias or {}).items()),
+            json_schema=self.response_format.as_json if self.response_format else None,
             seed=self.seed,
             stop=tuple(self.stop or ()),
         )

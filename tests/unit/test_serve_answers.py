@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.example import read_jsonl
-from medllm.engines.base import GenerateRequest
+from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 
 httpx = pytest.importorskip("httpx")
@@ -260,6 +261,8 @@ def test_sampling_reaches_the_engine() -> None:
         ("openai", {"logprobs": 1}, "logprobs"),
         ("openai", {"prompt": [65]}, "prompt"),
         ("llama_server", {"frequency_penalty": 1}, "frequency_penalty"),
+        ("openai", {"response_format": {"type": "json_object"}}, "response_format"),
+        ("llama_cpp", {"response_format": {"type": "json_object"}}, "response_format"),
         ("llama_server", {"logprobs": 1, "echo": True}, "logprobs"),
     ],
 )
@@ -286,3 +289,57 @@ def test_the_plain_form_tells_the_mean_likelihood() -> None:
     told = send(app_of(), "/generate", {"question": "Hi", "max_length": 200}).json()
     assert round(told["mean_token_logprob"], 6) == -0.1
     assert told["clamped"] == {"max_tokens": 99} and told["response_id"].startswith("chatcmpl-")
+
+
+SCHEMA = {"type": "object", "properties": {"dose_mg": {"type": "number"}}}
+
+
+class Held:
+    """An engine that holds its answers to a schema, as llama-server does."""
+
+    name, context_length, parallel, is_ready = "llama_server", 500, 4, True
+    unused_settings: Mapping[str, Any] = {}
+
+    def __init__(self) -> None:
+        self.asked: list[GenerateRequest] = []
+
+    async def stream(self, request: GenerateRequest) -> Any:
+        self.asked.append(request)
+        yield Piece('{"dose_mg": 5}', 5, "stop")
+
+    async def disconnect(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_json_schema_reaches_an_engine_that_heeds_it() -> None:
+    engine, asked = Held(), {"type": "json_schema", "json_schema": {"name": "d", "schema": SCHEMA}}
+    told = answered(app=app_of(engine), response_format=asked)
+    assert json.loads(told["choices"][0]["message"]["content"]) == {"dose_mg": 5}
+    answered(app=app_of(engine), response_format={"type": "json_object"})
+    answered(app=app_of(engine), response_format={"type": "text"})
+    schemas = [request.sampling.json_schema for request in engine.asked]
+    assert schemas == [json.dumps(SCHEMA), '{"type": "object"}', None]
+
+
+def test_warnings_in_an_answer_would_be_no_json() -> None:
+    guard = Guard(ReviewSettings(policy="append"))
+    error = refused(
+        app=app_of(Held(), Around(guard=guard)), response_format={"type": "json_object"}
+    )
+    assert error["param"] == "response_format" and "adds warnings" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"type": "xml"},
+        {"type": "json_schema"},
+        {"type": "json_object", "json_schema": {"schema": SCHEMA}},
+        {"type": "json_schema", "json_schema": {"schema": []}},
+        {"type": "json_schema", "json_schema": {"schema": {"x": "y" * 70_000}}},
+        "json",
+    ],
+)
+def test_what_is_no_response_format_is_refused(asked: Any) -> None:
+    assert refused(app=app_of(Held()), response_format=asked)["param"].startswith("response_format")

@@ -186,7 +186,9 @@ def test_bodies_that_are_no_json(content: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize("depth", [10, 300, 900, 1500, 5000])
-@pytest.mark.parametrize("name", ["metadata", "tools", "messages", "stop", "prompt", "model"])
+@pytest.mark.parametrize(
+    "name", ["metadata", "response_format", "tools", "messages", "stop", "prompt", "model"]
+)
 def test_depth_is_no_trouble(depth: int, name: str) -> None:
     others = {field: value for field, value in GOOD[CHAT].items() if field != name}
     for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):

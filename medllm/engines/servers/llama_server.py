@@ -310,6 +310,7 @@ def _sampled(sampling: Sampling, room: int, window: int) -> dict[str, Any]:
         "seed": -1 if sampling.seed_32 is None else sampling.seed_32,
         "logit_bias": [list(each) for each in sampling.logit_bias],
         "stop": list(sampling.stop),
+        **({"json_schema": json.loads(sampling.json_schema)} if sampling.json_schema else {}),
     }
 
 
@@ -318,6 +319,8 @@ def _checked(status: int, content: bytes) -> Any:
     if status == 200:
         return answer
     if status == 400:
-        message = "llama-server refused the prompt"
-        raise DataError(message, "see that its token ids are this model's own")
+        message = (
+            "llama-server refused the request: it cannot use its JSON schema or token ids"
+        )
+        raise DataError(message, "llama.cpp's documents say which schemas it knows")
     raise EngineDown

@@ -141,6 +141,10 @@ class AnswerRoutes:
     def _check_sampling(self, sampling: Sampling) -> None:
         """Raise DataError for what this engine would not heed."""
         check_sampling(self.engine.name, sampling)
+        guard = self.answering.around.guard
+        if sampling.json_schema and guard and guard.policy.action == "append":
+            message = "json_schema: this server adds warnings to answers, which would be no JSON"
+            raise UnfitSampling(message, "ask for text, or set the policy annotate or block")
         if sampling.logit_bias:
             check_known(self.engine, [token for token, _ in sampling.logit_bias])
 
@@ -182,7 +186,8 @@ class AnswerRoutes:
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
         except UnfitSampling as problem:
-            param = problem.message.partition(":")[0]
+            named = problem.message.partition(":")[0]
+            param = "response_format" if named == "json_schema" else named
             raise ApiError(400, problem.message, UNSUPPORTED, param) from problem
         except DataError as problem:
             raise ApiError(400, f"{problem.message}; {problem.fix}", param=param) from problem
