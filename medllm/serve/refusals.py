@@ -65,9 +65,9 @@ def refuse_prompt(problem: UnfitPrompt, param: str) -> ApiError:
         return ApiError(400, problem.message, param=param)
     limit = problem.context_length
     holds = f"this model's context holds {limit:,} tokens, prompt and answer together"
-    return ApiError(
-        400, f"the prompt has {problem.size}; {holds}", "context_length_exceeded", param
-    )
+    excess = f", {problem.excess:,} too many" if problem.excess else ""
+    message = f"the prompt has {problem.size}{excess}; {holds}"
+    return ApiError(400, message, "context_length_exceeded", param)
 
 
 def log_bug(error: BaseException) -> None:

@@ -61,6 +61,8 @@ def place(own_places: Path) -> Path:
     prepared = toy("dataset", Path("prepared"), files=rows)
     shutil.copytree(prepared, "altered")
     Path("altered/train.jsonl").write_text(rows["train.jsonl"].replace("yes", "no!"))
+    toy("model", Path("changed"), files={"config.json": json.dumps({"model_type": "llama"})})
+    Path("changed/config.json").write_text(json.dumps({"model_type": "mamba"}))
     Path("half.unfinished").mkdir()
     Path("half.unfinished/request.json").write_text("{}")
     for name in ("base", "other"):
@@ -201,6 +203,8 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "no adapter there": (["merge", "--adapter", "base"], 4, "base is not an adapter", ""),
     "adapter for another base": (["merge", "--adapter", "adapter", "--model", "other"], 4,
                                  "is not the base that ", "use --model base"),
+    "serve an altered model": (["serve", "--model", "changed", "--port", "0"], 4,
+                               "changed: config.json was altered", "restore the file"),
     "no test split": (["evaluate", "--model", "base", "--data", "foreign"], 4,
                       "foreign: has no test.jsonl", "medllm prepare"),
     "no training split": (["finetune", "--model", "base", "--data", "mine"], 4,

@@ -160,7 +160,7 @@ def test_token_ids_are_prompts_and_the_review_reads_their_text() -> None:
         ([65, 1.0], "list of token ids"),
         ([True], "list of token ids"),
         ([[65], []], "list of token ids"),
-        ([65] * 500, "the prompt has 500 tokens"),
+        ([65] * 510, "the prompt has 510 tokens, 11 too many; this model's context holds 500"),
     ],
 )
 def test_what_are_no_token_ids_is_refused(prompt: list[Any], told: str) -> None:

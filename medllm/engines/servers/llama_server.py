@@ -319,8 +319,6 @@ def _checked(status: int, content: bytes) -> Any:
     if status == 200:
         return answer
     if status == 400:
-        message = (
-            "llama-server refused the request: it cannot use its JSON schema or token ids"
-        )
+        message = "llama-server refused the request: it cannot use its JSON schema or token ids"
         raise DataError(message, "llama.cpp's documents say which schemas it knows")
     raise EngineDown

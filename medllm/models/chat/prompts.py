@@ -24,9 +24,12 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 class UnfitPrompt(DataError):
     """A prompt that is empty, or leaves no room for an answer."""
 
-    def __init__(self, size: str | None, context_length: int) -> None:
-        """Take a size such as "1,200 tokens", or None where the prompt is empty."""
-        self.size = size
+    def __init__(self, size: str | None, context_length: int, excess: int | None = None) -> None:
+        """Take a size such as "1,200 tokens", or None where the prompt is empty.
+
+        `excess` are the tokens that must go, where their number is known.
+        """
+        self.size, self.excess = size, excess
         self.context_length = context_length
         if size is None:
             super().__init__("the prompt is empty", "give a prompt of at least one token")
@@ -72,7 +75,8 @@ def check_room(prompt: Sequence[int], context_length: int) -> None:
     if not prompt:
         raise UnfitPrompt(None, context_length)
     if len(prompt) >= context_length:
-        raise UnfitPrompt(f"{len(prompt):,} tokens", context_length)
+        excess = len(prompt) - context_length + 1  # an answer has one at least
+        raise UnfitPrompt(f"{len(prompt):,} tokens", context_length, excess)
 
 
 def cut_alike(pairs: Sequence[Pair], context_length: int) -> tuple[list[Pair], int]:
