@@ -120,7 +120,7 @@ class GenerateRequest:
     """Whether pieces tell how likely they are, where the engine knows."""
     logprobs: int | None = None
     """How many of the likeliest tokens are told beside each token; None: not even how likely each
-    is. See `engines/logprobs.py`."""
+    is. See `measures/logprobs.py`."""
     prompt_logprobs: bool = False
     """Whether they are told of the prompt's tokens, too."""
 

@@ -71,6 +71,7 @@ class Sampling:
 NO_BEAMS = dict.fromkeys(("num_beams", "length_penalty"), "only transformers follows beams")
 COUNTS_PROMPT = "llama-server counts the tokens of the prompt, too; the engine llama_cpp does not"
 NO_SCHEMA = {"json_schema": "llama-server alone holds answers to a schema; it serves .gguf files"}
+UNCOMMON = ("top_k", "min_p", "repetition_penalty", "logit_bias", "json_schema")
 UNHEEDED = "a server behind an address may leave it unheeded without a word"
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "transformers": NO_SCHEMA,
@@ -80,12 +81,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         **NO_BEAMS,
         **dict.fromkeys(("presence_penalty", "frequency_penalty"), COUNTS_PROMPT),
     },
-    "openai": {
-        **NO_BEAMS,
-        **dict.fromkeys(
-            ("top_k", "min_p", "repetition_penalty", "logit_bias", "json_schema"), UNHEEDED
-        ),
-    },
+    "openai": {**NO_BEAMS, **dict.fromkeys(UNCOMMON, UNHEEDED)},
 }
 """What engines cannot do, and why."""
 

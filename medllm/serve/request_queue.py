@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from medllm.engines.base import Answers, AnswersMany, GenerateRequest, Piece
-from medllm.engines.logprobs import write_with_logprobs
+from medllm.measures.logprobs import write_with_logprobs
 from medllm.serve.refusals import api_error, log_bug
 from medllm.serve.wire import ApiError
 

@@ -15,10 +15,10 @@ from starlette.requests import ClientDisconnect
 
 from medllm.data.example import Message
 from medllm.engines.base import Answers, GenerateRequest, Piece, Sampling
-from medllm.engines.logprobs import check_logprobs
-from medllm.engines.prompts import ask_ids, ask_messages, ask_text, check_known, takes_messages
+from medllm.engines.prompts import ask_messages, ask_text, takes_messages
 from medllm.engines.sampling import UnfitSampling, check_sampling
 from medllm.errors import DataError
+from medllm.measures.logprobs import check_logprobs
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
 from medllm.serve.answering import Answering
 from medllm.serve.audit.record import Asked
@@ -29,6 +29,7 @@ from medllm.serve.guard import GuardedAnswer, join_pieces
 from medllm.serve.refusals import refuse_prompt
 from medllm.serve.routes.plain import PlainRequest, as_plain
 from medllm.serve.routes.reply import Outcome, Reply
+from medllm.serve.routes.token_ids import ask_ids, check_known
 from medllm.serve.wire import UNSUPPORTED, AnswerRequest, ApiError, ChatRequest, CompletionRequest
 
 PLAIN = "/generate"
