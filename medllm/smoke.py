@@ -68,7 +68,10 @@ def _tiny_models(section: Any, tiny: Any) -> dict[str, Any]:
     named = {"model", "tokenizer"} & section.model_fields_set
     found = {name: tiny(getattr(section, name)) for name in named}
     if "models" in section.model_fields_set:
-        found["models"] = tuple(ref if is_address(ref) else tiny(ref) for ref in section.models)
+        found["models"] = tuple(
+            tiny(ref) if isinstance(ref, str) and not is_address(ref) else ref
+            for ref in section.models
+        )
     return found
 
 

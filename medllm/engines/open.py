@@ -14,6 +14,7 @@ from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.foreign import loading
 from medllm.models.hardware import Dtype
 from medllm.models.load import GENERATION, ModelRef, load_causal_lm, load_tokenizer
+from medllm.models.nf4 import load_on_nf4
 from medllm.models.offload import is_offloaded
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _open_transformers(model: ModelRef, n_ctx: int | None, dtype: Dtype) -> InPr
 
     tokenizer = load_tokenizer(model.location)
     load = load_adapter if model.is_adapter else _load
-    loaded = load(model, dtype=dtype)
+    loaded = load_on_nf4(model) if model.quantization else load(model, dtype=dtype)
     stop_at_end(loaded, tokenizer)
     opened = TransformersEngine(loaded, tokenizer, n_ctx)
     try_out(opened, model.location)

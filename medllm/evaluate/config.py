@@ -4,19 +4,29 @@ from typing import Literal
 
 from pydantic import Field
 
-from medllm.config.base import NOT_IDENTITY, ContextLength, DataConfig, Place, Ref
+from medllm.config.base import NOT_IDENTITY, ContextLength, DataConfig, Place, Ref, Strict
 from medllm.data.split import SplitConfig
 from medllm.models.hardware import Dtype
 
 Swap = Literal["brands", "sex", "age", "ethnicity"]
 
 
+class ModelChoice(Strict):
+    """A model that is loaded otherwise than its files say."""
+
+    ref: Ref
+    """An adapter, or a model folder."""
+    quantization: Literal["nf4"]
+    """An adapter's base, or the model, is quantized to NF4 while it is loaded: what QLoRA saw."""
+
+
 class EvaluateConfig(DataConfig):
     """What to evaluate, and on what."""
 
-    models: tuple[Ref, ...] = ()
+    models: tuple[Ref | ModelChoice, ...] = ()
     """Models, adapters, quantized folders, .gguf files, or addresses of OpenAI-compatible servers,
-    with the model's name behind a #, as http://127.0.0.1:8000#org/name.
+    with the model's name behind a #, as http://127.0.0.1:8000#org/name; or
+    `{ref: ADAPTER, quantization: nf4}`, an adapter on the base that QLoRA saw.
 
     By default, under a recipe: the base, the merged one, else what was trained, and every quantized
     one.

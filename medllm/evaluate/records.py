@@ -107,15 +107,20 @@ def _numbers(task: Task, records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _without_seen(task: Task, records: Sequence[Record]) -> dict[str, Any]:
-    """How many items the model was trained on, and the score of the others; nothing where none."""
+    """How many items the model was trained on, and the score of the others; nothing where none.
+
+    Nor is there anything to take away where rows to train on are what is asked.
+    """
     others = [record for record in records if "trained_on" not in record]
-    if len(others) == len(records):
+    if len(others) == len(records) or task.spec.rows == "trained_on":
         return {}
     told: dict[str, Any] = {"items": len(records) - len(others), "without": None}
     if others:
         numbers, name = _numbers(task, others), task.kind.measure
         ends = {end: numbers.get(f"{name}_{end}") for end in ("low", "high")}
-        told["without"] = {"items": len(others), "measure": name, "value": numbers[name], **ends}
+        if numbers[name] is not None:
+            others_score = {"items": len(others), "measure": name, "value": numbers[name]}
+            told["without"] = {**others_score, **ends}
     return {"trained_on": told}
 
 

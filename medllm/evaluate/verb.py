@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from medllm.evaluate.analysis.baseline import check_baseline
 from medllm.evaluate.analysis.trained_on import training_of
 from medllm.evaluate.analyze import NAME as ANALYSIS
 from medllm.evaluate.analyze import analyze, show_analysis
-from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.config import EvaluateConfig, ModelChoice
 from medllm.evaluate.gate import apply_gate, judge
 from medllm.evaluate.groups import sum_up_groups, tasks_of
 from medllm.evaluate.items import Items, Task
@@ -33,6 +34,7 @@ from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
+from medllm.models.nf4 import check_nf4
 from medllm.places import is_address
 
 
@@ -62,6 +64,8 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         specs_of_tasks={task.name: task.decides for task in tasks},
         datasets=specs_of(source for source in sources if isinstance(source, Dataset)),
     )
+    if any(model.quantization for model in models):
+        job = job.deciding(quantizations=[model.quantization for model in models])
     gate = find_gate(config.gate) if config.gate else None
     if config.baseline:
         check_baseline(config.baseline, [task.name for task in tasks])
@@ -154,8 +158,25 @@ def _open(config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task]) -> Eng
     return engine
 
 
-def _resolve(ref: str) -> ModelRef:
-    return resolve_address(ref) if is_address(ref) else resolve_model(ref)
+def _resolve(named: str | ModelChoice) -> ModelRef:
+    """What an entry of `models` stands for; says where an adapter meets another base than trained.
+
+    Raises:
+        ConfigError: it cannot be quantized as asked.
+    """
+    ref = named if isinstance(named, str) else named.ref
+    model = resolve_address(ref) if is_address(ref) else resolve_model(ref)
+    wanted = None if isinstance(named, str) else named.quantization
+    trained = model.manifest.settings.get("quantization") if model.manifest else None
+    if model.is_adapter and model.manifest and trained != wanted:
+        console.notice(
+            f"evaluate: {ref} was trained on its base in {trained or 'its own number format'}, and "
+            f"is put on it in {wanted or 'its own number format'}"
+        )
+    model = replace(model, quantization=wanted)
+    if wanted:
+        check_nf4(model)
+    return model
 
 
 def _check_places(
@@ -212,7 +233,7 @@ def _label(model: ModelRef) -> str:
     if model.manifest and model.manifest.kind == "quantized":
         return (model.path.parent if model.path.is_file() else model.path).name
     if model.is_adapter:
-        return "adapter"
+        return f"adapter-{model.quantization}" if model.quantization else "adapter"
     return model.path.stem if model.is_gguf else model.ref.rstrip("/").rpartition("/")[2]
 
 

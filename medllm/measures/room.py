@@ -94,6 +94,10 @@ def check_room(verb: str, model: ModelRef, dtype: Dtype) -> None:
     """
     base = base_of(model, None) if model.is_adapter else model
     form, room = computed_in(base, dtype), Room.here()
+    if model.quantization:
+        needed = Weights.read(base.path).quantized_gib(FOUR_BITS)
+        room.check(f"{verb}: loading {base.ref} in {model.quantization}", needed)
+        return
     if base.is_gguf or (room.device == "cpu" and form in stored_in(base)):
         return
     what = f"{verb}: loading {base.ref}"

@@ -50,6 +50,8 @@ class ModelRef:
     manifest: Manifest | None
     parent: Parent
     base: BaseModelRef
+    quantization: str | None = None
+    """"nf4": it, or an adapter's base, is quantized so when it is loaded, as QLoRA does."""
 
     @property
     def location(self) -> str:
@@ -350,8 +352,8 @@ def computed_in(model: ModelRef, wanted: Dtype) -> str:
     """The number format that `load_causal_lm` and llama.cpp compute a model in."""
     if model.is_gguf:
         return "gguf"
-    if model.is_elsewhere:
-        return "not known"
+    if model.is_elsewhere or model.quantization:
+        return model.quantization or "not known"
     if wanted == "auto" and _quantization_of(model.location):
         return "as stored"
     return pick_dtype(wanted, pick_device())

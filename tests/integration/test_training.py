@@ -180,6 +180,9 @@ def test_qlora_trains_on_rounded_weights_exactly_and_merges_onto_them(
     # what training saw: the loss of the merged model is the one that training reports
     losses = answer_losses(tmp_path / "m", data / "validation.jsonl")
     assert losses == pytest.approx(manifest.results["validation_loss"], rel=0.01)
+    # and of the adapter, not merged, on the base that it saw
+    unmerged = answer_losses(tmp_path / "out", data / "validation.jsonl", "nf4")
+    assert unmerged == pytest.approx(manifest.results["validation_loss"], rel=0.01)
 
 
 def test_what_is_not_rounded_is_float32_on_a_cpu(tiny_model: Path, tmp_path: Path) -> None:
@@ -351,9 +354,9 @@ def opened(config: FinetuneConfig, folder: Path) -> "tuple[torch.nn.Module, SFTT
     return trainer.model.eval(), trainer
 
 
-def answer_losses(model: Path, rows: Path) -> float:
+def answer_losses(model: Path, rows: Path, quantization: str | None = None) -> float:
     """The mean loss of the tokens of answers, as evaluation scores them."""
-    engine = open_model(resolve_model(str(model)))
+    engine = open_model(replace(resolve_model(str(model)), quantization=quantization))
     results = score_answers(engine, list(read_examples(rows)), what="answers")
     return -sum(each.logprob for each in results) / sum(each.tokens for each in results)
 

@@ -1,7 +1,9 @@
 """A model at an address: it writes, and where the server really tells likelihoods it scores."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +20,11 @@ from medllm.engines.base import (
 )
 from medllm.engines.open import engine_for, open_model
 from medllm.errors import ConfigError, DataError, SetupError
+from medllm.evaluate.config import EvaluateConfig, ModelChoice
 from medllm.measures.likelihood import NotAsked, score_choices
 from medllm.models.address import resolve_address
+from medllm.models.load import resolve_model
+from medllm.models.nf4 import check_nf4
 
 pytest.importorskip("httpx")
 echoing = pytest.importorskip("echoing")
@@ -162,3 +167,20 @@ def test_an_address_is_known_by_its_name_and_holds_no_key() -> None:
     assert one.parent.path == "http://127.0.0.1:8000/v1#org/name@main"
     assert one.base.id == "org/name@main"
     assert one.parent.identity != other.parent.identity
+
+
+def test_what_cannot_be_loaded_in_nf4_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    (tmp_path / "quantized").mkdir()
+    config = {"quantization_config": {"quant_method": "gptq"}}
+    (tmp_path / "quantized/config.json").write_text(json.dumps(config))
+
+    for model, reason in [
+        (resolve_address("http://127.0.0.1:9#x"), "a model at an address"),
+        (resolve_model(str(tmp_path / "m.gguf")), "a .gguf file"),
+        (resolve_model(str(tmp_path / "quantized")), "quantized already"),
+    ]:
+        with pytest.raises(ConfigError, match=reason):
+            check_nf4(model)
+    choice = ModelChoice(ref="runs/qlora", quantization="nf4")
+    assert EvaluateConfig(models=(choice, "base")).models == (choice, "base")

@@ -1,6 +1,7 @@
 """Items that a model was trained on: found by lineage, marked, and left out beside the score."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,22 @@ def test_the_score_without_them_stands_beside(
     assert "† m was trained on 2 of 12 items of ward; accuracy on the other 10: " in footnotes(
         [score]
     )
+
+
+def test_nothing_is_taken_away_where_rows_to_train_on_are_asked(home: Path) -> None:
+    rows = [replace(item, completion=" ".join(f"{item.id}-{n}" for n in range(30)))
+            for item in ITEMS]  # fmt: skip
+    (home / "rows").mkdir()
+    for split, part in (("train", rows[:6]), ("test", rows[6:])):
+        write_jsonl(home / f"rows/{split}.jsonl", map(to_json, part))
+    task = Task("memorisation", EvaluateConfig(tasks=("memorisation",), data=home / "rows"))
+
+    path = home / "out" / "memorisation.jsonl"
+    training = Training((home / "rows/train.jsonl",))
+    write_records(FakeEngine(), task, task.items().examples, path, training)
+    score = sum_up_records(task, "m", path)
+
+    assert (score["items"], score["extracted_items"], score["extracted"]) == (12, 6, 0.0)
+    assert "trained_on" not in score
+    known = {"model": "m", "identity": "i", "bytes": None, "task": "memorisation"}
+    assert footnotes([{**known, "kind": "memorisation", **score}]) == ""

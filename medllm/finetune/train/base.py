@@ -8,7 +8,8 @@ from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.train.adapter import announce_unquantized, architecture_of
 from medllm.finetune.train.distributed import is_fsdp
 from medllm.models.hardware import Dtype, multiplies_bfloat16, pick_dtype
-from medllm.models.load import ModelRef, load_as_stored, load_causal_lm
+from medllm.models.load import ModelRef, load_causal_lm
+from medllm.models.nf4 import lacks_bfloat16, load_nf4
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,25 +39,8 @@ def load_base(
         dtype = weights_dtype(config, device)
         place = "cpu" if is_fsdp() else device
         return load_causal_lm(model.location, dtype=dtype, device=place, **options)
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if find_spec("bitsandbytes") is None:
-        raise SetupError("QLoRA needs bitsandbytes", "pip install 'medllm[bnb]'")
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        # Dettmers et al. 2023; a GPU without bfloat16 computes in float16
-        bnb_4bit_compute_dtype="float16" if _lacks_bfloat16(device) else "bfloat16",
-    )
-    # what is not quantized: float16, if it is stored so, would take a CPU many times as long
-    rest: Dtype = "float32" if device == "cpu" else "auto"
     announce_unquantized(model, bits=32 if device == "cpu" else 16)
-    # accelerate compares the number of the GPU with that of the process
-    place = torch.cuda.current_device() if device == "cuda" else device
-    options |= {"quantization_config": quantization, "device_map": {"": place}}
-    return load_as_stored(model.location, dtype=rest, **options)
+    return load_nf4(model.location, device, **options)
 
 
 def weights_dtype(config: FinetuneConfig, device: str) -> Dtype:
@@ -80,7 +64,7 @@ def is_widened(config: FinetuneConfig, device: str) -> bool:
 
 def computes_in(config: FinetuneConfig, device: str) -> str:
     """The number format of the activations: "float32", "bfloat16" or "float16"."""
-    if config.quantization and _lacks_bfloat16(device):
+    if config.quantization and lacks_bfloat16(device):
         return "float16"
     return "float32" if is_widened(config, device) else pick_dtype(config.dtype, device)
 
@@ -121,7 +105,3 @@ def check_attention(wanted: str, device: str) -> None:
     if wanted in FLASH and find_spec(FLASH[wanted]) is None and find_spec("kernels") is None:
         fix = f"install {FLASH[wanted]}, or leave finetune.attn_implementation out"
         raise SetupError(f"{wanted} is not installed", fix)
-
-
-def _lacks_bfloat16(device: str) -> bool:
-    return device != "cpu" and pick_dtype("auto", device) == "float16"
