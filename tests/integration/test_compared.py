@@ -103,6 +103,42 @@ def test_records_give_no_patient_and_no_text_away(ward: Path, tiny_model: Path) 
     assert not {*digests} & {record["prompt"] for record in read_jsonl(records_of(other)[0])}
 
 
+def test_written_answers_are_compared_and_keep_their_texts_to_themselves(
+    ward: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [replace(case, completion="secretly pneumonia") for case in CASES[:6]]
+    write_ward(ward / "said", said)
+    task = "kind: summaries\ngeneration: {max_tokens: 4}\n"
+    (ward / "tasks/written.yaml").write_text(task)
+    asked: dict[str, Any] = {
+        "tasks": ("written",),
+        "data": ward / "said",
+        "encoder": str(ward / "tasks"),
+    }
+
+    before = score(ward, [tiny_model], "before", **asked)
+    after = score(ward, [tiny_model], "after", **asked, baseline=before, show_text=True)
+
+    (hidden,), (shown,) = (
+        list(read_jsonl(folder / tiny_model.name / "written.jsonl"))[:1]
+        for folder in (before, after)
+    )
+    assert "answer" not in hidden
+    assert {name: shown[name] for name in hidden} == hidden
+    assert shown["reference"] == "secretly pneumonia"
+    (numbers,) = Manifest.read(before).results["scores"]
+    assert numbers["not_computed"]["bertscore"].endswith("no encoder with weights as safetensors")
+    assert numbers["generation"]["max_tokens"] == 4
+    assert numbers["answers_cut"] + numbers["answers_empty"] <= numbers["items"] == 6
+    assert numbers["reference_perplexity"] > 1
+    assert numbers["reference_perplexity_low"] is None  # of three patients
+    assert "secretly" not in (before / "report.html").read_text(encoding="utf-8")
+    assert "secretly" in (after / "report.html").read_text(encoding="utf-8")
+    (row,) = analysis_of(after)["comparisons"]
+    assert (row["measure"], row["difference"]["value"]) == ("f1", 0)
+    assert "bertscore is not computed" in capsys.readouterr().err
+
+
 def test_what_was_asked_otherwise_is_refused_and_the_scores_stay(
     ward: Path, tiny_model: Path, typed: Typed
 ) -> None:

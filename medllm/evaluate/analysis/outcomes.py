@@ -61,11 +61,17 @@ def read_outcomes(folder: Path, score: Score) -> Outcomes | None:
 
 
 def outcomes_of(records: Iterable[Record], score: Score) -> Outcomes | None:
-    """The outcomes of some records; None where they have neither answers nor losses."""
+    """The outcomes of some records; None where they have nothing that compares.
+
+    Items that weigh nothing, as notes without facts, are left out.
+    """
     asked = [record for record in records if "not_asked" not in record]
     for measure, weigh in WEIGHED.items():
         if asked and all({*weigh.needs} <= record.keys() for record in asked):
             weighed = [{**record, **weigh.of(record)} for record in asked]
+            weighed = [record for record in weighed if record["weight"]]
+            if not weighed:
+                continue
             return Outcomes(score["model"], score["task"], measure, score, weighed)
     return None
 

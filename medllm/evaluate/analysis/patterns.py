@@ -133,8 +133,7 @@ def _ends(found: Outcomes) -> Row:
         unit = "nats that the answer leads by, below 0 where it is wrong"
     else:
         sign = 1 if found.measure.higher_is_better else -1
-        weighed = [each for each in found.records if each["weight"]]
-        scored = [(sign * each["value"] / each["weight"], each["id"]) for each in weighed]
+        scored = [(sign * each["value"] / each["weight"], each["id"]) for each in found.records]
         unit = found.measure.unit if sign == 1 else "log-likelihood, nats a token"
     ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
     half = min(SHOWN, len(ordered) // 2)

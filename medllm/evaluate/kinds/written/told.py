@@ -39,18 +39,20 @@ def tell_measures(page: Page, score: Mapping[str, Any], names: Iterable[str]) ->
 
 def tell_pairs(page: Page, records: Sequence[Record], measure: str) -> None:
     """The worst and the best answers beside their references, where the records hold texts."""
-    found = [record for record in records if "answer" in record and record.get(measure) is not None]
-    found.sort(key=lambda record: (record[measure], record["id"]))
-    count = min(SHOWN, (len(found) + 1) // 2)
-    for title, part in (("worst", found[:count]), ("best", found[count:][-count:][::-1])):
+    found = [record for record in records if "answer" in record]
+    if not found:
+        page.text("The data are not open: evaluate.show_text shows answers and references.")
+        return
+    known = [record for record in found if record.get(measure) is not None]
+    known.sort(key=lambda record: (record[measure], record["id"]))
+    shown = known or found
+    count = min(SHOWN, (len(shown) + 1) // 2)
+    for title, part in (("worst", shown[:count]), ("best", shown[count:][-count:][::-1])):
         rows = [
             (each["id"], each[measure], _short(each["answer"]), _short(each["reference"]))
             for each in part
         ]
         page.table((f"the {title}", measure, "generated", "reference"), rows)
-    if found:
-        return
-    page.text("The data are not open, so their texts are not shown; evaluate.show_text shows them.")
 
 
 def interval_of(score: Mapping[str, Any], name: str) -> str:
