@@ -41,6 +41,8 @@ class AddressEngine(OpenAIEngine):
 
     batch_size = PARALLEL
 
+    batch_size = PARALLEL
+
     @cached_property
     def _http(self) -> Any:
         import httpx
