@@ -99,13 +99,24 @@ Text = Annotated[str, AfterValidator(check_characters)]
 """Text that can be encoded: JSON can escape half of a surrogate pair, which no tokenizer takes."""
 
 
+def _why_no_image(part: dict[str, Any]) -> str:
+    place = part.get("image_url")
+    url = place.get("url") if isinstance(place, dict) else place
+    if isinstance(url, str) and url.startswith("data:"):
+        return "no engine of this server reads images: describe what is to be seen in words"
+    return "images are never fetched from an address, and no engine of this server reads any"
+
+
 def _joined_text(content: Any) -> Any:
     """The content of a message as one string; only parts of type text can be joined."""
     if not isinstance(content, list):
         return content
     parts = [part if isinstance(part, dict) else {} for part in content]
-    if any(part.get("type") != "text" or not isinstance(part.get("text"), str) for part in parts):
-        raise ValueError("only content parts of type text are supported, no images, audio or files")
+    for part in parts:
+        if part.get("type") == "image_url":
+            raise ValueError(_why_no_image(part))
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise ValueError("only content parts of type text are read, no audio and no files")
     return "".join(part["text"] for part in parts)
 
 

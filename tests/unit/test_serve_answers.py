@@ -291,6 +291,23 @@ def test_the_plain_form_tells_the_mean_likelihood() -> None:
     assert told["clamped"] == {"max_tokens": 99} and told["response_id"].startswith("chatcmpl-")
 
 
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"type": "image_url", "image_url": {"url": "https://example.org/x.png"}}, "never fetched"),
+        ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "never fetched"),
+        ({"type": "image_url", "image_url": 5}, "never fetched"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}, "reads images"),
+        ({"type": "input_audio", "input_audio": {}}, "no audio"),
+        ({"type": "text"}, "of type text"),
+        ("text", "of type text"),
+    ],
+)
+def test_parts_that_are_not_text_are_refused_with_the_reason(part: Any, told: str) -> None:
+    error = refused(messages=[{"role": "user", "content": [part]}])
+    assert error["param"] == "messages.0.content" and told in error["message"]
+
+
 SCHEMA = {"type": "object", "properties": {"dose_mg": {"type": "number"}}}
 
 
