@@ -32,11 +32,18 @@ class Answer:
     pieces: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How conversations are put to a model."""
+
+    sampling: Sampling
+    over_length: OverLength = "refuse"
+    instruction: str = ""
+    """Stands before each piece of a message that begins with it."""
+
+
 def ask_all(
-    engine: Generates,
-    conversations: Sequence[Conversation],
-    sampling: Sampling,
-    over_length: OverLength,
+    engine: Generates, conversations: Sequence[Conversation], asking: Asking
 ) -> Generator[tuple[int, Answer | DataError]]:
     """The answers as each is whole, with the place of its conversation, in any order."""
     flat: list[GenerateRequest] = []
@@ -45,7 +52,7 @@ def ask_all(
     wanted: dict[int, int] = {}
     for place, messages in enumerate(conversations):
         try:
-            requests = _requests_of(engine, messages, sampling, over_length)
+            requests = _requests_of(engine, messages, asking)
         except DataError as problem:
             yield place, problem
             continue
@@ -66,21 +73,19 @@ def ask_all(
                 yield place, _join([each for _, each in sorted(parts.pop(place).items())])
 
 
-def _requests_of(
-    engine: Engine, messages: Conversation, sampling: Sampling, over_length: OverLength
-) -> list[GenerateRequest]:
+def _requests_of(engine: Engine, messages: Conversation, asking: Asking) -> list[GenerateRequest]:
     """The request of a conversation, or those of its pieces, as few as leave room for answers.
 
     Raises:
         DataError: it leaves no room for an answer, or the chat template refuses it.
     """
-    if over_length == "refuse":
+    sampling = asking.sampling
+    if asking.over_length == "refuse":
         return [ask_messages(engine, messages, sampling)]
     for count in range(1, MOST_PIECES + 1):
         try:
-            requests = [
-                ask_messages(engine, part, sampling) for part in split_messages(messages, count)
-            ]
+            parts = split_messages(messages, count, asking.instruction)
+            requests = [ask_messages(engine, part, sampling) for part in parts]
         except UnfitPrompt:
             if count == MOST_PIECES:
                 raise
@@ -90,14 +95,19 @@ def _requests_of(
     raise AssertionError
 
 
-def split_messages(messages: Conversation, count: int) -> list[Conversation]:
-    """The conversation so many times, each with another piece of its longest message."""
+def split_messages(messages: Conversation, count: int, instruction: str = "") -> list[Conversation]:
+    """The conversation so many times, each with another piece of its longest message.
+
+    An instruction that this begins with stands before each piece.
+    """
     if count == 1:
         return [messages]
     at = max(range(len(messages)), key=lambda place: len(messages[place].content))
-    pieces = split_text(messages[at].content, count)
+    text = messages[at].content
+    first = instruction if text.startswith(instruction) else ""
+    pieces = split_text(text.removeprefix(first), count)
     return [
-        (*messages[:at], replace(messages[at], content=piece), *messages[at + 1 :])
+        (*messages[:at], replace(messages[at], content=first + piece), *messages[at + 1 :])
         for piece in pieces
     ]
 

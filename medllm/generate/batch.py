@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from medllm.data.example import read_jsonl
 from medllm.data.readers.reviewed import ContextReader
 from medllm.engines.base import Generates
 from medllm.errors import DataError
-from medllm.generate.asking import Answer, ask_all
+from medllm.generate.asking import Answer, Asking, ask_all
 from medllm.generate.config import GenerateConfig
 from medllm.generate.judging import judge, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine, with_system
@@ -37,7 +38,7 @@ def answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: P
     file = RowFile(folder / "generations.jsonl")
     engine = open_engine(model, config)
     if not file.is_whole:
-        _write(engine, asked, config, reviewer, file)
+        Writer(engine, config, reviewer).write(asked, file)
     results = {**decided_by(engine, config), **count_ids(asked)}
     engine.close()
     results["computed_in"] = computed_in(model, config.dtype)
@@ -56,40 +57,43 @@ def answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: P
     return Outcome(counts, results, describe_device(pick_device()))
 
 
-def _write(
-    engine: Generates,
-    asked: Sequence[Prompt],
-    config: GenerateConfig,
-    reviewer: Reviewer | None,
-    file: RowFile,
-) -> None:
-    """The answers of all prompts that have none yet, each on the disk as soon as it is whole."""
-    done, sampling = file.numbers(), config.sampling(config.seed)
-    left = [prompt for prompt in asked if prompt.number not in done]
-    with console.progress("generate", len(asked)) as advance, file.adding() as add:
-        advance(len(done))
-        for begin in range(0, len(left), AT_ONCE):
-            some = left[begin : begin + AT_ONCE]
-            conversations = [with_system(prompt.messages, config.system) for prompt in some]
-            for place, answer in ask_all(engine, conversations, sampling, config.over_length):
-                add(some[place].number, _row_of(some[place], answer, config, reviewer))
-                advance(1)
-    file.finish()
+@dataclass(frozen=True)
+class Writer:
+    """Writes the answers to prompts as a section asks for them."""
 
+    engine: Generates
+    config: GenerateConfig
+    reviewer: Reviewer | None = None
+    instruction: str = ""
+    """Where a prompt begins with it, it stands before each of its pieces."""
+    what: str = "generate"
 
-def _row_of(
-    prompt: Prompt, answer: Answer | DataError, config: GenerateConfig, reviewer: Reviewer | None
-) -> Row:
-    """A row of the result: the answer and its review, or why there is none."""
-    if isinstance(answer, DataError):
-        told = {"answer": None, "finish_reason": "error", "error": answer.message}
-        return prompt.names | told
-    row: Row = {**prompt.names, "answer": answer.text, "finish_reason": answer.finish_reason}
-    row |= judge(answer, config)
-    if reviewer is None:
-        return row
-    reviewed = reviewer.review(answer.text, prompt.messages, prompt.patient)
-    return {**row, "answer": reviewed.text, "review": record_of(reviewed.report)}
+    def write(self, asked: Sequence[Prompt], file: RowFile) -> None:
+        """The answers that are not there yet, each on the disk as soon as it is whole."""
+        done, config = file.numbers(), self.config
+        asking = Asking(config.sampling(config.seed), config.over_length, self.instruction)
+        left = [prompt for prompt in asked if prompt.number not in done]
+        with console.progress(self.what, len(asked)) as advance, file.adding() as add:
+            advance(len(done))
+            for begin in range(0, len(left), AT_ONCE):
+                some = left[begin : begin + AT_ONCE]
+                conversations = [with_system(prompt.messages, config.system) for prompt in some]
+                for place, answer in ask_all(self.engine, conversations, asking):
+                    add(some[place].number, self._row_of(some[place], answer))
+                    advance(1)
+        file.finish()
+
+    def _row_of(self, prompt: Prompt, answer: Answer | DataError) -> Row:
+        """A row of the result: the answer and its review, or why there is none."""
+        if isinstance(answer, DataError):
+            told = {"answer": None, "finish_reason": "error", "error": answer.message}
+            return prompt.names | told
+        row: Row = {**prompt.names, "answer": answer.text, "finish_reason": answer.finish_reason}
+        row |= judge(answer, self.config)
+        if self.reviewer is None:
+            return row
+        reviewed = self.reviewer.review(answer.text, prompt.messages, prompt.patient)
+        return {**row, "answer": reviewed.text, "review": record_of(reviewed.report)}
 
 
 def show_numbers(results: Mapping[str, Any]) -> None:

@@ -10,10 +10,9 @@ from medllm.data.shapes.values import clean
 from medllm.engines.base import Generates
 from medllm.errors import DataError
 from medllm.generate.config import GenerateConfig
-from medllm.generate.opening import answer, open_engine
+from medllm.generate.opening import answer, open_engine, resolve
 from medllm.generate.reviewing import Reviewer, show_report
 from medllm.models.chat.prompts import UnfitPrompt
-from medllm.models.load import resolve_model
 from medllm.models.memory import within_memory
 
 Turns = tuple[Message, ...]
@@ -35,7 +34,7 @@ def chat(config: GenerateConfig) -> None:
         ArtifactError: the model is missing, altered or unfinished.
     """
     reviewer = Reviewer.of(config.review) if config.review else None
-    engine = open_engine(resolve_model(config.model), config)
+    engine = open_engine(resolve(config), config)
     console.notice(f"{WARNING}\n{COMMANDS}; {engine.context_length:,} tokens of context")
     turns: Turns = ()
     with closing(engine):

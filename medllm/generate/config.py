@@ -5,7 +5,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from medllm.clinical.settings import ReviewSettings
-from medllm.config.base import ContextLength, Place, Ref, Strict, Temperature, VerbConfig
+from medllm.config.base import (
+    ContextLength,
+    FolderName,
+    Place,
+    Ref,
+    Strict,
+    Temperature,
+    VerbConfig,
+)
 from medllm.engines.sampling import Sampling, contradiction
 from medllm.models.hardware import Dtype
 
@@ -50,11 +58,36 @@ class Writing(Strict):
         return self
 
 
+class Stage(Writing):
+    """A model that writes of a text, or of what the stage before it wrote."""
+
+    name: FolderName
+    """Names its file."""
+    model: Ref | None = None
+    """The model that writes; by default that of the section."""
+    quantization: Literal["nf4"] | None = None
+    """`nf4` quantizes the base to 4 bits as it is loaded, as QLoRA did."""
+    system: str | None = None
+    """What the model is told before each text."""
+    instruction: str = Field(min_length=1)
+    """What it is to make of the text, which stands below."""
+    batch_size: int | None = Field(default=None, ge=1, le=1024)
+    """As that of the section, for this stage."""
+    over_length: OverLength = "split"
+    """A text that leaves no room for an answer is read in pieces, whose answers stand below each
+    other and are the text of the next stage; or it is refused."""
+    n_ctx: ContextLength | None = None
+    """Context length."""
+
+
 class GenerateConfig(VerbConfig, Writing):
     """What to generate."""
 
     model: Ref | None = None
     """The model that answers."""
+    quantization: Literal["nf4"] | None = None
+    """`nf4` quantizes the model, or the base of an adapter, to 4 bits as it is loaded: what a QLoRA
+    adapter was trained on."""
     prompt: str | None = None
     """One prompt; the answer goes to the screen, and `input` is left alone."""
     system: str | None = None
@@ -78,3 +111,19 @@ class GenerateConfig(VerbConfig, Writing):
     on another one, float32 on a CPU, and for a quantized model that of its files."""
     review: ReviewSettings | None = None
     """How each answer is reviewed by clinical rules; `review: {}` does it with the defaults."""
+    stages: tuple[Stage, ...] = ()
+    """Models that write one after another, each of what the one before it wrote."""
+    encoder: Ref | None = None
+    """With stages: the folder of the encoder that BERTScore is made with, or a hub id whose files
+    are on this machine."""
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if self.stages and self.review:
+            raise ValueError(
+                "stages are not reviewed; `medllm review --input` reads what they wrote"
+            )
+        names = [stage.name for stage in self.stages]
+        if len({*names}) < len(names):
+            raise ValueError("two stages have one name")
+        return self

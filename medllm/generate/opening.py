@@ -1,6 +1,7 @@
 """The model of a section, loaded, and what decides its answers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from medllm import console
@@ -14,20 +15,36 @@ from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError
 from medllm.generate.config import GenerateConfig, Writing
 from medllm.measures.room import check_room
-from medllm.models.load import ModelRef
+from medllm.models.load import ModelRef, resolve_model
+from medllm.models.nf4 import check_nf4
 
 
-def check_engine(model: ModelRef, sampling: Sampling) -> None:
+def resolve(config: GenerateConfig) -> ModelRef:
+    """The model of a section, checked.
+
+    Raises:
+        ConfigError: none is named; it cannot be quantized, or its engine cannot choose tokens, as
+            asked.
+        ArtifactError: it is missing, altered or unfinished.
+    """
+    model = replace(resolve_model(config.model), quantization=config.quantization)
+    if model.quantization:
+        check_nf4(model)
+    _check_engine(model, config.sampling(config.seed))
+    return model
+
+
+def _check_engine(model: ModelRef, sampling: Sampling) -> None:
     """Raises ConfigError where the engine of a model cannot choose tokens as asked."""
+    engine = "llama_cpp" if model.is_gguf else "transformers"
     try:
-        check_sampling("llama_cpp" if model.is_gguf else "transformers", sampling)
+        check_sampling("openai" if model.is_elsewhere else engine, sampling)
     except UnfitSampling as problem:
         raise ConfigError(problem.message, problem.fix) from problem
 
 
 def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
     """The loaded model; says what its answers do not depend on, though one might think so."""
-    check_engine(model, config.sampling(config.seed))
     check_room("generate", model, config.dtype)
     opened = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
     engine = require(opened, Generates, "generate")

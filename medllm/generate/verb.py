@@ -15,11 +15,12 @@ from medllm.data.readers.reviewed import digest_knowledge
 from medllm.data.shapes.values import clean
 from medllm.errors import ConfigError, DataError
 from medllm.generate.batch import answer_file, show_numbers
+from medllm.generate.compression import show_compression
 from medllm.generate.config import GenerateConfig
 from medllm.generate.judging import describe_answers
-from medllm.generate.opening import answer, check_engine, open_engine
+from medllm.generate.opening import answer, open_engine, resolve
 from medllm.generate.reviewing import Reviewer, describe_review, show_report
-from medllm.models.load import resolve_model
+from medllm.generate.stages import answer_in_stages, section_of
 from medllm.models.memory import within_memory
 
 
@@ -30,6 +31,7 @@ def generate(config: GenerateConfig) -> Manifest | None:
     A prompt that cannot be answered, as it is too long, has no answer but an `error`, and the
     others go on. Where an id stands twice, each of its rows has its number in the file as `row`.
 
+    With `stages` several models write one after another, each of what the one before it wrote.
     An interrupted run resumes where it stopped. A `prompt` is answered on the screen instead, and
     leaves no manifest.
 
@@ -46,16 +48,18 @@ def generate(config: GenerateConfig) -> Manifest | None:
     if not config.input.is_file():
         raise DataError(f"no such data file: {config.input}", "check the path")
     check_readable(config.input)
-    model = resolve_model(config.model)
-    check_engine(model, config.sampling(config.seed))
+    sections = [section_of(config, stage) for stage in config.stages] or [config]
+    models = [resolve(section) for section in sections]
     parent = Parent(kind="source", path=str(config.input), identity=digest_file(config.input))
     term = DataTerm(dataset=config.input.name, licence="undeclared", access="private")
     source = Input(config.input, None, parent, (term,))
-    job = Job.of(config, "generation", "generate", "jsonl", model, source)
+    job = Job.of(config, "generation", "generate", "jsonl", *models, source)
     if config.review:
         Reviewer.of(config.review)  # wrong rules are told before a model is loaded
         job = job.deciding(review_rules=digest_knowledge(config.review.rules))
-    return produce(job, partial(answer_file, config, config.input, model))
+    if config.stages:
+        return produce(job, partial(answer_in_stages, config, config.input, models))
+    return produce(job, partial(answer_file, config, config.input, models[0]))
 
 
 def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
@@ -86,7 +90,7 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     """
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
-    model = resolve_model(config.model)
+    model = resolve(config)
     begin_work()
     engine = open_engine(model, config)
     try:
@@ -108,5 +112,6 @@ def show_details(manifests: Sequence[Manifest], folders: Sequence[Path]) -> None
     """Show how far confidence goes, and what a review found by rule."""
     for manifest in manifests:
         show_numbers(manifest.results)
+        show_compression(manifest.results.get("compression", {}))
         if found := manifest.results.get("review", {}).get("findings"):
             console.table(("rule", "kind", "severity", "answers"), found, title="findings")

@@ -1,10 +1,12 @@
 """Too little memory, and a GPU that fails in the middle, as an error with its remedy."""
 
+import ctypes
 import gc
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from medllm.errors import SetupError
 
@@ -53,6 +55,26 @@ def release_gpu() -> None:
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()  # layers refer to each other
         torch.cuda.empty_cache()
+
+
+def release_memory() -> None:
+    """Give back what is no longer used: the GPU's memory, and the processor's to the system."""
+    gc.collect()
+    release_gpu()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed
+    if trim is not None:
+        trim(0)
+
+
+def used_gib(device: str) -> float | None:
+    """The memory that this process holds now: tensors on a GPU, else what is resident; or None."""
+    if device == "cuda":
+        return float(sys.modules["torch"].cuda.memory_allocated()) / 2**30
+    status = Path("/proc/self/status")  # Linux alone
+    if device != "cpu" or not status.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
+    return int(lines["VmRSS"].split()[0]) / 2**20
 
 
 def gpu_failure(problem: BaseException) -> str | None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from medllm import console
 from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
 from medllm.data.example import read_jsonl
@@ -218,6 +220,83 @@ def test_a_template_that_was_asked_for_and_is_missing_is_said(
     assert "plain, radiology: the model has no chat template, so it is asked plainly" in said
     assert f"of 4 items {with_template['cut']} lost their beginning to fit n_ctx 64" in said
     assert "asked through a chat template and plainly; do not compare them" in said
+
+
+# Stages
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained adapter on the tiny model."""
+    from medllm.models.load import load_causal_lm
+
+    folder = tmp_path_factory.mktemp("adapters") / "lora"
+    with console.quiet():
+        from peft import LoraConfig, get_peft_model
+
+        model = load_causal_lm(str(tiny_model))
+        get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
+    for file in tiny_model.glob("*token*"):
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def test_stages_write_one_after_another_and_give_their_memory_back(
+    tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    source = tmp_path / "notes.jsonl"
+    note = "Aspirin 75 mg daily was started for pneumonia. Heart rate 92/min, no fever. "
+    rows = [{"id": n, "text": note * (1 + 9 * (n == 2))} for n in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = {"name": "recall", "quantization": "nf4", "instruction": "Summarize.", "max_tokens": 24}
+    second = {"name": "half", "model": str(tiny_model), "instruction": "Halve.", "max_tokens": 9}
+    config = validated(
+        model=str(adapter), input=str(source), output=str(tmp_path / "out"), n_ctx=128,
+        stages=[{**each, "n_ctx": 128} for each in (first, second)], encoder="./nowhere",
+    )  # fmt: skip
+    with stopped_after(4), pytest.raises(KeyboardInterrupt):
+        generate(config)
+    (begun,) = tmp_path.glob("out.unfinished/stage-1-recall.jsonl")
+    kept = begun.read_bytes()
+
+    manifest = generate(config)
+
+    assert manifest
+    folder, results = tmp_path / "out", manifest.results
+    assert (folder / "stage-1-recall.jsonl").read_bytes() == kept
+    files = [folder / "stage-1-recall.jsonl", folder / "stage-2-half.jsonl"]
+    recall, half = (list(read_jsonl(path)) for path in files)
+    assert recall[2]["pieces"] > 1 and "pieces" not in recall[0]
+    final = list(read_jsonl(folder / "generations.jsonl"))
+    assert [row["answer"] for row in final] == [row["answer"] for row in half]
+    ratios = [len(b["answer"]) / len(a["answer"]) for a, b in zip(recall, half, strict=True)]
+    assert [row["ratio"] for row in final] == pytest.approx(ratios)
+    assert results["compression"]["ratio"]["mean"] == pytest.approx(sum(ratios) / 3)
+    assert final[0]["retention_of_source_of"] > 3  # facts that the note states
+    assert "not on this machine" in results["compression"]["bertscore"]["not_computed"]
+    assert [stage["quantization"] for stage in results["stages"]] == ["nf4", None]
+    for stage in results["stages"]:
+        memory = stage["memory_gib"]
+        assert memory["after"] <= 1.1 * memory["before"]
+    table = (folder / "results.csv").read_text().splitlines()
+    assert table[0].startswith("id,1-recall,2-half,source_characters")
+    assert len(json.loads((folder / "results.json").read_text())) == 3
+    assert json.loads((folder / "summary.json").read_text())["compression"]["items"] == 3
+    held = [path for path in folder.iterdir() if path.name.startswith(("stage", "res", "gen"))]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in held} == {0o600}
+
+
+def validated(**section: Any) -> GenerateConfig:
+    return GenerateConfig.model_validate_json(json.dumps(section))
+
+
+def test_stages_of_one_name_and_reviewed_ones_are_refused() -> None:
+    stage = {"name": "a", "instruction": "Halve."}
+    with pytest.raises(ValueError, match="two stages have one name"):
+        validated(stages=[stage, stage])
+    with pytest.raises(ValueError, match="stages are not reviewed"):
+        validated(stages=[stage], review={})
 
 
 class Remote:

@@ -1,0 +1,185 @@
+"""Stages: what a model writes of each text is the text that the next model gets.
+
+Each stage streams to a file of its own and resumes there. A model is loaded when the one before it
+is gone, and the memory of the process is measured around each.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medllm import console
+from medllm.artifacts.job import Outcome
+from medllm.artifacts.manifest import Counts, write_atomically
+from medllm.data.example import Message, read_jsonl, write_row
+from medllm.engines.base import Generates
+from medllm.generate.batch import TOO_LONG, Writer
+from medllm.generate.compression import Compressed, measure_all, write_tables
+from medllm.generate.config import GenerateConfig, Stage
+from medllm.generate.judging import sum_up_answers
+from medllm.generate.opening import decided_by, open_engine
+from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
+from medllm.generate.row_file import RowFile
+from medllm.models.chat.pieces import JOINT
+from medllm.models.gpu import describe_device
+from medllm.models.hardware import pick_device
+from medllm.models.load import ModelRef, computed_in
+from medllm.models.memory import release_memory, used_gib
+
+RETURNED = 0.1
+"""Memory counts as given back where so much more than before is held at most, as a share."""
+
+Rows = Mapping[int, Mapping[str, Any]]
+"""By the number of their prompt."""
+
+
+def section_of(config: GenerateConfig, stage: Stage) -> GenerateConfig:
+    """The section by which a stage writes."""
+    own = {name: getattr(stage, name) for name in Stage.model_fields if name != "name"}
+    own["model"] = stage.model or config.model
+    own["batch_size"] = stage.batch_size or config.batch_size
+    return config.model_copy(
+        update={k: v for k, v in own.items() if k in type(config).model_fields}
+    )
+
+
+def answer_in_stages(
+    config: GenerateConfig, source: Path, models: Sequence[ModelRef], folder: Path
+) -> Outcome:
+    """Write the files of all stages, the final answers and the tables; tell what came of it."""
+    rejected: Counter[str] = Counter()
+    asked = read_prompts(source, rejected, None)
+    texts = {prompt.number: prompt.messages[-1].content for prompt in asked}
+    written: list[Rows] = []
+    notes = []
+    for number, stage in enumerate(config.stages, 1):
+        before = texts if not written else {n: row["answer"] for n, row in written[-1].items()}
+        prompts = [
+            replace(prompt, messages=(Message("user", f"{stage.instruction}{JOINT}{text}"),))
+            for prompt in asked
+            if (text := before.get(prompt.number))
+        ]
+        path = folder / f"stage-{number}-{stage.name}.jsonl"
+        notes.append(_run(section_of(config, stage), stage, models[number - 1], prompts, path))
+        rows = zip(prompts, read_jsonl(path), strict=True)
+        written.append({prompt.number: row for prompt, row in rows})
+    walked = _Walked(asked, written)
+    if count_failed(source, walked.failed, len(asked), TOO_LONG):
+        rejected["cannot be answered"] = len(walked.failed)
+    results = {"stages": notes, **count_ids(asked), **_finish(config, walked, notes, folder)}
+    counts = Counts(examples=len(walked.done), rejected=dict(rejected))
+    return Outcome(counts, results, describe_device(pick_device()))
+
+
+def _run(
+    config: GenerateConfig, stage: Stage, model: ModelRef, prompts: Sequence[Prompt], path: Path
+) -> dict[str, Any]:
+    """Write the answers of a stage; what decided them and the memory that it took."""
+    notes, file = path.with_suffix(".json"), RowFile(path)
+    if file.is_whole and notes.is_file():
+        found: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8"))
+        return found
+    told: dict[str, Any] = {"stage": stage.name, "model": model.ref}
+    told["quantization"] = stage.quantization
+    if prompts and not file.is_whole:
+        with _loaded(model, config, told) as engine:
+            first, what = stage.instruction + JOINT, f"stage {stage.name}"
+            Writer(engine, config, instruction=first, what=what).write(prompts, file)
+            told |= decided_by(engine, config)
+        told["computed_in"] = computed_in(model, config.dtype)
+        _announce_memory(stage.name, told["memory_gib"])
+    elif not prompts:
+        path.touch(mode=0o600)
+    write_atomically(notes, json.dumps(told))
+    return told
+
+
+@contextmanager
+def _loaded(model: ModelRef, config: GenerateConfig, told: dict[str, Any]) -> Iterator[Generates]:
+    """The engine meanwhile; the memory before it, with it, and once it is gone."""
+    import transformers  # noqa: F401 - what is imported stays, whatever is unloaded
+
+    device = pick_device()
+    release_memory()
+    memory = {"before": used_gib(device)}
+    engine = open_engine(model, config)
+    try:
+        yield engine
+        memory["loaded"] = used_gib(device)
+    finally:
+        engine.close()
+        del engine
+        release_memory()
+        memory["after"] = used_gib(device)
+        told["memory_gib"] = memory
+
+
+def _announce_memory(stage: str, memory: Mapping[str, float | None]) -> None:
+    """Say where memory was not given back."""
+    before, after = memory["before"], memory["after"]
+    if before and after and after > (1 + RETURNED) * before:
+        told = f"{after:.2f} GiB are held after it, {before:.2f} before"
+        console.notice(f"generate: stage {stage}: {told}: not all memory was given back")
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """Prompts, and the rows of each stage."""
+
+    asked: Sequence[Prompt]
+    written: Sequence[Rows]
+
+    @cached_property
+    def failed(self) -> dict[int, str]:
+        """Why prompts have no final answer, by their number."""
+        failed: dict[int, str] = {}
+        for prompt in self.asked:
+            rows = [rows[prompt.number] for rows in self.written if prompt.number in rows]
+            if "error" in rows[-1]:
+                failed[prompt.number] = rows[-1]["error"]
+            elif len(rows) < len(self.written):
+                failed[prompt.number] = f"stage {len(rows)} wrote nothing"
+        return failed
+
+    @property
+    def done(self) -> list[Prompt]:
+        """The others."""
+        return [prompt for prompt in self.asked if prompt.number not in self.failed]
+
+    def row_of(self, prompt: Prompt, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """Its row of the result."""
+        if prompt.number not in self.failed:
+            return {**self.written[-1][prompt.number], **measured}
+        told = {"answer": None, "finish_reason": "error", "error": self.failed[prompt.number]}
+        return prompt.names | told
+
+
+def _finish(
+    config: GenerateConfig, walked: _Walked, notes: Sequence[Mapping[str, Any]], folder: Path
+) -> dict[str, Any]:
+    """Write the final answers and the tables; the numbers of all."""
+    chains = [
+        Compressed(prompt, [rows[prompt.number]["answer"] for rows in walked.written])
+        for prompt in walked.done
+    ]
+    measured, summary = measure_all(chains, config.encoder)
+    numbers = (prompt.number for prompt in walked.done)
+    by_number = dict(zip(numbers, measured, strict=True))
+    rows = [walked.row_of(each, by_number.get(each.number, {})) for each in walked.asked]
+    path = folder / "generations.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        path.chmod(0o600)
+        for row in rows:
+            write_row(file, row)
+    results = {
+        **sum_up_answers(rows, [prompt.reference for prompt in walked.asked]),
+        "compression": summary,
+    }
+    names = [f"{number}-{stage.name}" for number, stage in enumerate(config.stages, 1)]
+    write_tables(folder, names, chains, measured, {"stages": [*notes], **results})
+    return results
