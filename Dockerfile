@@ -1,11 +1,13 @@
-# A served model for the processor; what compiles it stays behind. Not built by us as a whole.
+# A served model for the processor; what compiles it stays behind. Never built by Docker here: each of its steps was run
+# by scripts/deploy/clean_root.py on Debian 12, and the server's health check found it well.
 #   docker build -t medllm .
 #   docker run --rm -p 127.0.0.1:8080:8080 -e MEDLLM_API_KEY -v "$PWD/model:/srv/medllm/current:ro" -v medllm:/var/lib/medllm medllm
 # Without MEDLLM_API_KEY or named keys, a fresh key is shown once in its log. For the other commands there is an image
 # with a compiler, because gptqmodel compiles a kernel at its first use; PyTorch's CPU index makes both much smaller:
 #   docker build --target tools --build-arg PIP_EXTRA_INDEX_URL=<the CPU index named on pytorch.org> -t medllm:tools .
 #   docker run --rm --network none -v "$PWD/runs:/home/medllm/runs" -v "$PWD/raw:/data:ro" medllm:tools run --config quickstart
-# Folders that are mounted for writing must belong to user 1000. At run time the hub is never asked.
+# Folders that are mounted for writing must belong to user 1000, and the model's must be readable for it. At run time the
+# hub is never asked.
 # --build-arg BASE=python:3.11-slim-bookworm@sha256:… pins the base by the digest that your registry tells.
 # For an NVIDIA GPU (untested): BASE and BUILDER of the same Debian or Ubuntu with Python 3.11 to 3.13, BUILDER with the
 # headers of Python and the CUDA toolkit, BASE with its runtime libraries, and

@@ -71,7 +71,7 @@ for file in "$root"/scripts/*.sh "$root"/scripts/deploy/*.sh; do
   check "${file#"$root"/}" bash bash -n "$file"
   check "${file#"$root"/}" shellcheck shellcheck --severity=warning "$file"
 done
-echo "not checked  Dockerfile as a whole: its steps are run by scripts/deploy/clean_root.sh"
+echo "not checked  Dockerfile as a whole: its steps are run by scripts/deploy/clean_root.py"
 echo "not checked  that a cluster, Compose or a GPU runs any of it"
 
 echo "$failed failed, $unchecked could not be made"

@@ -92,7 +92,7 @@ class Build:
         image, _, name = filled(rest, self.args).partition(" AS ")
         root = self.work / name
         before = self.stages.get(image)
-        subprocess.run(["cp", "-a", "--reflink=auto", before.root if before else self.base, root],
+        subprocess.run(["cp", "-ax", "--reflink=auto", before.root if before else self.base, root],
                        check=True)  # fmt: skip
         kept = Stage(name, root)
         if before:
@@ -174,6 +174,8 @@ class Build:
 def serve(stage: Stage, model: Path) -> None:
     """Start the server with the command of the image, ask its health check, and end it."""
     shutil.copytree(model, stage.root / "srv/medllm/current")
+    owner = ["chown", "-R", f"{stage.user}:{stage.user}", "/srv/medllm/current"]
+    subprocess.run(["chroot", stage.root, *owner], check=True)
     command = stage.enter([*stage.entrypoint, *stage.command], {"MEDLLM_API_KEY": "try"})
     process = subprocess.Popen(command)
     try:
