@@ -103,6 +103,9 @@ def test_f1_is_squads_else(answer: str, reference: str, f1: float) -> None:
         ("sodium 140", NOTE, "invented"),
         ("aged 67 years", NOTE, "kept"),
         ("aged 76 years", NOTE, "invented"),
+        ("an 88-year-old man", "I turned 88.", "kept"),
+        ("an 88-year-old man", "He took 88 mg.", "invented"),
+        ("for 88 days", "I turned 88.", "invented"),
         ("two weeks", NOTE, "kept"),
         ("2 days", NOTE, "invented"),
         ("1. aspirin\n2. metoprolol", NOTE, ""),
@@ -174,7 +177,7 @@ def test_spoken_numbers_are_read_as_digits(spoken: str, written: str) -> None:
     assert with_digits(spoken) == written
 
 
-OPERATION = "The left flank was opened. No deformities. Both eyes: right eye, left eye."
+OPERATION = "A male. The left flank was opened. No deformities. Both eyes: right eye, left eye."
 
 
 @pytest.mark.parametrize(

@@ -76,13 +76,19 @@ class Generated:
         """What the model writes for each item, and how that is judged."""
         asking.notes["generation"] = asking.spec.generation.model_dump(mode="json")
         outcomes = self.write(engine, items, asking)
+        records: list[Record] = []
+        with console.progress(f"{asking.what}, scored", len(outcomes)) as advance:
+            for each in outcomes:
+                if isinstance(each, NotAsked):
+                    records.append(asdict(each))
+                else:
+                    records.append(self._record(each, asking))
+                advance(1)
         answered = [each for each in outcomes if isinstance(each, Answered)]
         together = iter(self.judge_together(engine, answered, asking))
         return [
-            {**self._record(each, asking), **next(together)}
-            if isinstance(each, Answered)
-            else asdict(each)
-            for each in outcomes
+            record if isinstance(each, NotAsked) else {**record, **next(together)}
+            for record, each in zip(records, outcomes, strict=True)
         ]
 
     def write(

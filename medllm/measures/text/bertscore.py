@@ -92,8 +92,7 @@ class Encoder:
         Raises:
             ArtifactError: it is not on this machine, or cannot be loaded.
         """
-        folder = find_encoder(ref)
-        return cls(Path(ref).name, folder, layer)
+        return cls(Path(ref).name, find_encoder(ref), layer)
 
     def match(self, answer: str, reference: str) -> Match:
         """How an answer matches its reference; nothing matches an empty text."""

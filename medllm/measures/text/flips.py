@@ -13,6 +13,10 @@ from medllm.clinical.text.reading import Reading
 from medllm.measures.text.comparing import Unsupported
 
 _SIDES = {"left": "left", "right": "right", "bilateral": "both", "l": "left", "r": "right"}
+_SEXES = {
+    **dict.fromkeys(words_in("male man gentleman boy"), "male"),
+    **dict.fromkeys(words_in("female woman lady girl"), "female"),
+}
 _SKIPPED = frozenset(
     words_in(
         "the a an in on at of with and or to for by from was is were ama against side sided after"
@@ -43,7 +47,7 @@ class _Meant:
 
 
 def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
-    """What an answer says of a side, or denies or affirms, and its source only the other way.
+    """What an answer says of a side or a sex, or denies or affirms, and its source only otherwise.
 
     That is where the source names the same word with the other side alone (`left flank`), or has
     the same phrase, which one of both denies (`no deformities`), and never as the answer has it.
@@ -51,6 +55,7 @@ def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
     phrases = {*_denied_phrases(answer), *_denied_phrases(source)}
     found = [
         *_contrary(_sides(answer), _sides(source), answer, "laterality"),
+        *_contrary(_sexes(answer), _sexes(source), answer, "sex"),
         *_contrary(_denials(answer, phrases), _denials(source, phrases), answer, "negation"),
     ]
     return sorted(found, key=lambda each: each.place)
@@ -75,11 +80,19 @@ def _contrary(
     ways: defaultdict[str, set[str]] = defaultdict(set)
     for each in known:
         ways[each.name].add(each.how)
-    for each in stated:
+    once = {(each.name, each.how): each for each in reversed(list(stated))}
+    for each in once.values():
         of_source = ways.get(each.name, set())
         is_open = not of_source or each.how == "asked" or of_source & {"both", "asked"}
         if not is_open and each.how not in of_source:
             yield Unsupported("finding", "major", flip, answer.place(each.first, each.last))
+
+
+def _sexes(reading: Reading) -> Iterator[_Meant]:
+    """The nouns that tell a sex; pronouns may be of anybody."""
+    for at, word in enumerate(reading.words):
+        if word in _SEXES:
+            yield _Meant("sex", _SEXES[word], at, at + 1)
 
 
 def _sides(reading: Reading) -> Iterator[_Meant]:

@@ -103,7 +103,12 @@ def _bare(reading: Reading, taken: list[Span]) -> Iterator[Number]:
         value = NUMBERS.get(written) or _value(written)
         time = _TIME.match(text, match.end())
         key: Key = ("time", time[1], value) if time else ("", value)
-        yield Number((), frozenset({key}), frozenset({key, ("", value)}), match.span())
+        wants, gives = {key}, {key, ("", value)}
+        if time and time[1] == "y":  # an age may stand there without its unit: "I am 29"
+            wants.add(("plain", value))
+        elif not time:
+            gives.add(("plain", value))
+        yield Number((), frozenset(wants), frozenset(gives), match.span())
 
 
 def _value(written: str) -> Decimal | str:
