@@ -87,7 +87,7 @@ class FreeText(Generated):
         try:
             _add_bertscores(records, answered, asking)
         except MedllmError as problem:
-            missing["bertscore"] = problem.message
+            missing["bertscore"] = f"{problem.message}; {problem.fix}"
         if missing:
             asking.notes["not_computed"] = missing
             for name, reason in missing.items():
