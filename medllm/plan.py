@@ -114,7 +114,7 @@ def recipe_of_flags(verb: str, flags: Mapping[str, Any], **own: Any) -> Recipe:
     }
     recipe = load_recipe(flags["config"], flags["set_"] or (), given)
     section = getattr(recipe, verb)
-    named = {"model", "models", "tokenizer"} & (section.model_fields_set if section else set())
+    named = section and section.model_fields_set & {"model", "models", "tokenizer", "upstream"}
     if recipe.model is None and not named and verb not in {"merge", "prepare"}:
         recipe = recipe.model_copy(update={"model": TINY})
         if uses_model(recipe, verb, TINY):

@@ -228,6 +228,8 @@ def wire(recipe: Recipe, verb: str) -> Any:
         if source := find_source(recipe, verb, field):
             filled[field] = str(source.chosen) if field == "model" else source.chosen
     missing = type(section).model_fields.keys() - section.model_fields_set
+    if getattr(section, "upstream", None):  # it has models of its own names
+        missing -= {"model"}
     wired = section.model_copy(update={key: filled[key] for key in filled.keys() & missing})
     if "model" not in section.model_fields_set:
         _check_nothing_passed_over(recipe, verb, wired)

@@ -14,7 +14,7 @@ def serving_lines(manifest: Manifest, folder: str = ".") -> list[str]:
     if manifest.format == "gguf":
         return _lines_of_gguf(manifest, folder)
     # vLLM reads the kind of quantization in config.json; no flag names it
-    return [f"vllm serve {folder}{' --dtype half' if _needs_half(_choice(manifest)) else ''}"]
+    return [f"vllm serve {folder}{' --dtype half' if needs_half(manifest) else ''}"]
 
 
 def _lines_of_gguf(manifest: Manifest, folder: str) -> list[str]:
@@ -26,12 +26,13 @@ def _lines_of_gguf(manifest: Manifest, folder: str) -> list[str]:
     return lines
 
 
-def _needs_half(choice: dict[str, Any]) -> bool:
+def needs_half(manifest: Manifest) -> bool:
     """Whether vLLM has only a kernel of 16-bit floats for it, which refuses bfloat16.
 
     vLLM's gptq_marlin takes symmetric weights of 4 and 8 bits, its awq_marlin such with zero
     points; the kernels for the others (gptq, awq) take float16 alone.
     """
+    choice = _choice(manifest)
     if choice.get("format") == "gptq":
         return choice["bits"] in {2, 3} or not choice["sym"]
     return choice.get("format") == "awq" and bool(choice["sym"])

@@ -15,7 +15,7 @@ def serve(
     ),
     host: str | None = option("Address to listen on.  [default: 127.0.0.1]"),
     port: int | None = option("Port; 0 takes a free one.  [default: 8080]"),
-    engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server"),
+    engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server|vllm"),
     ui: bool | None = option("Show a page to ask from.", name="--ui"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
     audit: str | None = option("Folder of the audit log.  [default: in your settings]", "PATH"),
@@ -24,7 +24,10 @@ def serve(
         "File of age public keys: prompts and answers are logged too, encrypted.", "PATH"
     ),
     n_ctx: int | None = option("Tokens of context."),
-    parallel: int | None = option("Answers that llama-server writes at once.  [default: 4]"),
+    parallel: int | None = option(
+        "Answers that a server writes at once.  [default: 4 of llama-server, 64 of vLLM]"
+    ),
+    tensor_parallel_size: int | None = option("GPUs among which vLLM splits each layer."),
     **flags: Any,
 ) -> None:
     """Serve a model behind an OpenAI-compatible address; a key is asked for unless --no-auth.

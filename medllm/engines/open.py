@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from medllm import console
 from medllm.engines.base import Engine, Expects, Generates, Scores, require
-from medllm.engines.llama_cpp_setup import LlamaServerMissing
 from medllm.engines.servers.address import AddressEngine
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.adapter import load_adapter
@@ -20,11 +19,9 @@ from medllm.models.offload import is_offloaded
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from medllm.engines.servers.llama_server import ServerSettings
     from medllm.engines.transformers import TransformersEngine
 
 EngineName = Literal["auto", "transformers", "llama_cpp"]
-ServingEngine = Literal[EngineName, "llama_server"]
 
 
 class InProcess(Generates, Scores, Expects, Protocol):
@@ -64,46 +61,10 @@ def engine_for(engine: Engine, ability: type[Engine], verb: str) -> Engine:
     return require(engine, ability, verb)
 
 
-def open_for_serving(
-    model: ModelRef,
-    engine: ServingEngine = "auto",
-    n_ctx: int | None = None,
-    dtype: Dtype = "auto",
-    settings: "ServerSettings | None" = None,
-) -> Engine:
-    """The loaded model for many callers: a .gguf file on llama-server where this machine has it.
-
-    Raises:
-        ConfigError, ArtifactError: as `open_model`.
-        SetupError: llama-server was asked for and is not there, or does not start.
-    """
-    if engine == "llama_server" and not model.is_gguf:
-        message = f"the engine llama_server cannot run {model.location}"
-        raise ConfigError(message, "it runs .gguf files: use --engine auto")
-    if model.is_gguf and engine in {"auto", "llama_server"}:
-        try:
-            return _open_llama_server(model, n_ctx, settings)
-        except LlamaServerMissing as missing:
-            if engine == "llama_server":
-                raise
-            console.notice(f"{missing.message}: answers are written one at a time; {missing.fix}")
-    assert engine != "llama_server"
-    return open_model(model, engine, n_ctx, dtype)
-
-
-def _open_llama_server(
-    model: ModelRef, n_ctx: int | None, settings: "ServerSettings | None"
-) -> Engine:
-    from medllm.engines.servers.llama_server import LlamaServerEngine
-
-    window = _lost_window(model)
-    return LlamaServerEngine(model.path, n_ctx=n_ctx, window=window, settings=settings)
-
-
 def _open_gguf(model: ModelRef, n_ctx: int | None) -> InProcess:
     from medllm.engines.llama_cpp import LlamaCppEngine
 
-    return LlamaCppEngine(model.path, n_ctx=n_ctx, window=_lost_window(model))
+    return LlamaCppEngine(model.path, n_ctx=n_ctx, window=lost_window(model))
 
 
 def _open_transformers(model: ModelRef, n_ctx: int | None, dtype: Dtype) -> InProcess:
@@ -158,7 +119,7 @@ def _load(model: ModelRef, *, dtype: Dtype) -> "PreTrainedModel":
     return load_causal_lm(model.location, dtype=dtype)
 
 
-def _lost_window(model: ModelRef) -> int | None:
+def lost_window(model: ModelRef) -> int | None:
     """The sliding window that quantizing found llama.cpp to do without, in tokens."""
     found: int | None = model.manifest.results.get("lost_window") if model.manifest else None
     return found

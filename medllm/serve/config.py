@@ -1,11 +1,13 @@
 """The `serve:` section of a recipe."""
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from medllm.clinical.settings import ReviewSettings
 from medllm.config.base import NOT_IDENTITY, ContextLength, Place, Ref, Strict
+from medllm.engines.servers.private import ServerSettings, ServingEngine
 from medllm.models.hardware import Dtype
 
 ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
@@ -29,26 +31,46 @@ class ServeConfig(Strict):
     allow_remote: bool = False
     """Whether `upstream` may be another machine: what is asked then leaves this one."""
 
-    engine: Literal["auto", "transformers", "llama_cpp", "llama_server"] = "auto"
-    """What runs the model; `auto`: llama-server for a .gguf file, or where that is not set
-    up llama.cpp in this process; transformers for the rest."""
+    engine: ServingEngine = "auto"
+    """What runs the model; `auto`: llama-server for a .gguf file, or where that is not set up
+    llama.cpp in this process; vLLM for a folder where it is installed and a GPU is there, else
+    transformers."""
 
     parallel: int | None = Field(default=None, ge=1, le=64, json_schema_extra=NOT_IDENTITY)
-    """How many answers llama-server writes at once, each with a context of its own; unset: 4."""
+    """How many answers llama-server or vLLM writes at once; unset: 4 of llama-server, each with a
+    context of its own, and 64 of vLLM."""
 
     n_ctx: ContextLength | None = None
     """Tokens of context, prompt and answer together; unset: what the model was made for, of .gguf
     files at most 4096."""
 
     dtype: Dtype = "auto"
-    """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
-    on another one, float32 on a CPU, and for a quantized model that of its files."""
+    """Number format that transformers or vLLM computes in; `auto`: of transformers bfloat16 on a
+    GPU that has it, float16 on another one, float32 on a CPU, and for a quantized model that of its
+    files, which is also what vLLM takes."""
 
     n_threads: int | None = Field(default=None, ge=1, le=1024, json_schema_extra=NOT_IDENTITY)
     """Threads that llama-server computes with; unset: one for each processor."""
 
     n_gpu_layers: int | None = Field(default=None, ge=0, json_schema_extra=NOT_IDENTITY)
     """Layers that llama-server puts on the GPU; unset: as many as it finds room for."""
+
+    tensor_parallel_size: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IDENTITY)
+    """GPUs among which vLLM splits each layer; unset: 1."""
+
+    pipeline_parallel_size: int | None = Field(default=None, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Parts into which vLLM splits the layers, each on GPUs of its own; unset: 1."""
+
+    distributed_executor_backend: Literal["mp", "ray"] | None = Field(
+        default=None, json_schema_extra=NOT_IDENTITY
+    )
+    """What joins the GPUs of vLLM: `mp` those of this machine, `ray` also those of the Ray cluster
+    that this machine is part of; their traffic is not encrypted."""
+
+    gpu_memory_utilization: float | None = Field(
+        default=None, gt=0, le=1, json_schema_extra=NOT_IDENTITY
+    )
+    """The share of the memory of each GPU that vLLM takes; unset: its own choice, 0.9."""
 
     max_tokens: int = Field(default=1024, ge=1)
     """The most tokens of one answer, and what a chat gets that names no limit of its own."""
@@ -125,6 +147,12 @@ class ServeConfig(Strict):
 
     stay: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Under `medllm run`: keep serving instead of asking the one question."""
+
+    @property
+    def server(self) -> ServerSettings:
+        """How an engine in a process of its own runs."""
+        names = [each.name for each in fields(ServerSettings)]
+        return ServerSettings(**{name: getattr(self, name) for name in names})
 
     @model_validator(mode="after")
     def _check_key(self) -> "ServeConfig":

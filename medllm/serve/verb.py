@@ -12,17 +12,16 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from medllm import console
 from medllm.artifacts.job import begin_work
 from medllm.data.example import Message
-from medllm.engines.base import Answers, AnswersMany, Generates, require
+from medllm.engines.base import Answers, AnswersMany
 from medllm.engines.prompts import takes_messages
-from medllm.engines.servers.llama_server import ServerSettings
-from medllm.engines.servers.openai import OpenAIEngine, check_place
+from medllm.engines.servers.choice import Chosen, check_settings
+from medllm.engines.servers.openai import check_place
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
@@ -32,6 +31,7 @@ from medllm.serve.audit.record import Keeping, log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig
+from medllm.serve.model.source import Source, find_source
 from medllm.serve.server import (
     KEY_VARIABLE,
     ask,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from medllm.serve.answering import Around
+    from medllm.serve.guard import Guard
 
 QUESTION_TOKENS = 128
 """The most tokens of the one answer under `medllm run`: enough to see that it works."""
@@ -68,14 +69,19 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
     """
     callers = check_ahead(config)
     tls = read_tls(config.tls_certificate, config.tls_key)
-    with (
-        bound_socket(config.host, config.port) as sock,
-        _around(config) as around,
-        _loaded(config, engine, callers, around) as (engine, app),
-    ):
-        listen(sock)  # from here on a client is not refused, so the address may be told
-        _announce(config, engine, base_url(sock, "https" if tls else "http"), callers)
-        run_server(build_server(app, tls), sock)
+    from medllm.serve.guard import Guard
+
+    with bound_socket(config.host, config.port) as sock:
+        source = Source(config) if engine else find_source(config)
+        guard = Guard(config.review) if config.review else None
+        begin_work()
+        with (
+            _around(source, guard) as around,
+            _loaded(source, engine, callers, around) as (engine, app),
+        ):
+            listen(sock)  # from here on a client is not refused, so the address may be told
+            _announce(source, engine, base_url(sock, "https" if tls else "http"), callers)
+            run_server(build_server(app, tls), sock)
 
 
 @within_memory("serve", FREE_MEMORY)
@@ -89,7 +95,9 @@ def serve_once(config: ServeConfig, engine: Answers | None = None) -> str:
     """
     callers = check_ahead(config)
     key = None if callers.are_unnamed else callers.api_key or fresh_key()
-    with _loaded(config, engine, Callers(key)) as (_, app), running_server(app) as url:
+    source = Source(config) if engine else find_source(config)
+    begin_work()
+    with _loaded(source, engine, Callers(key)) as (_, app), running_server(app) as url:
         return ask(url, key, config.question, min(config.max_tokens, QUESTION_TOKENS))
 
 
@@ -106,6 +114,7 @@ def check_ahead(config: ServeConfig) -> Callers:
         ) from missing
     if config.upstream:
         check_place(config.upstream, allow_remote=config.allow_remote)
+        check_settings(Chosen("openai", "upstream has the model"), config.server)
     elif config.model is None:
         raise ConfigError("there is no model to serve", "name one with --model, or in the recipe")
     return choose_callers(config, os.environ, own_keys())
@@ -113,37 +122,22 @@ def check_ahead(config: ServeConfig) -> Callers:
 
 @contextmanager
 def _loaded(
-    config: ServeConfig, engine: Answers | None, callers: Callers, around: "Around | None" = None
+    source: Source, engine: Answers | None, callers: Callers, around: "Around | None" = None
 ) -> Iterator[tuple[Answers, "FastAPI"]]:
-    from medllm.engines.open import open_for_serving
-    from medllm.measures.room import check_room, say_context
-    from medllm.models.load import resolve_model
     from medllm.serve.app import build_app
 
-    identity = None
-    if engine:
-        opened: AbstractContextManager[Answers] = nullcontext(engine)
-    elif config.upstream:
-        opened = closing(OpenAIEngine(config.upstream, config.model, config.n_ctx))
-    else:
-        model = resolve_model(config.model)
-        identity = model.parent.identity
-        check_room("serve", model, config.dtype)
-        begin_work()
-        loaded = open_for_serving(
-            model, config.engine, config.n_ctx, config.dtype, _server_settings(config)
-        )
-        say_context("serve", model, loaded.context_length, config.dtype)
-        opened = closing(
-            loaded if isinstance(loaded, AnswersMany) else require(loaded, Generates, "serve")
-        )
+    config = source.config
+    opened: AbstractContextManager[Answers] = (
+        nullcontext(engine) if engine else closing(source.open())
+    )
     with opened as engine:
         _check_template(engine)
-        name = _model_id(config, engine)
+        name = source.name(engine)
         if around and around.audit:
             where = {"upstream": config.upstream, "allow_remote": config.allow_remote}
             where = where if config.upstream else {}
-            around.audit.begin({"name": name, "engine": engine.name, "identity": identity, **where})
+            told = {"name": name, "engine": engine.name, "identity": source.identity, **where}
+            around.audit.begin(told)
         app = build_app(
             engine, model_id=name, callers=callers, max_tokens=config.max_tokens, around=around
         )
@@ -151,15 +145,14 @@ def _loaded(
 
 
 @contextmanager
-def _around(config: ServeConfig) -> "Iterator[Around]":
+def _around(source: Source, guard: "Guard | None") -> "Iterator[Around]":
     """What this server has around its answers, while it runs."""
     from medllm.serve.answering import Around
     from medllm.serve.feedback.store import FeedbackStore, feedback_folder
-    from medllm.serve.guard import Guard
     from medllm.serve.metrics import Metrics, told_on
 
+    config = source.config
     with ExitStack() as stack:
-        guard = Guard(config.review) if config.review else None
         around = Around(
             guard=guard,
             may_skip_review=config.may_skip_review,
@@ -170,10 +163,10 @@ def _around(config: ServeConfig) -> "Iterator[Around]":
             keeping = Keeping(
                 days=config.audit_days, text_for=config.audit_text, syslog=config.audit_syslog
             )
-            log = open_log(config.audit, _log_name(config), keeping)
+            log = open_log(config.audit, _log_name(source), keeping)
             around.audit = stack.enter_context(closing(log))
         if not config.no_feedback:
-            folder = feedback_folder(config.feedback, _log_name(config))
+            folder = feedback_folder(config.feedback, _log_name(source))
             around.feedback = stack.enter_context(closing(FeedbackStore(folder)))
         if config.metrics_port is not None:
             around.metrics = Metrics()
@@ -188,29 +181,18 @@ def _check_template(engine: Answers) -> None:
             engine.render((Message("user", "Hello"),))
 
 
-def _server_settings(config: ServeConfig) -> ServerSettings:
-    return ServerSettings(
-        parallel=config.parallel, n_threads=config.n_threads, n_gpu_layers=config.n_gpu_layers
-    )
+def _log_name(source: Source) -> str:
+    config = source.config
+    return source.name() if config.model else urlsplit(config.upstream or "").netloc
 
 
-def _log_name(config: ServeConfig) -> str:
-    return _model_id(config) if config.model else urlsplit(config.upstream or "").netloc
-
-
-def _model_id(config: ServeConfig, engine: Answers | None = None) -> str:
-    """The name callers use: a hub id as it is, of a local path the last part (anyone sees it)."""
-    if isinstance(engine, OpenAIEngine):
-        return engine.model
-    path = Path(config.model or "")
-    return path.resolve().name if path.exists() else str(config.model)
-
-
-def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) -> None:
-    name = _model_id(config, engine)
+def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> None:
+    config, name = source.config, source.name(engine)
     several = f", {engine.parallel} at once" if isinstance(engine, AnswersMany) else ""
     context = f"{engine.context_length:,} tokens of context{several}"
     console.say(f"serving   {name} ({engine.name}, {context})")
+    if source.chosen:
+        console.say(f"engine    {source.chosen.name}: {source.chosen.why}")
     console.say(f"address   {url}/v1")
     if config.ui:
         console.say(f"page      {url}/")
@@ -224,7 +206,7 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
         console.notice(f"notice: all that is asked goes to {host}, as allow_remote says")
     # The question may be a patient's.
     console.show_text(
-        f"try it    {_render_curl(config, engine, url, has_key=not callers.are_unnamed)}"
+        f"try it    {_render_curl(config, name, engine, url, has_key=not callers.are_unnamed)}"
     )
     key = callers.api_key
     if key and key not in (config.api_key, os.environ.get(KEY_VARIABLE)):  # nobody knows it yet
@@ -236,7 +218,7 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
     if config.metrics_port is not None:
         console.say(f"metrics   http://127.0.0.1:{config.metrics_port}/metrics")
     if not config.no_audit:
-        console.say(f"audit     {short_path(log_folder(config.audit, _log_name(config)))}")
+        console.say(f"audit     {short_path(log_folder(config.audit, _log_name(source)))}")
         if config.audit_text:
             console.say("          with prompts and answers, encrypted")
         if config.audit_syslog:
@@ -245,9 +227,11 @@ def _announce(config: ServeConfig, engine: Answers, url: str, callers: Callers) 
     console.notice("Ctrl-C stops the server.")
 
 
-def _render_curl(config: ServeConfig, engine: Answers, url: str, *, has_key: bool) -> str:
+def _render_curl(
+    config: ServeConfig, name: str, engine: Answers, url: str, *, has_key: bool
+) -> str:
     """A command line that asks the served model something; the key stays in the environment."""
-    body: dict[str, object] = {"model": _model_id(config, engine), "max_tokens": QUESTION_TOKENS}
+    body: dict[str, object] = {"model": name, "max_tokens": QUESTION_TOKENS}
     if takes_messages(engine):
         path, body["messages"] = "chat/completions", [{"role": "user", "content": config.question}]
     else:

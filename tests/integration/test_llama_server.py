@@ -20,7 +20,8 @@ from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.many import write_answers
 from medllm.engines.prompts import ask_messages
-from medllm.engines.servers.llama_server import LlamaServerEngine, ServerSettings
+from medllm.engines.servers.llama_server import LlamaServerEngine
+from medllm.engines.servers.private import ServerSettings
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
@@ -183,7 +184,7 @@ def test_what_cannot_be_answered_is_said(
 
 
 def test_it_listens_on_no_address_and_nobody_else_may_ask(engine: LlamaServerEngine) -> None:
-    socket = engine.socket
+    socket = engine.server.socket
     assert socket.parent.stat().st_mode & 0o777 == 0o700
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
         assert client.post("http://x/completion", json={"prompt": [1]}).status_code == 401
@@ -193,7 +194,7 @@ def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
     with closing(
         LlamaServerEngine(tiny_f16, n_ctx=256, settings=ServerSettings(parallel=1))
     ) as engine:
-        folder, pid = engine.socket.parent, engine.process.pid
+        folder, pid = engine.server.socket.parent, engine.server.process.pid
         assert pid
 
         async def work() -> None:
@@ -204,19 +205,19 @@ def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
             with pytest.raises(EngineDown):
                 async for _ in pieces:
                     pass
-            while engine.process.ready:
+            while engine.server.process.ready:
                 await asyncio.sleep(0.01)
             with pytest.raises(EngineDown):
                 await read(engine, asked(engine))
             for _ in range(200):
-                if engine.process.ready:
+                if engine.server.process.ready:
                     break
                 await asyncio.sleep(0.05)
             assert text_of(await read(engine, asked(engine))) == before
 
         run(engine, work)
-        assert engine.process.starts == 2
-        last = engine.process.pid
+        assert engine.server.process.starts == 2
+        last = engine.server.process.pid
     assert last and not Path(f"/proc/{last}").exists()
     assert not folder.exists()
 
@@ -255,10 +256,10 @@ def test_it_is_served_and_an_engine_that_is_down_is_a_503(tiny_f16: Path) -> Non
             streamed = client.post("chat/completions", json=body | {"stream": True}).text
             assert streamed.endswith("data: [DONE]\n\n")
 
-            pid = engine.process.pid
+            pid = engine.server.process.pid
             assert pid
             os.kill(pid, signal.SIGKILL)
-            while engine.process.ready:
+            while engine.server.process.ready:
                 time.sleep(0.01)
             down = client.post("chat/completions", json=body)
             assert down.status_code == 503

@@ -241,3 +241,13 @@ def test_a_model_at_an_address_is_evaluated_like_any_other(typed: Typed, tmp_pat
     assert refused.returncode == 2 and "does not give the prompt back (echo)" in refused.stderr
     assert remote.returncode == 2 and "192.0.2.7 is not this machine" in remote.stderr
     assert gone.returncode == 5 and "Connection refused" in gone.stderr
+
+
+def test_a_dry_run_asks_nobody_and_writes_no_log(typed: Typed, own_places: Path) -> None:
+    place = "http://127.0.0.1:9"  # nobody is there
+    told = typed("serve", "--upstream", place, "--dry-run", "--port", "0", "--no-auth")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert place in told.stdout and "model: null" in told.stdout
+    assert not [path for path in own_places.parent.rglob("*") if "audit" in path.parts]
+    refused = typed("serve", "--upstream", place, "--dry-run", "--parallel", "8")
+    assert refused.returncode == 2 and "serve.parallel is of the engine" in refused.stderr

@@ -21,6 +21,7 @@ from medllm.console import PIPE_CLOSED
 from medllm.data.groups import KINDS
 from medllm.data.registry.specs import CATALOG, read_spec
 from medllm.engines.gguf_template import DEFAULT_N_CTX
+from medllm.engines.servers import vllm
 from medllm.engines.servers.llama_server import PARALLEL
 from medllm.errors import MedllmError
 from medllm.models.chat import prompts
@@ -340,7 +341,7 @@ def test_the_limits_of_the_server_are_those_of_the_code() -> None:
             f"{4 * connections.MAX_CONNECTIONS:,}"
         ),
         "requests that wait for their turn": f"({ServeConfig().max_waiting})",
-        "answers at once": f"({PARALLEL}) with llama-server",
+        "answers at once": f"{PARALLEL} with llama-server, {vllm.PARALLEL} with vLLM",
         "time for running answers after SIGTERM": (
             f"{connections.GRACE_SECONDS[signal.SIGTERM]:.0f} s "
             f"({connections.GRACE_SECONDS[signal.SIGINT]:.0f} s after Ctrl-C"

@@ -3,10 +3,6 @@
 import asyncio
 import json
 import os
-import secrets
-import shutil
-import socket
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -19,28 +15,14 @@ from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import check_sampling
-from medllm.engines.servers.process import Supervised
-from medllm.errors import DataError, SetupError
+from medllm.engines.servers.private import PrivateServer, ServerSettings
+from medllm.errors import DataError
 from medllm.models.hardware import count_cpus
 
-START_SECONDS = 600.0
-"""A large model is read from a slow disk within this time."""
 PARALLEL = 4
 KEY_VARIABLE = "LLAMA_API_KEY"
 FAMILIAR = 0.5
 """The share of what a slot holds that a prompt must begin with to go on from there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """How llama-server runs."""
-
-    parallel: int | None = None
-    """How many answers are written at once; 4 by default."""
-    n_threads: int | None = None
-    """Threads that compute; by default one for each processor."""
-    n_gpu_layers: int | None = None
-    """Layers on the GPU; by default as many as llama-server finds room for."""
 
 
 @dataclass(slots=True)
@@ -88,27 +70,19 @@ class LlamaServerEngine(GgufTemplate):
         super().__init__(path, n_ctx=n_ctx, window=window, vocab_only=True)
         self._settings = settings or ServerSettings()
         self.parallel = self._settings.parallel or PARALLEL
-        self._folder = Path(tempfile.mkdtemp(prefix="medllm-"))
-        self.socket = self._folder / "engine.sock"
-        self._key = secrets.token_urlsafe(32)
         self._slots = [_Slot(number) for number in range(self.parallel)]
         self._free = asyncio.Semaphore(self.parallel)
         self._asked = 0
         self.reused_tokens = 0
         """Tokens of the last answered prompt that were not read anew."""
         self._knows_end = self._is_end_known()
-        self._client: Any = None
-        self.process = self._supervised()
-        try:
-            self.process.start(START_SECONDS)
-        except SetupError:
-            self.close()
-            raise
+        self.server = self._prepared()
+        self.server.start()
 
     @property
     def is_ready(self) -> bool:
         """Whether llama-server runs and takes requests."""
-        return self.process.ready
+        return self.server.process.ready
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """The answer as it comes, or in one piece where `request.whole` asks for no more.
@@ -132,20 +106,29 @@ class LlamaServerEngine(GgufTemplate):
 
     async def disconnect(self) -> None:
         """Close the connections of this event loop; another one opens its own."""
-        if self._client:
-            await self._client.aclose()
-            self._client = None
+        await self.server.disconnect()
 
     def close(self) -> None:
         """End llama-server and free what it held."""
-        self.process.stop()
+        self.server.close()
         self._model.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _supervised(self) -> Supervised:
+    def _prepared(self) -> PrivateServer:
         server, is_own = find_llama_server()
+        environ = {"OMP_WAIT_POLICY": "passive"}
+        if is_own:
+            libraries, known = str(server.parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH")
+            environ["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else libraries
+
+        def command(socket: Path) -> list[str]:
+            return self._command(server, socket, is_own=is_own)
+
+        fix = "see its last lines above"
+        return PrivateServer("llama-server", command, KEY_VARIABLE, environ, fix)
+
+    def _command(self, server: Path, socket: Path, *, is_own: bool) -> list[str]:
         command = [
-            str(server), "--model", str(self._path), "--host", str(self.socket),
+            str(server), "--model", str(self._path), "--host", str(socket),
             "--ctx-size", str(self.context_length * self.parallel), "--parallel",
             str(self.parallel), "--no-kv-unified", "--threads",
             str(self._settings.n_threads or count_cpus()), "--cache-ram", "0", "--no-ui",
@@ -155,25 +138,7 @@ class LlamaServerEngine(GgufTemplate):
             command += ["--n-gpu-layers", str(self._settings.n_gpu_layers)]
         if not is_own:
             command.append("--no-repack")  # see `llama_native.model_parameters`
-        libraries = str(server.parents[1] / "lib")
-        environ = {KEY_VARIABLE: self._key, "OMP_WAIT_POLICY": "passive"}
-        if is_own:
-            known = os.environ.get("LD_LIBRARY_PATH")
-            environ["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else libraries
-        return Supervised("llama-server", command, self._is_ready, environ, self.socket)
-
-    def _is_ready(self) -> bool:
-        import httpx
-
-        with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves one open that is refused
-            if probe.connect_ex(str(self.socket)):
-                return False
-        transport = httpx.HTTPTransport(uds=str(self.socket))
-        try:
-            with httpx.Client(transport=transport, trust_env=False) as client:
-                return client.get("http://engine/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return command
 
     def _is_end_known(self) -> bool:
         """Whether llama.cpp by itself stops where this chat template ends an answer."""
@@ -201,13 +166,7 @@ class LlamaServerEngine(GgufTemplate):
     ) -> AsyncGenerator[Piece, None]:
         import httpx
 
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(uds=str(self.socket)),
-                headers={"Authorization": f"Bearer {self._key}"},
-                timeout=None,
-                trust_env=False,
-            )
+        client = self.server.client
         whole = request.whole and self._knows_end
         room = self.context_length - len(ids)
         body = {
@@ -217,12 +176,12 @@ class LlamaServerEngine(GgufTemplate):
         }  # fmt: skip
         try:
             if whole:
-                response = await self._client.post("http://engine/completion", json=body)
+                response = await client.post("/completion", json=body)
                 answer = _checked(response.status_code, response.content)
                 yield self._last(answer, request)
                 return
             written = 0
-            async with self._client.stream("POST", "http://engine/completion", json=body) as told:
+            async with client.stream("POST", "/completion", json=body) as told:
                 if told.status_code != 200:
                     _checked(told.status_code, await told.aread())
                 async for line in told.aiter_lines():

@@ -16,6 +16,8 @@ from medllm import console
 from medllm.errors import SetupError
 
 STOP_SECONDS = 10.0
+START_SECONDS = 600.0
+"""A large model is read from a slow disk within this time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a server is started again; doubled each time it dies before it was ready."""
 KEPT_LINES = 20
@@ -79,16 +81,10 @@ class Supervised:
         """End it; one that does not end by itself is killed."""
         self._stopping.set()
         self._ready.clear()
-        process = self._process
-        if process and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self._end()
         if self._watcher.is_alive():
             self._watcher.join()
+            self._end()  # one that was just being started again
 
     @property
     def last_lines(self) -> str:
@@ -136,6 +132,18 @@ class Supervised:
             time.sleep(0.05)
         return False
 
+    def _end(self) -> None:
+        process = self._process
+        if process and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if process:
+            _end_rest_of(process)
+
     def _watch(self) -> None:
         """Start it again whenever it has died, with longer and longer pauses."""
         pause = FIRST_PAUSE
@@ -145,6 +153,7 @@ class Supervised:
             self._ready.clear()
             if self._stopping.is_set():
                 return
+            _end_rest_of(self._process)
             console.notice(f"{self.name} ended ({_told(code)}); it is started again")
             if self._stopping.wait(pause):
                 return
@@ -154,8 +163,10 @@ class Supervised:
             except SetupError as problem:
                 console.notice(f"{self.name}: {problem.message}")
                 continue
-            if self._becomes_ready(self._process, time.monotonic() + 600):
+            if self._becomes_ready(self._process, time.monotonic() + START_SECONDS):
                 pause = FIRST_PAUSE
+            elif not self._stopping.is_set():
+                self._end()  # one that hangs
 
 
 def _wait(process: "subprocess.Popen[str]") -> int:
@@ -163,6 +174,12 @@ def _wait(process: "subprocess.Popen[str]") -> int:
     with suppress(ChildProcessError):  # it was polled first
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     return process.wait()
+
+
+def _end_rest_of(process: "subprocess.Popen[str]") -> None:
+    """End what a server that has ended left running in its session: workers that hold a GPU."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _told(code: int) -> str:

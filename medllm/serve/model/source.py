@@ -1,0 +1,68 @@
+"""What is served: a model on the engine that is chosen for it, or a server that has it already."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medllm.engines.base import Answers, AnswersMany, Generates, require
+from medllm.engines.servers.choice import Chosen, choose_engine, open_for_serving
+from medllm.engines.servers.openai import OpenAIEngine
+from medllm.measures.room import check_room, say_context
+from medllm.models.load import ModelRef, resolve_model
+from medllm.serve.config import ServeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the answers come from: all that is known before anything is loaded or asked."""
+
+    config: ServeConfig
+    model: ModelRef | None = None
+    """None of an upstream, and where an engine was given."""
+    chosen: Chosen | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """Of the model's manifest, or the digest of its files."""
+        return self.model.parent.identity if self.model else None
+
+    def open(self) -> Answers:
+        """The engine, with the model loaded, or the upstream asked which models it has.
+
+        Raises:
+            ArtifactError: the model cannot be loaded.
+            ConfigError: it was made for fewer tokens than `n_ctx`; or the upstream has no such.
+            SetupError: the engine does not start, or the upstream is not there.
+        """
+        config = self.config
+        if not (self.model and self.chosen):
+            return OpenAIEngine(config.upstream or "", config.model, config.n_ctx)
+        loaded = open_for_serving(
+            self.model, self.chosen.name, config.n_ctx, config.dtype, config.server
+        )
+        if self.chosen.name != "vllm":  # which fits its cache into the memory by itself
+            say_context("serve", self.model, loaded.context_length, config.dtype)
+        return loaded if isinstance(loaded, AnswersMany) else require(loaded, Generates, "serve")
+
+    def name(self, engine: Answers | None = None) -> str:
+        """What callers call it: a hub id, or the last part of a local path (anyone sees it)."""
+        if isinstance(engine, OpenAIEngine):
+            return engine.model
+        path = Path(self.config.model or "")
+        return path.resolve().name if path.exists() else str(self.config.model)
+
+
+def find_source(config: ServeConfig) -> Source:
+    """What is served, after all that can be checked without loading it or asking an upstream.
+
+    Raises:
+        ArtifactError: the model is missing, altered or unfinished.
+        ConfigError: the engine that is named cannot run it.
+        SetupError: that engine is not there, or there is too little memory.
+    """
+    if config.upstream:
+        return Source(config)
+    model = resolve_model(config.model)
+    chosen = choose_engine(model, config.engine, config.server)
+    if chosen.name != "vllm":  # its GPUs may be several
+        check_room("serve", model, config.dtype)
+    return Source(config, model, chosen)

@@ -1,0 +1,239 @@
+"""vLLM as an engine, by a stand-in that takes its flags: who may ask, whose prompts are kept."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from served import interrupted_once_served
+
+from medllm.data.example import Message
+from medllm.engines.base import EngineDown, GenerateRequest, Piece
+from medllm.engines.many import Written, write_answers
+from medllm.engines.prompts import ask_messages
+from medllm.engines.sampling import Sampling, UnfitSampling
+from medllm.engines.servers.private import ServerSettings
+from medllm.engines.servers.vllm import VllmEngine, require_vllm
+from medllm.errors import DataError, SetupError
+from medllm.models.load import resolve_model
+from medllm.serve.app import build_app
+from medllm.serve.callers.callers import Callers
+from medllm.serve.config import ServeConfig
+from medllm.serve.server import running_server
+from medllm.serve.verb import serve
+
+QUESTION = (Message("user", "Which drugs lower blood pressure? " * 8),)
+STAND_IN = Path(__file__).with_name("vllm_stand_in.py")
+
+
+@pytest.fixture(autouse=True)
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in, as the `vllm` that the PATH names."""
+    named = tmp_path / "bin" / "vllm"
+    named.parent.mkdir()
+    named.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/flags\nexec {sys.executable} {STAND_IN} "$@"\n'
+    )
+    named.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{named.parent}:{os.environ['PATH']}")
+    return named
+
+
+@pytest.fixture
+def engine(tiny_model: Path) -> Iterator[VllmEngine]:
+    with closing(started(tiny_model)) as engine:
+        yield engine
+
+
+def started(model: Path, **settings: Any) -> VllmEngine:
+    return VllmEngine(
+        resolve_model(str(model)), require_vllm(), n_ctx=512, settings=ServerSettings(**settings)
+    )
+
+
+def asked(engine: VllmEngine, **sampling: Any) -> GenerateRequest:
+    return ask_messages(engine, QUESTION, Sampling(**{"max_tokens": 12, **sampling}))
+
+
+async def read(engine: VllmEngine, request: GenerateRequest) -> list[Piece]:
+    return [piece async for piece in engine.stream(request)]
+
+
+def run(engine: VllmEngine, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def and_close() -> Any:
+        try:
+            return await work()
+        finally:
+            await engine.disconnect()
+
+    return asyncio.run(and_close())
+
+
+@pytest.mark.parametrize(
+    ("sampling", "text", "tokens", "reason"),
+    [
+        ({}, "w0 w1 w2 w3 w4 w5 ", 6, "stop"),
+        ({"max_tokens": 2}, "w0 w1 ", 2, "length"),
+        ({"stop": ("w3",)}, "w0 w1 w2 ", 3, "stop"),
+    ],
+)
+def test_an_answer_is_the_same_streamed_and_whole(
+    sampling: dict[str, Any], text: str, tokens: int, reason: str, engine: VllmEngine
+) -> None:
+    async def work() -> list[list[Piece]]:
+        request = asked(engine, **sampling)
+        return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
+
+    for pieces in run(engine, work):
+        assert "".join(piece.text for piece in pieces) == text
+        assert sum(piece.tokens for piece in pieces) == tokens  # that of the end is not counted
+        assert pieces[-1].finish_reason == reason
+
+
+def test_what_one_owner_asked_is_kept_for_that_owner_alone(engine: VllmEngine) -> None:
+    async def work() -> list[int]:
+        reused = []
+        for owner in ("a", "a", "b", "b", None, None):
+            await read(engine, replace(asked(engine), owner=owner))
+            reused.append(engine.reused_tokens)
+        return reused
+
+    first, again, other, other_again, nobody, nobody_again = run(engine, work)
+    assert first == other == nobody == nobody_again == 0
+    assert again == other_again > len(asked(engine).prompt) - 32
+
+
+def test_it_listens_on_a_socket_of_this_user_and_asks_for_a_key(
+    engine: VllmEngine, tmp_path: Path
+) -> None:
+    socket = engine.server.socket
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
+        assert client.post("http://x/v1/completions", json={"prompt": [1]}).status_code == 401
+    flags = (tmp_path / "flags").read_text()
+    assert f"--uds {socket}" in flags and "--port" not in flags
+    assert engine.server.key not in flags  # anyone may read a command line
+    assert "--no-enable-log-requests" in flags and "--load-format safetensors" in flags
+    assert "--max-model-len 512 --max-num-seqs 64" in flags
+
+
+def test_a_prompt_that_it_refuses_is_told_without_its_words(engine: VllmEngine) -> None:
+    async def work() -> None:
+        with pytest.raises(DataError, match="vLLM refused the prompt") as refused:
+            await read(engine, GenerateRequest((10**7,)))
+        assert "quoted" not in refused.value.message
+
+    run(engine, work)
+
+
+def test_an_answer_comes_with_its_likelihood_and_no_sampling_is_unheeded(
+    engine: VllmEngine,
+) -> None:
+    ((_, written),) = write_answers(engine, [asked(engine)])
+    assert isinstance(written, Written)
+    assert (written.tokens, written.finish_reason, written.logprob) == (6, "stop", -0.5)
+    for unheeded in ({"num_beams": 2}, {"min_p": 0.1, "top_p": 0.9, "temperature": 1.0}):
+        with pytest.raises(UnfitSampling, match="the engine vllm cannot"):
+            run(engine, lambda asking=unheeded: read(engine, asked(engine, **asking)))
+
+
+def test_an_adapter_is_asked_for_by_its_name_on_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for file in tiny_model.glob("*token*"):
+        shutil.copyfile(file, folder / file.name)
+    config = {"peft_type": "LORA", "r": 12, "base_model_name_or_path": str(tiny_model)}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    sizes = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5, "parallel": 3}
+
+    with closing(started(folder, **sizes)) as engine:
+        (piece,) = run(engine, lambda: read(engine, replace(asked(engine), whole=True)))
+
+    assert piece.text.startswith("w0")
+    flags = (tmp_path / "flags").read_text()
+    assert f"serve {tiny_model} " in flags and "--max-lora-rank 16" in flags
+    assert "--tensor-parallel-size 2 --gpu-memory-utilization 0.5" in flags
+    assert f"--tokenizer {folder} " in flags and "--max-num-seqs 3" in flags
+
+
+def test_one_that_dies_is_started_again_and_one_that_cannot_start_says_why(
+    engine: VllmEngine, tiny_model: Path
+) -> None:
+    pid = engine.server.process.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    while engine.is_ready:
+        time.sleep(0.01)
+
+    async def work() -> str:
+        with pytest.raises(EngineDown):
+            await read(engine, asked(engine))
+        for _ in range(200):
+            if engine.is_ready:
+                break
+            await asyncio.sleep(0.05)
+        return "".join(piece.text for piece in await read(engine, asked(engine)))
+
+    assert run(engine, work).startswith("w0")
+    with pytest.raises(SetupError, match="vLLM ended at its start(.|\n)*invalid choice") as refused:
+        started(tiny_model, distributed_executor_backend="pigeons")
+    assert "serve.n_ctx" in refused.value.fix
+
+
+def test_a_short_answer_does_not_wait_for_others_long_ones(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_TOKENS", "400")
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.05")  # a long answer takes 20 s
+    body = {"prompt": "It is", "stream": True}
+    has_begun: list[bool] = []
+
+    def read_on(client: httpx.Client, body: dict[str, Any]) -> str:
+        with client.stream("POST", "/v1/completions", json=body) as told:
+            lines = told.iter_lines()
+            next(lines)
+            has_begun.append(True)
+            return "".join(lines)
+
+    with closing(started(tiny_model)) as engine, ThreadPoolExecutor(8) as others:
+        app = build_app(engine, model_id="m", callers=Callers(), max_tokens=400)
+        with running_server(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+            begun = [others.submit(read_on, client, body | {"max_tokens": 400}) for _ in range(7)]
+            while sum(has_begun) < 7:
+                time.sleep(0.01)
+            began = time.monotonic()
+            with client.stream("POST", "/v1/completions", json=body | {"max_tokens": 1}) as told:
+                next(told.iter_lines())
+            assert time.monotonic() - began < 5
+            assert not any(each.done() for each in begun)
+            app.state.end_answers()
+            assert all("this answer is incomplete" in each.result() for each in begun)
+
+
+def test_the_verb_says_which_engine_it_took_and_that_it_is_untested(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ask(url: str, printed: str) -> None:
+        assert "engine    vllm: as asked; untested: medllm was never run with vLLM" in printed
+        body = {"messages": [{"role": "user", "content": "Is it sepsis?"}]}
+        told = httpx.post(f"{url}/chat/completions", json=body, timeout=30).json()
+        assert told["choices"][0]["message"]["content"] == "w0 w1 w2 w3 w4 w5 "
+        assert told["usage"]["completion_tokens"] == 6
+
+    config = ServeConfig(
+        model=str(tiny_model), engine="vllm", no_auth=True, port=0, n_ctx=512,
+        audit=tmp_path / "log",
+    )  # fmt: skip
+    with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
+        serve(config)
