@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from medllm import console
-from medllm.artifacts.manifest import NAME
+from medllm.artifacts.manifest import NAME, Manifest
 from medllm.calibrate.config import CalibrateConfig
 from medllm.config.base import FolderName, Place, Ref, Seed, Strict, is_there, models_in
 from medllm.config.dialect import read_text
@@ -231,9 +231,21 @@ def wire(recipe: Recipe, verb: str) -> Any:
     if getattr(section, "upstream", None):  # it has models of its own names
         missing -= {"model"}
     wired = section.model_copy(update={key: filled[key] for key in filled.keys() & missing})
+    if "evaluation" in missing and _is_evaluated(recipe, wired.model):
+        wired = wired.model_copy(update={"evaluation": outputs_of(recipe, "evaluate")[0]})
     if "model" not in section.model_fields_set:
         _check_nothing_passed_over(recipe, verb, wired)
     return wired.model_copy(update=_by_folder_name(recipe, verb, wired))
+
+
+def _is_evaluated(recipe: Recipe, ref: str | None) -> bool:
+    """Whether this recipe's evaluation is of a model that medllm made."""
+    path = Path(ref or "")
+    folder, made = path.parent if path.suffix == ".gguf" else path, outputs_of(recipe, "evaluate")
+    if not _are_made([folder, *made]):
+        return False
+    scores = Manifest.read(made[0]).results.get("scores", ())
+    return any(score.get("identity") == Manifest.read(folder).identity for score in scores)
 
 
 def uses_model(recipe: Recipe, verb: str, ref: str) -> bool:

@@ -16,6 +16,10 @@ def serve(
     host: str | None = option("Address to listen on.  [default: 127.0.0.1]"),
     port: int | None = option("Port; 0 takes a free one.  [default: 8080]"),
     engine: str | None = option("[default: auto]", "auto|transformers|llama_cpp|llama_server|vllm"),
+    evaluation: str | None = option("Folder of an evaluation of this model.", "DIR"),
+    require_gate: bool | None = option(
+        "Refuse a model whose evaluation passed no gate.", name="--require-gate"
+    ),
     ui: bool | None = option("Show a page to ask from.", name="--ui"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
     audit: str | None = option("Folder of the audit log.  [default: in your settings]", "PATH"),

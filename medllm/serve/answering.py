@@ -2,9 +2,10 @@
 
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from medllm.engines.base import AnswersMany, GenerateRequest, Piece
 from medllm.serve.audit.record import Asked, AuditLog
@@ -41,6 +42,8 @@ class Around:
     """The answers of late, for feedback on them."""
     feedback: FeedbackStore | None = None
     """Where feedback is kept."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """What callers are told of the model beside its name."""
 
 
 @dataclass(frozen=True)

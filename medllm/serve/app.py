@@ -132,7 +132,9 @@ class Endpoints:
         check_model(model, self.model_id)
         known = {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
         context = self.answering.queue.engine.context_length
-        return known | {"max_model_len": context}  # vLLM's name for it
+        card = self.answering.around.card
+        told = {"card": card} if card else {}
+        return known | {"max_model_len": context} | told  # vLLM's name for it
 
     async def refuse_embeddings(self) -> Response:
         """Why there are none: what this server has is a model that writes."""

@@ -72,6 +72,13 @@ class ServeConfig(Strict):
     )
     """The share of the memory of each GPU that vLLM takes; unset: its own choice, 0.9."""
 
+    evaluation: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """The folder of an evaluation of this model, which is shown with it; unset: that of the recipe
+    where it is of this model."""
+
+    require_gate: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
+    """Refuse to serve a model whose evaluation did not pass a gate."""
+
     max_tokens: int = Field(default=1024, ge=1)
     """The most tokens of one answer, and what a chat gets that names no limit of its own."""
 

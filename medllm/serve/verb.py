@@ -31,6 +31,7 @@ from medllm.serve.audit.record import Keeping, log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig
+from medllm.serve.model.known import Known
 from medllm.serve.model.source import Source, find_source
 from medllm.serve.server import (
     KEY_VARIABLE,
@@ -158,6 +159,7 @@ def _around(source: Source, guard: "Guard | None") -> "Iterator[Around]":
             may_skip_review=config.may_skip_review,
             has_page=config.ui,
             most_waiting=config.max_waiting,
+            card=source.known.card() if source.known else {},
         )
         if not config.no_audit:
             keeping = Keeping(
@@ -193,6 +195,8 @@ def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> No
     console.say(f"serving   {name} ({engine.name}, {context})")
     if source.chosen:
         console.say(f"engine    {source.chosen.name}: {source.chosen.why}")
+    if source.known:
+        _announce_known(source.known)
     console.say(f"address   {url}/v1")
     if config.ui:
         console.say(f"page      {url}/")
@@ -208,11 +212,7 @@ def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> No
     console.show_text(
         f"try it    {_render_curl(config, name, engine, url, has_key=not callers.are_unnamed)}"
     )
-    key = callers.api_key
-    if key and key not in (config.api_key, os.environ.get(KEY_VARIABLE)):  # nobody knows it yet
-        console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
-    elif not key and not callers.are_unnamed:
-        console.say("key       one of those that `medllm keys list` names")
+    _announce_key(config, callers)
     how = f"policy {config.review.policy}" if config.review else "none"
     console.say(f"review    {how}; a safety net, no medical device")
     if config.metrics_port is not None:
@@ -225,6 +225,25 @@ def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> No
             console.say(f"          copied to {config.audit_syslog}")
     announce_unused("serve", engine.unused_settings)
     console.notice("Ctrl-C stops the server.")
+
+
+def _announce_key(config: ServeConfig, callers: Callers) -> None:
+    key = callers.api_key
+    if key and key not in (config.api_key, os.environ.get(KEY_VARIABLE)):  # nobody knows it yet
+        console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
+    elif not key and not callers.are_unnamed:
+        console.say("key       one of those that `medllm keys list` names")
+
+
+def _announce_known(known: Known) -> None:
+    """What data made the model, and whether it was found good enough; a lack of it stands out."""
+    if known.access:
+        console.say(f"data      {known.access}: {', '.join(known.datasets)}")
+    first, *more = known.lines
+    tell = console.say if known.verdict == "passed" else console.notice
+    tell(
+        "\n".join([f"evaluated {known.verdict}: {first}", *(f"          {line}" for line in more)])
+    )
 
 
 def _render_curl(

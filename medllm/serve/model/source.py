@@ -6,9 +6,11 @@ from pathlib import Path
 from medllm.engines.base import Answers, AnswersMany, Generates, require
 from medllm.engines.servers.choice import Chosen, choose_engine, open_for_serving
 from medllm.engines.servers.openai import OpenAIEngine
+from medllm.errors import ConfigError
 from medllm.measures.room import check_room, say_context
 from medllm.models.load import ModelRef, resolve_model
 from medllm.serve.config import ServeConfig
+from medllm.serve.model.known import Known, know
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Source:
     model: ModelRef | None = None
     """None of an upstream, and where an engine was given."""
     chosen: Chosen | None = None
+    known: Known | None = None
 
     @property
     def identity(self) -> str | None:
@@ -57,12 +60,28 @@ def find_source(config: ServeConfig) -> Source:
     Raises:
         ArtifactError: the model is missing, altered or unfinished.
         ConfigError: the engine that is named cannot run it.
+        GateError: a gate is required, and it failed or is missing.
         SetupError: that engine is not there, or there is too little memory.
     """
     if config.upstream:
+        _check_nothing_asked(config)
         return Source(config)
     model = resolve_model(config.model)
     chosen = choose_engine(model, config.engine, config.server)
     if chosen.name != "vllm":  # its GPUs may be several
         check_room("serve", model, config.dtype)
-    return Source(config, model, chosen)
+    known = know(model, config.evaluation)
+    if config.require_gate:
+        known.check_gate()
+    return Source(config, model, chosen, known)
+
+
+def _check_nothing_asked(config: ServeConfig) -> None:
+    """Raise ConfigError where a model that nobody here can tell from another is to be judged."""
+    if config.require_gate or config.evaluation:
+        message = (
+            "the model of an upstream has no digest here, so no evaluation can be held to be its"
+        )
+        raise ConfigError(
+            message, "leave out --evaluation and --require-gate, or serve the model here"
+        )

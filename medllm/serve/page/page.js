@@ -208,6 +208,16 @@ at("clear").addEventListener("click", () => {
 });
 at("key").addEventListener("change", tellModel);
 
+function showCard(card) {
+  at("card").replaceChildren();
+  if (!card) return;
+  const data = card.datasets.length ? `: ${card.datasets.join(", ")}` : "";
+  for (const line of card.told) at("card").append(element("li", line));
+  at("card").append(element("li", `trained on ${card.access} data${data}`));
+  at("card").append(element("li", `identity ${card.identity.slice(0, 12)}`));
+  at("card").className = card.evaluation === "passed" ? "foot" : "notice";
+}
+
 async function tellModel() {
   const response = await fetch("v1/models", { headers: headers() });
   if (!response.ok) {
@@ -217,6 +227,7 @@ async function tellModel() {
   }
   const model = (await response.json()).data[0];
   at("model").textContent = `${model.id}, ${model.max_model_len.toLocaleString()} tokens of context`;
+  showCard(model.card);
 }
 
 tellModel();
