@@ -228,8 +228,7 @@ def wire(recipe: Recipe, verb: str) -> Any:
         if source := find_source(recipe, verb, field):
             filled[field] = str(source.chosen) if field == "model" else source.chosen
     missing = type(section).model_fields.keys() - section.model_fields_set
-    if getattr(section, "upstream", None):  # it has models of its own names
-        missing -= {"model"}
+    missing -= {"model"} if getattr(section, "upstream", None) else set()  # which has its own
     wired = section.model_copy(update={key: filled[key] for key in filled.keys() & missing})
     if "evaluation" in missing and _is_evaluated(recipe, wired.model):
         wired = wired.model_copy(update={"evaluation": outputs_of(recipe, "evaluate")[0]})

@@ -20,6 +20,9 @@ def serve(
     require_gate: bool | None = option(
         "Refuse a model whose evaluation passed no gate.", name="--require-gate"
     ),
+    shadow: str | None = option("A second model whose answers are compared, never shown.", "REF"),
+    canary: str | None = option("A second model that answers a share of the keys.", "REF"),
+    canary_share: float | None = option("That share.  [default: 0.1]"),
     ui: bool | None = option("Show a page to ask from.", name="--ui"),
     no_auth: bool | None = option("Serve without a key; loopback only.", name="--no-auth"),
     audit: str | None = option("Folder of the audit log.  [default: in your settings]", "PATH"),

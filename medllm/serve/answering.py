@@ -15,6 +15,8 @@ from medllm.serve.feedback.given import GivenAnswers
 from medllm.serve.feedback.store import FeedbackStore
 from medllm.serve.guard import Guard, GuardedAnswer
 from medllm.serve.metrics import Metrics
+from medllm.serve.model.canary import Canary
+from medllm.serve.model.shadow import Shadow
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import ApiError
 
@@ -42,6 +44,10 @@ class Around:
     """The answers of late, for feedback on them."""
     feedback: FeedbackStore | None = None
     """Where feedback is kept."""
+    shadow: Shadow | None = None
+    """A second model whose answers are compared."""
+    canary: Canary | None = None
+    """A second model that answers a share of the keys."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """What callers are told of the model beside its name."""
 
@@ -123,6 +129,8 @@ class Answering:
                 metrics.ended(asked.route, outcome, time.monotonic() - asked.began)
                 metrics.tokens("prompt", asked.prompt_tokens or 0)
                 metrics.tokens("answer", asked.tokens)
+                if asked.is_canary:
+                    metrics.of_canary(outcome, asked.report)
                 if asked.report:
                     metrics.reviewed(asked.report)
                 if asked.finish_reason:
@@ -135,7 +143,8 @@ class Answering:
         texts, is_told = list[str](), audit is None
         try:
             async with aclosing(self.queue.answer(request)) as written:
-                pieces = guarded.pieces(written) if guarded else written
+                own = asked.watch.over(written) if asked.watch else written
+                pieces = guarded.pieces(own) if guarded else own
                 async for piece in pieces:
                     texts.append(piece.text)
                     asked.tokens += piece.tokens
@@ -146,6 +155,8 @@ class Answering:
                         await audit.answered(asked, "".join(texts))
                     if piece.finish_reason:
                         self._remember(asked, "".join(texts))
+                        if asked.watch:
+                            asked.watch.end()
                     yield piece
         finally:
             if not is_told and audit:

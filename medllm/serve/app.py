@@ -30,6 +30,7 @@ from medllm.serve.routes.alerts import AlertRequest, explain_alert
 from medllm.serve.routes.answers import AnswerRoutes, check_model
 from medllm.serve.routes.feedback import FeedbackRequest, check_feedback, keep_feedback
 from medllm.serve.routes.schema import build_schema
+from medllm.serve.routes.split import Split
 from medllm.serve.wire import ApiError
 
 SMALL_BODY_BYTES = 2**16
@@ -58,23 +59,35 @@ def build_app(
     queue, around = RequestQueue(engine), around or Around()
     answering = Answering(queue, around)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
-    app.state.end_answers = queue.end
+    own = AnswerRoutes(answering, model_id, max_tokens)
+    answers: AnswerRoutes | Split = own
+    queues, ends = [queue], [queue.end]
+    if canary := around.canary:
+        second = Answering(RequestQueue(canary.engine), around)
+        other = AnswerRoutes(second, canary.name, max_tokens, served=model_id)
+        answers = Split(own, other, canary)
+        queues.append(second.queue)
+        ends.append(second.queue.end)
+    if around.shadow:
+        ends.append(around.shadow.end)
+    app.state.end_answers = lambda: [end() for end in ends]
     app.add_middleware(Access, callers=callers, shown=PLACES if around.has_page else ())
     app.add_middleware(Origins, callers=callers)  # the last one added is asked first
     if around.metrics:
-        around.metrics.watch(lambda: len(queue.unfinished), lambda: answering.is_ready)
+        running = lambda: sum(len(each.unfinished) for each in queues)  # noqa: E731
+        around.metrics.watch(running, lambda: answering.is_ready)
         app.add_middleware(Counted, metrics=around.metrics)
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, explain)
     app.get("/openapi.json", include_in_schema=False)(partial(build_schema, app))
-    _add_routes(app, Endpoints(answering, model_id), AnswerRoutes(answering, model_id, max_tokens))
+    _add_routes(app, Endpoints(answering, model_id), answers)
     for place in PLACES if around.has_page else ():
         show = partial(read_page, place)
         app.api_route(place, methods=["GET", "HEAD"], include_in_schema=False)(show)
     return app
 
 
-def _add_routes(app: FastAPI, endpoints: "Endpoints", answers: AnswerRoutes) -> None:
+def _add_routes(app: FastAPI, endpoints: "Endpoints", answers: AnswerRoutes | Split) -> None:
     read = partial(app.api_route, methods=["GET", "HEAD"])
     read("/health")(endpoints.health)
     read("/ready")(endpoints.ready)

@@ -79,6 +79,19 @@ class ServeConfig(Strict):
     require_gate: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Refuse to serve a model whose evaluation did not pass a gate."""
 
+    shadow: Ref | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """A second model of this machine that is asked the same after each answer; nobody sees its
+    answers, they are compared."""
+
+    shadow_log: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """The file of these comparisons, without texts; unset: one in the user's settings folder."""
+
+    canary: Ref | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """A second model of this machine that answers a share of the keys, always the same ones."""
+
+    canary_share: float = Field(default=0.1, gt=0, lt=1, json_schema_extra=NOT_IDENTITY)
+    """That share."""
+
     max_tokens: int = Field(default=1024, ge=1)
     """The most tokens of one answer, and what a chat gets that names no limit of its own."""
 
@@ -165,6 +178,8 @@ class ServeConfig(Strict):
     def _check_key(self) -> "ServeConfig":
         if self.api_key and self.no_auth:
             raise ValueError("api_key and no_auth exclude each other")
+        if self.shadow and self.canary:
+            raise ValueError("shadow and canary exclude each other")
         for name in ("audit_text", "audit_syslog"):
             if self.no_audit and getattr(self, name) is not None:
                 raise ValueError(f"{name} and no_audit exclude each other")

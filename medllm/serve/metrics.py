@@ -1,7 +1,7 @@
 """What a server counts, for Prometheus: numbers only, on a port of this machine."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """Upper bounds of the buckets of latencies."""
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1)
 FIRST_ERROR = 400
 TOKENS = tuple(2**power for power in range(4, 14))
 FINDINGS = (1, 2, 3)
@@ -56,6 +57,35 @@ class Metrics:
             drift.labels(name).set_function(spread.index)
         self._running = Gauge("requests", "Requests that are running or waiting.", **here)
         self._ready = Gauge("ready", "1 while the model takes requests, else 0.", **here)
+        self._count_second(here)
+
+    def _count_second(self, here: Any) -> None:
+        """What is counted of a shadow or a canary."""
+        from prometheus_client import Counter, Histogram
+
+        self._canary = Counter(
+            "canary_answers", "Requests to the canary, by how they ended.", ("outcome",), **here
+        )
+        self._canary_findings = Counter(
+            "canary_findings", "Findings of the review in its answers.", ("severity",), **here
+        )
+        self._shadow = Counter(
+            "shadow_answers", "Answers asked of the shadow: same, differs, failed, left out.",
+            ("outcome",), **here,
+        )  # fmt: skip
+        self._agreement = Histogram(
+            "shadow_agreement",
+            "Words in common, in order, of both answers.",
+            buckets=SHARES,
+            **here,
+        )
+        self._shadow_seconds = Histogram(
+            "shadow_seconds", "From the question to its last token.", buckets=SECONDS, **here
+        )
+        self._shadow_findings = Counter(
+            "shadow_findings", "Rules that found something in one answer alone.", ("rule", "of"),
+            **here,
+        )  # fmt: skip
 
     def watch(self, running: Callable[[], int], is_ready: Callable[[], bool]) -> None:
         """Ask these whenever the numbers are read."""
@@ -92,6 +122,22 @@ class Metrics:
             self._findings.labels(each.rule, each.severity).inc()
         if report.is_blocked:
             self._blocked.inc()
+
+    def of_canary(self, outcome: str, report: Report | None) -> None:
+        """Count an answer of the canary, which is among all answers, too."""
+        self._canary.labels(outcome).inc()
+        for each in report.findings if report else ():
+            self._canary_findings.labels(each.severity).inc()
+
+    def shadowed(self, told: Mapping[str, Any]) -> None:
+        """Count what came of comparing an answer with the shadow's."""
+        self._shadow.labels(told["outcome"]).inc()
+        if "agreement" in told:
+            self._agreement.observe(told["agreement"])
+            self._shadow_seconds.observe(told["ms"] / 1000)
+        for which in ("served", "shadow"):
+            for rule in told.get(f"only_{which}", ()):
+                self._shadow_findings.labels(rule, which).inc()
 
     def tokens(self, kind: str, count: int) -> None:
         """Count tokens of prompts or of answers."""

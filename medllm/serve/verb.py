@@ -20,7 +20,6 @@ from medllm.artifacts.job import begin_work
 from medllm.data.example import Message
 from medllm.engines.base import Answers, AnswersMany
 from medllm.engines.prompts import takes_messages
-from medllm.engines.servers.choice import Chosen, check_settings
 from medllm.engines.servers.openai import check_place
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError, DataError, SetupError
@@ -31,6 +30,7 @@ from medllm.serve.audit.record import Keeping, log_folder, open_log
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import own_keys
 from medllm.serve.config import ServeConfig
+from medllm.serve.model.choice import Chosen, check_settings
 from medllm.serve.model.known import Known
 from medllm.serve.model.source import Source, find_source
 from medllm.serve.server import (
@@ -71,6 +71,7 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
     callers = check_ahead(config)
     tls = read_tls(config.tls_certificate, config.tls_key)
     from medllm.serve.guard import Guard
+    from medllm.serve.model.second import describe_second
 
     with bound_socket(config.host, config.port) as sock:
         source = Source(config) if engine else find_source(config)
@@ -82,6 +83,9 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
         ):
             listen(sock)  # from here on a client is not refused, so the address may be told
             _announce(source, engine, base_url(sock, "https" if tls else "http"), callers)
+            if told := describe_second(config, source.name(engine), around, callers):
+                console.say(told)
+            console.notice("Ctrl-C stops the server.")
             run_server(build_server(app, tls), sock)
 
 
@@ -126,19 +130,21 @@ def _loaded(
     source: Source, engine: Answers | None, callers: Callers, around: "Around | None" = None
 ) -> Iterator[tuple[Answers, "FastAPI"]]:
     from medllm.serve.app import build_app
+    from medllm.serve.model.second import add_second
 
     config = source.config
     opened: AbstractContextManager[Answers] = (
         nullcontext(engine) if engine else closing(source.open())
     )
-    with opened as engine:
+    with opened as engine, ExitStack() as stack:
         _check_template(engine)
         name = source.name(engine)
+        second = add_second(source, name, around, stack) if around else {}
         if around and around.audit:
             where = {"upstream": config.upstream, "allow_remote": config.allow_remote}
             where = where if config.upstream else {}
             told = {"name": name, "engine": engine.name, "identity": source.identity, **where}
-            around.audit.begin(told)
+            around.audit.begin(told | second)
         app = build_app(
             engine, model_id=name, callers=callers, max_tokens=config.max_tokens, around=around
         )
@@ -224,7 +230,6 @@ def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> No
         if config.audit_syslog:
             console.say(f"          copied to {config.audit_syslog}")
     announce_unused("serve", engine.unused_settings)
-    console.notice("Ctrl-C stops the server.")
 
 
 def _announce_key(config: ServeConfig, callers: Callers) -> None:

@@ -24,12 +24,12 @@ from medllm.engines.many import Written, write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.sampling import Sampling, UnfitSampling
 from medllm.engines.servers.private import ServerSettings
-from medllm.engines.servers.vllm import VllmEngine, require_vllm
 from medllm.errors import DataError, SetupError
 from medllm.models.load import resolve_model
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
 from medllm.serve.config import ServeConfig
+from medllm.serve.model.vllm import VllmEngine, require_vllm
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve
 

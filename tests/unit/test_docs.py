@@ -21,7 +21,6 @@ from medllm.console import PIPE_CLOSED
 from medllm.data.groups import KINDS
 from medllm.data.registry.specs import CATALOG, read_spec
 from medllm.engines.gguf_template import DEFAULT_N_CTX
-from medllm.engines.servers import vllm
 from medllm.engines.servers.llama_server import PARALLEL
 from medllm.errors import MedllmError
 from medllm.models.chat import prompts
@@ -29,6 +28,7 @@ from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
 from medllm.recipe import ROAD, Recipe
 from medllm.serve import body, connections, wire
 from medllm.serve.config import ServeConfig
+from medllm.serve.model import vllm
 from medllm.serve.routes import answers
 from medllm.tasks.spec import list_tasks
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from medllm.artifacts.manifest import BaseModelRef, Parent
-from medllm.engines.servers.choice import choose_engine
 from medllm.engines.servers.private import ServerSettings
-from medllm.engines.servers.vllm import why_not
 from medllm.errors import ConfigError, SetupError
 from medllm.models.load import ModelRef
+from medllm.serve.model.choice import choose_engine
+from medllm.serve.model.vllm import why_not
 
 NOTHING = ServerSettings()
 

@@ -4,21 +4,32 @@ import asyncio
 import hmac
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from medllm import __version__, console
 from medllm.artifacts.own_key import own_key
 from medllm.clinical.report import Report
+from medllm.engines.base import Piece
 from medllm.places import config_dir
 from medllm.serve.audit.chain import AUDIT, HEADS, KEPT_DAYS, Chain, head_path
 from medllm.serve.audit.sealed import Seal
 from medllm.serve.audit.signing import Signer
 from medllm.serve.audit.syslog import Syslog
 from medllm.serve.wire import ApiError
+
+
+class Watched(Protocol):
+    """An answer that is compared with another model's."""
+
+    def over(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+        """The pieces as the model wrote them, on their way."""
+
+    def end(self) -> None:
+        """The answer was given."""
 
 
 @dataclass(slots=True)
@@ -34,6 +45,11 @@ class Asked:
     began: float = field(default_factory=time.monotonic)
     choice: int | None = None
     """Which of several answers to one request it is."""
+    model: str | None = None
+    """Which of two models answers."""
+    is_canary: bool = False
+    """Whether that is the one on trial."""
+    watch: Watched | None = None
     question: str = ""
     """What tells the question apart in this process, for feedback; never logged."""
     tokens: int = 0
@@ -160,8 +176,9 @@ class AuditLog:
             "blocked": bool(asked.report and asked.report.is_blocked),
             "ms": round((time.monotonic() - asked.began) * 1000),
         }
-        if asked.choice is not None:
-            told["choice"] = asked.choice
+        for name in ("choice", "model"):
+            if (value := getattr(asked, name)) is not None:
+                told[name] = value
         head = self._chain.append(event, told | dict(more))
         return self._disk.submit(self._sync_to, head.number)
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medllm.engines.base import Answers, AnswersMany, Generates, require
-from medllm.engines.servers.choice import Chosen, choose_engine, open_for_serving
 from medllm.engines.servers.openai import OpenAIEngine
 from medllm.errors import ConfigError
 from medllm.measures.room import check_room, say_context
 from medllm.models.load import ModelRef, resolve_model
 from medllm.serve.config import ServeConfig
+from medllm.serve.model.choice import Chosen, choose_engine, open_for_serving
 from medllm.serve.model.known import Known, know
 
 
@@ -22,6 +22,8 @@ class Source:
     """None of an upstream, and where an engine was given."""
     chosen: Chosen | None = None
     known: Known | None = None
+    second: "Source | None" = None
+    """The shadow or canary."""
 
     @property
     def identity(self) -> str | None:
@@ -65,7 +67,7 @@ def find_source(config: ServeConfig) -> Source:
     """
     if config.upstream:
         _check_nothing_asked(config)
-        return Source(config)
+        return Source(config, second=_find_second(config))
     model = resolve_model(config.model)
     chosen = choose_engine(model, config.engine, config.server)
     if chosen.name != "vllm":  # its GPUs may be several
@@ -73,7 +75,20 @@ def find_source(config: ServeConfig) -> Source:
     known = know(model, config.evaluation)
     if config.require_gate:
         known.check_gate()
-    return Source(config, model, chosen, known)
+    return Source(config, model, chosen, known, _find_second(config))
+
+
+def _find_second(config: ServeConfig) -> Source | None:
+    """The shadow, or the canary, of which as much is required as of the model itself."""
+    ref = config.shadow or config.canary
+    if not ref:
+        return None
+    is_judged = config.require_gate and bool(config.canary)
+    changes = {"model": ref, "engine": "auto", "upstream": None, "shadow": None, "canary": None,
+               "require_gate": is_judged}  # fmt: skip
+    if not is_judged:
+        changes["evaluation"] = None
+    return find_source(config.model_copy(update=changes))
 
 
 def _check_nothing_asked(config: ServeConfig) -> None:

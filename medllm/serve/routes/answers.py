@@ -87,6 +87,8 @@ class AnswerRoutes:
     answering: Answering
     model_id: str
     max_tokens: int
+    served: str | None = None
+    """The name by which the callers of a second model know the server's."""
 
     @property
     def engine(self) -> Answers:
@@ -223,6 +225,8 @@ class AnswerRoutes:
             )
             line = self._begin_line(sent, prompt)
             line.choice = index if len(answers) > 1 else None
+            if (shadow := self.answering.around.shadow) and not number:
+                line.watch = shadow.watch(line, prompt.turns, sampling, sent.body)
             guarded = self._guarded(sent.body, prompt)
             pieces = self.answering.answer(sent.caller, line, asked, guarded)
             yield Work(line, pieces, prompt.echo)
@@ -244,6 +248,8 @@ class AnswerRoutes:
         digest = around.audit.digest(text) if around.audit else ""
         line = Asked(sent.reply.id, sent.caller.name, sent.path, digest, asked.prompt_tokens)
         line.question = around.given.digest(prompt.turns)
+        line.is_canary = self.served is not None
+        line.model = self.model_id if around.canary else None
         if around.audit and around.audit.keeps_text:
             line.text = _asked_text(sent.body, prompt)
         return line
@@ -254,7 +260,8 @@ class AnswerRoutes:
         return BODY_BYTES + BODY_BYTES_PER_BYTE * BYTES_PER_TOKEN * self.engine.context_length
 
     def _check(self, body: ChatRequest | CompletionRequest, prompts: int) -> None:
-        check_model(body.model, self.model_id)
+        if body.model is None or body.model != self.served:
+            check_model(body.model, self.model_id)
         if body.stream_options and not body.stream:
             raise ApiError(400, "stream_options needs stream: true", param="stream_options")
         if prompts * body.count > MAX_ANSWERS:

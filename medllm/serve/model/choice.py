@@ -7,13 +7,13 @@ from math import prod
 from medllm.engines.base import Engine
 from medllm.engines.llama_cpp_setup import LlamaServerMissing, find_llama_server
 from medllm.engines.open import lost_window, open_model
-from medllm.engines.servers import vllm
 from medllm.engines.servers.llama_server import LlamaServerEngine
 from medllm.engines.servers.private import ServerSettings, ServingEngine
 from medllm.errors import ConfigError
 from medllm.models.gpu import read_facts, uses_cuda
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef
+from medllm.serve.model import vllm
 
 OF_GGUF, OF_FOLDERS = ("llama_server", "llama_cpp"), ("vllm", "transformers")
 """The engines for each kind of model, the better one first."""
