@@ -26,6 +26,7 @@ from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve_once
@@ -139,6 +140,33 @@ def test_what_one_owner_asked_is_kept_for_that_owner_alone(engine: LlamaServerEn
     first, again, other, other_again, nobody, nobody_again = run(engine, work)
     assert first == other == nobody == nobody_again == 0
     assert again == other_again == size - 1
+
+
+def test_a_second_turn_reuses_what_the_same_key_asked_and_no_other(
+    engine: LlamaServerEngine, tmp_path: Path
+) -> None:
+    ring = KeyRing(tmp_path / "keys.json")
+    keys = [ring.add(Caller(name=name)) for name in ("ward-1", "ward-2")]
+    app = build_app(engine, model_id="m", callers=Callers(None, ring), max_tokens=8)
+    first = [{"role": turn.role, "content": turn.content} for turn in LONG]
+
+    with running_server(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+
+        def ask(key: str, messages: list[dict[str, str]]) -> tuple[str, int, int]:
+            body = {"messages": messages, "max_tokens": 4}
+            headers = {"Authorization": f"Bearer {key}"}
+            told = client.post("/v1/chat/completions", json=body, headers=headers).json()
+            text = told["choices"][0]["message"]["content"]
+            return text, told["usage"]["prompt_tokens"], engine.reused_tokens
+
+        answer, size, reused = ask(keys[0], first)
+        turns = [*first, {"role": "assistant", "content": answer},
+                 {"role": "user", "content": "Is it normal?"}]  # fmt: skip
+        _, more, of_own = ask(keys[0], turns)
+        _, _, of_other = ask(keys[1], turns)
+
+    assert reused == of_other == 0
+    assert size - 4 <= of_own < more
 
 
 def test_more_answers_than_slots_wait_and_do_not_cross(engine: LlamaServerEngine) -> None:

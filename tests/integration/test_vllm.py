@@ -24,6 +24,7 @@ from medllm.engines.many import Written, write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.sampling import Sampling, UnfitSampling
 from medllm.engines.servers.private import ServerSettings
+from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.models.load import resolve_model
 from medllm.serve.app import build_app
@@ -189,6 +190,32 @@ def test_one_that_dies_is_started_again_and_one_that_cannot_start_says_why(
     with pytest.raises(SetupError, match="vLLM ended at its start(.|\n)*invalid choice") as refused:
         started(tiny_model, distributed_executor_backend="pigeons")
     assert "serve.n_ctx" in refused.value.fix
+
+
+def test_the_workers_of_a_server_end_with_it_also_when_it_crashes(tmp_path: Path) -> None:
+    script = f"sleep 1000 & echo $! >> {tmp_path}/workers; wait"  # workers hold the GPU's memory
+    server = Supervised("a server", ["sh", "-c", script], (tmp_path / "workers").exists)
+
+    def runs() -> list[bool]:
+        """Whether each worker runs; one that nobody waits for stays as a zombie."""
+        pids = (tmp_path / "workers").read_text().split()
+        files = [Path(f"/proc/{pid}/stat") for pid in pids]
+        return [file.exists() and file.read_text().split()[2] != "Z" for file in files]
+
+    def wait_for(is_so: Callable[[], bool]) -> None:
+        for _ in range(400):
+            if is_so():
+                return
+            time.sleep(0.05)
+        raise AssertionError
+
+    server.start(20)
+    assert server.pid and runs() == [True]
+    os.kill(server.pid, signal.SIGKILL)
+    wait_for(lambda: runs() == [False, True])
+    server.stop()
+    wait_for(lambda: runs() == [False, False])
+    assert server.starts == 2
 
 
 def test_a_short_answer_does_not_wait_for_others_long_ones(
