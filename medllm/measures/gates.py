@@ -186,7 +186,8 @@ def read_outcome(folder: Path, identity: str) -> Settled | None:
             for row in told["checks"]
             if row.get("identity", identity) == identity  # without one it is of all that was judged
         )
-        settled = Settled(str(told["gate"].get("name", "")), found)
+        name = Path(str(told["gate"].get("name", ""))).name  # nobody else learns where it lies
+        settled = Settled(name, found)
         _ = settled.passed  # thresholds that are no numbers show now
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
         fix = "run the command that made it again"

@@ -247,7 +247,7 @@ def _announce_known(known: Known) -> None:
     first, *more = known.lines
     tell = console.say if known.verdict == "passed" else console.notice
     tell(
-        "\n".join([f"evaluated {known.verdict}: {first}", *(f"          {line}" for line in more)])
+        "\n".join([f"gate      {known.verdict}: {first}", *(f"          {line}" for line in more)])
     )
 
 

@@ -57,7 +57,9 @@ def identity_of(model: Path) -> str:
 def known_of(model: Path, *checks: dict[str, Any], **more: Any) -> Known:
     identity = identity_of(model)
     held = [{"identity": identity, **check} for check in checks]
-    gate = {"gate": {"name": "release"}, "passed": True, "checks": held} if checks else None
+    gate = (
+        {"gate": {"name": "/srv/gates/release"}, "passed": True, "checks": held} if checks else None
+    )
     row = {"task": "triage", "identity": identity}
     folder = evaluation(model.parent / "evaluation", row, gate=gate)
     return know(resolve_model(str(model)), folder)
