@@ -1,10 +1,33 @@
-"""The lines that serve a quantized model elsewhere: vLLM, llama-server, Ollama."""
+"""How a model is served: settings of servers, and the lines that serve it elsewhere."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from medllm.artifacts.manifest import Manifest
 
 MODELFILE = "Modelfile"
+ServingEngine = Literal["auto", "transformers", "llama_cpp", "llama_server", "vllm"]
+"""What may run a model that is served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """How a server uses a machine, under the names that servers and their users know."""
+
+    parallel: int | None = None
+    """How many answers are written at once."""
+    n_threads: int | None = None
+    """Threads that compute; by default one for each processor."""
+    n_gpu_layers: int | None = None
+    """Layers on the GPU; by default as many as llama-server finds room for."""
+    tensor_parallel_size: int | None = None
+    """GPUs that share each layer."""
+    pipeline_parallel_size: int | None = None
+    """Groups of GPUs that have some of the layers each."""
+    distributed_executor_backend: Literal["mp", "ray"] | None = None
+    """What joins several GPUs; Ray also those of other machines."""
+    gpu_memory_utilization: float | None = None
+    """The share of each GPU's memory that is taken."""
 
 
 def serving_lines(manifest: Manifest, folder: str = ".") -> list[str]:

@@ -81,7 +81,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
         **NO_BEAMS,
         **dict.fromkeys(("presence_penalty", "frequency_penalty"), COUNTS_PROMPT),
     },
-    "vllm": NO_BEAMS,
+    "vllm": NO_BEAMS | NO_SCHEMA,
     "openai": {**NO_BEAMS, **dict.fromkeys(UNCOMMON, UNHEEDED)},
 }
 """What engines cannot do, and why."""

@@ -1,8 +1,7 @@
 """Gates: figures held against thresholds, and the outcome, which may fail a command."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,7 +11,7 @@ from pydantic import Field, model_validator
 from medllm.artifacts.manifest import write_json
 from medllm.config.base import Strict, is_there
 from medllm.config.loader import read_named, read_yaml, validate
-from medllm.errors import ArtifactError, GateError
+from medllm.errors import GateError
 from medllm.places import shipped_dir
 
 OUTCOME = "gate.json"
@@ -152,47 +151,6 @@ def settle_gate(
     write_json(output / OUTCOME, {"gate": gate, "passed": not failed, "checks": told})
     if failed:
         raise GateError("\n".join(_lines(failed)), fix)
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What a gate said of one artifact."""
-
-    name: str
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether all that it was held against holds."""
-        return all(check.passed for check in self.checks)
-
-
-def read_outcome(folder: Path, identity: str) -> Settled | None:
-    """What the gate of a folder said of an artifact; None where none judged it.
-
-    It is judged anew by the figures and thresholds that are written there.
-
-    Raises:
-        ArtifactError: `gate.json` is broken.
-    """
-    path = folder / OUTCOME
-    if not path.is_file():
-        return None
-    names = {each.name for each in fields(Check)}
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        found = tuple(
-            Check(**{key: value for key, value in row.items() if key in names})
-            for row in told["checks"]
-            if row.get("identity", identity) == identity  # without one it is of all that was judged
-        )
-        name = Path(str(told["gate"].get("name", ""))).name  # nobody else learns where it lies
-        settled = Settled(name, found)
-        _ = settled.passed  # thresholds that are no numbers show now
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
-        fix = "run the command that made it again"
-        raise ArtifactError(f"{path} cannot be read as the outcome of a gate", fix) from problem
-    return settled if found else None
 
 
 def _told(subject: Subject, check: Check) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from medllm.artifacts.serving import ServerSettings, ServingEngine
 from medllm.clinical.settings import ReviewSettings
 from medllm.config.base import NOT_IDENTITY, ContextLength, Place, Ref, Strict
-from medllm.engines.servers.private import ServerSettings, ServingEngine
 from medllm.models.hardware import Dtype
 
 ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]

@@ -63,29 +63,18 @@ class Metrics:
         """What is counted of a shadow or a canary."""
         from prometheus_client import Counter, Histogram
 
-        self._canary = Counter(
-            "canary_answers", "Requests to the canary, by how they ended.", ("outcome",), **here
-        )
-        self._canary_findings = Counter(
-            "canary_findings", "Findings of the review in its answers.", ("severity",), **here
-        )
-        self._shadow = Counter(
-            "shadow_answers", "Answers asked of the shadow: same, differs, failed, left out.",
-            ("outcome",), **here,
-        )  # fmt: skip
-        self._agreement = Histogram(
-            "shadow_agreement",
-            "Words in common, in order, of both answers.",
-            buckets=SHARES,
-            **here,
-        )
-        self._shadow_seconds = Histogram(
-            "shadow_seconds", "From the question to its last token.", buckets=SECONDS, **here
-        )
-        self._shadow_findings = Counter(
-            "shadow_findings", "Rules that found something in one answer alone.", ("rule", "of"),
-            **here,
-        )  # fmt: skip
+        told = "Requests to the canary, by how they ended."
+        self._canary = Counter("canary_answers", told, ("outcome",), **here)
+        told = "Findings of the review in the canary's answers."
+        self._canary_findings = Counter("canary_findings", told, ("severity",), **here)
+        told = "Answers asked of the shadow: same, differs, failed, left out."
+        self._shadow = Counter("shadow_answers", told, ("outcome",), **here)
+        told = "Words that both answers have in common, in order."
+        self._agreement = Histogram("shadow_agreement", told, buckets=SHARES, **here)
+        told = "From the question to the shadow's last token."
+        self._shadow_seconds = Histogram("shadow_seconds", told, buckets=SECONDS, **here)
+        told = "Rules that found something in one answer alone."
+        self._shadow_findings = Counter("shadow_findings", told, ("rule", "of"), **here)
 
     def watch(self, running: Callable[[], int], is_ready: Callable[[], bool]) -> None:
         """Ask these whenever the numbers are read."""

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from outgoing import outgoing, places
 
+from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.llama_cpp import LlamaCppEngine
@@ -21,7 +22,6 @@ from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.many import write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.servers.llama_server import LlamaServerEngine
-from medllm.engines.servers.private import ServerSettings
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.serve.app import build_app
@@ -198,7 +198,7 @@ def test_an_answer_that_nobody_reads_frees_its_slot(engine: LlamaServerEngine) -
     [
         (GenerateRequest(), "empty"),
         (GenerateRequest((1,) * 256), "256"),
-        (GenerateRequest((10**7,)), "refused the prompt"),
+        (GenerateRequest((10**7,)), "refused the request"),
     ],
 )
 def test_what_cannot_be_answered_is_said(

@@ -18,12 +18,12 @@ import httpx
 import pytest
 from served import interrupted_once_served
 
+from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece
 from medllm.engines.many import Written, write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.sampling import Sampling, UnfitSampling
-from medllm.engines.servers.private import ServerSettings
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.models.load import resolve_model

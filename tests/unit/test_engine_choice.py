@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medllm.artifacts.manifest import BaseModelRef, Parent
-from medllm.engines.servers.private import ServerSettings
+from medllm.artifacts.serving import ServerSettings
 from medllm.errors import ConfigError, SetupError
 from medllm.models.load import ModelRef
 from medllm.serve.model.choice import choose_engine

@@ -10,12 +10,13 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
+from medllm.artifacts.serving import ServerSettings
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling, TokenLogprob
 from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import check_sampling
-from medllm.engines.servers.private import PrivateServer, ServerSettings
+from medllm.engines.servers.private import PrivateServer
 from medllm.errors import DataError
 from medllm.models.hardware import count_cpus
 
@@ -76,8 +77,7 @@ class LlamaServerEngine(GgufTemplate):
         self.reused_tokens = 0
         """Tokens of the last answered prompt that were not read anew."""
         self._knows_end = self._is_end_known()
-        self.server = self._prepared()
-        self.server.start()
+        self._start()
 
     @property
     def is_ready(self) -> bool:
@@ -113,22 +113,16 @@ class LlamaServerEngine(GgufTemplate):
         self.server.close()
         self._model.close()
 
-    def _prepared(self) -> PrivateServer:
+    def _start(self) -> None:
         server, is_own = find_llama_server()
         environ = {"OMP_WAIT_POLICY": "passive"}
         if is_own:
             libraries, known = str(server.parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH")
             environ["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else libraries
 
-        def command(socket: Path) -> list[str]:
-            return self._command(server, socket, is_own=is_own)
-
-        fix = "see its last lines above"
-        return PrivateServer("llama-server", command, KEY_VARIABLE, environ, fix)
-
-    def _command(self, server: Path, socket: Path, *, is_own: bool) -> list[str]:
+        self.server = PrivateServer("llama-server", KEY_VARIABLE, environ)
         command = [
-            str(server), "--model", str(self._path), "--host", str(socket),
+            str(server), "--model", str(self._path), "--host", str(self.server.socket),
             "--ctx-size", str(self.context_length * self.parallel), "--parallel",
             str(self.parallel), "--no-kv-unified", "--threads",
             str(self._settings.n_threads or count_cpus()), "--cache-ram", "0", "--no-ui",
@@ -138,7 +132,7 @@ class LlamaServerEngine(GgufTemplate):
             command += ["--n-gpu-layers", str(self._settings.n_gpu_layers)]
         if not is_own:
             command.append("--no-repack")  # see `llama_native.model_parameters`
-        return command
+        self.server.start(command)
 
     def _is_end_known(self) -> bool:
         """Whether llama.cpp by itself stops where this chat template ends an answer."""

@@ -4,82 +4,47 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from medllm.engines.servers.process import START_SECONDS, Supervised
 from medllm.errors import SetupError
-
-ADDRESS = "http://engine"
-"""How a request names the server behind the socket."""
-
-ServingEngine = Literal["auto", "transformers", "llama_cpp", "llama_server", "vllm"]
-"""What may run a model that is served."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """How a server runs, under the names that servers and their users know."""
-
-    parallel: int | None = None
-    """How many answers are written at once."""
-    n_threads: int | None = None
-    """Threads that compute; by default one for each processor."""
-    n_gpu_layers: int | None = None
-    """Layers on the GPU; by default as many as llama-server finds room for."""
-    tensor_parallel_size: int | None = None
-    """GPUs that share each layer."""
-    pipeline_parallel_size: int | None = None
-    """Groups of GPUs that have some of the layers each."""
-    distributed_executor_backend: Literal["mp", "ray"] | None = None
-    """What joins several GPUs; Ray also those of other machines."""
-    gpu_memory_utilization: float | None = None
-    """The share of each GPU's memory that is taken."""
 
 
 class PrivateServer:
     """A supervised server on a socket in a folder of this user's (0700), and a client of it."""
 
-    def __init__(
-        self,
-        name: str,
-        command: Callable[[Path], Sequence[str]],
-        key_variable: str,
-        environ: Mapping[str, str],
-        fix: str,
-    ) -> None:
+    process: Supervised
+
+    def __init__(self, name: str, key_variable: str, environ: Mapping[str, str]) -> None:
         """Nothing is started yet.
 
         Args:
             name: What a user knows it as.
-            command: Makes the command line from the socket that it shall listen at.
             key_variable: The environment variable from which it takes the key that it asks for.
             environ: More for its environment.
-            fix: What helps where it does not start.
         """
         self._folder = Path(tempfile.mkdtemp(prefix="medllm-"))
         self.socket = self._folder / "engine.sock"
         self.key = secrets.token_urlsafe(32)
         self._client: Any = None
-        self._fix = fix
-        self.process = Supervised(
-            name, command(self.socket), self._answers, {**environ, key_variable: self.key},
-            self.socket,
-        )  # fmt: skip
+        self._name, self._environ = name, {**environ, key_variable: self.key}
 
-    def start(self) -> None:
-        """Start it, and return when it takes requests.
+    def start(self, command: Sequence[str]) -> None:
+        """Start it, and return when it takes requests; the command tells it to listen at `socket`.
 
         Raises:
             SetupError: it ends, or does not become ready in time; its last lines say why.
         """
+        environ, socket = self._environ, self.socket
+        self.process = Supervised(self._name, command, self._answers, environ, socket)
         try:
             self.process.start(START_SECONDS)
-        except SetupError as problem:
+        except SetupError:
             self.close()
-            raise SetupError(problem.message, self._fix) from problem
+            raise
 
     @property
     def client(self) -> Any:
@@ -87,16 +52,12 @@ class PrivateServer:
         import httpx
 
         if self._client is None:
+            unbounded = httpx.Limits(max_connections=None)  # the request queue bounds them
             self._client = httpx.AsyncClient(
-                base_url=ADDRESS,
-                transport=httpx.AsyncHTTPTransport(
-                    uds=str(self.socket),
-                    limits=httpx.Limits(max_connections=None),  # the request queue bounds them
-                ),
-                headers={"Authorization": f"Bearer {self.key}"},
-                timeout=None,
-                trust_env=False,
-            )
+                base_url="http://engine", headers={"Authorization": f"Bearer {self.key}"},
+                transport=httpx.AsyncHTTPTransport(uds=str(self.socket), limits=unbounded),
+                timeout=None, trust_env=False,
+            )  # fmt: skip
         return self._client
 
     async def disconnect(self) -> None:
@@ -111,14 +72,10 @@ class PrivateServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _answers(self) -> bool:
-        import httpx
-
-        with socket.socket(socket.AF_UNIX) as probe:  # httpx leaves one open that is refused
-            if probe.connect_ex(str(self.socket)):
-                return False
-        transport = httpx.HTTPTransport(uds=str(self.socket))
-        try:
-            with httpx.Client(transport=transport, trust_env=False) as client:
-                return client.get(f"{ADDRESS}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+        """Whether it says that it is well, without a client that would have to be closed."""
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.settimeout(5)
+            probe.connect(str(self.socket))
+            probe.sendall(b"GET /health HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            return probe.recv(64).split()[1:2] == [b"200"]
+        return False

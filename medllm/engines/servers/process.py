@@ -133,6 +133,7 @@ class Supervised:
         return False
 
     def _end(self) -> None:
+        """End it, where it runs, and what it left running."""
         process = self._process
         if process and process.poll() is None:
             process.terminate()
@@ -142,7 +143,8 @@ class Supervised:
                 process.kill()
                 process.wait()
         if process:
-            _end_rest_of(process)
+            with suppress(ProcessLookupError):  # workers in its session, which may hold a GPU
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _watch(self) -> None:
         """Start it again whenever it has died, with longer and longer pauses."""
@@ -153,7 +155,7 @@ class Supervised:
             self._ready.clear()
             if self._stopping.is_set():
                 return
-            _end_rest_of(self._process)
+            self._end()
             console.notice(f"{self.name} ended ({_told(code)}); it is started again")
             if self._stopping.wait(pause):
                 return
@@ -174,12 +176,6 @@ def _wait(process: "subprocess.Popen[str]") -> int:
     with suppress(ChildProcessError):  # it was polled first
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     return process.wait()
-
-
-def _end_rest_of(process: "subprocess.Popen[str]") -> None:
-    """End what a server that has ended left running in its session: workers that hold a GPU."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _told(code: int) -> str:

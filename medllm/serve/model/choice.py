@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import prod
 
+from medllm.artifacts.serving import ServerSettings, ServingEngine
 from medllm.engines.base import Engine
 from medllm.engines.llama_cpp_setup import LlamaServerMissing, find_llama_server
 from medllm.engines.open import lost_window, open_model
 from medllm.engines.servers.llama_server import LlamaServerEngine
-from medllm.engines.servers.private import ServerSettings, ServingEngine
 from medllm.errors import ConfigError
 from medllm.models.gpu import read_facts, uses_cuda
 from medllm.models.hardware import Dtype

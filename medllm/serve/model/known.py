@@ -9,10 +9,10 @@ from typing import Any
 from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import file_problems, unlisted_files
 from medllm.errors import ArtifactError, GateError
-from medllm.measures.gates import Settled, read_outcome
 from medllm.models.adapter import base_of
 from medllm.models.load import HUB_FILES, ModelRef
 from medllm.places import short_path
+from medllm.serve.model.outcome import Settled, read_outcome
 
 READ = (*HUB_FILES, "*.gguf")
 """Files that decide what a model answers."""
@@ -66,9 +66,8 @@ class Known:
         """Raise GateError unless its evaluation passed a gate, and none failed."""
         if self.verdict != "passed":
             told = "\n  ".join(self.lines)
-            raise GateError(
-                f"a gate is required, and the model is {self.verdict}:\n  {told}", EVALUATE
-            )
+            message = f"a gate is required, and the model is {self.verdict}:\n  {told}"
+            raise GateError(message, EVALUATE)
 
 
 def _lines_of(gate: Settled, name: str) -> Iterator[str]:

@@ -46,11 +46,6 @@ class Watch:
     """The served model's own words, before a review changes them."""
     is_whole: bool = False
 
-    @property
-    def question(self) -> str:
-        """What the users said."""
-        return "\n\n".join(turn.content for turn in self.turns if turn.role == "user")
-
     async def over(self, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """The pieces as they are."""
         async for piece in pieces:
@@ -100,8 +95,8 @@ class Shadow:
         self, asked: Asked, turns: tuple[Message, ...], sampling: Sampling, body: AnswerRequest
     ) -> Watch:
         """What follows an answer of the served model."""
-        is_chat = isinstance(body, ChatRequest)
-        return Watch(self, asked, turns, sampling, is_chat, body.patient_context)
+        is_chat, context = isinstance(body, ChatRequest), body.patient_context
+        return Watch(self, asked, turns, sampling, is_chat, context)
 
     def begin(self, watch: Watch) -> None:
         """Compare an answer, once others that wait are compared; nobody waits for it.
@@ -134,9 +129,8 @@ class Shadow:
                 return
             text, seconds = "".join(piece.text for piece in said), time.monotonic() - began
             told = await asyncio.to_thread(self._compared, watch, text)
-        self._keep(
-            watch, {**told, "ms": round(seconds * 1000), "tokens": sum(p.tokens for p in said)}
-        )
+        tokens = sum(piece.tokens for piece in said)
+        self._keep(watch, {**told, "ms": round(seconds * 1000), "tokens": tokens})
 
     def _compared(self, watch: Watch, text: str) -> dict[str, Any]:
         told: dict[str, Any] = {
@@ -144,7 +138,8 @@ class Shadow:
             "agreement": round(agreement(watch.said, text), 4),
         }
         if self.guard and (served := watch.asked.report):
-            found = self.guard.review(text, watch.question, watch.context).report
+            said = (turn.content for turn in watch.turns if turn.role == "user")
+            found = self.guard.review(text, "\n\n".join(said), watch.context).report
             told |= {"only_served": _only(served, found), "only_shadow": _only(found, served),
                      "risk_level": [served.risk_level, found.risk_level]}  # fmt: skip
         return told

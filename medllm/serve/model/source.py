@@ -12,6 +12,8 @@ from medllm.serve.config import ServeConfig
 from medllm.serve.model.choice import Chosen, choose_engine, open_for_serving
 from medllm.serve.model.known import Known, know
 
+NO_DIGEST = "--evaluation and --require-gate: the model of an upstream has no digest here"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -61,12 +63,13 @@ def find_source(config: ServeConfig) -> Source:
 
     Raises:
         ArtifactError: the model is missing, altered or unfinished.
-        ConfigError: the engine that is named cannot run it.
+        ConfigError: the engine that is named cannot run it; or an upstream's model is to be judged.
         GateError: a gate is required, and it failed or is missing.
         SetupError: that engine is not there, or there is too little memory.
     """
     if config.upstream:
-        _check_nothing_asked(config)
+        if config.require_gate or config.evaluation:
+            raise ConfigError(NO_DIGEST, "leave both out, or serve the model itself")
         return Source(config, second=_find_second(config))
     model = resolve_model(config.model)
     chosen = choose_engine(model, config.engine, config.server)
@@ -89,14 +92,3 @@ def _find_second(config: ServeConfig) -> Source | None:
     if not is_judged:
         changes["evaluation"] = None
     return find_source(config.model_copy(update=changes))
-
-
-def _check_nothing_asked(config: ServeConfig) -> None:
-    """Raise ConfigError where a model that nobody here can tell from another is to be judged."""
-    if config.require_gate or config.evaluation:
-        message = (
-            "the model of an upstream has no digest here, so no evaluation can be held to be its"
-        )
-        raise ConfigError(
-            message, "leave out --evaluation and --require-gate, or serve the model here"
-        )

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medllm.artifacts.serving import needs_half
+from medllm.artifacts.serving import ServerSettings, needs_half
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, choose_context
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import Sampling, UnfitSampling, check_sampling
-from medllm.engines.servers.private import PrivateServer, ServerSettings
+from medllm.engines.servers.private import PrivateServer
 from medllm.engines.transformers import CONTEXT_KEYS
 from medllm.errors import DataError, SetupError
 from medllm.models.adapter import adapter_config, base_of
@@ -43,6 +43,8 @@ ENVIRON = {
     "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "0", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
 }  # fmt: skip
 """It calls nobody, logs no answer, and has no door for developers."""
+HERE = {"VLLM_HOST_IP": "127.0.0.1"}
+"""Where its processes meet, unless Ray joins several machines."""
 OPTIONS = {
     "tensor_parallel_size": "--tensor-parallel-size",
     "pipeline_parallel_size": "--pipeline-parallel-size",
@@ -146,11 +148,12 @@ class VllmEngine(TokenizerTemplate):
         self.reused_tokens = 0
         """Tokens of the last answered prompt that were not read anew."""
         self._ends = sorted(token for token in named if token is not None)
-        self.server = PrivateServer(
-            "vLLM", lambda socket: self._command(command, socket), KEY_VARIABLE,
-            {**ENVIRON, **self._place}, FIX,
-        )  # fmt: skip
-        self.server.start()
+        is_here = self._settings.distributed_executor_backend != "ray"
+        self.server = PrivateServer("vLLM", KEY_VARIABLE, ENVIRON | (HERE if is_here else {}))
+        try:
+            self.server.start(self._command(command))
+        except SetupError as problem:
+            raise SetupError(problem.message, FIX) from problem
 
     @property
     def is_ready(self) -> bool:
@@ -190,16 +193,11 @@ class VllmEngine(TokenizerTemplate):
         """End vLLM and free what it held."""
         self.server.close()
 
-    @property
-    def _place(self) -> dict[str, str]:
-        """Where its processes meet: on this machine, unless Ray joins several."""
-        is_here = self._settings.distributed_executor_backend != "ray"
-        return {"VLLM_HOST_IP": "127.0.0.1"} if is_here else {}
-
-    def _command(self, vllm: Path, socket: Path) -> list[str]:
+    def _command(self, vllm: Path) -> list[str]:
         command = [
-            str(vllm), "serve", self._base.location, "--uds", str(socket), "--served-model-name",
-            BASE_NAME if self._model.is_adapter else NAME, "--tokenizer", self._model.location,
+            str(vllm), "serve", self._base.location, "--uds", str(self.server.socket),
+            "--tokenizer", self._model.location,
+            "--served-model-name", BASE_NAME if self._model.is_adapter else NAME,
             "--max-model-len", str(self.context_length), "--max-num-seqs", str(self.parallel),
             "--dtype", self._dtype, "--load-format", "safetensors", "--generation-config", "vllm",
             "--enable-prefix-caching", "--no-enable-log-requests", "--disable-uvicorn-access-log",
@@ -289,6 +287,7 @@ def _sampled(sampling: Sampling, room: int) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
+        "logit_bias": {str(token): bias for token, bias in sampling.logit_bias},
         "stop": list(sampling.stop),
         **seed,
     }

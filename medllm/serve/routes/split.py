@@ -19,15 +19,15 @@ class Split:
     canary: Canary
 
     async def chat(self, request: Request) -> Response:
-        """See `AnswerRoutes`."""
+        """The next message of a conversation."""
         return await self._of(request).chat(request)
 
     async def complete(self, request: Request) -> Response:
-        """See `AnswerRoutes`."""
+        """What follows a text, or each of several."""
         return await self._of(request).complete(request)
 
     async def generate(self, request: Request) -> Response:
-        """See `AnswerRoutes`; a header names the model, for which the plain form has no field."""
+        """The answer to one question, and what its review found; `X-Model` names the model."""
         routes = self._of(request)
         response = await routes.generate(request)
         response.headers["X-Model"] = routes.model_id
