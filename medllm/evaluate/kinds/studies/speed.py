@@ -6,7 +6,7 @@ from typing import Any
 
 from medllm import console
 from medllm.data.example import Example
-from medllm.engines.base import Engine, GenerateRequest, Generates, require
+from medllm.engines.base import Elsewhere, Engine, GenerateRequest, Generates, require
 from medllm.engines.prompts import ask_messages
 from medllm.errors import DataError
 from medllm.evaluate.config import EvaluateConfig
@@ -17,7 +17,7 @@ from medllm.models.hardware import count_cpus
 
 WARM_UP = 3
 """Prompts that are asked first and not measured: memory is filled then, and kernels are chosen."""
-WARMS = "it was asked to warm the model up"
+WARMS = "warm-up, not measured"
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
@@ -44,7 +44,7 @@ class Speed:
         asking.notes["generation"] = asking.spec.generation.model_dump(mode="json")
         asking.notes["speed"] = {
             "warm_up": warm_up, "at_once": 1, "prompts": asking.spec.dataset or "prepared data",
-            "processors": count_cpus(),
+            "processors": None if isinstance(engine, Elsewhere) else count_cpus(),
         }  # fmt: skip
         with console.progress(asking.what, len(items)) as advance:
             for place, item in enumerate(items):
