@@ -107,7 +107,8 @@ def _summarize(arms: Mapping[str, Sequence[Draw]], reference: str) -> dict[str, 
 
 def _arm(draws: Sequence[Draw]) -> dict[str, Any]:
     each = [draw.figures for draw in draws]
-    figures = {name: [one[name] for one in each] for name in each[0]}
+    common = [name for name in each[0] if all(name in one for one in each)]
+    figures = {name: [one[name] for one in each] for name in common}
     every = draws[0].quality["texts"]["all"]
     return {
         "tokens": [draw.tokens for draw in draws],
@@ -147,6 +148,19 @@ def _verdict(estimate: Estimate, left: Sequence[float], right: Sequence[float]) 
     if estimate.low > 0 and min(left) > max(right):
         return "worse"
     return NOT_TOLD
+
+
+def why_unable(score: Mapping[str, Any], measure: str) -> str | None:
+    """Why a task shows nothing of quantization: the model itself cannot do it. Else None."""
+    value, low = score.get(measure), score.get(f"{measure}_low")
+    if value is None:
+        return "it is not measured"
+    if value == 0:
+        silent = ", for it states none of what is asked about" if score.get("silent") == 1 else ""
+        return f"the model itself passes none of {score['items']} items{silent}: none can be lost"
+    if score.get("majority") is not None and (low is None or low <= score["majority"]):
+        return f"the model itself is not above guessing on {score['items']} items"
+    return None
 
 
 def chance_of_parting(draws: int) -> float:

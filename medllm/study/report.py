@@ -30,7 +30,7 @@ def show_study(outcome: Outcome) -> None:
         console.table(*figures_of(outcome, name), title=name)
         if found["differences"] and not is_sweep(outcome):
             console.table(*differences_of(outcome, name))
-    for line in _knees(outcome):
+    for line in (*_knees(outcome), *_unable(outcome)):
         console.say(f"  {line}")
     if not is_sweep(outcome):
         console.say(f"  {verdict_of(outcome)}")
@@ -78,7 +78,14 @@ def verdict_of(outcome: Outcome) -> str:
     return VERDICT.format(**{key: outcome[key] for key in ("reference", "draws", "chance")})
 
 
+def _unable(outcome: Outcome) -> list[str]:
+    """The tasks that tell no arms apart, and why."""
+    return [f"{name} says nothing here: {why}." for name, why in outcome.get("unable", {}).items()]
+
+
 def _mean_and_range(found: Mapping[str, Any], column: str) -> str:
+    if column not in found["mean"]:
+        return "not measured"
     mean, low, high = (found[which][column] for which in ("mean", "low", "high"))
     return f"{mean:.4g}" if low == high else f"{mean:.4g} ({low:.4g} – {high:.4g})"
 
@@ -127,6 +134,8 @@ def build_page(outcome: Outcome, recipe: str) -> Page:
         if found["differences"] and not is_sweep(outcome):
             page.table(*differences_of(outcome, name))
     page.heading("How to read it")
+    for line in _unable(outcome):
+        page.check(False, line)
     page.text(verdict_of(outcome) if not is_sweep(outcome) else " ".join(_knees(outcome)))
     return page
 
@@ -154,7 +163,7 @@ def render_markdown(outcome: Outcome) -> str:
         parts.append(f"### {name}\n\n{_as_markdown(figures_of(outcome, name))}")
         if found["differences"]:
             parts.append(_as_markdown(differences_of(outcome, name)))
-    return "\n".join([*parts, verdict_of(outcome), ""])
+    return "\n".join([*parts, *(f"{line}\n" for line in _unable(outcome)), verdict_of(outcome), ""])
 
 
 def _as_markdown(table: Table) -> str:

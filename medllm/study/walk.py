@@ -20,7 +20,7 @@ from medllm.quantize.config import QuantizeConfig
 from medllm.quantize.verb import check_ahead, quantize
 from medllm.recipe import Recipe, wire
 from medllm.study.config import Arm, SetConfig, StudyConfig
-from medllm.study.outcome import Draw, summarize
+from medllm.study.outcome import Draw, summarize, why_unable
 from medllm.study.report import build_page, show_study
 from medllm.study.sets import build_set
 
@@ -126,6 +126,7 @@ def _outcome(study: Study, found: Sequence[Draw]) -> dict[str, Any]:
             for name, arm in config.arms.items()
         },
         "parent_scores": found[0].parent_figures | _evaluate_parent(study),
+        "unable": _unable(study),
         **summarize(found, config.base_arm),
     }
 
@@ -192,22 +193,38 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _evaluate(study: Study, name: str, models: Sequence[str]) -> dict[str, dict[str, float]]:
-    """For each model the score of each task, by its kind's measure: accuracy, or perplexity."""
+    """For each model the score of each task, by its kind's measure; what is not measured is out."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in _score_rows(study, name, models):
+        measure = KINDS[row["kind"]].measure
+        if row.get(measure) is not None:
+            scores.setdefault(row["model"], {})[f"{row['task']} {measure}"] = row[measure]
+    return scores
+
+
+def _score_rows(study: Study, name: str, models: Sequence[str]) -> list[dict[str, Any]]:
     if study.recipe.evaluate is None:
-        return {}
+        return []
     own = {"models": tuple(models), "output": study.folder / name / "evaluate"}
     own["overwrite"] = study.overwrite
     manifest = evaluate(wire(study.recipe, "evaluate").model_copy(update=own))
-    scores: dict[str, dict[str, float]] = {}
-    for row in manifest.results["scores"]:
-        measure = KINDS[row["kind"]].measure
-        scores.setdefault(row["model"], {})[f"{row['task']} {measure}"] = row[measure]
-    return scores
+    rows: list[dict[str, Any]] = manifest.results["scores"]
+    return rows
 
 
 def _evaluate_parent(study: Study) -> dict[str, float]:
     scores = _evaluate(study, "parent", [str(study.quantize.model)])
     return next(iter(scores.values()), {})
+
+
+def _unable(study: Study) -> dict[str, str]:
+    """The tasks that can tell no arms apart, as the model itself cannot do them, and why."""
+    told = {}
+    for row in _score_rows(study, "parent", [str(study.quantize.model)]):
+        measure = KINDS[row["kind"]].measure
+        if reason := why_unable(row, measure):
+            told[f"{row['task']} {measure}"] = reason
+    return told
 
 
 def read_sizes(text: str) -> list[int]:

@@ -1,12 +1,13 @@
 """What a study may say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from medllm.study.config import StudyConfig
-from medllm.study.outcome import Draw, chance_of_parting, compare, find_knee, summarize
+from medllm.study.outcome import Draw, chance_of_parting, compare, find_knee, summarize, why_unable
 from medllm.study.report import build_page, figures_of, render_markdown
 from medllm.study.sets import cut_windows
 
@@ -103,6 +104,7 @@ def test_every_rendering_names_the_arms_and_what_can_be_said() -> None:
         "budget": [8, 512],
         "arms": {"medical": {}, "generic": {}},
         "parent_scores": {"pubmedqa accuracy": 0.6},
+        "unable": {"hallucination passed": "the model itself passes none of 40 items"},
         **summarize(draws, "medical"),
     }
 
@@ -114,6 +116,7 @@ def test_every_rendering_names_the_arms_and_what_can_be_said() -> None:
     assert outcome["formats"]["gguf"]["differences"]["generic"]["kl all"]["verdict"] == "worse"
     for written in (page, text):
         assert "worse" in written
+        assert "hallucination passed says nothing here: the model itself passes none" in written
         assert "10%" in written
     assert "4,096 in all" in page
     assert page.count("<svg") == 1
@@ -145,3 +148,26 @@ def test_an_arm_that_names_no_folder_is_refused() -> None:
     arms = {"../a": {}, "b": {}}
     with pytest.raises(ValidationError, match="names a folder"):
         StudyConfig.model_validate({"arms": arms})
+
+
+def test_a_task_that_the_model_itself_cannot_do_shows_no_loss() -> None:
+    able = {"items": 40, "accuracy": 0.7, "accuracy_low": 0.6, "majority": 0.5}
+
+    assert why_unable(able, "accuracy") is None
+    assert "not above guessing" in (why_unable({**able, "accuracy_low": 0.5}, "accuracy") or "")
+    assert "not above guessing" in (why_unable({**able, "accuracy_low": None}, "accuracy") or "")
+    silent = why_unable({"items": 40, "passed": 0.0, "silent": 1.0}, "passed")
+    assert silent and "none of 40 items, for it states none" in silent
+    assert why_unable({"items": 9, "overlap_f1": None}, "overlap_f1") == "it is not measured"
+    assert why_unable({"items": 9, "overlap_f1": 0.2}, "overlap_f1") is None
+
+
+def test_a_figure_that_one_draw_lacks_is_not_shown_as_a_number() -> None:
+    whole, lacking = draw("a", 1, 0.1, 0.1, 0.1), draw("b", 1, 0.2, 0.2, 0.2)
+    lacking = replace(lacking, scores={})
+    outcome = {"parent_scores": {"pubmedqa accuracy": 0.6}, "arms": {"a": {}, "b": {}},
+               **summarize([whole, lacking], "a")}  # fmt: skip
+
+    _, rows = figures_of(outcome, "gguf")
+
+    assert "not measured" in rows[1] and "not measured" not in rows[0]
