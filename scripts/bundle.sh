@@ -6,8 +6,8 @@
 #   … carry the folder over, and there, as root or as any user:
 #   bundle/install.sh /opt/medllm [/srv/medllm]
 #
-# The closed machine needs the same Linux, kind of processor and Python as this one, and nothing else: no compiler and no
-# network. With --portable llama.cpp is compiled for any x86-64 processor with AVX2 (ten minutes), else for this one; a
+# The closed machine needs the same Linux, kind of processor and Python with venv as this one, and OpenMP's library, which
+# is put in on Debian and Ubuntu (libgomp1): no compiler and no network. With --portable llama.cpp is compiled for any x86-64 processor with AVX2 (ten minutes), else for this one; a
 # wheel that `medllm doctor --set-up-llama-cpp` compiled before is taken. `python3`, or what $PYTHON names, is used.
 # pip's own settings say where wheels come from: PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> makes the bundle much smaller.
 set -euo pipefail
@@ -95,6 +95,11 @@ if [ "$here" != "$(cat made-for)" ]; then
   echo "error: made for Python and processor $(cat made-for), and here is $here" >&2
   exit 1
 fi
+if ! "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then
+  echo "error: libgomp.so.1 is missing, which llama-server needs" >&2
+  echo "  fix: as root, dpkg --install $bundle/debian/libgomp1_*.deb, or the package of your Linux" >&2
+  exit 1
+fi
 "$python" -m venv "$target"
 "$target/bin/pip" install --quiet --no-index --find-links wheels "$(cat requirement)" llama-cpp-python
 install -d "$target/cache"
@@ -110,6 +115,11 @@ echo "  export MEDLLM_CACHE_DIR=$target/cache"
 INSTALL
 chmod +x "$room/install.sh"
 echo "medllm[$extras]" >"$room/requirement"
+
+if command -v apt-get >/dev/null; then
+  mkdir "$room/debian"
+  (cd "$room/debian" && apt-get download -q libgomp1)
+fi
 
 say "digests"
 (cd "$room" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >SHA256SUMS)
