@@ -105,11 +105,11 @@ def test_silent_connections_are_closed_and_kept_ones_not_too_soon(
     with serving() as url, connect(url) as kept:
         kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)  # pipelined
         answers = b""
-        while answers.count(b'{"status":"ok"}') < 2:
+        while answers.count(b'"status":"ok"') < 2:
             answers += kept.recv(4096) or pytest.fail("closed too soon")
         time.sleep(1)
         kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert b'{"status":"ok"}' in read_all(kept)
+        assert b'"status":"ok"' in read_all(kept)
 
 
 @pytest.mark.parametrize(
