@@ -90,6 +90,24 @@ def estimate_ratio(
     return estimate(columns, lambda sums: sums[..., 0] / sums[..., 1], groups)
 
 
+def estimate_part(
+    parts: Sequence[float], wholes: Sequence[int], groups: Groups | None = None
+) -> Estimate:
+    """The share that some counts are of others, as facts kept of facts given.
+
+    Where all of all documents count, or nothing does, a bootstrap would see no spread: then the
+    interval is the exact one of as many items as there are documents, or groups.
+    """
+    if 0 < sum(parts) < sum(wholes):
+        return estimate_ratio(parts, wholes, groups)
+    return estimate_share([sum(parts) > 0] * len(parts), groups)
+
+
+def without_certainty(estimate: Estimate) -> Estimate:
+    """The estimate; without its interval where a bootstrap saw no spread: that is no certainty."""
+    return Estimate(estimate.value, None, None) if estimate.low == estimate.high else estimate
+
+
 def estimate_macro_f1(
     targets: Sequence[str], answers: Sequence[str], groups: Groups | None = None
 ) -> Estimate:

@@ -11,8 +11,8 @@ from medllm.measures.intervals import (
     Groups,
     Numbers,
     estimate,
+    estimate_part,
     estimate_proportion,
-    estimate_ratio,
     estimate_share,
 )
 
@@ -96,9 +96,7 @@ def _alike(rated: Sequence[Sequence[int]], groups: Groups | None) -> Estimate:
     agreed, pairs = [float(sum(row)) for row in found], [len(row) for row in found]
     if {*pairs} == {1}:
         return estimate_share([*map(bool, agreed)], groups)
-    if sum(agreed) in (0, sum(pairs)):  # where nobody differs a bootstrap sees no spread
-        return estimate_share([bool(sum(agreed))] * len(found), groups)
-    return estimate_ratio(agreed, pairs, groups)
+    return estimate_part(agreed, pairs, groups)
 
 
 def _cohen(rated: Sequence[Sequence[int]], weights: Numbers, groups: Groups | None) -> Estimate:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from medllm.measures.intervals import Estimate, Groups, estimate_ratio
+from medllm.measures.intervals import Estimate, Groups, estimate_part
 
 Spans = set[tuple[int, int]]
 """Where things begin and end in a text."""
@@ -69,7 +69,7 @@ def _ratio(pairs: Sequence[tuple[int, int]], groups: Groups | None) -> Estimate 
     if not kept:
         return None
     own = [groups[at] for at in kept] if groups is not None else None
-    return estimate_ratio([pairs[at][0] for at in kept], [pairs[at][1] for at in kept], own)
+    return estimate_part([pairs[at][0] for at in kept], [pairs[at][1] for at in kept], own)
 
 
 def find_mentions(names: Iterable[str], text: str) -> tuple[Spans, list[str]]:

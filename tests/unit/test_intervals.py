@@ -10,6 +10,7 @@ from medllm.measures.intervals import (
     DRAWS,
     Estimate,
     estimate_macro_f1,
+    estimate_part,
     estimate_proportion,
     estimate_ratio,
     estimate_share,
@@ -110,6 +111,17 @@ def test_few_documents_have_no_interval(items: int) -> None:
     assert estimate_share([True] * 12, [str(n % items) for n in range(12)]).low is None
     groups = [str(n % items) for n in range(12)]
     assert estimate_share([n < 6 for n in range(12)], groups) == Estimate(0.5, None, None)
+
+
+def test_counts_that_are_none_or_all_are_no_certainty() -> None:
+    assert estimate_part([0.0] * 8, [3] * 8) == estimate_proportion(0, 8)
+    assert estimate_part([3.0] * 8, [3] * 8) == estimate_proportion(8, 8)
+    groups = [str(n // 2) for n in range(16)]
+    assert estimate_part([0.0] * 16, [3] * 16, groups) == Estimate(
+        0.0, 0.0, estimate_proportion(0, 8).high
+    )
+    some = [1.0, 2.0, 3.0] * 4
+    assert estimate_part(some, [3] * 12) == estimate_ratio(some, [3] * 12)
 
 
 def test_labels_that_are_all_right_are_no_certainty() -> None:

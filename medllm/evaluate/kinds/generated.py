@@ -18,7 +18,13 @@ from medllm.errors import DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.pieces import JOINT, split_item
-from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
+from medllm.measures.intervals import (
+    Estimate,
+    estimate_part,
+    estimate_ratio,
+    estimate_share,
+    without_certainty,
+)
 from medllm.measures.likelihood import NotAsked
 from medllm.measures.text.answers import repeated_share
 from medllm.models.chat.prompts import UnfitPrompt
@@ -200,7 +206,10 @@ def mean_of(records: Sequence[Record], key: str) -> dict[str, Any]:
     It is over the records that have the score; where these are not all, `<key>_items` says how
     many. Where none has it there is nothing.
     """
-    return _of(records, key, lambda found: estimate_ratio(*_ones(found, key), groups_of(found)))
+    return _of(
+        records, key,
+        lambda found: without_certainty(estimate_ratio(*_ones(found, key), groups_of(found))),
+    )  # fmt: skip
 
 
 def share_of(records: Sequence[Record], key: str) -> dict[str, Any]:
@@ -221,11 +230,7 @@ def ratio_of(records: Sequence[Record], key: str, parts: str, wholes: str) -> di
     if not found:
         return {}
     right, of = [float(each[parts]) for each in found], [each[wholes] for each in found]
-    share = (
-        estimate_ratio(right, of, groups_of(found))
-        if 0 < sum(right) < sum(of)
-        else estimate_share([sum(right) > 0] * len(found), groups_of(found))
-    )
+    share = estimate_part(right, of, groups_of(found))
     return {**ends(key, share), f"{key}_of": sum(of)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from medllm.evaluate.review_sheets.reading import Rated
 from medllm.evaluate.review_sheets.scales import SCALES, Scale
 from medllm.evaluate.review_sheets.sheet import Key
-from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
+from medllm.measures.intervals import estimate_ratio, estimate_share, without_certainty
 from medllm.measures.paired import ALPHA, compare_means, holm
 from medllm.measures.ratings import measure_agreement, measure_preference
 
@@ -74,7 +74,7 @@ def _means(found: Ratings, names: Sequence[str]) -> Iterator[Row]:
     for at, name in enumerate(names):
         for scale in SCALES:
             values = [found.mean(code, at, scale) for code in found.items]
-            mean = _uncertain(estimate_ratio(values, [1] * len(values)))
+            mean = without_certainty(estimate_ratio(values, [1] * len(values)))
             yield {"output": name, "of": scale.name, **asdict(mean)}
         harmed = [found.mean(code, at, SCALES[-1]) > 0 for code in found.items]
         yield {"output": name, "of": MAY_HARM, **asdict(estimate_share(harmed))}
@@ -89,7 +89,7 @@ def _differences(found: Ratings, names: Sequence[str]) -> list[Row]:
                 [found.mean(code, at, scale) for code in found.items] for at in (first, second)
             )
             compared = compare_means(before, after, [1] * len(found.items))
-            known = asdict(replace(compared, difference=_uncertain(compared.difference)))
+            known = asdict(replace(compared, difference=without_certainty(compared.difference)))
             rows.append({"output": name, "beside": beside, "of": scale.name, **known})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
@@ -97,11 +97,6 @@ def _differences(found: Ratings, names: Sequence[str]) -> list[Row]:
         is_better = (row["difference"]["value"] > 0) == scale.higher_is_better
         row["conclusion"] = _conclusion(p, is_better=is_better)
     return rows
-
-
-def _uncertain(estimate: Estimate) -> Estimate:
-    """The estimate; without its interval where no two ratings differ, as that is no certainty."""
-    return Estimate(estimate.value, None, None) if estimate.low == estimate.high else estimate
 
 
 def _conclusion(p: float, *, is_better: bool) -> str:
