@@ -12,6 +12,7 @@ from medllm.artifacts.manifest import strictest, without_nan, write_atomically
 from medllm.data.example import Example, Message, read_jsonl, write_jsonl
 from medllm.engines.base import Elsewhere, Engine, ScoresBatches
 from medllm.engines.prompts import takes_messages
+from medllm.engines.row_file import RowFile
 from medllm.errors import ArtifactError, DataError
 from medllm.evaluate.analysis.trained_on import Training, announce_seen, find_seen
 from medllm.evaluate.config import EvaluateConfig
@@ -57,7 +58,10 @@ def write_records(
         for item in items
     ]
     shows_text = config.show_text or strictest(task.source.data_terms) == "open"
-    asking = Asking(config, how["chat_template"], what, task.spec, shows_text, own=items)
+    written = path.with_name(f"{path.stem}.answers.jsonl")
+    asking = Asking(
+        config, how["chat_template"], what, task.spec, shows_text, own=items, written=written
+    )
     seen = find_seen(training, items) if training else {}
     if training:
         announce_seen(what, training, len(seen), len(items))
@@ -75,6 +79,7 @@ def write_records(
         how["shares_prefixes"] = engine.shares_prefixes
     write_atomically(_notes_of(path), json.dumps({**how, **asking.notes}) + "\n")
     partial_path.replace(path)
+    RowFile(written).discard()
 
 
 def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:

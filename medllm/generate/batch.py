@@ -12,6 +12,7 @@ from medllm.artifacts.manifest import Counts
 from medllm.data.example import read_jsonl
 from medllm.data.readers.reviewed import ContextReader
 from medllm.engines.base import Generates
+from medllm.engines.row_file import Row, RowFile
 from medllm.errors import DataError
 from medllm.generate.asking import Answer, Asking, ask_all
 from medllm.generate.config import GenerateConfig
@@ -19,7 +20,6 @@ from medllm.generate.judging import judge, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine, with_system
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
 from medllm.generate.reviewing import Reviewer, record_of, sum_up
-from medllm.generate.row_file import Row, RowFile
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in

@@ -18,13 +18,13 @@ from medllm.artifacts.job import Outcome
 from medllm.artifacts.manifest import Counts, write_atomically
 from medllm.data.example import Message, read_jsonl, write_row
 from medllm.engines.base import Generates
+from medllm.engines.row_file import RowFile
 from medllm.generate.batch import TOO_LONG, Writer
 from medllm.generate.compression import Compressed, measure_all, write_tables
 from medllm.generate.config import GenerateConfig, Stage
 from medllm.generate.judging import sum_up_answers
 from medllm.generate.opening import decided_by, open_engine
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
-from medllm.generate.row_file import RowFile
 from medllm.models.chat.pieces import JOINT
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from medllm.data.example import Message
+from medllm.engines.row_file import RowFile
 from medllm.generate.asking import Answer, split_messages
 from medllm.generate.compression import Compressed, measure_all
 from medllm.generate.config import GenerateConfig
 from medllm.generate.judging import judge, repeated_share, sum_up_answers
 from medllm.generate.prompts import Prompt
-from medllm.generate.row_file import RowFile
 
 NOTE = (
     "Pneumonia. Aspirin 75 mg daily was started. Heart rate 92/min. No fever. "

@@ -1,12 +1,14 @@
 """Answers that a model writes: each asked once, in order, whole or counted as cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medllm.data.example import Example, Message
+from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Record
@@ -63,6 +65,30 @@ def test_a_cut_answer_is_counted_and_said(capsys: pytest.CaptureFixture[str]) ->
     assert records[0]["finish_reason"] == "length"
     assert Lengths().summarize(records)["answers_cut"] == 1
     assert "1 of 1 answers were cut" in capsys.readouterr().err
+
+
+def test_what_an_interrupted_run_wrote_is_not_written_again(tmp_path: Path) -> None:
+    class Stopping(FakeEngine):
+        """Stops at the third answer, as a person may stop it."""
+
+        asked = 0
+
+        def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+            self.asked += 1
+            if self.asked == 3:
+                raise KeyboardInterrupt
+            return super().generate(request)
+
+    items = [replace(ITEM, id=f"ward/{n}") for n in range(4)]
+    how = replace(asking(), written=tmp_path / "qa.answers.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        list(Lengths().score(Stopping(), items, how))
+    (left,) = tmp_path.glob("*.partial")
+    left.write_text(left.read_text().replace("You said", "He said"))
+    records = list(Lengths().score(FakeEngine(), items, how))
+
+    assert left.stat().st_mode & 0o77 == 0, "it holds answers"
+    assert [each["characters"] for each in records] == [12, 12, 13, 13]
 
 
 def test_what_is_too_long_is_not_asked_or_read_in_pieces() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from medllm.data.example import Example
@@ -33,6 +34,8 @@ class Asking:
     """What a kind adds while it scores to how the items were asked; it stands in the score."""
     own: Sequence[Example] = ()
     """The items without worked examples; empty where none stand before them."""
+    written: Path | None = None
+    """Where answers lie until all are scored, for a run that is interrupted to go on from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ A kind that builds on it says in `judge` how one answer is scored, and in `sum_u
 all; what needs all answers at once, or the model again, comes from `judge_together`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from medllm import console
 from medllm.data.example import Example
 from medllm.engines.base import Engine, GenerateRequest, Generates, require
-from medllm.engines.many import Written, write_answers
+from medllm.engines.many import Outcome, Written, write_answers
 from medllm.engines.prompts import ask_messages
+from medllm.engines.row_file import Row, RowFile
 from medllm.engines.sampling import Sampling
 from medllm.errors import DataError
 from medllm.evaluate.config import EvaluateConfig
@@ -103,7 +105,7 @@ class Generated:
         """What the model writes for each item, or why it was not asked, in their order."""
         requests = [self._try(engine, item, asking) for item in items]
         flat = [one for each in requests if isinstance(each, list) for one in each]
-        written = _write(require(engine, Generates, "evaluate"), flat, asking.what)
+        written = _write(require(engine, Generates, "evaluate"), flat, asking)
         replies = iter(written)
         outcomes: list[Answered | NotAsked] = []
         for item, asked in zip(items, requests, strict=True):
@@ -265,16 +267,37 @@ def cell_of(score: Mapping[str, Any], key: str) -> str:
     return f"{score[key]:.3f}\n{interval}"
 
 
-def _write(
-    engine: Generates, requests: Sequence[GenerateRequest], what: str
-) -> list[Written | DataError]:
-    """The answers in the order of the requests, written in batches."""
-    replies: dict[int, Written | DataError] = {}
-    with console.progress(what, len(requests)) as advance:
-        for place, reply in write_answers(engine, requests):
-            replies[place] = reply
+def _write(engine: Generates, requests: Sequence[GenerateRequest], asking: Asking) -> list[Outcome]:
+    """The answers in the order of the requests, written in batches.
+
+    Each is on the disk as soon as it is whole, and is not written again by a run that goes on.
+    """
+    replies: dict[int, Outcome] = {}
+    with ExitStack() as stack:
+        add: Callable[[int, Row], None] = lambda number, row: None  # noqa: E731
+        if asking.written:
+            file = RowFile(asking.written)
+            replies |= {number: _reply_of(row) for number, row in file.rows().items()}
+            add = stack.enter_context(file.adding())
+        left = [number for number in range(len(requests)) if number not in replies]
+        advance = stack.enter_context(console.progress(asking.what, len(requests)))
+        advance(len(replies))
+        for place, reply in write_answers(engine, [requests[number] for number in left]):
+            replies[left[place]] = reply
+            add(left[place], _row_of(reply))
             advance(1)
     return [replies[place] for place in range(len(requests))]
+
+
+def _row_of(reply: Outcome) -> Row:
+    """An answer, or why there is none, as a row of a file."""
+    if isinstance(reply, DataError):
+        return {"error": reply.message, "fix": reply.fix}
+    return asdict(reply)
+
+
+def _reply_of(row: Row) -> Outcome:
+    return DataError(row["error"], row["fix"]) if "error" in row else Written(**row)
 
 
 def _join(item: Example, replies: Sequence[Written | DataError]) -> Answered | NotAsked:

@@ -34,6 +34,17 @@ class RowFile:
         """The rows that an interrupted run left."""
         return {number for number, _ in self._offsets()}
 
+    def rows(self) -> dict[int, Row]:
+        """The rows that an interrupted run left, by their numbers."""
+        if not self._partial.is_file():
+            return {}
+        with self._partial.open(encoding="utf-8") as file:
+            return dict(map(json.loads, file))
+
+    def discard(self) -> None:
+        """Forget the rows, which nobody needs any more."""
+        self._partial.unlink(missing_ok=True)
+
     @contextmanager
     def adding(self) -> Iterator[Callable[[int, Row], None]]:
         """Meanwhile rows are added, each with its number, and are on the disk at once."""
