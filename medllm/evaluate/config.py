@@ -74,6 +74,11 @@ class EvaluateConfig(DataConfig):
     answer flips: `brands` (brand and generic names of drugs), `sex`, `age`, `ethnicity`."""
     allow_remote: bool = False
     """Whether data that are not open may be sent to a model at an address of another machine."""
+    judge: str | None = None
+    """The address of a model that judges answers by criteria, as http://127.0.0.1:8000#NAME."""
+    judge_sheet: Place | None = None
+    """A table of what people say of the same answers, with columns `id`, `criterion` (its number
+    from 1), `met` (yes or no), and `model` where several are judged: how far the judge agrees."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

@@ -184,6 +184,8 @@ def _check_places(
 ) -> None:
     """Raise ConfigError where data that are not open would leave this machine unasked."""
     is_open = all(strictest(task.source.data_terms) == "open" for task in tasks)
+    if config.judge:
+        check_place(address_in(config.judge), allow_remote=config.allow_remote or is_open)
     for model in models:
         if model.is_elsewhere:
             allowed = config.allow_remote or is_open
@@ -197,6 +199,8 @@ def _try_addresses(
     config: EvaluateConfig, models: Iterable[ModelRef], tasks: Sequence[Task]
 ) -> None:
     """See that each address answers and can do all tasks, before any model is scored."""
+    if config.judge:
+        open_model(resolve_address(config.judge)).close()
     for model in models:
         if model.is_elsewhere:
             _open(config, model, tasks).close()

@@ -27,6 +27,8 @@ class Server:
         self.shows_begin = shows_begin
         """Whether the token of the beginning is told of, as vLLM does and llama-cpp-python not."""
         self.fault = fault
+        self.most = CONTEXT
+        """The most characters of a prompt."""
         self.busy = 0
         """How many of the next requests it refuses as busy."""
 
@@ -36,7 +38,7 @@ class Server:
             self.busy -= 1
             return JSONResponse({"detail": "busy"}, 429, {"retry-after": "0"})
         prompt = body["prompt"] if path == "completions" else body["messages"][-1]["content"]
-        if len(prompt) > CONTEXT:
+        if len(prompt) > self.most:
             return JSONResponse({"error": {"message": prompt}}, 400)
         usage = {"prompt_tokens": len(prompt) + 1, "completion_tokens": 1}
         if path != "completions":

@@ -82,8 +82,9 @@ def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
     lacking = {name for name, kind in KINDS.items() if kind.lacking(bare)}
     assert lacking == {
         "choices", "pairs", "alert", "hallucination", "ner", "memorisation", "safety",
+        "rubrics",
     }  # fmt: skip
-    marked = {"entities": [], "wants": "answer"}
+    marked = {"entities": [], "wants": "answer", "rubrics": [["So", 1, []]]}
     seen = replace(
         ITEM, prompt=(Message("user", "HR 85. So?"),), completion="yes " * 30, metadata=marked
     )

@@ -29,6 +29,7 @@ SCORED = [
     "error_detection",
     "error_detection_text",
     "hallucination",
+    "healthbench",
     "laterality",
     "medmcqa",
     "medqa",

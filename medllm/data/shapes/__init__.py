@@ -8,12 +8,13 @@ from typing import Any, cast
 from medllm.data.example import Example, Rejected
 from medllm.data.generators import GENERATORS
 from medllm.data.readers.rows import Row
-from medllm.data.shapes import multiple_choice, pubmedqa
+from medllm.data.shapes import multiple_choice, pubmedqa, rubrics
 from medllm.data.shapes.columns import Columns, read_columns, used_by
 from medllm.data.shapes.entities import read_entities
 from medllm.data.shapes.local import CUT, IMAGES, read_local, read_prompt
 from medllm.data.shapes.multiple_choice import read_multiple_choice
 from medllm.data.shapes.pubmedqa import read_pubmedqa
+from medllm.data.shapes.rubrics import read_rubrics
 from medllm.data.shapes.values import columns_of, image_choices
 
 Shape = Callable[[str, int, Row, Columns], Example | Rejected]
@@ -34,6 +35,7 @@ SHAPES: dict[str, Shape] = {
     "multiple_choice": read_multiple_choice,
     "entities": read_entities,
     "pubmedqa": read_pubmedqa,
+    "rubrics": read_rubrics,
     **{name: partial(read_generated, name) for name in GENERATORS},
 }
 
@@ -43,6 +45,7 @@ READ = {
     "entities": frozenset({"text"}),
     "multiple_choice": multiple_choice.READ,
     "pubmedqa": pubmedqa.READ,
+    "rubrics": rubrics.READ,
 }
 """The columns that a shape reads besides those that the dataset's YAML names."""
 SPLIT_AND_TASK = ("split", "task")

@@ -13,6 +13,7 @@ from medllm.evaluate.kinds.pairs import Pairs
 from medllm.evaluate.kinds.safety import Safety
 from medllm.evaluate.kinds.studies.memorisation import Memorisation
 from medllm.evaluate.kinds.studies.ner import Ner
+from medllm.evaluate.kinds.studies.rubrics import Rubrics
 from medllm.evaluate.kinds.studies.speed import Speed
 from medllm.evaluate.kinds.texts import Texts
 from medllm.evaluate.kinds.written.free_text import FreeText
@@ -22,7 +23,7 @@ KINDS: Mapping[str, Kind] = {
     "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
     "hallucination": Hallucination(), "alert": Alert(), "safety": Safety(),
     "error_detection": ErrorDetection(), "error_detection_text": ErrorDetection(with_images=False),
-    "memorisation": Memorisation(), "ner": Ner(), "speed": Speed(),
+    "memorisation": Memorisation(), "rubrics": Rubrics(), "ner": Ner(), "speed": Speed(),
     "free_text": FreeText(), "summaries": Summaries(),
 }  # fmt: skip
 """The kinds by the names that the YAML of a task gives them."""
