@@ -27,6 +27,11 @@ NEGATIVE = {
     ("SearchConfig", "parameters"): "as Range",
     ("Threshold", "min"): "a difference may be a small loss",
     ("Threshold", "max"): "as its min",
+    **{
+        (model, f"{name}_penalty"): "a negative one rewards, as in OpenAI's and transformers'"
+        for model in ("Writing", "Stage", "GenerateConfig")
+        for name in ("presence", "frequency", "length")
+    },
 }
 """Fields that take -1, and why."""
 
