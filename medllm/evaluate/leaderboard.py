@@ -42,7 +42,8 @@ class Entry:
     def rank(self) -> float:
         """The better the smaller."""
         value: float = self.score[self.measure]
-        return -value if self.measure == "accuracy" else value
+        is_better = getattr(KINDS[self.score["kind"]], "higher_is_better", True)
+        return -value if is_better else value
 
 
 def build_leaderboard(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -73,6 +74,7 @@ def _entries(folder: Path) -> list[Entry]:
             or str(folder),  # of what has no records nothing is known
         )
         for score in found.scores
+        if score.get(KINDS[score["kind"]].measure) is not None
     ]
 
 

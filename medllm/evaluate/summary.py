@@ -94,7 +94,8 @@ def _without_seen(score: Score) -> str:
         f"{SEEN} {score['model']} was trained on {found['items']} of {score['items']} items of "
     )
     told += str(score["task"])
-    if not (others := found["without"]):
+    others = found["without"]
+    if not others or others["value"] is None:
         return told
     is_share = others["measure"] == "accuracy"
     scale, digits = (100, 1) if is_share else (1, 3)

@@ -19,6 +19,7 @@ class Answers:
     ability: type[Engine] = Expects  # who knows all tokens knows the one that ends an answer
     takes_examples = False
     measure = "perplexity"
+    higher_is_better = False
 
     def lacking(self, item: Example) -> str | None:
         """Nothing; an empty answer is not asked, which is counted."""

@@ -65,6 +65,7 @@ class Generated:
     ability: type[Engine] = Generates
     takes_examples = False
     measure = "items"
+    higher_is_better = True
     needs_reference = True
     """Whether an item without a `completion` cannot be scored."""
     headings: Mapping[str, str] = {}

@@ -122,10 +122,10 @@ def _evaluated(found: Input, data: Path | None) -> Iterator[Output]:
 
 
 def _answers(records: Path) -> dict[str, str]:
-    """The texts that a model wrote; records of choices have none."""
+    """The texts that a model wrote; what has a target beside it is a choice or a verdict."""
     rows = read_jsonl(records) if records.is_file() else ()
     return {row["id"]: row["answer"] for row in rows
-            if isinstance(row.get("answer"), str) and "finish_reason" in row}  # fmt: skip
+            if isinstance(row.get("answer"), str) and "target" not in row}  # fmt: skip
 
 
 def _asked(found: Input, name: str, data: Path | None) -> dict[str, str]:

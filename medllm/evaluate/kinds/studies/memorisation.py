@@ -58,6 +58,7 @@ class Memorisation:
     ability: type[Engine] = Expects  # a model that runs here: it writes, and scores
     takes_examples = False
     measure = "extracted"
+    higher_is_better = False
 
     def lacking(self, item: Example) -> str | None:
         """An answer long enough to be begun, and to go on for 13 words."""
