@@ -55,6 +55,16 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields we do not honour, with the values that ask for nothing."""
 
+NO_TOOLS = "this server passes no tools on: nothing here reads calls of them in an answer"
+WHY: dict[str, str] = {
+    **dict.fromkeys(("tools", "tool_choice", "functions", "function_call", "tool_calls"), NO_TOOLS),
+    "store": "no text of a request is kept here",
+    "best_of": "ask for n answers, and choose",
+    "suffix": "the model goes on from a prompt, and fills no gap",
+    "echo": "a conversation has no text to repeat; see /v1/completions",
+    **dict.fromkeys(("audio", "modalities"), "the model writes text alone"),
+}
+"""Why fields are not honoured, where more can be said than that they are not."""
 UNSUPPORTED = "unsupported_parameter"
 MAX_SHOWN_CHARACTERS = 300  # of an error; it may quote the name of a field that somebody made up
 
@@ -186,7 +196,7 @@ class _Wire(BaseModel):
             # Types are compared too: to Python `logprobs: 0` is False, to OpenAI it asks for one.
             neutral = any(type(value) is type(v) and value == v for v in NEUTRAL.get(name, ()))
             if value is not None and name not in HARMLESS and not neutral:
-                message = "not supported by this server; leave it out"
+                message = WHY.get(name, "not supported by this server; leave it out")
                 raise PydanticCustomError(UNSUPPORTED, message, {"field": name})
         return self
 

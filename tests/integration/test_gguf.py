@@ -346,7 +346,7 @@ def test_the_answers_to_one_question_share_its_evaluation(engine: LlamaCppEngine
 
 def test_exactly_the_likeliest_token_is_greedy(engine: LlamaCppEngine) -> None:
     context = tuple(range(20, 40))
-    vocabulary = engine._n_vocab
+    vocabulary = engine.vocabulary
 
     scores = engine.score([ScoreRequest(context, (token,)) for token in range(vocabulary)])
 

@@ -1,7 +1,9 @@
 """llama-server as an engine: the same answers, many at once, nobody's prompt for another."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,6 +26,7 @@ from medllm.engines.prompts import ask_messages
 from medllm.engines.servers.llama_server import LlamaServerEngine
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
+from medllm.measures.logprobs import write_with_logprobs
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
@@ -103,6 +106,41 @@ def test_it_answers_as_llama_cpp_does_in_this_process(
     assert streamed[-1].finish_reason == whole[-1].finish_reason == expected[-1].finish_reason
     assert sum(p.tokens for p in streamed) == sum(p.tokens for p in whole)
     assert len(whole) == 1 < len(streamed)
+
+
+def test_what_ends_an_answer_is_no_token_of_it_but_has_a_likelihood(
+    engine: LlamaServerEngine, tiny_f16: Path
+) -> None:
+    end = engine.encode(engine.eos_token, add_special_tokens=False)[-1]
+    request = replace(asked(engine, logit_bias=((end, 100.0),)), logprobs=1)
+    with closing(LlamaCppEngine(tiny_f16, n_ctx=256)) as here:
+        (expected,) = (p for p in write_with_logprobs(here, request) if p.finish_reason)
+
+    async def work() -> list[list[Piece]]:
+        return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
+
+    streamed, (whole,) = run(engine, work)
+    counts = [sum(piece.tokens for piece in streamed), whole.tokens, expected.tokens]
+    assert (counts, whole.finish_reason, whole.text) == ([0, 0, 0], "stop", "")
+    for told in (whole, expected):
+        assert len(told.logprobs) == 1 and len(told.logprobs[0].top) == 1
+    assert whole.logprobs[0].logprob == pytest.approx(expected.logprobs[0].logprob, abs=1e-3)
+
+
+def test_an_answer_fits_its_json_schema(engine: LlamaServerEngine) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
+    schema |= {"additionalProperties": False}
+    held = replace(asked(engine, max_tokens=60, json_schema=json.dumps(schema)), whole=True)
+    unknown = replace(asked(engine, json_schema='{"type": "nonsense"}'), whole=True)
+
+    async def work() -> Any:
+        told = text_of(await read(engine, held))
+        with pytest.raises(DataError, match="JSON schema"):
+            await read(engine, unknown)
+        return told
+
+    told = run(engine, work)
+    assert re.match(r'\{\s*"a"\s*:\s*("[xy]"|\s*$)', told), told
 
 
 def test_it_tells_how_likely_its_answers_are(engine: LlamaServerEngine, tiny_f16: Path) -> None:

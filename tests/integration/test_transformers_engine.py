@@ -26,6 +26,7 @@ from medllm.engines.transformers import TransformersEngine
 from medllm.engines.writing.alone import NO_TOKEN, write_tokens
 from medllm.errors import ConfigError, DataError
 from medllm.measures.divergence import compare_document
+from medllm.measures.logprobs import write_with_logprobs
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.load import load_tokenizer, resolve_model
 
@@ -54,6 +55,30 @@ def test_a_score_does_not_depend_on_what_else_is_asked(engine: InProcess) -> Non
         assert score.logprob == pytest.approx(same.logprob, abs=1e-4)
         assert (score.tokens, score.greedy) == (same.tokens, same.greedy)
     assert [score.tokens for score in together] == [1, 2, 2, 1, 3, 0, 1, 1]
+
+
+def test_each_token_of_prompt_and_answer_has_the_likelihood_of_its_score(engine: InProcess) -> None:
+    prompt = tuple(engine.encode("The chest is", add_special_tokens=True))
+    request = GenerateRequest(prompt, Sampling(max_tokens=5), logprobs=3, prompt_logprobs=True)
+    *_, last = write_with_logprobs(engine, request)
+    assert isinstance(engine, TransformersEngine)
+    told = [each.logprob for each in last.logprobs]
+    (score,) = engine.score([ScoreRequest(prompt[:1], prompt[1:])])
+
+    assert told[0] is None and len(told) == len(prompt) + 5
+    known = [each for each in told if each is not None]
+    assert sum(known[: len(prompt) - 1]) == pytest.approx(score.logprob, abs=1e-3)
+    for each in last.logprobs[len(prompt) :]:  # greedy: it is the likeliest
+        assert each.top[0] == (each.text, each.logprob) and len(each.top) == 3
+    assert engine.decode(prompt).endswith("The chest is") and engine.vocabulary > max(prompt)
+
+
+def test_a_bias_decides_what_is_written(engine: InProcess) -> None:
+    prompt = engine.encode("The chest is", add_special_tokens=True)
+    token = 20
+    sampling = Sampling(max_tokens=3, logit_bias=((token, 100.0),))
+    pieces = list(engine.generate(GenerateRequest(prompt, sampling)))
+    assert [each for piece in pieces for each in piece.ids] == [token] * 3
 
 
 def test_answers_end_at_stop_strings_and_limits(engine: InProcess) -> None:
@@ -147,7 +172,7 @@ def test_text_without_blanks_comes_token_by_token(tiny_model: Path, text: str) -
     pieces = list(engine.generate(GenerateRequest([9], Sampling(max_tokens=len(ids)))))
 
     assert "".join(piece.text for piece in pieces) == text
-    assert pieces[-1] == Piece("", 0, "stop")
+    assert pieces[-1] == Piece("", 0, "stop", ids=(ids[-1],))
     assert len(pieces) == len(ids)
     longest_wait = max(
         len(run) for run in "".join("x" if p.text else "." for p in pieces).split("x")
