@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from medllm.data.example import read_jsonl
-from medllm.evaluate.analysis.shown import EXPLAINED, OF_SUBGROUPS, comparisons_of, subgroups_of
+from medllm.evaluate.analysis.shown import (
+    EXPLAINED,
+    OF_SUBGROUPS,
+    comparisons_of,
+    interval_of,
+    subgroups_of,
+)
 from medllm.evaluate.analysis.subgroups import FEW
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import KINDS
@@ -20,6 +26,10 @@ HOW = {"engine": "engine", "computed_in": "computed in", "n_ctx": "context", "it
        "groups": "groups", "chat_template": "chat template", "num_fewshot": "worked examples",
        "cut": "prompts cut"}  # fmt: skip
 """What is told of how a model was asked, by the key of its score."""
+
+
+IDEAL = ((0.0, 0.0), (100.0, 100.0))
+"""The line on which answers are right as often as they are sure."""
 
 
 def build_page(
@@ -53,8 +63,11 @@ def build_page(
         page.intervals(f"{task}: accuracy", values, "percent")
     _add_comparisons(page, analysis["comparisons"])
     _add_subgroups(page, analysis["subgroups"])
+    _add_subjects(page, analysis["subjects"])
+    _add_confidence(page, scores)
     _add_patterns(page, analysis)
     _add_kinds(page, scores, folder)
+    _add_correlations(page, analysis["correlations"])
     page.heading("How they were asked")
     page.table(("model", "task", *HOW.values(), "not asked"), list(_asked(scores)))
     return page
@@ -148,6 +161,54 @@ def _add_subgroups(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
         values = {f"{row['group']}, {row['model']}": _ends(row, scale) for row in own}
         unit = "percent" if scale == 100 else key[2]
         page.intervals(f"{key[0]} by {key[1]}", values, unit)
+
+
+def _add_subjects(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Of each model and task the subjects, those with the lowest scores first."""
+    if not rows:
+        return
+    page.heading("By subject")
+    shown = [
+        (row["model"], row["task"], row["subject"], row["items"], _rate(row),
+         "" if row["gained"] is None else f"{row['gained']} / {row['lost']}")
+        for row in rows
+    ]  # fmt: skip
+    page.table(("model", "task", "subject", "n", "right, 95 %", "gained / lost"), shown)
+
+
+def _add_confidence(page: Page, scores: Sequence[Score]) -> None:
+    """Of each task how right answers of each confidence are, and the risk by coverage."""
+    told = [score for score in scores if score.get("calibration_bins")]
+    for task in dict.fromkeys(score["task"] for score in told):
+        own = [score for score in told if score["task"] == task]
+        page.heading(f"Confidence: {task}")
+        rows = [(score["model"], score["calibration_error"], score["risk_area"]) for score in own]
+        page.table(("model", "calibration error", "area of risk by coverage"), rows)
+        bins = {score["model"]: [(100 * each["confidence"], 100 * each["accuracy"])
+                                 for each in score["calibration_bins"]]
+                for score in own}  # fmt: skip
+        page.curves(f"{task}: right answers by confidence", {**bins, "as it should be": IDEAL},
+                    "confidence, percent", "right, percent", dots=bins)  # fmt: skip
+        risks = {score["model"]: [(100 * each["coverage"], 100 * each["risk"])
+                                  for each in score["risk_coverage"]]
+                 for score in own}  # fmt: skip
+        page.curves(f"{task}: wrong among the surest answers", risks, "the surest, percent of all",
+                    "wrong, percent")  # fmt: skip
+
+
+def _add_correlations(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    page.heading("What goes together")
+    page.table(
+        ("model", "task", "of an answer", "with its", "n", "rank correlation, 95 %"),
+        [(row["model"], row["task"], row["of"], row["with"], row["items"],
+          f"{row['value']:+.2f} ({interval_of(row, 1, 2, '+')})") for row in rows],
+    )  # fmt: skip
+    page.text(
+        "Spearman's correlation over the items; ratio is the length of the answer beside the "
+        "source, length_ratio beside the reference. What goes together need not cause each other."
+    )
 
 
 def _add_patterns(page: Page, analysis: Analysis) -> None:

@@ -1,12 +1,15 @@
-"""What ratings by several people say: how far they agree, and which of two they prefer."""
+"""How far numbers of the same things agree: ratings by people, preferences, ranks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 
 from medllm.measures.intervals import (
+    CONFIDENCE,
     Estimate,
     Groups,
     Numbers,
@@ -15,6 +18,9 @@ from medllm.measures.intervals import (
     estimate_proportion,
     estimate_share,
 )
+
+FEWEST_RANKED = 10
+"""Of fewer items a correlation may be almost any by chance: it has no interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +156,24 @@ def measure_preference(first: int, second: int, even: int) -> Preference:
         return Preference(first, second, even, None, 1.0)
     p = float(binomtest(first, decided).pvalue)
     return Preference(first, second, even, estimate_proportion(first, decided), p)
+
+
+def estimate_correlation(
+    one: Sequence[float], other: Sequence[float], units: int | None = None
+) -> Estimate | None:
+    """Spearman's correlation of ranks with its 95 % interval; None where one side never changes.
+
+    The interval is that of Bonett and Wright 2000 (Psychometrika 65:23). Of items in groups `units`
+    is the number of groups: items of one patient are not counted as many.
+    """
+    from scipy.stats import spearmanr
+
+    if len({*one}) < 2 or len({*other}) < 2:
+        return None
+    value, count = float(spearmanr(one, other).statistic), units or len(one)
+    if count < FEWEST_RANKED:
+        return Estimate(value, None, None)
+    near = max(-1 + 1e-12, min(1 - 1e-12, value))
+    error = math.sqrt((1 + near * near / 2) / (count - 3))
+    far = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    return Estimate(value, *(math.tanh(math.atanh(near) + side * far) for side in (-1, 1)))

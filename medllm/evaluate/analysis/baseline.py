@@ -150,10 +150,23 @@ def _row(before: Outcomes | str, after: Outcomes, margin: float | None) -> Row:
     higher = after.measure.higher_is_better
     row |= {"measure": after.measure.name, "unit": after.measure.unit, "higher_is_better": higher}
     row |= asdict(found)
+    if found.gained is not None and any("subject" in each for each in after.records):
+        row["by_subject"] = _by_subject(pair_items(before, after))
     if margin is not None:
         row["margin"] = margin
         row["verdict"] = judge_margin(found.difference, margin, higher_is_better=higher)
     return row
+
+
+def _by_subject(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[int, int]]:
+    """Of each subject how many items only the second model has right, and only the first."""
+    changes: defaultdict[str, list[float]] = defaultdict(list)
+    for old, new in pairs:
+        changes[str(new.get("subject"))].append(new["value"] - old["value"])
+    return {
+        subject: (sum(each > 0 for each in found), sum(each < 0 for each in found))
+        for subject, found in sorted(changes.items())
+    }
 
 
 def compare(before: Outcomes, after: Outcomes) -> Comparison:

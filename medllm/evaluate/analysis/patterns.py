@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from medllm.evaluate.analysis.outcomes import ACCURACY, Outcomes, Record
+from medllm.evaluate.analysis.outcomes import ACCURACY, LOSS, Outcomes, Record
 from medllm.measures.intervals import Estimate, estimate_proportion, estimate_share
 
 CLOSE = 0.1
@@ -47,7 +47,14 @@ def _of_written(found: Outcomes) -> Iterator[Row]:
          "repetition_penalty 1.1, or training on the task"),
         ("verbosity", f"answers of over {VERBOSE} × the words of the reference",
          lambda record: record.get("length_ratio", 0) > VERBOSE,
-         "an instruction to be short, or training on the references"),
+         "an instruction to be short, num_beams with a length_penalty below 1, or training on the "
+         "references"),
+        ("brevity", f"answers of less than 1/{VERBOSE} of the words of the reference",
+         lambda record: 0 < record.get("length_ratio", 1) < 1 / VERBOSE,
+         "an instruction that says what to cover, a higher max_tokens"),
+        ("refusal", "answers that do nothing but refuse, by rules that read English",
+         lambda record: record.get("refused", False),
+         "a `system` message that says who asks, and what for"),
     )  # fmt: skip
     groups = [record["group"] for record in found.records]
     for name, what, holds, advice in told:
@@ -127,15 +134,24 @@ def rank_items(found: Sequence[Outcomes]) -> list[Row]:
 
 def _ends(found: Outcomes) -> Row:
     """Best first, and worst first; each an id and its number."""
-    if found.measure.is_share:
-        records = [record for record in found.records if len(record.get("logprobs", ())) > 1]
-        scored = [(_lead(each) * (1 if each["value"] else -1), each["id"]) for each in records]
-        unit = "nats that the answer leads by, below 0 where it is wrong"
-    else:
-        sign = 1 if found.measure.higher_is_better else -1
-        scored = [(sign * each["value"] / each["weight"], each["id"]) for each in found.records]
-        unit = found.measure.unit if sign == 1 else "log-likelihood, nats a token"
+    scored, unit = _ranked(found)
     ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
     half = min(SHOWN, len(ordered) // 2)
     best, worst = ordered[:half], ordered[::-1][:half]
     return {"unit": unit, "best": [[i, n] for n, i in best], "worst": [[i, n] for n, i in worst]}
+
+
+def _ranked(found: Outcomes) -> tuple[list[tuple[float, str]], str]:
+    """A number of each item, the more the better, and what it is."""
+    records, measure = found.records, found.measure
+    if all("margin" in record for record in records):
+        of_margin = "nats that the right sentence leads by, below 0 where it does not"
+        return [(each["margin"], each["id"]) for each in records], of_margin
+    if measure.is_share:
+        choices = [record for record in records if len(record.get("logprobs", ())) > 1]
+        leads = [(_lead(each) * (1 if each["value"] else -1), each["id"]) for each in choices]
+        return leads, "nats that the answer leads by, below 0 where it is wrong"
+    sign = 1 if measure.higher_is_better else -1
+    values = [(sign * each["value"] / each["weight"], each["id"]) for each in records
+              if each["weight"]]  # fmt: skip
+    return values, "log-likelihood, nats a token" if measure == LOSS else measure.unit

@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from statistics import quantiles
 from typing import Any
 
@@ -38,6 +39,29 @@ def score_subgroups(
             fix = f"name one of: {', '.join(['target', *known])}"
             raise ConfigError(f"--by {field}: no item of these tasks has it", fix)
         rows += made
+    return rows
+
+
+def score_subjects(found: Sequence[Outcomes], comparisons: Sequence[Row]) -> list[Row]:
+    """The score of each subject, the worst first, and what was lost there beside the baseline."""
+    changes = {
+        (row["model"], row["task"], subject): change
+        for row in comparisons
+        for subject, change in row.get("by_subject", {}).items()
+    }
+    rows: list[Row] = []
+    for each in found:
+        parts: defaultdict[str, list[Record]] = defaultdict(list)
+        for record in each.records:
+            if "subject" in record:
+                parts[record["subject"]].append(record)
+        own = []
+        for subject, records in parts.items():
+            gained, lost = changes.get((each.model, each.task, subject), (None, None))
+            known: Row = {"model": each.model, "task": each.task, "subject": subject}
+            known |= {"items": len(records), **asdict(estimate_part(each, records))}
+            own.append({**known, "gained": gained, "lost": lost})
+        rows += sorted(own, key=lambda row: (row["value"], row["subject"]))
     return rows
 
 

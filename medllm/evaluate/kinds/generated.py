@@ -17,6 +17,7 @@ from medllm.engines.prompts import ask_messages
 from medllm.engines.row_file import Row, RowFile
 from medllm.engines.sampling import Sampling
 from medllm.errors import DataError
+from medllm.evaluate.clinical.replies import is_only_refusal
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.pieces import JOINT, split_item
@@ -56,10 +57,10 @@ class Generated:
     """Answers of a model in its own words; a kind builds on it with `judge` and `sum_up`.
 
     A record has `id`, `finish_reason`, `answer_tokens`, `answer_empty`, `repeated` (the share of
-    runs of four words that stood there before), `mean_logprob` where it is known, `pieces` where
-    there are several, and what `judge` gives. It has the texts, `answer` and `reference`, only
-    where `Asking.shows_text`. No score may be called `target`, `tokens` or `logprob`: by these
-    names records of other kinds are compared.
+    runs of four words that stood there before), `refused`, `mean_logprob` where it is known,
+    `pieces` where there are several, and what `judge` gives. It has the texts, `answer` and
+    `reference`, only where `Asking.shows_text`. No score may be called `target`, `tokens` or
+    `logprob`: by these names records of other kinds are compared.
     """
 
     ability: type[Engine] = Generates
@@ -188,6 +189,7 @@ class Generated:
             "answer_tokens": answered.tokens,
             "answer_empty": not answered.text.strip(),
             "repeated": repeated_share(answered.text),
+            "refused": is_only_refusal(answered.text),
         }
         if answered.logprob is not None:
             record["mean_logprob"] = answered.logprob
