@@ -41,9 +41,9 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 40, "ranks": 30, "places": 75, "console": 220, "config": 520, "artifacts": 1010,
-    "clinical": 8100, "data": 4420, "tasks": 400, "models": 2160, "engines": 3250,
+    "clinical": 8100, "data": 4420, "tasks": 400, "models": 2160, "engines": 3300,
     "measures": 2100, "reports": 420, "calibrate": 465, "prepare": 1160, "finetune": 2850,
-    "merge": 520, "quantize": 2470, "evaluate": 5100, "generate": 1300, "serve": 4150,
+    "merge": 520, "quantize": 2470, "evaluate": 5300, "generate": 1300, "serve": 4150,
     "recipe": 220, "run": 130, "plan": 170, "ask": 60, "smoke": 70, "study": 580,
     "checkup": 110, "review": 240, "cli": 1350, "__main__": 5, "__init__": 40,
 }  # fmt: skip
