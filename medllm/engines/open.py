@@ -50,6 +50,32 @@ def open_model(
     return _open_gguf(model, n_ctx) if model.is_gguf else _open_transformers(model, n_ctx, dtype)
 
 
+def open_seeing(model: ModelRef, n_ctx: int | None = None, dtype: Dtype = "auto") -> Engine:
+    """The loaded vision-language model, which answers about images.
+
+    Raises:
+        ConfigError: it is a GGUF file, an adapter, or behind an address.
+        ArtifactError: it reads no images, or cannot be loaded.
+    """
+    from medllm.engines.seeing import SeeingEngine
+    from medllm.models.images import Vision
+
+    why = (
+        "a GGUF file is read without its projector: llama-cpp-python has no image encoder here"
+        if model.is_gguf
+        else "no image is sent to an address"
+        if model.is_elsewhere
+        else "an adapter is not asked about images"
+        if model.is_adapter
+        else ""
+    )
+    if why:
+        fix = "name the folder of the whole model, merged; or ask by the text alone"
+        raise ConfigError(f"{model.ref}: rows have images, and {why}", fix)
+    vision = Vision.open(model, load_tokenizer(model.location), "evaluate")
+    return SeeingEngine(_open_transformers(model, n_ctx, dtype), vision)
+
+
 def engine_for(engine: Engine, ability: type[Engine], verb: str) -> Engine:
     """The engine as one with an ability: behind an address likelihoods are asked in another way.
 
@@ -67,7 +93,7 @@ def _open_gguf(model: ModelRef, n_ctx: int | None) -> InProcess:
     return LlamaCppEngine(model.path, n_ctx=n_ctx, window=lost_window(model))
 
 
-def _open_transformers(model: ModelRef, n_ctx: int | None, dtype: Dtype) -> InProcess:
+def _open_transformers(model: ModelRef, n_ctx: int | None, dtype: Dtype) -> "TransformersEngine":
     from medllm.engines.transformers import TransformersEngine
 
     tokenizer = load_tokenizer(model.location)

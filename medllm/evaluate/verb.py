@@ -13,7 +13,7 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, strictest
 from medllm.data.registry.datasets import Dataset, specs_of
 from medllm.engines.base import Engine
-from medllm.engines.open import engine_for, open_model
+from medllm.engines.open import engine_for, open_model, open_seeing
 from medllm.engines.servers.openai import check_place
 from medllm.errors import ConfigError, GateError, MedllmError
 from medllm.evaluate.analysis.baseline import check_baseline
@@ -24,6 +24,7 @@ from medllm.evaluate.config import EvaluateConfig, ModelChoice
 from medllm.evaluate.gate import apply_gate, judge
 from medllm.evaluate.groups import sum_up_groups, tasks_of
 from medllm.evaluate.items import Items, Task
+from medllm.evaluate.kinds.base import Sees
 from medllm.evaluate.records import sum_up_records, write_records
 from medllm.evaluate.report import build_page
 from medllm.evaluate.summary import Score, footnotes, table_of
@@ -128,7 +129,8 @@ def _evaluate_model(
     for task, found in items.items():
         path = folder / f"{task.name}.jsonl"
         if not path.is_file():
-            engine = engine or _open(config, model, items)
+            sees = any(_has_images(each, rows_of) for each, rows_of in items.items())
+            engine = engine or _open(config, model, items, sees=sees)
             fitting = engine_for(engine, task.kind.ability, "evaluate")
             write_records(fitting, task, found.examples, path, training_of(model))
         known = {"model": folder.name, "identity": model.parent.identity, "bytes": size}
@@ -140,15 +142,18 @@ def _evaluate_model(
     return rows
 
 
-def _open(config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task]) -> Engine:
-    """The loaded model.
+def _open(
+    config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task], *, sees: bool = False
+) -> Engine:
+    """The loaded model; one that `sees` where rows are asked with their images.
 
     Raises:
         ConfigError: its engine cannot do what one of the tasks needs.
     """
     if not model.is_elsewhere:
         check_room("evaluate", model, config.dtype)
-    engine = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
+    opened = open_seeing if sees else open_model
+    engine = opened(model, n_ctx=config.n_ctx, dtype=config.dtype)
     try:
         for task in tasks:
             engine_for(engine, task.kind.ability, "evaluate")
@@ -156,6 +161,12 @@ def _open(config: EvaluateConfig, model: ModelRef, tasks: Iterable[Task]) -> Eng
         engine.close()
         raise
     return engine
+
+
+def _has_images(task: Task, items: Items) -> bool:
+    """Whether a task asks about images that its rows have."""
+    sees = isinstance(task.kind, Sees) and task.kind.with_images
+    return sees and any(item.images for item in items.examples)
 
 
 def _resolve(named: str | ModelChoice) -> ModelRef:

@@ -46,18 +46,21 @@ def estimate_proportion(successes: int, total: int) -> Estimate:
 def estimate_share(outcomes: Sequence[bool], groups: Groups | None = None) -> Estimate:
     """The share of items that are so: its interval is exact, or bootstrapped where groups repeat.
 
-    Where all items of many groups are so, or none, a bootstrap would see no spread at all: then the
-    interval is the exact one of as many items as there are groups.
+    Where the share is the same in all of many groups (all items are so, none, or one of two in
+    each), a bootstrap would see no spread at all: then the interval is the exact one of as many
+    items as there are groups.
     """
-    hits = sum(outcomes)
+    hits, total = sum(outcomes), len(outcomes)
     if not repeats(groups):
-        return estimate_proportion(hits, len(outcomes))
-    if 0 < hits < len(outcomes):
-        return estimate_ratio([float(each) for each in outcomes], [1] * len(outcomes), groups)
-    count = count_units(len(outcomes), groups)
+        return estimate_proportion(hits, total)
+    drawn = estimate_ratio([float(each) for each in outcomes], [1] * total, groups)
+    if drawn.low != drawn.high:
+        return drawn
+    count = count_units(total, groups)
     if count < FEWEST:
-        return Estimate(hits / len(outcomes), None, None)
-    return estimate_proportion(count if hits else 0, count)
+        return Estimate(drawn.value, None, None)
+    exact = estimate_proportion(round(drawn.value * count), count)
+    return Estimate(drawn.value, exact.low, exact.high)
 
 
 def estimate_quantile(values: Sequence[float], share: float) -> Estimate:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,13 @@ from seeing import PATCHES, SIDE, example, write_image_rows, write_seeing
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medllm.data.example import Message, read_examples, to_json, write_jsonl
+from medllm.engines.open import open_seeing as open_seeing_model
+from medllm.engines.prompts import ask_messages
+from medllm.engines.sampling import Sampling
+from medllm.engines.seeing import SeeingEngine
 from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
+from medllm.evaluate.config import EvaluateConfig
+from medllm.evaluate.verb import evaluate
 from medllm.finetune.config import FinetuneConfig, LoraSettings, TrainingSettings
 from medllm.finetune.profiling import ProfilingRun, _cut
 from medllm.finetune.rows.build import IGNORED, Limit, RowCounts
@@ -93,6 +100,14 @@ def test_what_only_an_image_tells_is_learnt_and_merged(
     with torch.inference_mode():
         found, expected = (model.eval()(**batch).logits for model in (merged, tuned))
     assert (found - expected).abs().max() < 1e-4
+    engine = open_seeing_model(resolve_model(str(tmp_path / "m")), dtype="float32")
+    assert isinstance(engine, SeeingEngine)
+    for row in islice(read_examples(data / "validation.jsonl"), 4):
+        shown = [data / name for name in row.images]
+        asked = ask_messages(engine, row.prompt, Sampling(max_tokens=8), shown)
+        pieces = list(engine.generate(asked))
+        assert "".join(piece.text for piece in pieces).strip() == row.completion
+        assert pieces[-1].finish_reason == "stop"
     # the same texts with other images: what was learnt is wrong now
     assert loss_of(merged, batch) == pytest.approx(results["validation_loss"], rel=0.05)
     batch["pixel_values"] = -batch["pixel_values"]
@@ -387,3 +402,35 @@ def test_a_few_layers_of_a_model_that_sees_can_be_profiled(
     assert any("vision" in name for name in read_shapes(cut.path))
     assert 0 < costs.trainable < costs.parameters < count_parameters(seeing)
     assert costs.seconds_a_token > 0
+
+
+def test_errors_in_reports_are_looked_for_with_their_images(seeing: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"r{n}", "split": "test", "instruction": "Findings: clear.", "modality": "xray",
+         "output": "ERROR - x" if n % 2 else "CORRECT - x", "image": f"{n}.png"}
+        for n in range(4)
+    ]  # fmt: skip
+    other = "A long scar runs along the spine, and two screws hold the third lumbar vertebra."
+    rows.append({**rows[0], "id": "t", "split": "train", "instruction": other})
+    for n in range(4):
+        Image.new("RGB", (40, 50), (60 * n, 60 * n, 60 * n)).save(tmp_path / f"{n}.png")
+    (tmp_path / "ward.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = PrepareConfig(datasets=(str(tmp_path / "ward.jsonl"),), task="error_detection",
+                         output=tmp_path / "out")  # fmt: skip
+    prepare(made)
+    asked = EvaluateConfig(
+        models=(str(seeing),), tasks=("error_detection", "error_detection_text"),
+        data=tmp_path / "out", output=tmp_path / "e", dtype="float32", show_text=True,
+    )  # fmt: skip
+
+    with_images, alone = evaluate(asked).results["scores"]
+
+    assert (with_images["with_images"], with_images["images_left_out"]) == (4, 0)
+    assert (alone["with_images"], alone["images_left_out"]) == (0, 4)
+    assert with_images["items"] == alone["items"] == 4
+    assert with_images["not_asked"] == {}
+    assert (tmp_path / "e/plots").is_dir()
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g/model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ConfigError, match="without its projector"):
+        open_seeing_model(resolve_model(str(tmp_path / "g/model.gguf")))

@@ -14,7 +14,7 @@ from medllm.evaluate.clinical.verdicts import guess_by_rules, read_verdict, targ
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.gate import judge
 from medllm.evaluate.kinds import Asking
-from medllm.evaluate.kinds.error_detection import ErrorDetection
+from medllm.evaluate.kinds.clinical.error_detection import ErrorDetection
 from medllm.evaluate.kinds.generated import Answered
 from medllm.measures.gates import find_gate
 from medllm.reports.page import Page
@@ -136,9 +136,7 @@ def test_the_page_has_a_heat_map(tmp_path: Any) -> None:
 
 def test_images_are_refused_or_left_out_and_counted() -> None:
     item = row("ERROR", images=("a.png",))
-    with pytest.raises(
-        ConfigError, match="1 of 1 rows have images, and the engine fake reads none"
-    ):
+    with pytest.raises(ConfigError, match="1 of 1 rows have images, and fake reads none"):
         KIND.score(FakeEngine(), [item], PLAIN)
     asking = replace(PLAIN, notes={})
     (record,) = ErrorDetection(with_images=False).score(FakeEngine(), [item], asking)

@@ -124,6 +124,12 @@ def test_counts_that_are_none_or_all_are_no_certainty() -> None:
     assert estimate_part(some, [3] * 12) == estimate_ratio(some, [3] * 12)
 
 
+def test_a_share_that_is_the_same_in_all_groups_is_no_certainty() -> None:
+    groups = [str(n // 2) for n in range(40)]
+    found = estimate_share([n % 2 == 0 for n in range(40)], groups)
+    assert found == estimate_proportion(10, 20)
+
+
 def test_labels_that_are_all_right_are_no_certainty() -> None:
     labels = ["a", "b"] * 20
 

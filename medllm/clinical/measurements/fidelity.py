@@ -12,6 +12,7 @@ from medllm.clinical.measurements.measurement import Measurement
 from medllm.clinical.measurements.quantities import quantity
 
 Outcome = Literal["kept", "altered", "invented", "reference"]
+WRONG: tuple[Outcome, ...] = ("altered", "invented")
 PRESSURES = ("systolic blood pressure", "diastolic blood pressure")
 MEAN = "mean arterial pressure"
 SATURATION = "oxygen saturation"
@@ -36,6 +37,15 @@ _NORM_AFTER = re.compile(
     r"threshold|cut-?off|goal)|[ (]*(?:scores?|gives?|=) ?\+?[0-3] points?",
     re.IGNORECASE,
 )
+_GENERAL = re.compile(
+    r"\b(?:for example|for instance|e\.g\.|in (?:healthy )?(?:adults|children|people)|"
+    r"an? (?:healthy )?(?:adult|child|person))\b",
+    re.IGNORECASE,
+)
+_OF_PATIENT = re.compile(
+    r"\b(?:patients?|his|her|their|your|he|she|this|these|now)\b", re.IGNORECASE
+)
+_BRACKET = re.compile(r"\s*[(=/]\s*")
 _NEGATED = re.compile(r"\b(?:not|n't|never|far from|ab(?=normal))", re.IGNORECASE)
 _CONDITION = re.compile(r"\b(?:if|when|whenever|unless|until|once|should)\b[^,;]*$", re.IGNORECASE)
 _ADVICE = re.compile(
@@ -214,6 +224,8 @@ def _is_reference(
     sentence = sentence[: len(sentence) - len(answer) + stated.end]
     clause = answer[_last(_CLAUSE, answer, max(0, stated.begin - 80), stated.begin) : stated.end]
     own = len(sentence) - (stated.end - stated.begin)
+    if _is_general(sentence) or _is_converted(answer, stated, before):
+        return True
     after = _NORM_AFTER.match(answer, stated.end)
     if _NORM.search(clause) or (after and not _NEGATED.search(after[0])):
         return True
@@ -226,6 +238,19 @@ def _is_reference(
     follows = before is not None and before.outcome == "reference"
     near = before is not None and not _SENTENCE.search(answer, before.end, stated.begin)
     return (follows and near) or not _CLAIM.search(sentence[:own])
+
+
+def _is_general(sentence: str) -> bool:
+    """Whether a sentence is about people at large, or an example."""
+    return bool(_GENERAL.search(sentence) and not _OF_PATIENT.search(sentence))
+
+
+def _is_converted(answer: str, stated: Measurement, before: StatedVital | None) -> bool:
+    """Whether it repeats the threshold before it in another unit: above 38 °C (100.4 °F)."""
+    if before is None or before.attribute != stated.attribute or before.outcome in WRONG:
+        return False
+    near = abs(stated.readings[0] - before.value) <= _half_a_digit(stated)
+    return near and bool(_BRACKET.fullmatch(answer, before.end, stated.begin))
 
 
 def _last(pattern: re.Pattern[str], text: str, begin: int, end: int) -> int:

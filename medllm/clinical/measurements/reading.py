@@ -32,7 +32,7 @@ _PHRASES = [
     "at rest", "at discharge", "in triage", "as high as", "as low as", "left arm", "right arm",
 ]  # fmt: skip
 _CHANGED = (
-    r"(?:improved|dropped|fell|rose|risen|increased?|decreased?|went|gone|drop|climbed|declined)"
+    r"(?:improved|dropped|fell|fallen|rose|risen|increased?|decreased?|went|gone|drop|climbed|declined)"
     r"(?: (?:up|down|slightly|markedly))? (?:to|from|into)"
 )
 """A change counts only with where it came from or went to: "fell 2 g" is no value."""

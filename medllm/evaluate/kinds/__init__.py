@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from medllm.config.loader import unknown_name
-from medllm.evaluate.kinds.alert import Alert
 from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Kind
 from medllm.evaluate.kinds.choices import Choices
-from medllm.evaluate.kinds.error_detection import ErrorDetection
-from medllm.evaluate.kinds.hallucination import Hallucination
+from medllm.evaluate.kinds.clinical.alert import Alert
+from medllm.evaluate.kinds.clinical.error_detection import ErrorDetection
+from medllm.evaluate.kinds.clinical.hallucination import Hallucination
+from medllm.evaluate.kinds.clinical.safety import Safety
 from medllm.evaluate.kinds.pairs import Pairs
-from medllm.evaluate.kinds.safety import Safety
 from medllm.evaluate.kinds.studies.memorisation import Memorisation
 from medllm.evaluate.kinds.studies.ner import Ner
 from medllm.evaluate.kinds.studies.rubrics import Rubrics

@@ -83,6 +83,14 @@ class Decides(Kind, Protocol):
 
 
 @runtime_checkable
+class Sees(Kind, Protocol):
+    """A kind that may ask about the images of rows."""
+
+    with_images: bool
+    """Whether it does."""
+
+
+@runtime_checkable
 class Tells(Kind, Protocol):
     """A kind that has more to tell on the page of an evaluation than its numbers."""
 

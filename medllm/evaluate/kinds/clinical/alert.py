@@ -7,20 +7,25 @@ from medllm.clinical.measurements.fidelity import given_vitals
 from medllm.data.example import Example
 from medllm.evaluate.clinical.alerts import AlertChecks, check_alert, why_not_scored
 from medllm.evaluate.kinds.base import Asking, Record
-from medllm.evaluate.kinds.generated import Answered, Generated, ratio_of, share_of
-from medllm.evaluate.kinds.hallucination import asked, judge_vitals, sum_up_vitals
+from medllm.evaluate.kinds.clinical.hallucination import asked, judge_vitals, sum_up_vitals
+from medllm.evaluate.kinds.generated import Answered, ratio_of, share_of
+from medllm.evaluate.kinds.written.free_text import FreeText
 
 ACCEPTED = ("right", "possible")
 """Totals that are not wrong; with a sign missing, several are possible."""
 
 
-class Alert(Generated):
-    """Explanations of NEWS2: total, points, response, and no vital sign altered or invented."""
+class Alert(FreeText):
+    """Explanations of NEWS2: total, points, response, and no vital sign altered or invented.
+
+    They are scored by their references, too, as any free text.
+    """
 
     measure = "passed"
     headings = {
         "passed": "passed", "total_right": "total", "points_right": "points",
-        "response_right": "response", "vitals_true": "vital signs true",
+        "response_right": "response", "vitals_true": "vital signs true", "exact": "exact",
+        "f1": "f1",
     }  # fmt: skip
 
     def lacking(self, item: Example) -> str | None:
@@ -36,8 +41,11 @@ class Alert(Generated):
         right = sum(found.points.values())
         is_right = found.total in ACCEPTED and found.response == "right"
         return {
+            **super().judge(answered, asking),
             **vitals,
-            "passed": is_right and right == len(found.points) > 0 and vitals["vitals_true"],
+            "passed": is_right
+            and right == len(found.points) > 0
+            and vitals["vitals_true"] is not False,
             "total": found.total,
             "total_right": found.total in ACCEPTED,
             "points_stated": len(found.points),
@@ -55,7 +63,7 @@ class Alert(Generated):
         `points_right` is the share of all parameters whose points are stated; `under_escalated`
         the share of answers that ask for less than the score does, or for nothing.
         """
-        found = sum_up_vitals(records)
+        found = {**super().sum_up(records), **sum_up_vitals(records)}
         for key in ("total_right", "response_right", "under_escalated", "vitals_true"):
             found |= share_of(records, key)
         return {**found, **ratio_of(records, "points_right", "points_right_of_stated",

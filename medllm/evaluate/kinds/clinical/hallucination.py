@@ -50,7 +50,7 @@ def judge_vitals(answered: Answered) -> Record:
     is_true = not (counts["altered"] or counts["invented"])
     return {
         "passed": bool(restated) and is_true,
-        "vitals_true": is_true,
+        "vitals_true": is_true if stated else None,
         **{name: counts[name] > 0 for name in WRONG},
         "silent": not stated,
         "given": len(given),

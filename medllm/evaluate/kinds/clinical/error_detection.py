@@ -3,15 +3,21 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from medllm.data.example import Example
-from medllm.engines.base import Engine
+from medllm.data.example import Example, read_examples
+from medllm.engines.base import Engine, GenerateRequest
+from medllm.engines.prompts import ask_messages
+from medllm.engines.sampling import Sampling
+from medllm.engines.seeing import SeeingEngine
 from medllm.errors import ConfigError
 from medllm.evaluate.clinical.verdicts import POSITIVE, guess_by_rules, read_verdict, target_of
+from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, share_of
 from medllm.measures.intervals import majority_share
+from medllm.models.image_files import digest_images
 from medllm.reports.page import Page
 
 NEGATIVE = "correct"
@@ -38,21 +44,32 @@ class ErrorDetection(Generated):
         """An answer that says whether there is an error."""
         return super().lacking(item) or (None if target_of(item) else "no verdict in its answer")
 
+    def decides(self, config: EvaluateConfig) -> dict[str, Any]:
+        """The images of the rows that are asked, by their content."""
+        rows = (config.data or Path()) / "test.jsonl"
+        if not (self.with_images and config.data and rows.is_file()):
+            return {}
+        named = (config.data / each for row in read_examples(rows) for each in row.images)
+        return {"images": digest_images(dict.fromkeys(named))}
+
     def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
-        """The verdicts; of how many rows the images were left out is noted.
+        """The verdicts, with the images of rows or, as is noted, without them.
 
         Raises:
-            ConfigError: rows have images, and the engine reads none: a GGUF file with its projector
-                neither, for llama-cpp-python is built without image encoders here.
+            ConfigError: rows have images, and the engine reads none.
         """
         seen = sum(bool(item.images) for item in items)
-        if seen and self.with_images:
-            message = f"{seen} of {len(items)} rows have images, and the engine {engine.name}"
-            more = ", which is built without image encoders," if engine.name == "llama_cpp" else ""
-            fix = "ask by the text alone: the task error_detection_text"
-            raise ConfigError(f"{message}{more} reads none", fix)
-        asking.notes["images_left_out"] = seen
-        return super().score(engine, [replace(item, images=()) for item in items], asking)
+        asking.notes["with_images"] = seen if self.with_images else 0
+        asking.notes["images_left_out"] = 0 if self.with_images else seen
+        if seen and self.with_images and not isinstance(engine, SeeingEngine):
+            message = f"{seen} of {len(items)} rows have images, and {engine.name} reads none here"
+            raise ConfigError(message, "ask by the text alone: the task error_detection_text")
+        root = (asking.config.data or Path()) if self.with_images else None
+        return super().score(engine, [_with_images(item, root) for item in items], asking)
+
+    def request(self, engine: Engine, item: Example, sampling: Sampling) -> GenerateRequest:
+        """The conversation, with the images of the row."""
+        return ask_messages(engine, item.prompt, sampling, tuple(map(Path, item.images)))
 
     def judge(self, answered: Answered, asking: Asking) -> Record:
         """The verdict beside the right one, and beside what plain rules say of the text."""
@@ -97,6 +114,12 @@ class ErrorDetection(Generated):
             f"({score['unclear']} here). Plain rules, which read no model's mind and no image, "
             f"have {score['rules']['accuracy']:.0%}."
         )
+
+
+def _with_images(item: Example, root: Path | None) -> Example:
+    """The row with its images where they lie below the data, or without any."""
+    images = () if root is None else tuple(str(root / each) for each in item.images)
+    return replace(item, images=images)
 
 
 def detection_rates(records: Sequence[Record], key: str) -> dict[str, Any]:

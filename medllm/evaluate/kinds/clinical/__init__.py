@@ -1,0 +1,1 @@
+"""Kinds of clinical tasks, whose answers are held against medical knowledge."""
