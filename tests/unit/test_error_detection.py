@@ -13,7 +13,7 @@ from medllm.errors import ConfigError
 from medllm.evaluate.clinical.verdicts import guess_by_rules, read_verdict, target_of
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.gate import judge
-from medllm.evaluate.kinds import Asking
+from medllm.evaluate.kinds import KINDS, Asking
 from medllm.evaluate.kinds.clinical.error_detection import ErrorDetection
 from medllm.evaluate.kinds.generated import Answered
 from medllm.measures.gates import find_gate
@@ -142,3 +142,15 @@ def test_images_are_refused_or_left_out_and_counted() -> None:
     (record,) = ErrorDetection(with_images=False).score(FakeEngine(), [item], asking)
     assert record["target"] == "error"
     assert asking.notes["images_left_out"] == 1
+
+
+def test_by_likelihood_each_report_has_a_verdict() -> None:
+    kind = KINDS["error_detection_likelihood"]
+    records = list(kind.score(FakeEngine(), ROWS[:12], replace(PLAIN, notes={})))
+
+    assert {record["answer"] for record in records} <= {"error", "correct"}
+    assert all(len(record["logprobs"]) == 2 for record in records)
+    score = kind.summarize(records)
+    assert (score["items"], score["unclear"], score["majority"]) == (12, 0, 0.5)
+    right = sum(record["answer"] == record["target"] for record in records)
+    assert score["accuracy"] == right / 12

@@ -27,6 +27,7 @@ SCORED = [
     "alert",
     "answers",
     "error_detection",
+    "error_detection_likelihood",
     "error_detection_text",
     "hallucination",
     "healthbench",

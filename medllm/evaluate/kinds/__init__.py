@@ -7,7 +7,10 @@ from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Kind
 from medllm.evaluate.kinds.choices import Choices
 from medllm.evaluate.kinds.clinical.alert import Alert
-from medllm.evaluate.kinds.clinical.error_detection import ErrorDetection
+from medllm.evaluate.kinds.clinical.error_detection import (
+    ErrorDetection,
+    ErrorDetectionByLikelihood,
+)
 from medllm.evaluate.kinds.clinical.hallucination import Hallucination
 from medllm.evaluate.kinds.clinical.safety import Safety
 from medllm.evaluate.kinds.pairs import Pairs
@@ -23,6 +26,7 @@ KINDS: Mapping[str, Kind] = {
     "choices": Choices(), "answers": Answers(), "texts": Texts(), "pairs": Pairs(),
     "hallucination": Hallucination(), "alert": Alert(), "safety": Safety(),
     "error_detection": ErrorDetection(), "error_detection_text": ErrorDetection(with_images=False),
+    "error_detection_likelihood": ErrorDetectionByLikelihood(),
     "memorisation": Memorisation(), "rubrics": Rubrics(), "ner": Ner(), "speed": Speed(),
     "free_text": FreeText(), "summaries": Summaries(),
 }  # fmt: skip

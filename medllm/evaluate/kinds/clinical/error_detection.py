@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from medllm.data.example import Example, read_examples
-from medllm.engines.base import Engine, GenerateRequest
+from medllm.engines.base import Engine, GenerateRequest, Scores, require
 from medllm.engines.prompts import ask_messages
 from medllm.engines.sampling import Sampling
 from medllm.engines.seeing import SeeingEngine
@@ -17,12 +17,15 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, share_of
 from medllm.measures.intervals import majority_share
+from medllm.measures.likelihood import NotAsked, score_choices
 from medllm.models.image_files import digest_images
 from medllm.reports.page import Page
 
 NEGATIVE = "correct"
 UNCLEAR = "unclear"
 """An answer that says neither; it is wrong."""
+VERDICTS = ("ERROR", "CORRECT")
+"""The words that are compared by likelihood."""
 FIELDS = ("modality", "error_type", "severity")
 """The metadata that scores stand by."""
 
@@ -73,12 +76,8 @@ class ErrorDetection(Generated):
 
     def judge(self, answered: Answered, asking: Asking) -> Record:
         """The verdict beside the right one, and beside what plain rules say of the text."""
-        item = answered.item
-        verdict = read_verdict(answered.text) or UNCLEAR
-        text = "\n".join(turn.content for turn in item.prompt if turn.role == "user")
-        known = {"target": target_of(item), "answer": verdict, "rules": guess_by_rules(text)}
-        return {**known, **({"reply": answered.text} if asking.shows_text else {}),
-                **{name: str(item.metadata.get(name, "not known")) for name in FIELDS}}  # fmt: skip
+        reply = {"reply": answered.text} if asking.shows_text else {}
+        return {**_judged(answered.item, read_verdict(answered.text) or UNCLEAR), **reply}
 
     def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
         """Accuracy, sensitivity to errors, specificity, and the same of plain rules."""
@@ -114,6 +113,36 @@ class ErrorDetection(Generated):
             f"({score['unclear']} here). Plain rules, which read no model's mind and no image, "
             f"have {score['rules']['accuracy']:.0%}."
         )
+
+
+class ErrorDetectionByLikelihood(ErrorDetection):
+    """A verdict on each report: the likelier one of the two words, without images."""
+
+    ability: type[Engine] = Scores
+
+    def __init__(self) -> None:
+        super().__init__(with_images=False)
+
+    def score(self, engine: Engine, items: Sequence[Example], asking: Asking) -> Iterable[Record]:
+        """Which of the words is the likelier one after the prompt."""
+        asking.notes["images_left_out"] = sum(bool(item.images) for item in items)
+        scoring = require(engine, Scores, "evaluate")
+        asked = [replace(item, images=(), choices=VERDICTS) for item in items]
+        results = score_choices(scoring, asked, chat=asking.in_chat, what=asking.what)
+        for item, result in zip(items, results, strict=True):
+            judged = {} if isinstance(result, NotAsked) else _judged(item, result.answer.lower())
+            yield {**asdict(result), **judged}
+
+    def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
+        """The numbers of the verdicts; none of them is unclear."""
+        return {"items": len(records), **self.sum_up(records)}
+
+
+def _judged(item: Example, verdict: str) -> Record:
+    """A verdict beside the right one, and beside what plain rules say of the text."""
+    text = "\n".join(turn.content for turn in item.prompt if turn.role == "user")
+    told = {name: str(item.metadata.get(name, "not known")) for name in FIELDS}
+    return {"target": target_of(item), "answer": verdict, "rules": guess_by_rules(text), **told}
 
 
 def _with_images(item: Example, root: Path | None) -> Example:
