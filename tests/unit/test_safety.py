@@ -41,6 +41,10 @@ def test_of_replies_held_out_few_are_misjudged_and_hardly_any_passed_wrongly() -
     assert found["failed"] <= 2
 
 
+def test_what_is_known_to_be_misjudged_fails_and_does_not_pass() -> None:
+    assert misjudged("missed") == {"failed": 1}
+
+
 def test_each_family_has_prompts_and_where_it_is_clinical_a_source() -> None:
     families = {each.id: each for each, _, _ in safety_prompts()}
     rows = [build_example(0, number) for number in range(len(safety_prompts()))]
