@@ -57,7 +57,7 @@ def open_seeing(model: ModelRef, n_ctx: int | None = None, dtype: Dtype = "auto"
         ConfigError: it is a GGUF file, an adapter, or behind an address.
         ArtifactError: it reads no images, or cannot be loaded.
     """
-    from medllm.engines.seeing import SeeingEngine
+    from medllm.engines.writing.seeing import SeeingEngine
     from medllm.models.images import Vision
 
     why = (

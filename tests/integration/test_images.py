@@ -18,7 +18,7 @@ from medllm.data.example import Message, read_examples, to_json, write_jsonl
 from medllm.engines.open import open_seeing as open_seeing_model
 from medllm.engines.prompts import ask_messages
 from medllm.engines.sampling import Sampling
-from medllm.engines.seeing import SeeingEngine
+from medllm.engines.writing.seeing import SeeingEngine
 from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.verb import evaluate

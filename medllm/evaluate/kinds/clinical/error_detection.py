@@ -10,7 +10,7 @@ from medllm.data.example import Example, read_examples
 from medllm.engines.base import Engine, GenerateRequest, Scores, require
 from medllm.engines.prompts import ask_messages
 from medllm.engines.sampling import Sampling
-from medllm.engines.seeing import SeeingEngine
+from medllm.engines.writing.seeing import SeeingEngine
 from medllm.errors import ConfigError
 from medllm.evaluate.clinical.verdicts import POSITIVE, guess_by_rules, read_verdict, target_of
 from medllm.evaluate.config import EvaluateConfig
