@@ -58,6 +58,7 @@ def write_records(
         for item in items
     ]
     shows_text = config.show_text or strictest(task.source.data_terms) == "open"
+    path.parent.mkdir(exist_ok=True)
     written = path.with_name(f"{path.stem}.answers.jsonl")
     asking = Asking(
         config, how["chat_template"], what, task.spec, shows_text, own=items, written=written
@@ -71,7 +72,6 @@ def write_records(
         {**record, "trained_on": round(seen[at], 3)} if at in seen else record
         for at, record in enumerate(records)
     )
-    path.parent.mkdir(exist_ok=True)
     partial_path = path.with_suffix(".partial")
     write_jsonl(partial_path, map(_finite, records))
     if isinstance(engine, ScoresBatches):  # known once it is done: memory may be short

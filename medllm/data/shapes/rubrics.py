@@ -1,6 +1,6 @@
 """Conversations with a rubric, as HealthBench's file has them (Arora et al. 2025)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medllm.data.example import Example, Message, Rejected
@@ -23,12 +23,18 @@ def read_rubrics(dataset: str, number: int, row: Row, columns: Columns) -> Examp
             id=identity,
             dataset=dataset,
             group=identity.partition("/")[2],
-            prompt=tuple(map(_read_turn, row.get("prompt") or ())),
+            prompt=_read_turns(row.get("prompt")),
             completion=_read_ideal(row.get("ideal_completions_data")),
             metadata={RUBRICS: _read_criteria(row.get(RUBRICS)), **_read_theme(row)},
         )
     except LeftOut as problem:
         return Rejected(identity, str(problem))
+
+
+def _read_turns(turns: Any) -> tuple[Message, ...]:
+    if turns is not None and not isinstance(turns, Sequence):
+        raise LeftOut("the prompt is no list of turns")
+    return tuple(map(_read_turn, turns or ()))
 
 
 def _read_turn(turn: Any) -> Message:
@@ -44,10 +50,14 @@ def _read_criteria(rubrics: Any) -> list[list[Any]]:
         points = each.get("points") if isinstance(each, Mapping) else None
         if not isinstance(points, int | float) or not text_of(each.get("criterion")):
             raise LeftOut("a criterion has no points or no text")
-        criteria.append([text_of(each["criterion"]), points, list(each.get("tags") or ())])
+        criteria.append([text_of(each["criterion"]), points, _listed(each.get("tags"))])
     if not any(each[1] > 0 for each in criteria):
         raise LeftOut("no criterion has positive points")
     return criteria
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _read_ideal(found: Any) -> str:
@@ -55,6 +65,6 @@ def _read_ideal(found: Any) -> str:
 
 
 def _read_theme(row: Row) -> dict[str, str]:
-    tags = [str(tag) for tag in row.get("example_tags") or ()]
+    tags = [str(tag) for tag in _listed(row.get("example_tags"))]
     themes = [tag.removeprefix("theme:") for tag in tags if tag.startswith("theme:")]
     return {"theme": themes[0]} if themes else {}
