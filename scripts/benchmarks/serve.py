@@ -27,8 +27,9 @@ from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.serve.server import bound_socket
 
 KEY = "benchmark"
-N_CTX, SLOTS = 2048, 4
+N_CTX, SLOTS = 2048, 8
 CONCURRENT = (1, 4, 8)
+OTHERS = 3
 NOTE = "The patient reports a cough and a fever of two days; the lungs are clear on both sides. "
 
 
@@ -72,7 +73,8 @@ def arms(model: Path, peer: Path | None) -> dict[str, tuple[int, list[str], dict
         "medllm": (
             ports[1],
             [sys.executable, "-m", "medllm", "serve", "--model", str(model), "--engine",
-             "llama_server", "--n-ctx", str(N_CTX), "--port", str(ports[1])],
+             "llama_server", "--n-ctx", str(N_CTX), "--parallel", str(SLOTS),
+             "--port", str(ports[1])],
             {"MEDLLM_API_KEY": KEY},
         ),
     }  # fmt: skip
@@ -205,7 +207,7 @@ async def first_tokens(asking: Asking) -> dict[str, float]:
 
     alone = await times("Alone")
     long = [asyncio.create_task(asking.whole(f"{NOTE}Long {asking.number}.{n}: ", asking.tokens))
-            for n in range(SLOTS - 1)]  # fmt: skip
+            for n in range(OTHERS)]  # fmt: skip
     await asyncio.sleep(0.02)
     beside = await times("Beside")
     await asyncio.gather(*long)
