@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import time
@@ -125,5 +126,6 @@ def read_until(controller: int, pattern: str) -> str:
     shown, limit = "", time.monotonic() + 120
     while not re.search(pattern, shown, re.S):
         assert time.monotonic() < limit, shown
-        shown += os.read(controller, 1024).decode(errors="replace")
+        if select.select([controller], [], [], 1)[0]:
+            shown += os.read(controller, 1024).decode(errors="replace")
     return shown
