@@ -193,7 +193,8 @@ def _speed(shared: Path | None) -> dict[str, float]:
         with gzip.open(shared / "data/qa/medquad/medquad_sample.jsonl.gz", "rt") as file:
             answers = [json.loads(line)["answer"] for line in file]
         texts["answers"] = [_cut(" ".join(answers[at : at + 5])) for at in range(ROUNDS)]
-    figures: dict[str, float] = {"words": WORDS}
+    found = review_answer(texts["dense"][0]).report.findings
+    figures: dict[str, float] = {"words": WORDS, "dense_findings": len(found)}
     for name, some in texts.items():
         took = [*map(_milliseconds, some)]
         figures[f"{name}_median_ms"] = round(statistics.median(took), 2)

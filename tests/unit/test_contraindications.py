@@ -173,6 +173,7 @@ def test_a_drug_is_not_warned_of_where_it_is_the_treatment(answer: str, question
     [
         ("Take misoprostol 200 mcg for your ulcer.", "I am pregnant, 9 weeks."),
         ("Give alteplase for the clot in your leg.", "I have had a stroke last week."),
+        ("Give alteplase for the acute ischemic stroke.", "I have gastrointestinal bleeding."),
     ],
 )
 def test_it_is_warned_of_elsewhere(answer: str, question: str) -> None:

@@ -222,6 +222,9 @@ def test_no_text_crashes_it_and_spans_lie_in_the_text(parts: list[str]) -> None:
     [
         ("Conscious sedation with fentanyl 50 mcg and midazolam 2 mg IV was given.", {"info"}),
         ("Take oxycodone 5 mg every 6 hours and midazolam 2 mg at night.", {"major"}),
+        ("Take oxycodone 5 mg and alprazolam 0.5 mg. This may cause sedation.", {"major"}),
+        ("Tell the team before anesthesia. Take oxycodone 5 mg and diazepam 5 mg.", {"major"}),
+        ("Take apixaban 5 mg and rivaroxaban 20 mg as a bridge.", {"major"}),
         ("Give enoxaparin 40 mg daily until the INR is 2, and warfarin 5 mg daily.", {"minor"}),
         ("Give enoxaparin 40 mg daily and warfarin 5 mg daily.", {"major"}),
     ],
@@ -235,7 +238,7 @@ def test_words_beside_a_pair_ease_it(answer: str, severities: set[str]) -> None:
     [
         "Take oxycodone 5 mg every 6 hours. The patient does not smoke nor drink alcohol.",
         "Use azithromycin ophthalmic and erythromycin ophthalmic.",
-        "Use moxifloxacin eye drops and take ciprofloxacin nasal drops with sotalol 80 mg daily.",
+        "Use moxifloxacin eye drops and take sotalol 80 mg twice daily.",
         "Take fluticasone 100 mcg twice daily and aspirin 81 mg daily.",
         "Continue estradiol 1 mg daily and Prometrium. Iron deficiency is treated with oral iron.",
         "We will start amiodarone 150 mg. We follow her liver while she is taking amiodarone.",
@@ -253,6 +256,12 @@ def test_what_is_not_taken_together_is_no_finding(answer: str) -> None:
         "Use miconazole gel and continue warfarin 5 mg daily.",
         "Take fluticasone 100 mcg twice daily and ritonavir 100 mg daily.",
         "Take Toprol-XL 50 mg daily. Also take Lopressor 25 mg twice daily.",
+        "Take sildenafil 50 mg and apply nitroglycerin ointment twice a day.",
+        "Use fentanyl nasal spray 100 mcg and take lorazepam 1 mg at night.",
+        "Your dose has changed: take Percocet and also Tylenol 500 mg.",
+        "Switch to Percocet and add Tylenol 1 g at night.",
+        "Give infant Tylenol drops and Calpol syrup.",
+        "You take metoprolol 50 mg daily. Start metoprolol succinate 100 mg daily.",
     ],
 )
 def test_what_is_absorbed_all_the_same_is_found(answer: str) -> None:

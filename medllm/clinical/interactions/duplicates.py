@@ -15,7 +15,8 @@ _GOING_ON = frozenset(words_in("""
     titrate resume carry usual your still
 """))  # fmt: skip
 _NEW = frozenset(words_in("add start begin initiate also another additional extra commence"))
-_SWITCH = frozenset(words_in("switch switched switching change changed changing instead replace"))
+_SWITCH = frozenset({"switch", "switched", "switching"})
+_BESIDES = frozenset({"and", "with", "plus", "also", "add"})
 _USES = 6
 """So many uses of an ingredient are compared."""
 
@@ -44,27 +45,35 @@ def _are_two(one: Use, other: Use) -> bool:
         return _are_two_in_answer(one, other)
     advised, known = (one, other) if one.origin == "advised" else (other, one)
     before = set(_words_before(advised))
-    if not before.isdisjoint(_SWITCH) or not _SWITCH.isdisjoint(_words_before(known)):
+    if _is_switched_to(one) or _is_switched_to(other):
         return False
     if set(one.mention.drugs) != set(other.mention.drugs):
         return True
-    if one.reading is other.reading and _is_same_name(one, other):
+    if one.reading is other.reading and one.words == other.words:
         return False
     if not before.isdisjoint(_GOING_ON):
         return False
     return not before.isdisjoint(_NEW) or (
-        known.words != advised.words and advised.mention.is_brand
+        advised.mention.is_brand and not _is_same_name(one, other)
     )
 
 
 def _are_two_in_answer(one: Use, other: Use) -> bool:
     is_other_product = set(one.mention.drugs) != set(other.mention.drugs)
-    if one.words == other.words or not _SWITCH.isdisjoint(_words_before(other)):
+    if one.words == other.words or _is_switched_to(other):
         return False
     if one.sentence == other.sentence:
         return is_joined(between(one.reading, one.mention, other.mention)) or is_other_product
     are_items = _is_item(one) and _is_item(other)
     return are_items or is_other_product or not _NEW.isdisjoint(_words_before(other))
+
+
+def _is_switched_to(use: Use) -> bool:
+    """Whether a use is what another one gives way to: "switch from Mavik to Tarka"."""
+    before = _words_before(use)
+    switches = [at for at, word in enumerate(before) if word in _SWITCH]
+    between = before[switches[-1] + 1 :] if switches else []
+    return "to" in between and _BESIDES.isdisjoint(between)
 
 
 def _is_same_name(one: Use, other: Use) -> bool:

@@ -12,10 +12,13 @@ from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import Reading, Span
 
 Origin = Literal["advised", "taken", "condition", "question", "medications"]
-_TOPICAL = frozenset(words_in("gel cream ointment lotion topical ophthalmic otic drops nasal"))
-_STILL_ABSORBED = frozenset({"timolol", "betaxolol", "carteolol", "levobunolol", "metipranolol",
-                             "miconazole", "desmopressin"})  # fmt: skip
-"""What the label warns of though it goes onto the eye, into the nose or the mouth."""
+_TOPICAL = frozenset(words_in("gel cream ointment lotion topical ophthalmic otic"))
+_STILL_ABSORBED = frozenset({
+    "timolol", "betaxolol", "carteolol", "levobunolol", "metipranolol", "miconazole", "fentanyl",
+    "glyceryl trinitrate", "isosorbide dinitrate", "estradiol", "conjugated oestrogens", "hyoscine",
+    "testosterone", "clonidine", "buprenorphine", "salicylic acid",
+})  # fmt: skip
+"""What acts in all of the body though it goes onto the skin, the eye or into the mouth."""
 _OPTIONS = frozenset(words_in("""
     option options alternative alternatives choice choices choose either examples example include
     includes including any one
@@ -170,7 +173,7 @@ def _origin(case: Case, mention: Mention) -> Origin | None:
 def _is_topical(reading: Reading, mention: Mention) -> bool:
     words, last = reading.words, mention.last
     is_local = not _TOPICAL.isdisjoint(words[mention.first : last]) or (
-        words[last : last + 1] in (["eye"], ["ear"], ["nose"])
+        words[last : last + 1] in (["eye"], ["ear"])
     )
     return is_local and _STILL_ABSORBED.isdisjoint(mention.drugs)
 

@@ -248,7 +248,7 @@ def _probabilities(request: GenerateRequest) -> int:
 
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 GREEDY = ["penalties", "top_k"]
-"""The likeliest token is taken before all of a large vocabulary are weighed (2.4 ms of 262,144)."""
+"""The likeliest token is taken before all of a large vocabulary are weighed, which takes time."""
 
 
 def _sampled(sampling: Sampling, room: int, window: int) -> dict[str, Any]:
