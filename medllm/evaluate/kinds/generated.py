@@ -4,8 +4,8 @@ A kind that builds on it says in `judge` how one answer is scored, and in `sum_u
 all; what needs all answers at once, or the model again, comes from `judge_together`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -275,21 +275,30 @@ def _write(engine: Generates, requests: Sequence[GenerateRequest], asking: Askin
 
     Each is on the disk as soon as it is whole, and is not written again by a run that goes on.
     """
-    replies: dict[int, Outcome] = {}
-    with ExitStack() as stack:
-        add: Callable[[int, Row], None] = lambda number, row: None  # noqa: E731
-        if asking.written:
-            file = RowFile(asking.written)
-            replies |= {number: _reply_of(row) for number, row in file.rows().items()}
-            add = stack.enter_context(file.adding())
+    with _kept(asking) as (known, add), console.progress(asking.what, len(requests)) as advance:
+        replies = {number: _reply_of(row) for number, row in known.items()}
         left = [number for number in range(len(requests)) if number not in replies]
-        advance = stack.enter_context(console.progress(asking.what, len(requests)))
         advance(len(replies))
         for place, reply in write_answers(engine, [requests[number] for number in left]):
             replies[left[place]] = reply
             add(left[place], _row_of(reply))
             advance(1)
     return [replies[place] for place in range(len(requests))]
+
+
+@contextmanager
+def _kept(asking: Asking) -> Iterator[tuple[dict[int, Row], Callable[[int, Row], None]]]:
+    """What an interrupted run wrote, and what takes each further answer, where they are kept."""
+    if asking.written is None:
+        yield {}, _forget
+        return
+    file = RowFile(asking.written)
+    with file.adding() as add:
+        yield file.rows(), add
+
+
+def _forget(number: int, row: Row) -> None:
+    """Nothing is kept."""
 
 
 def _row_of(reply: Outcome) -> Row:
