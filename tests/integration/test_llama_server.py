@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from outgoing import outgoing, places
+from streamed import read, run
 
 from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
@@ -62,24 +63,8 @@ def asked(
     return ask_messages(engine, messages, Sampling(**{"max_tokens": 12, **sampling}))
 
 
-async def read(engine: LlamaServerEngine, request: GenerateRequest) -> list[Piece]:
-    return [piece async for piece in engine.stream(request)]
-
-
 def text_of(pieces: list[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
-
-
-def run(engine: LlamaServerEngine, work: Callable[[], Awaitable[Any]]) -> Any:
-    """What comes of the work; a client is of the event loop that it was opened in."""
-
-    async def and_close() -> Any:
-        try:
-            return await work()
-        finally:
-            await engine.disconnect()
-
-    return asyncio.run(and_close())
 
 
 @pytest.mark.parametrize("messages", [QUESTION, LONG])

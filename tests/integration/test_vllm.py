@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from served import interrupted_once_served
+from streamed import read, run
 
 from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
@@ -65,20 +66,6 @@ def started(model: Path, **settings: Any) -> VllmEngine:
 
 def asked(engine: VllmEngine, **sampling: Any) -> GenerateRequest:
     return ask_messages(engine, QUESTION, Sampling(**{"max_tokens": 12, **sampling}))
-
-
-async def read(engine: VllmEngine, request: GenerateRequest) -> list[Piece]:
-    return [piece async for piece in engine.stream(request)]
-
-
-def run(engine: VllmEngine, work: Callable[[], Awaitable[Any]]) -> Any:
-    async def and_close() -> Any:
-        try:
-            return await work()
-        finally:
-            await engine.disconnect()
-
-    return asyncio.run(and_close())
 
 
 @pytest.mark.parametrize(
