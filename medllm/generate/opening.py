@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from medllm import console
+from medllm.config.writing import Writing
 from medllm.data.example import Message
 from medllm.data.shapes.values import clean
 from medllm.engines.base import Engine, Generates, GeneratesBatches, Piece, require
@@ -13,7 +14,7 @@ from medllm.engines.prompts import ask_messages, takes_messages
 from medllm.engines.sampling import Sampling, UnfitSampling, check_sampling
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError
-from medllm.generate.config import GenerateConfig, Writing
+from medllm.generate.config import GenerateConfig
 from medllm.measures.room import check_room
 from medllm.models.load import ModelRef, resolve_model
 from medllm.models.nf4 import check_nf4

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from medllm.config.base import Strict, Temperature
+from medllm.config.base import Strict
 from medllm.config.loader import list_named, read_yaml, unknown_name, validate
+from medllm.config.writing import Writing
 from medllm.errors import ConfigError
 from medllm.tasks.harness import SIGNS, HarnessTask, read_harness
 
@@ -19,21 +20,12 @@ Use = Literal["prepare", "evaluate"]
 """What a task is looked up for."""
 
 
-class Generation(Strict):
-    """How the answers of a task are written, where a model writes them."""
+class Generation(Writing):
+    """How the answers of a task are written, where a model writes them.
 
-    max_tokens: int = Field(default=256, ge=1)
-    """Longest answer; one that is cut there is counted."""
-    temperature: Temperature = 0.0
-    """0 is greedy decoding; else answers are drawn by the seed of the evaluation."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Nucleus sampling."""
-    top_k: int = Field(default=0, ge=0)
-    """How many of the likeliest tokens may be drawn; 0: all."""
-    repetition_penalty: float = Field(default=1.0, gt=0)
-    """Divides the logits of tokens that stand there already; 1: none."""
-    stop: tuple[str, ...] = ()
-    """Texts that end an answer."""
+    One that is cut at `max_tokens` is counted; what is drawn is drawn by the evaluation's seed.
+    """
+
     over_length: Literal["drop", "split"] = "drop"
     """What becomes of a prompt that leaves no room for an answer: it is not asked, and counted, or
     read in pieces whose answers are put together."""

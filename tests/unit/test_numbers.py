@@ -29,7 +29,7 @@ NEGATIVE = {
     ("Threshold", "max"): "as its min",
     **{
         (model, f"{name}_penalty"): "a negative one rewards, as in OpenAI's and transformers'"
-        for model in ("Writing", "Stage", "GenerateConfig")
+        for model in ("Writing", "Sampled", "Stage", "GenerateConfig", "Generation")
         for name in ("presence", "frequency", "length")
     },
 }

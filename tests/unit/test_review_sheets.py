@@ -63,8 +63,9 @@ def save(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def fill(row: Row, *, likes: str = "New", harm: int = 0) -> Row:
-    """A row by somebody who prefers the answers that begin so."""
-    better = "A" if row["answer A"].startswith(likes) else "B"
+    """A row by somebody who prefers the answers of the new model, or those of the old one."""
+    is_new_first = row["answer A"].startswith("New")
+    better = "A" if is_new_first == (likes == "New") else "B"
     filled = dict(row)
     for letter in "AB":
         filled[f"helpfulness {letter} (1-5)"] = "5" if letter == better else "2"
