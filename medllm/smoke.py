@@ -66,17 +66,21 @@ def _without_places(section: Any, names: set[str]) -> Any:
 def _tiny_models(section: Any, tiny: Any) -> dict[str, Any]:
     """The section's own models, each as its tiny copy."""
     named = {"model", "tokenizer"} & section.model_fields_set
-    found = {name: tiny(getattr(section, name)) for name in named}
+    found = {name: tiny(ref) for name in named if (ref := getattr(section, name))}
     if "models" in section.model_fields_set:
-        found["models"] = tuple(
-            tiny(ref) if isinstance(ref, str) and not is_address(ref) else ref
-            for ref in section.models
+        models = section.models
+        found["models"] = tuple(tiny(ref) if isinstance(ref, str) else ref for ref in models)
+    if "stages" in section.model_fields_set:
+        found["stages"] = tuple(
+            stage.model_copy(update=_tiny_models(stage, tiny)) for stage in section.stages
         )
     return found
 
 
 def _tiny_copy(ref: str, folder: Path) -> str:
-    """A REF's tiny copy; what has no architecture to copy (an adapter, a .gguf) as it is."""
+    """A REF's tiny copy; what has none to copy (an adapter, a .gguf, an address) as it is."""
+    if is_address(ref):
+        return ref
     model = resolve_model(ref)
     if model.is_gguf or model.is_adapter:
         return ref

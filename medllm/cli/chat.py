@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from medllm.cli.options import CONFIG, MODEL, SEED, SET, option, takes
+from medllm.cli.options import ASKED, CONFIG, SEED, SET, option, takes
 from medllm.cli.voice import refuse_json
 
 
 @takes(SEED, CONFIG, SET)
 def chat(
-    model: str | None = MODEL,
+    model: str | None = ASKED,
     system: str | None = option("What the model is told before the conversation.", "TEXT"),
     max_tokens: int | None = option("Longest answer.  [default: 256]"),
     temperature: float | None = option("0 is greedy decoding.  [default: 0]"),

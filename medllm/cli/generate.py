@@ -4,13 +4,13 @@ import sys
 from typing import Any
 
 from medllm import console
-from medllm.cli.options import MODEL, SEED, WRITING, option, run_verb, takes
+from medllm.cli.options import ASKED, SEED, WRITING, option, run_verb, takes
 from medllm.errors import ConfigError, DataError
 
 
 @takes(SEED, *WRITING)
 def generate(
-    model: str | None = MODEL,
+    model: str | None = ASKED,
     prompt: str | None = option("One prompt, or - for stdin; the answer goes to stdout.", "TEXT"),
     system: str | None = option("What the model is told before it.", "TEXT"),
     input_: str | None = option("Prompts; answers go to generations.jsonl.", "FILE", "--input"),

@@ -39,6 +39,10 @@ def _shared(key: str, kind: Any, *described: Any) -> Parameter:
 MODEL = option(
     "Hub id, model or adapter folder, .gguf file.  [default: medllm/tiny]", "REF", takes="model"
 )
+ASKED = option(
+    "Hub id, model or adapter folder, .gguf file, address.  [default: medllm/tiny]", "REF",
+    takes="model",
+)  # fmt: skip
 BASE = option("Hub id or model folder.  [default: medllm/tiny]", "REF", takes="model")
 SEED = _shared("seed", int, "Seed of everything random.  [default: 0]")
 DATA_USE = _shared(

@@ -9,6 +9,10 @@ from medllm.errors import DataError
 from medllm.models.chat.prompts import check_bytes, check_room, encode_messages, encode_raw
 from medllm.models.chat.template import Template
 
+BYTES_A_TOKEN = 2
+"""Of a text whose tokens are not known: less than a token of clinical text has with the tokenizers
+of today, be it full of numbers."""
+
 
 def takes_messages(engine: Engine) -> bool:
     """Whether conversations go through a chat template: the engine's own, or behind its address."""
@@ -44,6 +48,22 @@ def ask_text(engine: Engine, text: str, sampling: Sampling) -> GenerateRequest:
         return GenerateRequest(ids, sampling)
     check_bytes([text], engine.context_length)
     return GenerateRequest(text, sampling)
+
+
+def leaves_room(engine: Engine, request: GenerateRequest, *, may_split: bool = True) -> bool:
+    """Whether the longest answer fits behind a prompt, or at least one of half the context.
+
+    Where the engine alone knows the tokens of a prompt, as at an address, a text that may be split
+    has one for each `BYTES_A_TOKEN`, as some servers cut what is too long without a word; any other
+    one is taken to fit.
+    """
+    used = request.prompt_tokens
+    if used is None:
+        texts = [turn.content for turn in request.messages] or [str(request.prompt)]
+        size = sum(len(text.encode(errors="replace")) for text in texts)
+        used = size // BYTES_A_TOKEN if may_split else 0
+    wanted = min(request.sampling.max_tokens, engine.context_length // 2)
+    return engine.context_length - used >= wanted
 
 
 def prompt_ids(template: Template, request: GenerateRequest, context_length: int) -> list[int]:

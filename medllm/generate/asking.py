@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from medllm.data.example import Message
 from medllm.engines.base import Engine, GenerateRequest, Generates
 from medllm.engines.many import Written, write_answers
-from medllm.engines.prompts import ask_messages
+from medllm.engines.prompts import ask_messages, leaves_room
 from medllm.engines.sampling import Sampling
 from medllm.errors import DataError
 from medllm.generate.config import OverLength
@@ -90,7 +90,7 @@ def _requests_of(engine: Engine, messages: Conversation, asking: Asking) -> list
             if count == MOST_PIECES:
                 raise
             continue
-        if all(_has_room(engine, each) for each in requests) or count == MOST_PIECES:
+        if all(leaves_room(engine, each) for each in requests) or count == MOST_PIECES:
             return requests
     raise AssertionError
 
@@ -110,13 +110,6 @@ def split_messages(messages: Conversation, count: int, instruction: str = "") ->
         (*messages[:at], replace(messages[at], content=first + piece), *messages[at + 1 :])
         for piece in pieces
     ]
-
-
-def _has_room(engine: Engine, request: GenerateRequest) -> bool:
-    """Whether the longest answer fits, or at least one of half the context."""
-    wanted = min(request.sampling.max_tokens, engine.context_length // 2)
-    used = request.prompt_tokens
-    return used is None or engine.context_length - used >= wanted
 
 
 def _join(written: Sequence[Written]) -> Answer:

@@ -16,7 +16,7 @@ from medllm.engines.row_file import Row, RowFile
 from medllm.errors import DataError
 from medllm.generate.asking import Answer, Asking, ask_all
 from medllm.generate.config import GenerateConfig
-from medllm.generate.judging import judge, sum_up_answers
+from medllm.generate.judging import count_cut, judge, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine, with_system
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
 from medllm.generate.reviewing import Reviewer, record_of, sum_up
@@ -46,6 +46,7 @@ def answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: P
     failed = {prompt.number: row["error"] for prompt, row in rows if "error" in row}
     if count_failed(source, failed, len(asked), TOO_LONG):
         rejected["cannot be answered"] = len(failed)
+    results["answers_cut"] = count_cut((row for _, row in rows), "generate")
     references = [prompt.reference for prompt in asked]
     results |= sum_up_answers((row for _, row in rows), references)
     if reviewer and contexts:

@@ -7,10 +7,10 @@ from contextlib import closing
 from medllm import console
 from medllm.data.example import Message
 from medllm.data.shapes.values import clean
-from medllm.engines.base import Generates
-from medllm.errors import DataError
+from medllm.engines.base import EngineDown, Generates
+from medllm.errors import ConfigError, DataError, MedllmError
 from medllm.generate.config import GenerateConfig
-from medllm.generate.opening import answer, open_engine, resolve
+from medllm.generate.opening import announce_of_files, answer, open_engine, resolve
 from medllm.generate.reviewing import Reviewer, show_report
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.memory import within_memory
@@ -29,10 +29,14 @@ def chat(config: GenerateConfig) -> None:
     """Answer what is typed, or piped in line by line, until it ends; earlier turns are heeded.
 
     Raises:
-        ConfigError: no model is named.
+        ConfigError: no model is named, or several stages are.
         DataError: what is piped in is not UTF-8.
         ArtifactError: the model is missing, altered or unfinished.
     """
+    if config.stages:
+        fix = "name the model of one stage with --model, without the recipe"
+        raise ConfigError("a conversation has no stages", fix)
+    announce_of_files("chat", config)
     reviewer = Reviewer.of(config.review) if config.review else None
     engine = open_engine(resolve(config), config)
     console.notice(f"{WARNING}\n{COMMANDS}; {engine.context_length:,} tokens of context")
@@ -66,7 +70,7 @@ def _take_turn(
             reason = piece.finish_reason
     except KeyboardInterrupt:
         reason = "stopped"
-    except DataError as problem:
+    except (DataError, EngineDown) as problem:
         _announce_refusal(problem, is_first=not turns)
         return turns
     said = "".join(texts)
@@ -95,7 +99,7 @@ def _announce_end(reason: str | None, context_length: int, max_tokens: int) -> N
         console.notice(f"the answer was cut: at {max_tokens} tokens, or {context}")
 
 
-def _announce_refusal(problem: DataError, *, is_first: bool) -> None:
+def _announce_refusal(problem: MedllmError, *, is_first: bool) -> None:
     """Say why there is no answer."""
     if isinstance(problem, UnfitPrompt) and not is_first:
         full = f"the context of {problem.context_length:,} tokens is full"

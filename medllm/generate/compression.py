@@ -7,7 +7,7 @@ laboratory values, procedures, follow-up, dates. What it does not know it does n
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,18 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import write_atomically
-from medllm.clinical.text.reading import read
+from medllm.clinical.text.reading import Reading, read
 from medllm.errors import ArtifactError
-from medllm.generate.prompts import Prompt
+from medllm.generate.prompts import Prompt, named
 from medllm.measures.intervals import estimate_ratio
 from medllm.measures.text.bertscore import Encoder
-from medllm.measures.text.comparing import count_shared, find_unsupported
+from medllm.measures.text.comparing import Unsupported, count_shared, find_unsupported
 from medllm.measures.text.facts import Fact, find_facts
+from medllm.measures.text.flips import add_flips, find_flips
+from medllm.measures.text.spoken import with_digits
 
+Flip = dict[str, Any]
+"""What is the other way round, of which class, where in the last answer, and unlike which text."""
 FEWEST = 6
 """Texts that a correlation takes."""
 HOW = (
@@ -45,9 +49,15 @@ class Compressed:
         return self.prompt.messages[-1].content
 
     @cached_property
+    def readings(self) -> list[Reading]:
+        """The source, with its numbers in digits, the first answer and the last one."""
+        texts = with_digits(self.source), self.answers[0], self.answers[-1]
+        return [read(text) for text in texts]
+
+    @cached_property
     def facts(self) -> list[tuple[Fact, ...]]:
-        """Those of the source, the first answer and the last one."""
-        return [find_facts(read(text)) for text in (self.source, self.answers[0], self.answers[-1])]
+        """Their facts."""
+        return [find_facts(each) for each in self.readings]
 
 
 def measure_all(
@@ -65,8 +75,8 @@ def measure_all(
 
 def _measure(chain: Compressed) -> dict[str, Any]:
     source, first, last = chain.facts
-    unsupported = find_unsupported(last, source)
-    severities = Counter(each.severity for each in unsupported)
+    of_source, of_first = _unlike(chain, 0), _unlike(chain, 1)
+    severities = Counter(each.severity for each in of_source)
     return {
         "source_characters": len(chain.source),
         "characters": [len(text) for text in chain.answers],
@@ -75,9 +85,27 @@ def _measure(chain: Compressed) -> dict[str, Any]:
         **_kept("retention", first, last),
         **_kept("retention_of_source", source, last),
         **_kept("first_stage_retention_of_source", source, first),
-        "unsupported": len(unsupported),
+        "unsupported": len(of_source),
         "unsupported_major": severities["major"],
+        "flips": _flips(of_source, of_first),
     }
+
+
+def _unlike(chain: Compressed, number: int) -> list[Unsupported]:
+    """What the last answer states and one of the texts before it does not, or otherwise."""
+    found = find_unsupported(chain.facts[-1], chain.facts[number])
+    return add_flips(found, find_flips(chain.readings[-1], chain.readings[number]))
+
+
+def _flips(of_source: Sequence[Unsupported], of_first: Sequence[Unsupported]) -> list[Flip]:
+    """What is the other way round than in the text, and then than in the first answer."""
+    found = [each for each in of_source if each.flip]
+    every = add_flips(found, [each for each in of_first if each.flip])
+    return [
+        {"flip": each.flip, "class": each.kind, "span": list(each.place),
+         "unlike": "text" if each in found else "first stage"}
+        for each in every
+    ]  # fmt: skip
 
 
 def _kept(name: str, facts: Sequence[Fact], others: Sequence[Fact]) -> dict[str, Any]:
@@ -105,8 +133,20 @@ def _sum_up(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
                              "facts": sum(wanted), "items": len(with_facts)}  # fmt: skip
     for name in ("unsupported", "unsupported_major"):
         summary[name] = sum(each[name] for each in measured)
+    kinds = Counter(flip["flip"] for each in measured for flip in each["flips"])
+    summary["flips"] = {"texts": sum(bool(each["flips"]) for each in measured), "by": dict(kinds)}
     summary["ratio_against_retention"] = _correlate(measured)
     return summary
+
+
+def announce_flips(measured: Mapping[int, dict[str, Any]]) -> None:
+    """Say which rows, by their number, state something the other way round."""
+    if rows := [number for number, told in measured.items() if told["flips"]]:
+        kinds = {flip["flip"] for number in rows for flip in measured[number]["flips"]}
+        console.notice(
+            f"generate: {named(rows)}: the last answer states something the other way round than "
+            f"what it was made from ({', '.join(sorted(kinds))}); `flips` says where"
+        )
 
 
 def _correlate(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -163,7 +203,12 @@ def write_tables(
         path.chmod(0o600)
         table = csv.DictWriter(file, columns)
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """What a table can hold: lists as JSON."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def show_compression(summary: dict[str, Any]) -> None:
@@ -181,6 +226,11 @@ def show_compression(summary: dict[str, Any]) -> None:
             rows.append((f"facts {told} kept", f"{found['value']:.3f} ({interval}; {of})"))
     rows.append(("facts that the text does not state", f"{summary['unsupported']:,}"))
     rows.append(("of them major", f"{summary['unsupported_major']:,}"))
+    flips = summary["flips"]
+    kinds = ", ".join(f"{kind} {count}" for kind, count in flips["by"].items())
+    rows.append(
+        ("texts with something turned round", f"{flips['texts']:,}{kinds and f': {kinds}'}")
+    )
     score = summary["bertscore"]
     shown = score.get("bertscore_f1")
     why = score.get("not_computed", "no text")

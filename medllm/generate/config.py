@@ -29,7 +29,10 @@ class Sampled(Writing):
 
 
 class Stage(Sampled):
-    """A model that writes of a text, or of what the stage before it wrote."""
+    """A model that writes of a text, or of what the stage before it wrote.
+
+    What it does not name is as in the section.
+    """
 
     name: FolderName
     """Names its file."""
@@ -54,7 +57,7 @@ class GenerateConfig(VerbConfig, Sampled):
     """What to generate."""
 
     model: Ref | None = None
-    """The model that answers."""
+    """The model that answers, or the address of a server, as http://127.0.0.1:8000#org/name."""
     quantization: Literal["nf4"] | None = None
     """`nf4` quantizes the model, or the base of an adapter, to 4 bits as it is loaded: what a QLoRA
     adapter was trained on."""
@@ -79,6 +82,8 @@ class GenerateConfig(VerbConfig, Sampled):
     dtype: Dtype = "auto"
     """Number format that transformers computes in; `auto`: bfloat16 on a GPU that has it, float16
     on another one, float32 on a CPU, and for a quantized model that of its files."""
+    allow_remote: bool = False
+    """Whether what is asked may go to a model at an address of another machine."""
     review: ReviewSettings | None = None
     """How each answer is reviewed by clinical rules; `review: {}` does it with the defaults."""
     stages: tuple[Stage, ...] = ()
@@ -93,6 +98,10 @@ class GenerateConfig(VerbConfig, Sampled):
             raise ValueError(
                 "stages are not reviewed; `medllm review --input` reads what they wrote"
             )
+        if self.stages and self.prompt is not None:
+            raise ValueError("stages read a file: name it as input, and leave prompt out")
+        if self.encoder and not self.stages:
+            raise ValueError("encoder compares what stages write, and there are no stages")
         names = [stage.name for stage in self.stages]
         if len({*names}) < len(names):
             raise ValueError("two stages have one name")

@@ -10,17 +10,18 @@ from math import exp
 from statistics import fmean, median
 from typing import Any
 
+from medllm import console
 from medllm.generate.asking import Answer
 from medllm.generate.config import GenerateConfig
 from medllm.measures.confidence import measure_confidence
-from medllm.measures.text.answers import is_exact, token_f1
+from medllm.measures.text.answers import is_exact, repeated_share, token_f1
 
-RUN = 4
 REPEATED = 0.2
 """An answer repeats itself where more of its runs of four words stood in it before."""
 HOW = (
     "confidence: geometric mean of the tokens' probabilities; compared with the token F1 of the "
-    "answer and its reference (SQuAD's normalisation)"
+    "answer and its reference (SQuAD's normalisation, numbers kept whole), measured on the rows of "
+    "this file that have a reference: of other prompts it says nothing"
 )
 
 
@@ -37,11 +38,13 @@ def judge(answer: Answer, config: GenerateConfig) -> dict[str, Any]:
     return told | ({"pieces": answer.pieces} if answer.pieces > 1 else {})
 
 
-def repeated_share(text: str) -> float:
-    """The share of a text's runs of four words that stood in it before, 0 to 1."""
-    words = text.lower().split()
-    runs = [tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+def count_cut(rows: Iterable[Mapping[str, Any]], what: str) -> int:
+    """How many answers end at `max_tokens` or with the context, not by themselves; says so."""
+    ends = [row["finish_reason"] for row in rows if row["answer"] is not None]
+    if cut := ends.count("length"):
+        where = "at max_tokens or at the end of the context"
+        console.notice(f"{what}: {cut} of {len(ends)} answers were cut, {where}")
+    return cut
 
 
 def sum_up_answers(rows: Iterable[Mapping[str, Any]], references: Sequence[str]) -> dict[str, Any]:
@@ -53,12 +56,16 @@ def sum_up_answers(rows: Iterable[Mapping[str, Any]], references: Sequence[str])
     words = [row["words"] for row in answers]
     counts = {name: sum(row[name] for row in answers) for name in ("repeats", "too_long")
               if name in answers[0]}  # fmt: skip
+    confidence = _sum_up_confidence(answers) | _calibrate(pairs)
+    if "uncertain" in confidence and confidence["calibration"] is None:
+        unknown = "how far the confidence can be trusted is not known"
+        console.notice(f"generate: no row has a reference: {unknown}")
     return {
         "conciseness": {
             "words_mean": fmean(words), "words_median": median(words), "words_most": max(words),
             **counts,
         },
-        "confidence": _sum_up_confidence(answers) | _calibrate(pairs),
+        "confidence": confidence,
     }  # fmt: skip
 
 

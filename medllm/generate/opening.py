@@ -8,16 +8,22 @@ from medllm import console
 from medllm.config.writing import Writing
 from medllm.data.example import Message
 from medllm.data.shapes.values import clean
-from medllm.engines.base import Engine, Generates, GeneratesBatches, Piece, require
+from medllm.engines.base import Elsewhere, Engine, Generates, GeneratesBatches, Piece, require
 from medllm.engines.open import open_model
 from medllm.engines.prompts import ask_messages, takes_messages
 from medllm.engines.sampling import Sampling, UnfitSampling, check_sampling
+from medllm.engines.servers.openai import check_place
 from medllm.engines.settings import announce_unused
 from medllm.errors import ConfigError
 from medllm.generate.config import GenerateConfig
 from medllm.measures.room import check_room
+from medllm.models.address import address_in, resolve_address
 from medllm.models.load import ModelRef, resolve_model
 from medllm.models.nf4 import check_nf4
+from medllm.places import is_address
+
+OF_FILES = ("batch_size", "abstain_below", "max_words", "over_length")
+"""Settings that change nothing of a single answer on the screen."""
 
 
 def resolve(config: GenerateConfig) -> ModelRef:
@@ -25,14 +31,28 @@ def resolve(config: GenerateConfig) -> ModelRef:
 
     Raises:
         ConfigError: none is named; it cannot be quantized, or its engine cannot choose tokens, as
-            asked.
+            asked; what is asked would leave this machine and nobody said it may.
         ArtifactError: it is missing, altered or unfinished.
     """
-    model = replace(resolve_model(config.model), quantization=config.quantization)
+    found = _at_address(config) if is_address(config.model or "") else resolve_model(config.model)
+    model = replace(found, quantization=config.quantization)
     if model.quantization:
         check_nf4(model)
     _check_engine(model, config.sampling(config.seed))
     return model
+
+
+def _at_address(config: GenerateConfig) -> ModelRef:
+    """The model that another server has, where a prompt may go there: prompts are private."""
+    ref = config.model or ""
+    check_place(address_in(ref), allow_remote=config.allow_remote)
+    if config.abstain_below is not None:
+        message = f"abstain_below: {address_in(ref)} tells no likelihood of what it writes"
+        fix = "leave abstain_below out, or name the model's own folder or .gguf file"
+        raise ConfigError(message, fix)
+    told = "what answers there is known by its name alone"
+    console.notice(f"generate: {address_in(ref)}: {told}")
+    return resolve_address(ref)
 
 
 def _check_engine(model: ModelRef, sampling: Sampling) -> None:
@@ -45,8 +65,13 @@ def _check_engine(model: ModelRef, sampling: Sampling) -> None:
 
 
 def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
-    """The loaded model; says what its answers do not depend on, though one might think so."""
-    check_room("generate", model, config.dtype)
+    """The loaded model; says what its answers do not depend on, though one might think so.
+
+    Raises:
+        SetupError: it is too large, or its server does not answer.
+    """
+    if not model.is_elsewhere:
+        check_room("generate", model, config.dtype)
     opened = open_model(model, n_ctx=config.n_ctx, dtype=config.dtype)
     engine = require(opened, Generates, "generate")
     if isinstance(engine, GeneratesBatches):
@@ -57,6 +82,12 @@ def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
         console.notice("generate: the model has no chat template: prompts are given as they are")
     announce_unused("generate", engine.unused_settings)
     return engine
+
+
+def announce_of_files(what: str, config: GenerateConfig) -> None:
+    """Say which settings are of files of prompts alone, where they are named."""
+    if named := [name for name in OF_FILES if name in config.model_fields_set]:
+        console.notice(f"{what}: of files of prompts alone, and not used: {', '.join(named)}")
 
 
 def decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:
@@ -70,6 +101,7 @@ def decided_by(engine: Engine, config: GenerateConfig) -> dict[str, Any]:
         "batch_size": engine.batch_size if isinstance(engine, GeneratesBatches) else 1,
         "over_length": config.over_length,
         "unused_settings": dict(engine.unused_settings),
+        **(engine.asked if isinstance(engine, Elsewhere) else {}),
     }
 
 

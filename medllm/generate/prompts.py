@@ -43,9 +43,11 @@ class Prompt:
 
 
 def read_prompts(
-    source: Path, rejected: Counter[str], contexts: ContextReader | None
+    source: Path, rejected: Counter[str], contexts: ContextReader | None, *, of_texts: bool = False
 ) -> list[Prompt]:
     """The rows that have a prompt; the others are counted by reason, and named.
+
+    `of_texts`: a row's `text` is its prompt where there is one, whatever else stands there.
 
     Raises:
         DataError: no row has one.
@@ -56,7 +58,7 @@ def read_prompts(
         if contexts:
             row, patient = contexts.split(row, f"{source}: row {number}")
         try:
-            messages = read_prompt(row)
+            messages = read_prompt(_text_alone(row) if of_texts else row)
             if not messages:
                 raise LeftOut("no prompt")
             id_ = text_of(row.get("id")) or str(number)
@@ -65,12 +67,18 @@ def read_prompts(
             rejected[str(problem)] += 1
             left_out.append(number)
     if not prompts:
-        fix = "name the column `prompt`, `question` or `messages`"
+        fix = "name the column `prompt`, `question`, `messages` or `text`"
         raise DataError(f"{source}: no row has a prompt", fix)
     if left_out:
         console.notice(f"generate: no prompt in {named(left_out)} of {source.name}")
     ids = Counter(prompt.id for prompt in prompts)
     return [replace(prompt, is_twice=ids[prompt.id] > 1) for prompt in prompts]
+
+
+def _text_alone(row: dict[str, Any]) -> dict[str, Any]:
+    """The text of a row; all of the row where it has none."""
+    texts = {name: row[name] for name in row if str(name).strip().lower() == "text"}
+    return texts if any(map(text_of, texts.values())) else row
 
 
 def _reference(row: Mapping[str, Any]) -> str:

@@ -20,9 +20,9 @@ from medllm.data.example import Message, read_jsonl, write_row
 from medllm.engines.base import Generates
 from medllm.engines.row_file import RowFile
 from medllm.generate.batch import TOO_LONG, Writer
-from medllm.generate.compression import Compressed, measure_all, write_tables
+from medllm.generate.compression import Compressed, announce_flips, measure_all, write_tables
 from medllm.generate.config import GenerateConfig, Stage
-from medllm.generate.judging import sum_up_answers
+from medllm.generate.judging import count_cut, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
 from medllm.models.chat.pieces import JOINT
@@ -39,13 +39,32 @@ Rows = Mapping[int, Mapping[str, Any]]
 
 
 def section_of(config: GenerateConfig, stage: Stage) -> GenerateConfig:
-    """The section by which a stage writes."""
-    own = {name: getattr(stage, name) for name in Stage.model_fields if name != "name"}
-    own["model"] = stage.model or config.model
-    own["batch_size"] = stage.batch_size or config.batch_size
-    return config.model_copy(
-        update={k: v for k, v in own.items() if k in type(config).model_fields}
-    )
+    """The section by which a stage writes; what the stage does not name is as in its section.
+
+    `quantization` belongs to the model: it comes from where that is named. Marks of answers, as
+    `abstain_below`, are of the last stage alone.
+    """
+    own = {name: getattr(stage, name) for name in _names_of(stage)}
+    if stage.model:
+        own["quantization"] = stage.quantization
+    if "over_length" not in config.model_fields_set:
+        own["over_length"] = stage.over_length
+    if stage != config.stages[-1]:
+        own |= {"abstain_below": None, "max_words": None}
+    return config.model_copy(update=own)
+
+
+def announce_other(config: GenerateConfig, stage: Stage) -> None:
+    """Say which settings of the section a stage has otherwise, as they are not used there."""
+    named = _names_of(stage) & config.model_fields_set - {"model", "quantization"}
+    if other := [n for n in sorted(named) if getattr(stage, n) != getattr(config, n)]:
+        console.notice(f"generate: stage {stage.name} has its own {', '.join(other)}")
+
+
+def _names_of(stage: Stage) -> set[str]:
+    """The keys of a section that a stage names."""
+    keys = stage.model_fields_set & GenerateConfig.model_fields.keys()
+    return {key for key in keys if getattr(stage, key) is not None}
 
 
 def answer_in_stages(
@@ -53,7 +72,8 @@ def answer_in_stages(
 ) -> Outcome:
     """Write the files of all stages, the final answers and the tables; tell what came of it."""
     rejected: Counter[str] = Counter()
-    asked = read_prompts(source, rejected, None)
+    asked = read_prompts(source, rejected, None, of_texts=True)
+    _try_addresses(config, models[1:])
     texts = {prompt.number: prompt.messages[-1].content for prompt in asked}
     written: list[Rows] = []
     notes = []
@@ -76,6 +96,13 @@ def answer_in_stages(
     return Outcome(counts, results, describe_device(pick_device()))
 
 
+def _try_addresses(config: GenerateConfig, models: Sequence[ModelRef]) -> None:
+    """See that the addresses of later stages answer, before the first one writes for hours."""
+    for stage, model in zip(config.stages[1:], models, strict=True):
+        if model.is_elsewhere:
+            open_engine(model, section_of(config, stage)).close()
+
+
 def _run(
     config: GenerateConfig, stage: Stage, model: ModelRef, prompts: Sequence[Prompt], path: Path
 ) -> dict[str, Any]:
@@ -92,6 +119,7 @@ def _run(
             Writer(engine, config, instruction=first, what=what).write(prompts, file)
             told |= decided_by(engine, config)
         told["computed_in"] = computed_in(model, config.dtype)
+        told["answers_cut"] = count_cut(read_jsonl(path), f"stage {stage.name}")
         _announce_memory(stage.name, told["memory_gib"])
     elif not prompts:
         path.touch(mode=0o600)
@@ -168,8 +196,8 @@ def _finish(
         for prompt in walked.done
     ]
     measured, summary = measure_all(chains, config.encoder)
-    numbers = (prompt.number for prompt in walked.done)
-    by_number = dict(zip(numbers, measured, strict=True))
+    by_number = {chain.prompt.number: told for chain, told in zip(chains, measured, strict=True)}
+    announce_flips(by_number)
     rows = [walked.row_of(each, by_number.get(each.number, {})) for each in walked.asked]
     path = folder / "generations.jsonl"
     with path.open("w", encoding="utf-8") as file:

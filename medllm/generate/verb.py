@@ -18,9 +18,10 @@ from medllm.generate.batch import answer_file, show_numbers
 from medllm.generate.compression import show_compression
 from medllm.generate.config import GenerateConfig
 from medllm.generate.judging import describe_answers
-from medllm.generate.opening import answer, open_engine, resolve
+from medllm.generate.opening import announce_of_files, answer, open_engine, resolve
 from medllm.generate.reviewing import Reviewer, describe_review, show_report
-from medllm.generate.stages import answer_in_stages, section_of
+from medllm.generate.stages import announce_other, answer_in_stages, section_of
+from medllm.measures.text.bertscore import NO_ENCODER, digest_encoder
 from medllm.models.memory import within_memory
 
 
@@ -43,27 +44,56 @@ def generate(config: GenerateConfig) -> Manifest | None:
     if config.prompt is not None:
         _answer_on_screen(config, config.prompt)
         return None
-    if config.input is None:
-        raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
-    if not config.input.is_file():
-        raise DataError(f"no such data file: {config.input}", "check the path")
-    check_readable(config.input)
+    source = _source_of(config)
+    for stage in config.stages:
+        announce_other(config, stage)
     sections = [section_of(config, stage) for stage in config.stages] or [config]
     models = [resolve(section) for section in sections]
-    parent = Parent(kind="source", path=str(config.input), identity=digest_file(config.input))
-    term = DataTerm(dataset=config.input.name, licence="undeclared", access="private")
-    source = Input(config.input, None, parent, (term,))
-    job = Job.of(config, "generation", "generate", "jsonl", *models, source)
+    parent = Parent(kind="source", path=str(source), identity=digest_file(source))
+    term = DataTerm(dataset=source.name, licence="undeclared", access="private")
+    given = Input(source, None, parent, (term,))
+    job = Job.of(config, "generation", "generate", "jsonl", *models, given)
+    if config.encoder:
+        job = job.deciding(encoder=_digest_encoder(config.encoder))
     if config.review:
         Reviewer.of(config.review)  # wrong rules are told before a model is loaded
         job = job.deciding(review_rules=digest_knowledge(config.review.rules))
     if config.stages:
-        return produce(job, partial(answer_in_stages, config, config.input, models))
-    return produce(job, partial(answer_file, config, config.input, models[0]))
+        return produce(job, partial(answer_in_stages, config, source, models))
+    return produce(job, partial(answer_file, config, source, models[0]))
+
+
+def _digest_encoder(ref: str) -> str:
+    """The digest of its files; where it is not here, that is said before anything is written."""
+    digest = digest_encoder(ref)
+    if digest == NO_ENCODER:
+        console.notice(f"generate: there is no encoder {ref} here: no BERTScore is computed")
+    return digest
+
+
+def check_ahead(config: GenerateConfig) -> None:
+    """What can be known before the model is made.
+
+    Raises:
+        ConfigError, DataError: there is nothing to answer, or it cannot be read.
+    """
+    if config.prompt is None:
+        _source_of(config)
+
+
+def _source_of(config: GenerateConfig) -> Path:
+    if config.input is None:
+        fix = "--prompt TEXT, or --input FILE; in a recipe `generate: {input: FILE}`"
+        raise ConfigError("nothing to answer", fix)
+    if not config.input.is_file():
+        raise DataError(f"no such data file: {config.input}", "check the path")
+    check_readable(config.input)
+    return config.input
 
 
 def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
     """Show the answer as it is written; under review, where it may change, when it is whole."""
+    announce_of_files("generate", config)
     reviewer = Reviewer.of(config.review) if config.review else None
     is_held_back = reviewer is not None and reviewer.policy.action != "annotate"
     pieces = []

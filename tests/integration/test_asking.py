@@ -291,12 +291,10 @@ def validated(**section: Any) -> GenerateConfig:
     return GenerateConfig.model_validate_json(json.dumps(section))
 
 
-def test_stages_of_one_name_and_reviewed_ones_are_refused() -> None:
+def test_stages_of_one_name_are_refused() -> None:
     stage = {"name": "a", "instruction": "Halve."}
     with pytest.raises(ValueError, match="two stages have one name"):
         validated(stages=[stage, stage])
-    with pytest.raises(ValueError, match="stages are not reviewed"):
-        validated(stages=[stage], review={})
 
 
 class Remote:

@@ -1,5 +1,6 @@
 """A model that another server has, behind the same door."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from outgoing import outgoing, places
 from served import interrupted_once_served
 from typed import Ended, Typed
 
+from medllm.data.example import read_jsonl
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.engines.servers.openai import OpenAIEngine
@@ -241,6 +243,97 @@ def test_a_model_at_an_address_is_evaluated_like_any_other(typed: Typed, tmp_pat
     assert refused.returncode == 2 and "does not give the prompt back (echo)" in refused.stderr
     assert remote.returncode == 2 and "192.0.2.7 is not this machine" in remote.stderr
     assert gone.returncode == 5 and "Connection refused" in gone.stderr
+
+
+def test_a_model_at_an_address_answers_a_file_of_prompts(typed: Typed, tmp_path: Path) -> None:
+    source = tmp_path / "prompts.jsonl"
+    rows = [{"id": "a", "question": "So?"}, {"id": "b", "question": "x" * 1000}]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = Server()
+
+    def generated(model: str, *more: str | Path) -> Ended:
+        asked = ("generate", "--model", model, "--output", tmp_path / "out", "--input", source)
+        return typed(*asked, *more)
+
+    with echoing_served(server) as url:
+        name = f"{url}#org/theirs"
+        bad = [
+            generated(name, "--top-k", "4"), generated(name, "--abstain-below", "0.5"),
+            generated("http://192.0.2.7#x"), generated(name, "--set", "generate.quantization=nf4"),
+            generated("http://127.0.0.1:9#x"), generated(f"{url}#other"),
+        ]  # fmt: skip
+        dry = generated(name, "--dry-run")
+        assert server.asked == []
+        made = generated(name, "--max-tokens", "9")
+
+    assert [each.returncode for each in bad] == [2, 2, 2, 2, 5, 2]
+    reasons = ["may leave it unheeded", "tells no likelihood of what it writes",
+               "192.0.2.7 is not this machine", "is not quantized to NF4 here",
+               "Connection refused", "has no model 'other'"]  # fmt: skip
+    for each, reason in zip(bad, reasons, strict=True):
+        assert reason in each.stderr
+    assert (dry.returncode, made.returncode) == (0, 0)
+    first, second = read_jsonl(tmp_path / "out/generations.jsonl")
+    assert (first["answer"], first["tokens"], first["confidence"]) == ("You said: So?", 7, None)
+    assert "the server behind refuses the request" in second["error"]
+    results = (manifest := json.loads((tmp_path / "out/medllm.json").read_text()))["results"]
+    assert (results["address"], results["served_as"]) == (f"{url}/v1", "org/theirs")
+    assert (results["left_machine"], results["computed_in"]) == (False, "not known")
+    assert (results["engine"], results["batch_size"], results["n_ctx"]) == ("openai", 16, 900)
+    assert manifest["parents"][0]["kind"] == "address"
+    assert manifest["data_terms"][0]["access"] == "private"
+    assert server.asked[0]["max_tokens"] == 9
+
+
+def test_stages_at_addresses_read_long_texts_in_pieces_and_are_tried_first(
+    typed: Typed, tmp_path: Path
+) -> None:
+    note = "No fever. " * 250
+    (tmp_path / "notes.jsonl").write_text(json.dumps({"id": "a", "text": note}) + "\n")
+    server = Server()
+    server.most = 9000
+
+    def generated(second: str) -> Ended:
+        stages = [
+            {"name": "first", "model": f"{url}#org/theirs", "instruction": "Sum up."},
+            {"name": "last", "model": second, "instruction": "Halve.", "n_ctx": 8000},
+        ]
+        (tmp_path / "two.json").write_text(json.dumps({"generate": {"stages": stages}}))
+        asked = ("generate", "--config", tmp_path / "two.json", "--output", tmp_path / "out")
+        return typed(*asked, "--input", tmp_path / "notes.jsonl")  # fmt: skip
+
+    with echoing_served(server) as url:
+        gone = generated("http://127.0.0.1:9#x")
+        assert server.asked == []
+        made = generated(f"{url}#org/theirs")
+
+    assert (gone.returncode, made.returncode) == (5, 0)
+    pieces = [each["messages"][-1]["content"] for each in server.asked]
+    assert len(pieces) == 3 and all(len(each) <= 2 * (900 - 256) for each in pieces[:2])
+    assert sum(piece.count("No fever.") for piece in pieces[:2]) == 250
+    (row,) = read_jsonl(tmp_path / "out/generations.jsonl")
+    assert row["answer"].startswith("You said: Halve.\n\nYou said: Sum up.\n\nNo fever.")
+    assert row["retention"] == 1.0 and row["flips"] == []
+    stages = json.loads((tmp_path / "out/summary.json").read_text())["stages"]
+    assert [each["address"] for each in stages] == [f"{url}/v1"] * 2
+    assert [each["n_ctx"] for each in stages] == [900, 8000]
+
+
+def test_a_conversation_with_an_address_outlives_a_server_that_fails(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    typed_in = io.TextIOWrapper(io.BytesIO(b"Hello\nAgain\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", typed_in)
+    with echoing_served(server) as url:
+        server.busy = 1
+        ended = typed("chat", "--model", f"{url}#org/theirs")
+    remote = typed("chat", "--model", "http://192.0.2.7#x")
+
+    assert (ended.returncode, ended.stdout) == (0, "You said: Again\n")
+    assert "not answered: the server that has the model does not answer" in ended.stderr
+    assert [len(each["messages"]) for each in server.asked] == [1, 1]
+    assert remote.returncode == 2 and "not this machine" in remote.stderr
 
 
 def test_a_dry_run_asks_nobody_and_writes_no_log(typed: Typed, own_places: Path) -> None:

@@ -1,17 +1,22 @@
 """What stages leave of a text: its length, the facts that stay, and what is new."""
 
+import csv
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medllm.data.example import Message
 from medllm.engines.row_file import RowFile
 from medllm.generate.asking import Answer, split_messages
-from medllm.generate.compression import Compressed, measure_all
-from medllm.generate.config import GenerateConfig
-from medllm.generate.judging import judge, repeated_share, sum_up_answers
-from medllm.generate.prompts import Prompt
+from medllm.generate.compression import Compressed, announce_flips, measure_all, write_tables
+from medllm.generate.config import GenerateConfig, Stage
+from medllm.generate.judging import count_cut, judge, sum_up_answers
+from medllm.generate.prompts import Prompt, read_prompts
+from medllm.generate.stages import announce_other, section_of
+from medllm.measures.text.answers import repeated_share
 
 NOTE = (
     "Pneumonia. Aspirin 75 mg daily was started. Heart rate 92/min. No fever. "
@@ -39,6 +44,111 @@ def test_facts_that_are_kept_lost_and_new_are_counted() -> None:
     assert summary["retention"]["low"] is None  # two texts have no interval
     assert summary["ratio_against_retention"] == {"items": 2, "spearman": None}
     assert summary["bertscore"] == {"not_computed": "no encoder is named (generate.encoder)"}
+
+
+def test_what_an_answer_turns_round_is_told_of_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    note = "Left knee pain. Once right knee pain. No effusion, no fever. Aspirin 75 mg."
+    first = "Left knee pain. No effusion, no fever. Aspirin 75 mg daily."
+
+    def told(last: str) -> Compressed:
+        return Compressed(Prompt(3, "a", (Message("user", note),)), [first, last])
+
+    (kept, denied, side), summary = measure_all(
+        [told("Left knee pain, no fever."), told("Fever."), told("Right knee pain.")], None
+    )
+
+    assert kept["flips"] == []
+    assert denied["flips"] == [
+        {"flip": "negation", "class": "finding", "span": [0, 5], "unlike": "text"}
+    ]
+    assert [(each["flip"], each["unlike"]) for each in side["flips"]] == [
+        ("laterality", "first stage")
+    ]  # the text has both knees
+    assert summary["flips"] == {"texts": 2, "by": {"negation": 1, "laterality": 1}}
+    announce_flips({1: kept, 7: denied})
+    said = capsys.readouterr().err
+    assert "row 7: the last answer states something the other way round" in said
+    assert "(negation)" in said and "fever" not in said.lower()
+
+
+def test_a_table_holds_lists_as_json(tmp_path: Path) -> None:
+    chains = [chain("Fever, no cough.", "Fever.")]
+    measured, summary = measure_all(chains, None)
+    write_tables(tmp_path, ["1-a", "2-b"], chains, measured, summary)
+    (row,) = csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines())
+    assert json.loads(row["flips"]) == measured[0]["flips"] != []
+    assert json.loads(row["characters"]) == [16, 6]
+    assert (row["1-a"], row["2-b"]) == ("Fever, no cough.", "Fever.")
+
+
+def test_what_a_stage_does_not_name_is_as_in_its_section(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = Stage(name="a", model="org/a", quantization="nf4", instruction="Sum up.", max_tokens=9)
+    last = Stage(name="b", instruction="Halve.", temperature=0.3, over_length="refuse")
+    config = GenerateConfig(
+        model="org/m", max_tokens=50, top_p=0.9, n_ctx=99, system="Be exact.", abstain_below=0.5,
+        stages=(first, last),
+    )  # fmt: skip
+
+    one, two = (section_of(config, stage) for stage in config.stages)
+
+    assert (one.model, one.quantization, one.max_tokens) == ("org/a", "nf4", 9)
+    assert (one.top_p, one.n_ctx, one.system) == (0.9, 99, "Be exact.")
+    assert (one.over_length, two.over_length) == ("split", "refuse")
+    assert (one.abstain_below, two.abstain_below) == (None, 0.5)
+    assert (two.model, two.quantization) == ("org/m", None)
+    assert (two.max_tokens, two.temperature) == (50, 0.3)
+    announce_other(config, first)
+    announce_other(config, last)
+    assert capsys.readouterr().err == "generate: stage a has its own max_tokens\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"prompt": "Hi"}, "stages read a file"),
+        ({"review": {}}, "stages are not reviewed"),
+        ({"stages": [], "encoder": "there"}, "there are no stages"),
+    ],
+)
+def test_what_does_not_go_with_stages_is_refused(section: dict[str, Any], told: str) -> None:
+    stages = [{"name": "a", "instruction": "Halve."}]
+    with pytest.raises(ValueError, match=told):
+        GenerateConfig.model_validate_json(json.dumps({"stages": stages, **section}))
+
+
+def test_stages_read_the_text_of_a_row_whatever_else_stands_there(tmp_path: Path) -> None:
+    source = tmp_path / "notes.jsonl"
+    rows = [
+        {"id": "a", "prompt": "Sum up:", "text": NOTE, "completion": "Pneumonia."},
+        {"id": "b", "Text": " ", "prompt": "Pneumonia?"},
+        {"id": "c", "note": NOTE, "summary": "Pneumonia."},
+        {"id": "d", "other": 1},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rejected = Counter[str]()
+
+    found = read_prompts(source, rejected, None, of_texts=True)
+
+    assert [each.messages[-1].content for each in found] == [NOTE, "Pneumonia?", NOTE]
+    assert [each.reference for each in found] == ["Pneumonia.", "", "Pneumonia."]
+    assert rejected == {"no prompt": 1}
+
+
+def test_answers_that_were_cut_and_confidence_without_references_are_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = GenerateConfig(abstain_below=0.5)
+    rows = [
+        {"answer": "Yes.", "finish_reason": reason, **judge(Answer("Yes.", 1, reason, -1), config)}
+        for reason in ("length", "stop")
+    ]
+    assert count_cut([*rows, {"answer": None, "finish_reason": "error"}], "stage a") == 1
+    sum_up_answers(rows, ["", ""])
+    said = capsys.readouterr().err
+    assert "stage a: 1 of 2 answers were cut, at max_tokens or at the end of the context" in said
+    assert "no row has a reference: how far the confidence can be trusted is not known" in said
 
 
 def test_texts_without_facts_have_no_retention() -> None:

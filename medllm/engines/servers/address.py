@@ -41,8 +41,6 @@ class AddressEngine(OpenAIEngine):
 
     batch_size = PARALLEL
 
-    batch_size = PARALLEL
-
     @cached_property
     def _http(self) -> Any:
         import httpx

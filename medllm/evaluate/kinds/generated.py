@@ -13,7 +13,7 @@ from medllm import console
 from medllm.data.example import Example
 from medllm.engines.base import Engine, GenerateRequest, Generates, require
 from medllm.engines.many import Outcome, Written, write_answers
-from medllm.engines.prompts import ask_messages
+from medllm.engines.prompts import ask_messages, leaves_room
 from medllm.engines.row_file import Row, RowFile
 from medllm.engines.sampling import Sampling
 from medllm.errors import DataError
@@ -170,7 +170,8 @@ class Generated:
         """The requests of an item: one, or one for each piece of what is too long."""
         wanted = asking.spec.generation
         sampling = sampling_of(wanted, asking.config.seed)
-        for count in range(1, MOST_PIECES + 1 if wanted.over_length == "split" else 2):
+        may_split = wanted.over_length == "split"
+        for count in range(1, MOST_PIECES + 1 if may_split else 2):
             parts = split_item(item, count, asking.spec.instruction)
             try:
                 requests = [self.request(engine, part, sampling) for part in parts]
@@ -178,7 +179,7 @@ class Generated:
                 continue
             except DataError as problem:  # the chat template refuses the messages
                 return NotAsked(item.id, problem.message)
-            if all(_has_room(engine, each) for each in requests):
+            if all(leaves_room(engine, each, may_split=may_split) for each in requests):
                 return requests
         return NotAsked(item.id, TOO_LONG)
 
@@ -327,13 +328,6 @@ def _join(item: Example, replies: Sequence[Written | DataError]) -> Answered | N
         logprob = sum((each.logprob or 0.0) * each.tokens for each in known) / tokens
     text = JOINT.join(each.text for each in written)
     return Answered(item, text, tokens, "length" if is_cut else "stop", logprob, len(written))
-
-
-def _has_room(engine: Engine, request: GenerateRequest) -> bool:
-    """Whether the longest answer fits, or at least one of half the context."""
-    used = request.prompt_tokens
-    wanted = min(request.sampling.max_tokens, engine.context_length // 2)
-    return used is None or engine.context_length - used >= wanted
 
 
 def _announce_cut(what: str, outcomes: Sequence[Answered | NotAsked]) -> None:

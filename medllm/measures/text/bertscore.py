@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from medllm.artifacts.digest import digest_files
 from medllm.config.base import is_there
-from medllm.errors import ArtifactError
+from medllm.errors import ArtifactError, MedllmError
 from medllm.models.foreign import loading
 from medllm.models.load import read_config
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 DEPTH = 0.75
 """Of the layers of an encoder: the ninth of twelve, as bert-score takes of BERT-base."""
+NO_ENCODER = "none"
 FIX = "name its folder as evaluate.encoder"
 
 
@@ -50,6 +52,15 @@ def find_encoder(ref: str) -> Path:
         message = f"{ref} holds no encoder with weights as safetensors"
         raise ArtifactError(message, "save it with transformers' save_pretrained")
     return folder
+
+
+def digest_encoder(ref: str) -> str:
+    """The digest of an encoder's files; `NO_ENCODER` where it cannot be had."""
+    try:
+        folder = find_encoder(ref)
+        return digest_files(folder, filter(Path.is_file, folder.iterdir()))
+    except MedllmError:
+        return NO_ENCODER
 
 
 def _cached(ref: str) -> Path | None:

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from medllm import console
-from medllm.artifacts.digest import digest_files
 from medllm.data.example import Example
 from medllm.engines.base import Engine, Scores
 from medllm.errors import MedllmError
@@ -17,7 +16,7 @@ from medllm.evaluate.kinds.written.told import tell_measures, tell_pairs
 from medllm.measures.intervals import estimate_ratio
 from medllm.measures.likelihood import AnswerResult, score_answers
 from medllm.measures.text.answers import is_exact, token_f1
-from medllm.measures.text.bertscore import Encoder, find_encoder
+from medllm.measures.text.bertscore import Encoder, digest_encoder
 from medllm.measures.text.overlap import (
     BLEU_HOW,
     ROUGE,
@@ -45,11 +44,7 @@ class FreeText(Generated):
 
     def decides(self, config: EvaluateConfig) -> dict[str, Any]:
         """Which libraries and which encoder there are, as plain data."""
-        try:
-            folder = find_encoder(config.encoder)
-            encoder = digest_files(folder, filter(lambda each: each.is_file(), folder.iterdir()))
-        except MedllmError:
-            encoder = "none"
+        encoder = digest_encoder(config.encoder)
         return {"encoder": encoder, **{name: _is_there(name) for name in LIBRARIES}}
 
     def judge(self, answered: Answered, asking: Asking) -> Record:
