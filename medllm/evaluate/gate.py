@@ -109,9 +109,8 @@ def _difference(line: Threshold, score: Score, analysis: Analysis) -> dict[str, 
     if not rows:
         is_reference = any(row["baseline"] == score["model"] for row in of_task)
         return None if is_reference and not analysis["baseline"] else fact
-    if rows[0].get("measure") != line.figure:
-        return fact
-    return {**fact, **rows[0]["difference"]}
+    known = [row for row in rows if row.get("measure") == line.figure and "difference" in row]
+    return {**fact, **known[0]["difference"]} if known else fact
 
 
 def _worst(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from medllm.artifacts.manifest import write_json
 from medllm.config.base import is_there
 from medllm.errors import ArtifactError
 from medllm.evaluate.analysis.baseline import ASKED, compare_among
-from medllm.evaluate.analysis.outcomes import Evaluation, Outcomes, Score, read_outcomes
+from medllm.evaluate.analysis.outcomes import LOSS, Evaluation, Outcomes, Score, read_outcomes
 from medllm.evaluate.analysis.shown import interval_of, shown_p
 from medllm.evaluate.kinds import KINDS
 from medllm.evaluate.summary import MARK, is_above_trivial
@@ -86,7 +86,7 @@ def _asked(found: Outcomes) -> Hashable:
     """What is the same of scores that may stand side by side."""
     items = frozenset((record["id"], record.get("prompt")) for record in found.records)
     how = tuple(str(found.score.get(key)) for key in ASKED)
-    tokens = 0 if found.measure.is_share else sum(record["weight"] for record in found.records)
+    tokens = sum(record["weight"] for record in found.records) if found.measure == LOSS else 0
     context = found.score.get("n_ctx") if found.score.get("cut") else None
     return items, how, tokens, context, found.score.get("prompt_key")
 

@@ -85,7 +85,8 @@ def _lead(
     for row in analysis["comparisons"]:
         if "refused" not in row and row["conclusion"] != "no difference shown":
             told.append(f"{row['model']} is {row['conclusion']} than {row['baseline']} on "
-                        f"{row['task']} (p {row['p_holm']:.2g} by Holm).")  # fmt: skip
+                        f"{row['task']} by {row['measure']} (p {row['p_holm']:.2g} by "
+                        "Holm).")  # fmt: skip
     guessing = {score["model"] for score in scores if not is_above_trivial(score)}
     if guessing:
         told.append(f"Not surely above guessing the most frequent label: {', '.join(guessing)}.")
@@ -128,7 +129,8 @@ def _add_comparisons(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
         page.table([column.replace("\n", ", ") for column in columns], shown)
     for row in rows:
         if "refused" in row:
-            page.check(False, f"{row['model']}, {row['task']}: not compared: {row['refused']}")
+            on = " ".join(filter(None, [row["task"], row.get("measure")]))
+            page.check(False, f"{row['model']}, {on}: not compared: {row['refused']}")
     page.text(EXPLAINED)
     for unit in dict.fromkeys(row["unit"] for row in rows if "refused" not in row):
         scale, shown_in = (100, "points of accuracy") if unit == "share" else (1, unit)
@@ -139,7 +141,10 @@ def _differences(
     rows: Sequence[Mapping[str, Any]], unit: str, scale: float
 ) -> dict[str, tuple[float, float, float]]:
     own = [row for row in rows if row.get("unit") == unit]
-    return {f"{row['model']}, {row['task']}": _ends(row["difference"], scale) for row in own}
+    return {
+        f"{row['model']}, {row['task']} {row['measure']}": _ends(row["difference"], scale)
+        for row in own
+    }
 
 
 def _ends(estimate: Mapping[str, Any], scale: float) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ known, they are what is drawn and tested.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,7 @@ from medllm.measures.intervals import (
     Numbers,
     count_units,
     drawn_sums,
+    estimate,
     estimate_ratio,
     repeats,
     sum_by_group,
@@ -113,6 +114,35 @@ def compare_means(
     )
 
 
+def compare_ratios(
+    before: Sequence[tuple[float, float]],
+    after: Sequence[tuple[float, float]],
+    groups: Groups | None = None,
+) -> Comparison:
+    """Sums over sums that both hang on the model, as micro-F1: of each item a part and a whole.
+
+    The interval is a paired bootstrap of the items, or of their groups. p is of items that the
+    models exchange at random (approximate randomization; Yeh 2000, COLING).
+
+    Raises:
+        ZeroDivisionError: the wholes of a model add up to nothing.
+    """
+    columns = np.hstack([np.asarray(before, float), np.asarray(after, float)])
+    units, grouped = sum_by_group(columns, groups), repeats(groups)
+    old_part, old_whole, new_part, new_whole = (float(each) for each in columns.sum(axis=0))
+    return Comparison(
+        items=len(columns),
+        units=len(units),
+        before=old_part / old_whole,
+        after=new_part / new_whole,
+        difference=estimate(columns, _change_of_ratio, groups, is_counted=True),
+        p=_exchange(units),
+        test="whole groups exchanged" if grouped else "items exchanged",
+        interval="bootstrap over groups" if grouped else "bootstrap",
+        detectable=_seen_by(units, _change_of_ratio),
+    )
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """The two-sided p of the exact McNemar test; 1 where no item changed."""
     from scipy.stats import binomtest
@@ -178,6 +208,34 @@ def _flip_signs(changes: Sequence[float]) -> float:
     near = 1e-12 * abs(moved).sum()  # sums that differ by how they were rounded are one
     tails = ((sums <= observed + near).sum(), (sums >= observed - near).sum())
     return min(1.0, 2 * float(min(tails) + drawn) / (len(sums) + drawn))
+
+
+def _exchange(units: Numbers) -> float:
+    """The two-sided p of two models' ratios where each unit may be the one's or the other's."""
+    moved = units[:, 2:] - units[:, :2]
+    moved = moved[moved.any(axis=1)].T
+    both = (units[:, :2] + units[:, 2:]).sum(axis=0)[:, None]
+    count = moved.shape[1]
+    if count < 2:
+        return 1.0
+    is_exact = 2**count <= FLIPS
+
+    def change(steps: Numbers) -> Numbers:
+        return _change_of_ratio(np.concatenate([(both - steps) / 2, (both + steps) / 2]).T)
+
+    drawn = np.abs(np.concatenate([change(moved @ signs) for signs in _signs(count, is_exact)]))
+    observed = float(abs(change(moved.sum(axis=1, keepdims=True))[0]))
+    as_far = (~(drawn < observed - 1e-12)).sum()  # a ratio over nothing may be anything
+    own = 0 if is_exact else 1
+    return float(as_far + own) / (len(drawn) + own)
+
+
+def _change_of_ratio(sums: Numbers) -> Numbers:
+    """The second ratio less the first, of part, whole, part and whole in the last axis."""
+    parts, wholes = sums[..., 0::2], sums[..., 1::2]
+    ratios = np.where(wholes > 0, parts / np.where(wholes > 0, wholes, 1), np.nan)
+    change: Numbers = ratios[..., 1] - ratios[..., 0]
+    return change
 
 
 def _signs(count: int, is_exact: bool) -> Iterator[Numbers]:
@@ -254,12 +312,15 @@ def _detectable_by_spread(
 ) -> float | None:
     """By the standard error of the difference, which the bootstrap gives."""
     columns = np.stack([np.asarray(changes, float), np.asarray(weights, float)], axis=1)
-    units = sum_by_group(columns, groups)
+    return _seen_by(sum_by_group(columns, groups), lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def _seen_by(units: Numbers, statistic: Callable[[Numbers], Numbers]) -> float | None:
+    """What is found with 80 % power, by the spread of a statistic over units drawn anew."""
     if len(units) < FEWEST:
         return None
-    sums = drawn_sums(units)
-    error = float((sums[:, 0] / sums[:, 1]).std())
-    return (_z(1 - ALPHA / 2) + _z(POWER)) * error or None
+    error = float(statistic(drawn_sums(units)).std())
+    return None if math.isnan(error) else (_z(1 - ALPHA / 2) + _z(POWER)) * error or None
 
 
 def _z(probability: float) -> float:

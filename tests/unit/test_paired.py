@@ -12,6 +12,7 @@ from scipy.stats import binom, permutation_test
 from medllm.measures.intervals import Estimate, estimate_macro_f1, estimate_share
 from medllm.measures.paired import (
     compare_means,
+    compare_ratios,
     compare_right,
     detectable_difference,
     holm,
@@ -241,3 +242,80 @@ def test_memory_is_bounded() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 128 * 2**20
+
+
+def ratios(seed: int, count: int, right: float) -> list[tuple[float, float]]:
+    """Documents of which some names are right, of as many as are listed or wanted."""
+    drawn = random.Random(seed)
+    wholes = [drawn.randint(2, 12) for _ in range(count)]
+    return [(sum(drawn.random() < right for _ in range(whole)), whole) for whole in wholes]
+
+
+def f1(pairs: list[tuple[float, float]]) -> float:
+    return sum(part for part, _ in pairs) / sum(whole for _, whole in pairs)
+
+
+def test_ratios_whose_wholes_differ_too_are_compared_document_by_document() -> None:
+    before, after = ratios(1, 60, 0.5), ratios(2, 60, 0.7)
+    found = compare_ratios(before, after)
+
+    assert (found.before, found.after) == (pytest.approx(f1(before)), pytest.approx(f1(after)))
+    assert found.difference.value == pytest.approx(f1(after) - f1(before))
+    drawn = random.Random(3)
+    picked = [[drawn.randrange(60) for _ in range(60)] for _ in range(4000)]
+    own = sorted(f1([after[at] for at in each]) - f1([before[at] for at in each])
+                 for each in picked)  # fmt: skip
+    assert found.difference.low == pytest.approx(own[100], abs=0.02)
+    assert found.difference.high == pytest.approx(own[3899], abs=0.02)
+    assert found.p < 0.001 and (found.test, found.interval) == ("items exchanged", "bootstrap")
+    turned = compare_ratios(after, before)
+    assert turned.difference.value == -found.difference.value and turned.p == found.p
+
+
+def test_exchanged_documents_give_the_p_of_scipys_permutation_test() -> None:
+    before, after = ratios(4, 11, 0.45), ratios(5, 11, 0.65)
+
+    def change(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        # a document is a complex number here, so that its part and its whole go together
+        new, old = other.sum(axis=axis), one.sum(axis=axis)
+        return new.real / new.imag - old.real / old.imag
+
+    sides = [np.array([complex(*pair) for pair in side]) for side in (before, after)]
+    theirs = permutation_test(sides, change, permutation_type="samples", n_resamples=np.inf)
+
+    assert compare_ratios(before, after).p == pytest.approx(theirs.pvalue, abs=1e-12)
+
+
+def test_many_documents_without_a_difference_are_rarely_told_apart() -> None:
+    pairs = [(ratios(2 * seed, 30, 0.6), ratios(2 * seed + 1, 30, 0.6)) for seed in range(40)]
+
+    assert sum(compare_ratios(*pair).p < 0.05 for pair in pairs) <= 5
+
+
+def test_equal_lists_are_no_certainty_and_few_documents_have_no_interval() -> None:
+    before, other = ratios(1, 20, 0.5), ratios(2, 4, 0.5)
+    same = compare_ratios(before, before)
+
+    assert (same.p, same.difference) == (1.0, Estimate(0.0, None, None))
+    assert same.detectable is None
+    assert compare_ratios(other, ratios(3, 4, 0.9)).difference.low is None
+    with pytest.raises(ZeroDivisionError):
+        compare_ratios([(0, 0)] * 3, other[:3])
+
+
+def test_ratios_of_groups_are_drawn_and_exchanged_as_wholes() -> None:
+    before, after = ratios(1, 20, 0.5), ratios(2, 20, 0.7)
+    thrice = [str(at) for at in range(20)] * 3
+    found, once = compare_ratios(before * 3, after * 3, thrice), compare_ratios(before, after)
+
+    assert (found.items, found.units, found.test) == (60, 20, "whole groups exchanged")
+    assert found.difference.low == pytest.approx(once.difference.low, abs=0.02)
+    assert found.p == pytest.approx(once.p, abs=0.01)
+
+
+def test_a_draw_without_any_name_widens_the_interval_instead_of_hiding() -> None:
+    rare = [(0.0, 0.0)] * 29 + [(1.0, 1.0)]
+    found = compare_ratios(rare, ratios(2, 30, 0.7))
+
+    assert found.difference.low is None and found.detectable is None
+    assert 0 < found.p <= 1

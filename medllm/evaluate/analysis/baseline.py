@@ -10,7 +10,7 @@ from medllm import console
 from medllm.artifacts.manifest import NAME
 from medllm.config.base import is_there
 from medllm.errors import ArtifactError
-from medllm.evaluate.analysis.outcomes import Evaluation, Outcomes, Record
+from medllm.evaluate.analysis.outcomes import Evaluation, Measure, Outcomes, Record
 from medllm.evaluate.analysis.samples import find_samples, read_samples
 from medllm.evaluate.keyed import Keyed
 from medllm.measures.likelihood import WINDOW
@@ -18,6 +18,7 @@ from medllm.measures.paired import (
     ALPHA,
     Comparison,
     compare_means,
+    compare_ratios,
     compare_right,
     holm,
     judge_margin,
@@ -27,6 +28,12 @@ Row = dict[str, Any]
 """A comparison as plain data: `model`, `baseline`, `task`, and numbers, or why it was `refused`."""
 ASKED = ("chat_template", "template", "num_fewshot", "fewshot", "preamble_left_out")
 """What must be equal of how two models were asked, as far as both say it."""
+UNPAIRED = {
+    "speed": "the times of two runs hang on what else the machines did: run both in one command, "
+    "and look at the intervals"
+}
+"""Why kinds of task have no paired comparison."""
+NO_RECORDS = "its records hold no value of each item"
 
 
 class Unlike(Exception):
@@ -57,9 +64,9 @@ def compare_with(found: Evaluation, place: Path, margin: float | None) -> list[R
     Raises:
         ArtifactError: none of them can be compared; says why.
     """
-    ours = found.outcomes()
+    ours = found.outcomes() + found.pooled()
     pairs = list(_pairs_with(ours, place))
-    rows = _compared(pairs, margin)
+    rows = compare_pairs(pairs, margin) + _unpaired(found, ours)
     if rows and all("refused" in row for row in rows):
         told = "\n".join(dict.fromkeys(f"{row['task']}: {row['refused']}" for row in rows))
         fix = "evaluate both on the same items, asked in the same way"
@@ -69,15 +76,26 @@ def compare_with(found: Evaluation, place: Path, margin: float | None) -> list[R
 
 def compare_within(found: Evaluation, margin: float | None) -> list[Row]:
     """Each model of an evaluation beside its first one."""
-    ours = found.outcomes()
+    ours = found.outcomes() + found.pooled()
     first = {each.task: each for each in reversed(ours)}
     pairs = [(first[each.task], each) for each in ours if each is not first[each.task]]
-    return _compared(pairs, margin)
+    return compare_pairs(pairs, margin)
 
 
 def compare_among(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[Row]:
-    """The second of each pair beside the first."""
-    return _compared(pairs, None)
+    """The second of each pair beside the first: a row each, by its first measure."""
+    return _adjusted([_row(before, after, None) for before, after in pairs])
+
+
+def _unpaired(found: Evaluation, ours: Sequence[Outcomes]) -> list[Row]:
+    """The scores that have nothing to compare item by item, and why."""
+    known = {(each.model, each.task) for each in ours}
+    rows = []
+    for score in found.scores:
+        if (score["model"], score["task"]) not in known:
+            named = {"model": score["model"], "baseline": None, "task": score["task"]}
+            rows.append(_refused(named, UNPAIRED.get(score["kind"], NO_RECORDS)))
+    return rows
 
 
 def _evaluation_of(place: Path) -> tuple[Path | None, str | None]:
@@ -92,7 +110,8 @@ def _evaluation_of(place: Path) -> tuple[Path | None, str | None]:
 def _pairs_with(ours: Sequence[Outcomes], place: Path) -> Iterator[tuple[Outcomes | str, Outcomes]]:
     """The baseline of each outcome, or why it has none."""
     folder, model = _evaluation_of(place)
-    theirs = Evaluation.open(folder, "baseline").outcomes() if folder else []
+    opened = Evaluation.open(folder, "baseline") if folder else None
+    theirs = opened.outcomes() + opened.pooled() if opened else []
     theirs = [each for each in theirs if model in (None, each.model)]
     for each in ours:
         candidates = theirs if folder else _samples_for(each, place)
@@ -125,8 +144,15 @@ def _samples_for(ours: Outcomes, place: Path) -> list[Outcomes]:
     return [Outcomes(best.model, ours.task, best.measure, best.score, best.records, best.source)]
 
 
-def _compared(pairs: Sequence[tuple[Outcomes | str, Outcomes]], margin: float | None) -> list[Row]:
-    rows = [_row(before, after, margin) for before, after in pairs]
+def compare_pairs(
+    pairs: Sequence[tuple[Outcomes | str, Outcomes]], margin: float | None
+) -> list[Row]:
+    """The second of each pair beside the first, by each of its measures, or why not."""
+    return _adjusted([row for pair in pairs for row in _rows(*pair, margin)])
+
+
+def _adjusted(rows: list[Row]) -> list[Row]:
+    """The rows with each p by Holm for all of them, and what follows."""
     tested = [row for row in rows if "refused" not in row]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = p
@@ -137,6 +163,15 @@ def _compared(pairs: Sequence[tuple[Outcomes | str, Outcomes]], margin: float | 
     return rows
 
 
+def _rows(before: Outcomes | str, after: Outcomes, margin: float | None) -> Iterator[Row]:
+    """A comparison, and those of the measures that belong to it, as precision and recall to F1."""
+    first = _row(before, after, margin)
+    yield first
+    if isinstance(before, Outcomes) and "refused" not in first:
+        for old, new in zip(before.parts(), after.parts(), strict=True):
+            yield _row(old, new, margin)
+
+
 def _row(before: Outcomes | str, after: Outcomes, margin: float | None) -> Row:
     named = before.model if isinstance(before, Outcomes) else None
     row: Row = {"model": after.model, "baseline": named, "task": after.task}
@@ -145,8 +180,7 @@ def _row(before: Outcomes | str, after: Outcomes, margin: float | None) -> Row:
             raise Unlike(before)
         found = compare(before, after)
     except Unlike as reason:
-        console.notice(f"evaluate: {after.model}, {after.task}: not compared: {reason}")
-        return {**row, "refused": str(reason)}
+        return _refused({**row, "measure": after.measure.name}, str(reason))
     higher = after.measure.higher_is_better
     row |= {"measure": after.measure.name, "unit": after.measure.unit, "higher_is_better": higher}
     row |= asdict(found)
@@ -158,11 +192,17 @@ def _row(before: Outcomes | str, after: Outcomes, margin: float | None) -> Row:
     return row
 
 
+def _refused(row: Row, reason: str) -> Row:
+    console.notice(f"evaluate: {row['model']}, {row['task']}: not compared: {reason}")
+    return {**row, "refused": reason}
+
+
 def _by_subject(pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[int, int]]:
     """Of each subject how many items only the second model has right, and only the first."""
     changes: defaultdict[str, list[float]] = defaultdict(list)
     for old, new in pairs:
-        changes[str(new.get("subject"))].append(new["value"] - old["value"])
+        if "subject" in new:
+            changes[str(new["subject"])].append(new["value"] - old["value"])
     return {
         subject: (sum(each > 0 for each in found), sum(each < 0 for each in found))
         for subject, found in sorted(changes.items())
@@ -177,6 +217,9 @@ def compare(before: Outcomes, after: Outcomes) -> Comparison:
     """
     _check_asked_alike(before, after)
     pairs = pair_items(before, after)
+    if after.measure.is_ratio:
+        return _compare_ratio(pairs, after.measure)
+    pairs = _with_values(pairs, f"evaluate: {after.model}, {after.task}")
     old, new = ([record["value"] for record in side] for side in zip(*pairs, strict=True))
     groups = [record["group"] for _, record in pairs]
     if after.measure.is_share:
@@ -185,6 +228,26 @@ def compare(before: Outcomes, after: Outcomes) -> Comparison:
     if weights != [record["weight"] for record, _ in pairs]:
         raise Unlike("their tokenizers differ, so a nat per token is not the same")
     return compare_means(old, new, weights, groups)
+
+
+def _compare_ratio(pairs: Sequence[tuple[Record, Record]], measure: Measure) -> Comparison:
+    old, new = ([(each["value"], each["weight"]) for each in side]
+                for side in zip(*pairs, strict=True))  # fmt: skip
+    for which, side in (("the baseline", old), ("the model", new)):
+        if not any(weight for _, weight in side):
+            raise Unlike(f"{which} has no {measure.name}: it has nothing to count")
+    return compare_ratios(old, new, [record["group"] for _, record in pairs])
+
+
+def _with_values(pairs: Sequence[tuple[Record, Record]], what: str) -> list[tuple[Record, Record]]:
+    """The pairs of which both have a value; says how many only one has."""
+    kept = [(old, new) for old, new in pairs if old["weight"] and new["weight"]]
+    lost = sum(bool(old["weight"] or new["weight"]) for old, new in pairs) - len(kept)
+    if not kept:
+        raise Unlike("no item has a value of both")
+    if lost:
+        console.notice(f"{what}: {console.counted(lost, 'item')} not compared: one has no value")
+    return kept
 
 
 def _check_asked_alike(before: Outcomes, after: Outcomes) -> None:

@@ -12,11 +12,11 @@ def comparisons_of(rows: Sequence[Found]) -> tuple[list[str], list[list[str]], s
 
     What all rows have alike of baseline, task and number of items stands in the title alone.
     """
-    columns = ["model", "beside", "task", "n", "was → is", "difference\n95 %", "flips\n+ / −",
-               "p\nby Holm", "could see", "conclusion"]  # fmt: skip
+    columns = ["model", "beside", "task", "n", "by", "was → is", "difference\n95 %",
+               "flips\n+ / −", "p\nby Holm", "could see", "conclusion"]  # fmt: skip
     shown = [_compared(row) for row in rows]
-    alike = [i for i in (1, 2, 3) if len({row[i] for row in shown}) == 1]
-    told = ", ".join(f"{columns[i]} {shown[0][i]}" for i in alike)
+    alike = [i for i in (1, 2, 3, 4) if len({row[i] for row in shown}) == 1]
+    told = ", ".join(f"{columns[i]} {shown[0][i]}" for i in alike if columns[i] != "by")
     kept = [i for i, _ in enumerate(columns) if i not in alike]
     title = "paired, item by item" + (f": {told}" if told else "")
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in shown], title
@@ -25,7 +25,7 @@ def comparisons_of(rows: Sequence[Found]) -> tuple[list[str], list[list[str]], s
 def _compared(row: Found) -> list[str]:
     named = [row["model"], row["baseline"] or "?", row["task"]]
     if "refused" in row:
-        return [*named, "", "", "", "", "", "", "not compared"]
+        return [*named, "", row.get("measure", ""), "", "", "", "", "", "not compared"]
     scale, digits = (100, 1) if row["unit"] == "share" else (1, 3)
     change, flips = row["difference"], ""
     if row["gained"] is not None:
@@ -34,6 +34,7 @@ def _compared(row: Found) -> list[str]:
     return [
         *named,
         f"{row['items']:,}",
+        row.get("measure", ""),
         f"{scale * row['before']:.{digits}f} → {scale * row['after']:.{digits}f}",
         f"{scale * change['value']:+.{digits}f}\n{interval_of(change, scale, digits, '+')}",
         flips,
@@ -79,9 +80,10 @@ def shown_p(p: float) -> str:
 
 EXPLAINED = (
     "A difference is of the model less the one beside it, on the same items. p is of the exact "
-    "McNemar test for right and wrong answers (of random signs for losses), adjusted by Holm for "
-    "all comparisons that are shown. “Could see” is the smallest true difference that so many "
-    "items find four times in five; a smaller one is not ruled out by “no difference shown”."
+    "McNemar test for right and wrong answers, of random signs for means, of documents that both "
+    "exchange at random for precision, recall and F1; adjusted by Holm for all comparisons that "
+    "are shown. “Could see” is the smallest true difference that so many items find four times in "
+    "five; a smaller one is not ruled out by “no difference shown”."
 )
 OF_SUBGROUPS = (
     "Few: less than {} items or patients. Of many subgroups the lowest is low by chance, too: look "

@@ -66,11 +66,12 @@ def score_subjects(found: Sequence[Outcomes], comparisons: Sequence[Row]) -> lis
 
 
 def _by_field(found: Outcomes, field: str) -> Iterator[Row]:
-    values = [value_of(record, field) for record in found.records]
+    records = [record for record in found.records if record["weight"]]
+    values = [value_of(record, field) for record in records]
     if all(value is None for value in values):
         return
     parts: defaultdict[str, list[Record]] = defaultdict(list)
-    for name, record in zip(_named(field, values), found.records, strict=True):
+    for name, record in zip(_named(field, values), records, strict=True):
         parts[name].append(record)
     for name in sorted(parts, key=_order):
         records = parts[name]
