@@ -4,17 +4,25 @@ import os
 import secrets
 from pathlib import Path
 
+from medllm.errors import SetupError
 from medllm.places import config_dir
 
 NAME = "digest.key"
 
 
 def own_key() -> bytes:
-    """The key, made where there is none; raises OSError where it cannot be kept."""
+    """The key, made where there is none; raises OSError where it cannot be kept.
+
+    Raises:
+        SetupError: it is cut off: digests under an empty key would be anybody's to try.
+    """
     path = own_key_path()
     if not path.is_file():
         _write_key(path)
-    return path.read_bytes()
+    if len(key := path.read_bytes()) < 32:
+        fix = "restore it; or remove it, and texts that were digested before are not found again"
+        raise SetupError(f"{path} is no key: it has {len(key)} bytes of 32", fix)
+    return key
 
 
 def own_key_path() -> Path:

@@ -125,7 +125,7 @@ class Answering:
                     yield piece
         finally:
             if metrics:
-                outcome = asked.finish_reason or _outcome(sys.exc_info()[1])
+                outcome = _outcome(asked, sys.exc_info()[1])
                 metrics.ended(asked.route, outcome, time.monotonic() - asked.began)
                 metrics.tokens("prompt", asked.prompt_tokens or 0)
                 metrics.tokens("answer", asked.tokens)
@@ -168,6 +168,6 @@ class Answering:
         given.add(asked.id, asked.caller, asked.question, text, is_clean=is_clean)
 
 
-def _outcome(problem: BaseException | None) -> str:
-    """Of an answer that did not end: the status that the caller got, or that nobody waited."""
-    return str(problem.status) if isinstance(problem, ApiError) else "left"
+def _outcome(asked: Asked, problem: BaseException | None) -> str:
+    """How an answer ended: the status that the caller got in its place, or that nobody waited."""
+    return str(problem.status) if isinstance(problem, ApiError) else asked.finish_reason or "left"

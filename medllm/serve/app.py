@@ -123,18 +123,21 @@ class Endpoints:
 
     async def take_offline(self, request: Request) -> dict[str, bool]:
         """Refuse requests from now on, and finish what runs."""
-        return self._switch(request, is_offline=True)
+        around = self.answering.around
+        caller = _admin(request)
+        around.is_offline = True  # also where it cannot be logged: it is the safe side
+        if around.audit:
+            await around.audit.noted("offline", caller.name)
+        return {"online": False}
 
     async def take_online(self, request: Request) -> dict[str, bool]:
         """Take requests again."""
-        return self._switch(request, is_offline=False)
-
-    def _switch(self, request: Request, *, is_offline: bool) -> dict[str, bool]:
+        around = self.answering.around
         caller = _admin(request)
-        self.answering.around.is_offline = is_offline
-        if audit := self.answering.around.audit:
-            audit.switched(caller.name, is_offline=is_offline)
-        return {"online": not is_offline}
+        if around.audit:
+            await around.audit.noted("online", caller.name)
+        around.is_offline = False
+        return {"online": True}
 
     async def list_models(self) -> dict[str, Any]:
         """The one model."""
@@ -166,7 +169,7 @@ class Endpoints:
             if audit := self.answering.around.audit:
                 digest = audit.digest(asked.model_dump_json())
                 wrong = len(told["warnings"])
-                audit.noted("alert", caller.name, asked=digest, wrong_scores=wrong)
+                await audit.noted("alert", caller.name, asked=digest, wrong_scores=wrong)
         return told
 
     async def take_feedback(self, request: Request) -> dict[str, Any]:
@@ -178,11 +181,11 @@ class Endpoints:
             raise ApiError(400, "this server keeps no feedback", "no_feedback")
         with around.limits.asking(caller):
             found = check_feedback(said, caller, around.given)
+            if around.audit:
+                await around.audit.noted("feedback", caller.name, id=said.response_id)
             await keep_feedback(said, caller, found, self.model_id, around.feedback)
         if around.metrics:
             around.metrics.marked(said.helpfulness)
-        if around.audit:
-            around.audit.noted("feedback", caller.name, id=said.response_id)
         return {"kept": True, "response_id": said.response_id}
 
     async def export_feedback(self, request: Request) -> Response:
@@ -191,7 +194,7 @@ class Endpoints:
         if around.feedback is None:
             raise ApiError(400, "this server keeps no feedback", "no_feedback")
         if around.audit:
-            around.audit.noted("feedback exported", caller.name)
+            await around.audit.noted("feedback exported", caller.name)
         headers = {"Cache-Control": "no-store"}
         return StreamingResponse(around.feedback.export(), 200, headers, "application/jsonl")
 

@@ -101,6 +101,21 @@ def test_a_day_that_is_none_is_found_when_the_file_is_read(ring: KeyRing) -> Non
         KeyRing(ring.path).all_keys()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("requests_per_minute", "30"), ("concurrent", 0), ("role", "Admin")]
+)
+def test_a_limit_or_role_that_is_none_is_found_when_the_file_is_read(
+    field: str, value: object, ring: KeyRing
+) -> None:
+    ring.add(Caller(name="a"))
+    rows = json.loads(ring.path.read_text())
+    rows["keys"][0][field] = value
+    ring.path.write_text(json.dumps(rows))
+
+    with pytest.raises(ConfigError, match="cannot be read as a file of keys"):
+        KeyRing(ring.path).all_keys()
+
+
 def refused(limits: Limits, caller: Caller) -> str | None:
     try:
         with limits.asking(caller):

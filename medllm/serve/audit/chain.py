@@ -33,6 +33,8 @@ KEPT_DAYS = 184
 AUDIT = "audit"
 """The folder of logs in the user's settings, and in it `HEADS`."""
 HEADS = "heads"
+MOST_PAUSE_DAYS = 31
+"""Where a log goes on after more days, the clock may be wrong: nothing is removed on that day."""
 SIGNED = {"start", "stop"}
 """Events whose lines are signed in any case."""
 Line = Mapping[str, Any]
@@ -129,6 +131,8 @@ class Chain:
             message = f"the audit log in {folder} cannot be continued: {problem}"
             fix = "keep it as it is, see what `medllm audit verify` says, and name another folder"
             raise SetupError(message, fix) from problem
+        if self._day > datetime.now(UTC).date().isoformat():
+            console.notice(f"the audit log in {folder} has lines of {self._day}: see to the clock")
         if torn:
             self.append("recovered", {"torn_bytes": torn})
         if known:
@@ -177,7 +181,7 @@ class Chain:
         if is_signed:
             line["signature"] = self._signer.sign(f"{line['number']} {line['prev']}".encode())
         line["hash"] = digest_line(line)
-        _write_whole(file, render_line(line) + b"\n")
+        write_whole(file, render_line(line) + b"\n")
         self._unsigned = 1 if is_signed else self._unsigned + 1
         self._last = Head(line["number"], line["hash"])
         if self._copy:
@@ -213,22 +217,33 @@ class Chain:
 
     def _file_of(self, day: str) -> IO[bytes]:
         if day != self._day or not self._file:
+            before = self._day
             with self._syncing:
                 if self._file:
                     os.fsync(self._file.fileno())
                     self._file.close()
+                    self._file = None  # a disk that takes no new file now may take one later
                 self._file, self._day = _open_day(self._folder, day), day
-            self._remove_old(day)
+            self._remove_old(day, before or day)
         return self._file
 
-    def _remove_old(self, day: str) -> None:
-        """Files from before the time that they are kept; the next line tells which went."""
-        oldest = (datetime.fromisoformat(day) - timedelta(days=self._kept_days)).date().isoformat()
+    def _remove_old(self, day: str, before: str) -> None:
+        """Files from before the time that they are kept, after a line that tells which go."""
+        today = datetime.fromisoformat(day)
+        oldest = (today - timedelta(days=self._kept_days)).date().isoformat()
         old = [path for path in day_files(self._folder) if path.stem < oldest]
+        if not old:
+            return
+        if today - datetime.fromisoformat(before) > timedelta(days=MOST_PAUSE_DAYS):
+            told = f"goes from {before} to {day}: old files are kept until the day after"
+            console.notice(f"the audit log in {self._folder} {told}")
+            return
+        last = next(filter(None, map(_last_line, reversed(old))), None)
+        told_last = {"last_line": last["number"]} if last else {}
+        self.append("expired", {"files": [path.name for path in old], **told_last})
+        self.sync()
         for path in old:
             path.unlink()
-        if old:
-            self.append("expired", {"files": [path.name for path in old]})
 
 
 def head_of(folder: Path, named: Path | None) -> Head | None:
@@ -267,11 +282,17 @@ def _resume(folder: Path) -> tuple[Head, int]:
             torn += len(content) - whole
             os.truncate(path, whole)
         if whole:
-            line = read_line(content[:whole].splitlines()[-1])
+            line = _last_line(path)
             if not line:
                 raise ValueError(f"the last line of {path.name} is none of a log")
             return Head(line["number"], line["hash"]), torn
     return Head(0, FIRST), torn
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    """The last line of a file; None where it has none, or what is none."""
+    lines = path.read_bytes().splitlines()
+    return read_line(lines[-1]) if lines else None
 
 
 def _holds(folder: Path, head: Head) -> bool:
@@ -294,7 +315,7 @@ def _open_day(folder: Path, day: str) -> IO[bytes]:
     return file
 
 
-def _write_whole(file: IO[bytes], content: bytes) -> None:
+def write_whole(file: IO[bytes], content: bytes) -> None:
     """Add a line or nothing: what a full disk took of it is taken back; raises OSError."""
     before = os.fstat(file.fileno()).st_size
     try:

@@ -4,8 +4,9 @@ import asyncio
 import hmac
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -136,21 +137,17 @@ class AuditLog:
             ApiError: it cannot be written, so that the answer must not go out.
         """
         told = {"answer": self.digest(answer), **self._sealed(asked, answer)}
-        try:
+        with _withheld("the answer is withheld"):
             await asyncio.wrap_future(self._write("answer", asked, told))
-        except OSError as problem:
-            console.notice(f"server: the audit log cannot be written: {problem.strerror}")
-            message = "the audit log cannot be written, so the answer is withheld"
-            raise ApiError(500, message, "audit_failed") from problem
 
-    def switched(self, caller: str, *, is_offline: bool) -> None:
-        """Tell who took the model offline, or online again."""
-        self.noted("offline" if is_offline else "online", caller)
+    async def noted(self, event: str, caller: str, **told: Any) -> None:
+        """Tell what a caller does besides asking; returns when the line is on the disk.
 
-    def noted(self, event: str, caller: str, **told: Any) -> None:
-        """Tell what a caller did besides asking; the line is on the disk soon."""
-        head = self._chain.append(event, {"caller": caller, **told})
-        self._disk.submit(self._sync_to, head.number)
+        Raises:
+            ApiError: it cannot be written, so that it must not be done.
+        """
+        with _withheld("this is not done"):
+            await asyncio.wrap_future(self._add(event, {"caller": caller, **told}))
 
     def failed(self, asked: Asked, problem: BaseException | None, said: str) -> None:
         """Tell of a request that got no whole answer, and what `said`; on the disk soon."""
@@ -179,7 +176,11 @@ class AuditLog:
         for name in ("choice", "model"):
             if (value := getattr(asked, name)) is not None:
                 told[name] = value
-        head = self._chain.append(event, told | dict(more))
+        return self._add(event, told | dict(more))
+
+    def _add(self, event: str, told: Mapping[str, Any]) -> "Future[None]":
+        """Add a line; what comes back is done when it is on the disk."""
+        head = self._chain.append(event, told)
         return self._disk.submit(self._sync_to, head.number)
 
     def _sync_to(self, number: int) -> None:
@@ -199,3 +200,14 @@ class AuditLog:
             self._chain.close()
             if self._copy:
                 self._copy.close()
+
+
+@contextmanager
+def _withheld(what: str) -> Iterator[None]:
+    """Raises ApiError where the disk takes no line: `what` follows of it."""
+    try:
+        yield
+    except OSError as problem:
+        console.notice(f"server: the audit log cannot be written: {problem.strerror}")
+        message = f"the audit log cannot be written, so {what}"
+        raise ApiError(500, message, "audit_failed") from problem

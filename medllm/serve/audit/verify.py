@@ -30,6 +30,8 @@ class Checked:
     signatures: int = 0
     begins_at: int = 1
     """The number of the first line: more than 1 where older files went after their time."""
+    expired_to: int = 0
+    """The last line of the files that went after their time, as the log itself tells."""
     head_checked: bool = False
     """Whether the end was compared with a head: else lines may have been cut off there."""
     meets_head: bool = False
@@ -63,6 +65,7 @@ def verify_log(folder: Path, head: Head | None = None, public_key: Path | None =
         public = (public_key or folder / "public.pem").read_bytes()
         checked = Checked()
         last = _check_lines(files, public, head, checked)
+        checked.faults += _missing_beginning(checked)
     except (OSError, ValueError) as problem:
         raise ArtifactError(f"{folder} cannot be checked: {problem}", "see the file") from problem
     if head:
@@ -85,6 +88,9 @@ def _check_lines(files: list[Path], public: bytes, head: Head | None, checked: C
         faults = [*_own_faults(line, content, public, checked), *_misplaced(line, last, checked)]
         checked.faults += [f"{place}: {fault}" for fault in faults]
         last = Head(line["number"], line["hash"])
+        if line["event"] == "expired":  # one of an older version tells names of files alone
+            told = line.get("last_line", checked.begins_at - 1)
+            checked.expired_to = told if isinstance(told, int) else 0
         # lines may follow: a writer that is killed has written one before the head
         checked.meets_head = checked.meets_head or last == head
     return last or Head(0, FIRST)
@@ -132,3 +138,10 @@ def _misplaced(line: dict[str, Any], last: Head | None, checked: Checked) -> Ite
         yield f"line {last.number + 1} is missing, or the order was changed"
     elif line["prev"] != last.digest:
         yield f"does not follow line {last.number} as it stands there"
+
+
+def _missing_beginning(checked: Checked) -> Iterator[str]:
+    """Lines before the first one that did not go after their time."""
+    if checked.lines and checked.begins_at > checked.expired_to + 1:
+        first, last = checked.expired_to + 1, checked.begins_at - 1
+        yield f"lines {first} to {last} are missing, and no line tells that their time was over"

@@ -23,6 +23,7 @@ LOCK = "keys.lock"
 PREFIX = "medllm-"
 """What a key begins with, so that scanners for leaked keys find it."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+LIMITS = ("requests_per_minute", "tokens_per_day", "concurrent")
 Role = Literal["user", "admin"]
 """Who may ask, and who may also see what the server does and take the model offline."""
 
@@ -150,8 +151,7 @@ def build_caller(
     """
     if role not in (None, "user", "admin"):
         raise ConfigError(f"no role: '{role}'", "choose user or admin")
-    limits = {"requests_per_minute": requests_per_minute, "tokens_per_day": tokens_per_day,
-              "concurrent": concurrent}  # fmt: skip
+    limits = dict(zip(LIMITS, (requests_per_minute, tokens_per_day, concurrent), strict=True))
     for what, limit in limits.items():
         if limit is not None and limit < 1:
             raise ConfigError(f"{what} must be above 0", "leave it out for no limit")
@@ -172,12 +172,21 @@ def _read_keys(path: Path) -> dict[str, Key]:
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["keys"]
         keys = [Key(**row) for row in rows]
-        for key in keys:
-            key.holds_on(date.min)  # a day that is none is found here, not at a request
+        for key in keys:  # what is wrong is found here, not at a request
+            key.holds_on(date.min)
+            build_caller(key.name, key.role, *(_whole(key, limit) for limit in LIMITS))
         return {key.digest: key for key in keys}
-    except (OSError, ValueError, TypeError, LookupError) as problem:
+    except (OSError, ValueError, TypeError, LookupError, ConfigError) as problem:
         fix = "mend it, or remove it and give out new keys"
         raise ConfigError(f"{path} cannot be read as a file of keys ({problem})", fix) from problem
+
+
+def _whole(key: Key, limit: str) -> int | None:
+    """A limit of a key; raises TypeError where it is no whole number."""
+    value = getattr(key, limit)
+    if value is not None and type(value) is not int:
+        raise TypeError(f"{limit} is no whole number")
+    return value
 
 
 def _check(name: str, expires: str | None) -> None:

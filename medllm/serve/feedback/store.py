@@ -10,6 +10,7 @@ from typing import Any
 from medllm.data.example import as_json, read_jsonl
 from medllm.errors import SetupError
 from medllm.places import config_dir
+from medllm.serve.audit.chain import write_whole
 
 FOLDER, FILE = "feedback", "feedback.jsonl"
 FIT_HELPFULNESS, FIT_ACCURACY = 4, 5
@@ -43,8 +44,8 @@ class FeedbackStore:
             raise SetupError(message, "name a folder of yours as serve.feedback") from problem
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a line; it is on the disk when this returns."""
-        self._file.write(as_json(dict(row)).encode("utf-8", "backslashreplace") + b"\n")
+        """Keep a line; it is on the disk when this returns. Raises OSError where it is not kept."""
+        write_whole(self._file, as_json(dict(row)).encode("utf-8", "backslashreplace") + b"\n")
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medllm import console
 from medllm.serve.callers.keys import Caller
 from medllm.serve.feedback.given import Given, GivenAnswers
 from medllm.serve.feedback.store import FeedbackStore
@@ -67,7 +68,11 @@ def check_feedback(said: FeedbackRequest, caller: Caller, given: GivenAnswers) -
 async def keep_feedback(
     said: FeedbackRequest, caller: Caller, found: Given, model: str, store: FeedbackStore
 ) -> None:
-    """Write it down; it is on the disk when this returns."""
+    """Write it down; it is on the disk when this returns.
+
+    Raises:
+        ApiError: it cannot be written.
+    """
     row: dict[str, Any] = {
         "id": said.response_id,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -81,4 +86,9 @@ async def keep_feedback(
         turns = [turn.as_message() for turn in said.messages]
         row["asked"] = [{"role": turn.role, "content": turn.content} for turn in turns]
         row["answered"] = said.answer
-    await asyncio.to_thread(store.add, row)
+    try:
+        await asyncio.to_thread(store.add, row)
+    except OSError as problem:
+        console.notice(f"server: feedback cannot be written: {problem.strerror}")
+        message = "the feedback could not be written down"
+        raise ApiError(500, message, "feedback_failed") from problem
