@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # as the command line sets it: threads wait asleep for each other; must be set before torch loads
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# a shell's job in the background ignores Ctrl-C, and so would all that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
