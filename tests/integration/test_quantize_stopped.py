@@ -1,6 +1,7 @@
 """quantize, killed and run again: the same result, and nothing left over."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -120,6 +121,7 @@ def test_gptq_goes_on_at_its_layer(calibration: Path, tmp_path: Path, typed: Typ
     output = tmp_path / "out"
     with start(calibration, output, *gptq) as process:
         kill_at(process, output, ".shared-*/gptq-4bit.unfinished/CURRENT")
+    torn = Path(shutil.copytree(output, tmp_path / "torn"))
     ended = typed(*command(calibration, output, *gptq))
 
     assert ended.returncode == 0, ended.stderr
@@ -127,3 +129,10 @@ def test_gptq_goes_on_at_its_layer(calibration: Path, tmp_path: Path, typed: Typ
     assert identities(output) == identities(tmp_path / "whole")
     written = (output / "gptq-4bit/config.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in written
+
+    (current,) = torn.glob(".shared-*/gptq-4bit.unfinished/CURRENT")
+    current.write_text("{", encoding="utf-8")
+    ended = typed(*command(calibration, torn, *gptq))
+
+    assert "starts anew" in ended.stderr
+    assert identities(torn) == identities(output)

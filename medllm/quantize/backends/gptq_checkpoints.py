@@ -18,6 +18,10 @@ PATIENCE_SECONDS = 300
 """After which layers are kept on a processor."""
 
 
+class KeptUnusable(Exception):
+    """The layers that an earlier run has kept do not fit this run; they are gone then."""
+
+
 def quantize_kept(
     loaded: Any,
     rows: Sequence[dict[str, Any]],
@@ -33,7 +37,8 @@ def quantize_kept(
     their order in the file.
 
     Raises:
-        SetupError: what was kept is unusable; it is gone then.
+        KeptUnusable: what was kept does not fit; the model has to be loaded anew.
+        SetupError: a state cannot be written.
     """
     from gptqmodel.looper.checkpoint import CheckpointStopped
     from gptqmodel.looper.checkpoint_store import CheckpointError
@@ -57,9 +62,11 @@ def quantize_kept(
     except CheckpointStopped as stopped:  # it takes Ctrl-C, and ends once the layer is kept
         raise KeyboardInterrupt from stopped
     except CheckpointError as problem:
-        shutil.rmtree(kept)
-        message = f"the layers that an earlier run has kept cannot be used: {problem}"
-        raise SetupError(message, "run the same command again: it starts anew") from problem
+        shutil.rmtree(kept, ignore_errors=True)
+        if is_kept:
+            raise KeptUnusable(str(problem)) from problem
+        message = f"GPTQ cannot keep the layers that it has finished: {problem}"
+        raise SetupError(message, "set keep_seconds to more than the run takes") from problem
     _sort_buffers(loaded.model)
 
 

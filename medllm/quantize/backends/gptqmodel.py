@@ -20,7 +20,7 @@ from medllm.models.foreign import first_line
 from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, read_config, save_companions, text_config_of
 from medllm.models.memory import is_out_of_memory, release_gpu
-from medllm.quantize.backends.gptq_checkpoints import quantize_kept
+from medllm.quantize.backends.gptq_checkpoints import KeptUnusable, quantize_kept
 from medllm.quantize.work import Made, Work
 
 FEW_SAMPLES = 128
@@ -53,34 +53,20 @@ def quantize_layers(
         ArtifactError: gptqmodel does not know the architecture.
         ConfigError: an override of some modules is for none that the model has.
     """
-    assert work.calibration is not None  # GPTQ and AWQ always calibrate
     _check_no_experts(work.model)
-    rows = [
-        {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in work.calibration.token_ids
-    ]
-    if len(rows) < FEW_SAMPLES:
+    rows = len(_rows(work))
+    if rows < FEW_SAMPLES:
         advice = f"{FEW_SAMPLES} or more give better weights"
-        console.notice(f"quantize: only {len(rows)} calibration texts; {advice}")
-    target, location = folder.resolve(), work.model.path.resolve()
+        console.notice(f"quantize: only {rows} calibration texts; {advice}")
+    target = folder.resolve()
     kept = work.scratch.resolve() / folder.name
     with _gptqmodel(work.scratch) as library:
         settings = {**settings, "offload_to_disk_path": str(Path.cwd() / "offloaded")}
-        kernel = library.BACKEND(how.get("backend", "auto"))
-        with _architecture_is_known(work.model, library):
-            loaded = library.GPTQModel.load(
-                str(location), library.QuantizeConfig(**settings), backend=kernel
-            )
-            _check_modules(loaded.model, settings)
-            layers = loaded.model.config.get_text_config().num_hidden_layers
-            with console.progress("quantize: layers", layers) as advance:
-                loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
-                    int(submodule_finalized)
-                )
-                options = {"batch_size": how["batch_size"], "backend": kernel}
-                if settings.get("method") == "awq":
-                    loaded.quantize(rows, **options)
-                else:
-                    quantize_kept(loaded, rows, kept, how["keep_seconds"], **options)
+        try:
+            loaded = _quantized(library, settings, work, kept, how)
+        except KeptUnusable as problem:
+            console.notice(f"quantize: GPTQ starts anew; what was kept does not fit: {problem}")
+            loaded = _quantized(library, settings, work, kept, how)
         loaded.save(str(target))
     del loaded
     release_gpu()
@@ -88,7 +74,38 @@ def quantize_layers(
     save_companions(work.model, folder)
     errors = _layer_errors(folder)
     results = {"bits": settings["bits"], "group_size": settings["group_size"], **_worst(errors)}
-    return Made(folder, results, len(rows), pick_device(), errors)
+    return Made(folder, results, rows, pick_device(), errors)
+
+
+def _rows(work: Work) -> list[dict[str, Any]]:
+    """What gptqmodel calibrates on."""
+    assert work.calibration is not None  # GPTQ and AWQ always calibrate
+    return [
+        {"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in work.calibration.token_ids
+    ]
+
+
+def _quantized(
+    library: Any, settings: Mapping[str, Any], work: Work, kept: Path, how: Mapping[str, Any]
+) -> Any:
+    """The model of `work`, loaded by gptqmodel and quantized; `kept` is where layers are kept."""
+    rows = _rows(work)
+    kernel = library.BACKEND(how.get("backend", "auto"))
+    config = library.QuantizeConfig(**settings)
+    with _architecture_is_known(work.model, library):
+        loaded = library.GPTQModel.load(str(work.model.path.resolve()), config, backend=kernel)
+        _check_modules(loaded.model, settings)
+        layers = loaded.model.config.get_text_config().num_hidden_layers
+        with console.progress("quantize: layers", layers) as advance:
+            loaded.layer_callback = lambda layer_idx, submodule_finalized: advance(
+                int(submodule_finalized)
+            )
+            options = {"batch_size": how["batch_size"], "backend": kernel}
+            if settings.get("method") == "awq":
+                loaded.quantize(rows, **options)
+            else:
+                quantize_kept(loaded, rows, kept, how["keep_seconds"], **options)
+    return loaded
 
 
 def _check_no_experts(model: ModelRef) -> None:
