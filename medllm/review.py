@@ -15,7 +15,7 @@ from medllm.clinical.policy import Policy
 from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.data.example import Rejected, open_private, write_row
+from medllm.data.example import Rejected, last_question, open_private, write_row
 from medllm.data.left_out import LeftOut
 from medllm.data.readers.reviewed import ContextReader, load_knowledge
 from medllm.data.readers.rows import check_kind, read_rows
@@ -61,6 +61,8 @@ class _Answer:
     text: str
     question: str
     context: Mapping[str, Any] | None
+    record: str = ""
+    """What was said before the question."""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ def _review(answer: _Answer, policy: Policy, knowledge: Knowledge) -> Reviewed:
     return review_answer(
         answer.text,
         question=answer.question,
+        record=answer.record,
         context=answer.context,
         policy=policy,
         knowledge=knowledge,
@@ -156,25 +159,29 @@ def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
         row = {str(name).strip().lower(): value for name, value in row.items()}
         row, context = contexts.split(row, f"{task.source}: row {number}")
         try:
-            question, text = _asked_and_answered(number, row)
+            (question, record), text = _asked_and_answered(number, row)
         except LeftOut as problem:
             tally.left_out[str(problem)] += 1
             continue
         if not text:
             tally.left_out[LEFT_OUT] += 1
             continue
-        yield _Answer(text_of(row.get("id")) or str(number), number, text, question, context)
+        yield _Answer(
+            text_of(row.get("id")) or str(number), number, text, question, context, record
+        )
 
 
-def _asked_and_answered(number: int, row: Mapping[str, Any]) -> tuple[str, str]:
-    """The question and the answer of a row: by columns, or the last turns of a conversation."""
+def _asked_and_answered(number: int, row: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
+    """The question of a row with what was said before it, and the answer.
+
+    They are columns, or the last turns of a conversation.
+    """
     if any(name in row for name in ANSWERS) and not isinstance(row.get("prompt"), list):
-        return first_of(row, QUESTIONS), first_of(row, ANSWERS)
+        return (first_of(row, QUESTIONS), ""), first_of(row, ANSWERS)
     example = read_local("review", number, dict(row), Columns())
     if isinstance(example, Rejected):
-        return "", ""
-    asked = [each.content for each in example.prompt if each.role == "user"]
-    return asked[-1] if asked else "", example.completion
+        return ("", ""), ""
+    return last_question(example.prompt), example.completion
 
 
 def _row_of(answer: _Answer, reviewed: Reviewed) -> dict[str, Any]:

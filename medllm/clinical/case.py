@@ -1,7 +1,7 @@
 """What the families of rules look at: an answer, its question, the patient and the rules."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from medllm.clinical.drugs.mentions import Mention, find_drugs
@@ -21,6 +21,8 @@ class Case:
     patient: Patient
     knowledge: Knowledge
     policy: Policy
+    record: Reading = field(default_factory=lambda: read(""))
+    """What else was said of the patient, as in a system prompt: it describes no emergency."""
 
     @cached_property
     def drugs(self) -> tuple[Mention, ...]:
@@ -31,6 +33,11 @@ class Case:
     def question_drugs(self) -> tuple[Mention, ...]:
         """The drugs and classes of drugs that the question names."""
         return find_drugs(self.question, self.knowledge)
+
+    @cached_property
+    def record_drugs(self) -> tuple[Mention, ...]:
+        """The drugs and classes of drugs that the record names."""
+        return find_drugs(self.record, self.knowledge)
 
     @cached_property
     def medications(self) -> tuple[tuple[Reading, tuple[Mention, ...]], ...]:

@@ -14,11 +14,13 @@ from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, RXCUIS, VOCAB
 from medllm.clinical.entities.words import ENTITY_WORDS
 from medllm.clinical.interactions.checks import find_interactions
 from medllm.clinical.interactions.tables import DUPLICATES, INTERACTIONS
+from medllm.clinical.measurements.changed import find_changed_vitals
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
+from medllm.clinical.wording.authority import find_authority
 from medllm.clinical.wording.confusions import CONFUSIONS, find_confusions
 from medllm.clinical.wording.languages import LANGUAGES, find_languages
 from medllm.clinical.wording.unknown_words import WORD_FORMS, find_unknown_words
@@ -40,6 +42,7 @@ RULES = tuple(
 FAMILIES: tuple[Family, ...] = (
     *(find_red_flags, find_doses, find_contraindications, find_interactions),
     *(find_abbreviations, find_confusions, find_languages, find_unknown_words),
+    *(find_changed_vitals, find_authority),
 )
 
 

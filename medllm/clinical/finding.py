@@ -12,7 +12,7 @@ SEVERITIES: tuple[Severity, ...] = ("info", "minor", "moderate", "major", "contr
 """From the least to the worst."""
 KINDS = (
     "dose", "interaction", "same ingredient", "contraindication", "allergy", "red flag", "missing",
-    "look-alike", "abbreviation", "unknown word", "measurement", "language",
+    "look-alike", "abbreviation", "unknown word", "measurement", "language", "wording",
 )  # fmt: skip
 RISK_LEVELS = {"info": 0, "minor": 1, "moderate": 1, "major": 2, "contraindicated": 3}
 """The risk level of a report is that of its worst finding."""

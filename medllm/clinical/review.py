@@ -13,16 +13,19 @@ from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.clinical.text.reading import read
 
 
-def review_answer(
+def review_answer(  # noqa: PLR0913
     answer: str,
     *,
     question: str = "",
+    record: str = "",
     context: Mapping[str, Any] | None = None,
     policy: Policy | None = None,
     knowledge: Knowledge | None = None,
 ) -> Reviewed:
     """Review an answer to a question, given what is known of the patient.
 
+    `record` is what else the answer's author was told, as by a system prompt: what it says of the
+    patient counts as if it were in the question, but no emergency is looked for in it.
     `context` is a patient as plain data (see `Patient`); `knowledge` the rules, by default those
     that ship. A safety net, no medical device: what it does not find may still be wrong.
 
@@ -31,7 +34,8 @@ def review_answer(
     """
     policy = policy or Policy()
     rules = knowledge or shipped_knowledge()
-    case = Case(read(answer), read(question), read_patient(context), rules, policy)
+    patient = read_patient(context)
+    case = Case(read(answer), read(question), patient, rules, policy, read(record))
     found = [each for family in FAMILIES for each in family(case)]
     findings = sorted(
         (each for each in found if isinstance(each, Finding)),

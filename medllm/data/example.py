@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -21,6 +21,19 @@ class Message:
 
     role: Role
     content: str
+
+
+def said_by(role: Role, turns: Iterable[Message]) -> str:
+    """What one side said in a conversation."""
+    return "\n\n".join(turn.content for turn in turns if turn.role == role)
+
+
+def last_question(turns: Sequence[Message]) -> tuple[str, str]:
+    """What the user said last, and what the system and the user had said before."""
+    asked = [at for at, turn in enumerate(turns) if turn.role == "user"]
+    last = asked[-1] if asked else len(turns)
+    before = "\n\n".join(turn.content for turn in turns[:last] if turn.role != "assistant")
+    return (turns[last].content if asked else ""), before
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
-from medllm.data.example import Message
+from medllm.data.example import Message, last_question
 from medllm.data.readers.reviewed import load_knowledge
 
 RISKS = tuple(range(max(RISK_LEVELS.values()) + 1))
@@ -44,10 +44,11 @@ class Reviewer:
         self, answer: str, messages: Sequence[Message], context: Mapping[str, Any] | None = None
     ) -> Reviewed:
         """The answer to a conversation as it may be shown, and the report."""
-        asked = [each.content for each in messages if each.role == "user"]
+        question, record = last_question(messages)
         return review_answer(
             answer,
-            question=asked[-1] if asked else "",
+            question=question,
+            record=record,
             context=context,
             policy=self.policy,
             knowledge=self.knowledge,

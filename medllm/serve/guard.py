@@ -15,6 +15,7 @@ from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
+from medllm.data.example import Message, said_by
 from medllm.data.readers.reviewed import load_knowledge
 from medllm.engines.base import Piece
 from medllm.errors import DataError
@@ -39,11 +40,14 @@ class Guard:
         self._knowledge: Knowledge = load_knowledge(settings.rules)
         self.review("Rest.", "What helps?", None)  # builds what is built once
 
-    def review(self, answer: str, question: str, context: Mapping[str, Any] | None) -> Reviewed:
+    def review(
+        self, answer: str, question: str, context: Mapping[str, Any] | None, record: str = ""
+    ) -> Reviewed:
         """Review an answer; raises DataError for a context that is none."""
         return review_answer(
             answer,
             question=question,
+            record=record,
             context=context,
             policy=self.policy,
             knowledge=self._knowledge,
@@ -54,11 +58,17 @@ class GuardedAnswer:
     """One answer on its way out; `report` is what was found once it has ended."""
 
     def __init__(
-        self, guard: Guard, question: str, context: Mapping[str, Any] | None, *, whole: bool
+        self,
+        guard: Guard,
+        asked: Sequence[Message],
+        context: Mapping[str, Any] | None,
+        *,
+        whole: bool,
     ) -> None:
         """Raises ApiError where the context is none."""
         self.report: Report | None = None
-        self._guard, self._question, self._context, self._whole = guard, question, context, whole
+        self._guard, self._context, self._whole = guard, context, whole
+        self._question, self._record = said_by("user", asked), said_by("system", asked)
         try:
             read_patient(context)
         except DataError as problem:
@@ -133,7 +143,9 @@ class GuardedAnswer:
 
     async def _review(self, answer: str) -> Reviewed:
         reviewing = asyncio.ensure_future(
-            asyncio.to_thread(self._guard.review, answer, self._question, self._context)
+            asyncio.to_thread(
+                self._guard.review, answer, self._question, self._context, self._record
+            )
         )
         await asyncio.wait([reviewing])
         if problem := reviewing.exception():  # whatever it is: nothing goes out unreviewed

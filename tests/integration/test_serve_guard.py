@@ -203,10 +203,10 @@ def test_the_log_and_the_numbers_tell_the_rules_that_found_something(tmp_path: P
 def test_an_answer_that_cannot_be_reviewed_does_not_go_out_whole(
     policy: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def fail(answer: str, question: str, context: object) -> Sequence[object]:
+    def fail(answer: str, *given: object) -> Sequence[object]:
         if answer:
             raise ZeroDivisionError("Zebulon")
-        return original(answer, question, context)  # type: ignore[arg-type, return-value]
+        return original(answer, *given)  # type: ignore[arg-type, return-value]
 
     around = Around()
     with closing(open_log(tmp_path / "log", "m")) as around.audit:

@@ -63,7 +63,7 @@ class Circumstances:
 
 
 def known_circumstances(case: Case) -> Circumstances:
-    """What the patient context says, and where it says nothing, what the question says."""
+    """What the patient context says; where it says nothing, the question, and then the record."""
     patient = case.patient
     known = Circumstances(
         age=patient.age,
@@ -73,12 +73,13 @@ def known_circumstances(case: Case) -> Circumstances:
         egfr=patient.egfr,
     )
     for text in patient.conditions:
-        reading = read(text)
-        _add_states(known, reading, (0, len(reading.words)), case.knowledge, is_list=True)
+        named = read(text)
+        _add_states(known, named, (0, len(named.words)), case.knowledge, is_list=True)
     for text in patient.allergies:
         known.allergens |= _names(find_drugs(read(text), case.knowledge, is_list=True))
-    if case.question.words:
-        _add_text(known, case.question, case.question_drugs, case.knowledge)
+    for reading, drugs in ((case.question, case.question_drugs), (case.record, case.record_drugs)):
+        if reading.words:
+            _add_text(known, reading, drugs, case.knowledge)
     return known
 
 

@@ -16,7 +16,7 @@ from medllm.clinical.doses.judging import (
     too_often,
 )
 from medllm.clinical.doses.limits import Limit, Limits, Measure, Setting, build_limits
-from medllm.clinical.doses.meant import Who, is_for_child, is_meant, read_who
+from medllm.clinical.doses.meant import is_for_child, is_meant, read_who
 from medllm.clinical.doses.products import products
 from medllm.clinical.doses.sig import Sig
 from medllm.clinical.doses.sigs import read_sigs
@@ -90,8 +90,8 @@ def _children(case: Case, sigs: Sequence[Sig]) -> Iterator[bool]:
     """Whether each sig is for a child: as the patient is, as its sentence or the question says."""
     patient = case.patient
     who = read_who(case.answer)
-    asked: Who = read_who(case.question)
-    by_question = asked.is_child[-1] if asked.is_child and patient.age is None else False
+    told = [who.is_child[-1] for who in map(read_who, (case.question, case.record)) if who.is_child]
+    by_question = told[0] if told and patient.age is None else False
     for sig in sigs:
         said = is_for_child(case.answer, who, sig.begin, sig.end)
         yield patient.is_child or (by_question if said is None else said)

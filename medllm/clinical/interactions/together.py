@@ -99,6 +99,10 @@ def find_uses(case: Case) -> list[Use]:
         stance = stance_of(case.question, mention.first, case.knowledge)
         if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
             uses.append(Use(mention, "question", case.question, -1))
+    for mention in case.record_drugs:
+        stance = stance_of(case.record, mention.first, case.knowledge)
+        if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
+            uses.append(Use(mention, "medications", case.record, -2))
     kept: Origin = "advised" if _KEPT.search(case.answer.folded.text) else "medications"
     for number, (reading, mentions) in enumerate(case.medications):
         for mention in mentions:

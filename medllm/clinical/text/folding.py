@@ -74,13 +74,15 @@ def fold(text: str) -> Folded:
 @cache
 def _fold_character(character: str) -> tuple[str, bool]:
     """Its form, and whether it is a raised digit, which becomes `^` and the digit."""
-    if digit := SUPERSCRIPT.get(character):
-        return f"^{digit}", True
+    if raised := SUPERSCRIPT.get(character):
+        return f"^{raised}", True
     if character in _PLAIN:
         return _PLAIN[character], False
     if character.isspace():
         return " ", False
     if unicodedata.category(character) in {"Cf", "Cc", "Mn"}:
         return "", False
+    if (digit := unicodedata.decimal(character, None)) is not None:
+        return str(digit), False  # of Arabic, Devanagari and all others
     whole = unicodedata.normalize("NFKC", character).lower()
     return "".join(" " if each.isspace() else _PLAIN.get(each, each) for each in whole), False

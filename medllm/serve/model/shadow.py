@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from medllm.clinical.report import Report
-from medllm.data.example import Message
+from medllm.data.example import Message, said_by
 from medllm.engines.base import Answers, GenerateRequest, Piece
 from medllm.engines.prompts import ask_messages, ask_text
 from medllm.engines.sampling import Sampling, check_sampling
@@ -138,8 +138,8 @@ class Shadow:
             "agreement": round(agreement(watch.said, text), 4),
         }
         if self.guard and (served := watch.asked.report):
-            said = (turn.content for turn in watch.turns if turn.role == "user")
-            found = self.guard.review(text, "\n\n".join(said), watch.context).report
+            question, record = said_by("user", watch.turns), said_by("system", watch.turns)
+            found = self.guard.review(text, question, watch.context, record).report
             told |= {"only_served": _only(served, found), "only_shadow": _only(found, served),
                      "risk_level": [served.risk_level, found.risk_level]}  # fmt: skip
         return told

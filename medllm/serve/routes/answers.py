@@ -50,11 +50,6 @@ class Prompt:
     echo: str = ""
     """Its text, where that is to stand before the answer."""
 
-    @property
-    def question(self) -> str:
-        """What the users said in it, for the review."""
-        return "\n\n".join(turn.content for turn in self.turns if turn.role == "user")
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -239,7 +234,7 @@ class AnswerRoutes:
         if not around.guard or body.review is False:
             return None
         context = body.patient_context
-        return GuardedAnswer(around.guard, prompt.question, context, whole=not body.stream)
+        return GuardedAnswer(around.guard, prompt.turns, context, whole=not body.stream)
 
     def _begin_line(self, sent: Sent, prompt: Prompt) -> Asked:
         """What the audit log will tell of this request."""

@@ -1,0 +1,49 @@
+"""Vital signs that an answer states otherwise than they were given, or that nobody gave."""
+
+from collections.abc import Iterator
+
+from medllm.clinical.case import Case
+from medllm.clinical.finding import Finding, NotChecked, Severity
+from medllm.clinical.measurements.fidelity import StatedVital, check_vitals, given_vitals
+from medllm.clinical.measurements.quantities import quantity
+from medllm.clinical.rules.basis import Basis
+
+BASIS = Basis(
+    source="comparison with the question and the system prompt",
+    source_kind="comparison",
+    verified=False,
+)
+"""A comparison of texts rests on no source, so that it blocks only where the operator says so."""
+_SEVERITIES: dict[str, Severity] = {"altered": "major", "invented": "moderate"}
+_TOLD = {
+    "altered": "which is none of those that were given",
+    "invented": "of which nothing was given",
+}
+
+
+def find_changed_vitals(case: Case) -> Iterator[Finding | NotChecked]:
+    """The vital signs of an answer that are not those of the texts that it was given.
+
+    Where these hold none, an answer's numbers are no patient's, and nothing is compared.
+    """
+    given = f"{case.record.text}\n\n{case.question.text}"
+    if not given_vitals(given):
+        return
+    stated = check_vitals(given, case.answer.text)
+    wrong = [each for each in stated if each.outcome in _SEVERITIES]
+    for each in {(one.attribute, one.value): one for one in reversed(wrong)}.values():
+        yield _finding(each)
+
+
+def _finding(stated: StatedVital) -> Finding:
+    unit = quantity(stated.attribute).unit
+    value = f"{stated.value.normalize():f} {unit}".strip()
+    return Finding(
+        rule=f"vital.{stated.outcome}",
+        kind="measurement",
+        severity=_SEVERITIES[stated.outcome],
+        message=f"The answer states a {stated.attribute} of {value}, {_TOLD[stated.outcome]}.",
+        action="Compare it with the chart.",
+        basis=BASIS,
+        spans=((stated.begin, stated.end),),
+    )
