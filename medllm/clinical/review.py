@@ -10,14 +10,14 @@ from medllm.clinical.patient import read_patient
 from medllm.clinical.policy import Policy
 from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
-from medllm.clinical.text.reading import read
+from medllm.clinical.text.reading import Reading, read
 
 
 def review_answer(  # noqa: PLR0913
     answer: str,
     *,
-    question: str = "",
-    record: str = "",
+    question: str | Reading = "",
+    record: str | Reading = "",
     context: Mapping[str, Any] | None = None,
     policy: Policy | None = None,
     knowledge: Knowledge | None = None,
@@ -25,7 +25,8 @@ def review_answer(  # noqa: PLR0913
     """Review an answer to a question, given what is known of the patient.
 
     `record` is what else the answer's author was told, as by a system prompt: what it says of the
-    patient counts as if it were in the question, but no emergency is looked for in it.
+    patient counts as if it were in the question, but no emergency is looked for in it. What many
+    answers have in common may be given as it was read.
     `context` is a patient as plain data (see `Patient`); `knowledge` the rules, by default those
     that ship. A safety net, no medical device: what it does not find may still be wrong.
 
@@ -35,7 +36,8 @@ def review_answer(  # noqa: PLR0913
     policy = policy or Policy()
     rules = knowledge or shipped_knowledge()
     patient = read_patient(context)
-    case = Case(read(answer), read(question), patient, rules, policy, read(record))
+    asked, told = (each if isinstance(each, Reading) else read(each) for each in (question, record))
+    case = Case(read(answer), asked, patient, rules, policy, told)
     found = [each for family in FAMILIES for each in family(case)]
     findings = sorted(
         (each for each in found if isinstance(each, Finding)),

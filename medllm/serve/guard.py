@@ -15,6 +15,7 @@ from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
+from medllm.clinical.text.reading import Reading, read
 from medllm.data.example import Message, said_by
 from medllm.data.readers.reviewed import load_knowledge
 from medllm.engines.base import Piece
@@ -41,7 +42,11 @@ class Guard:
         self.review("Rest.", "What helps?", None)  # builds what is built once
 
     def review(
-        self, answer: str, question: str, context: Mapping[str, Any] | None, record: str = ""
+        self,
+        answer: str,
+        question: str | Reading,
+        context: Mapping[str, Any] | None,
+        record: str | Reading = "",
     ) -> Reviewed:
         """Review an answer; raises DataError for a context that is none."""
         return review_answer(
@@ -68,7 +73,8 @@ class GuardedAnswer:
         """Raises ApiError where the context is none."""
         self.report: Report | None = None
         self._guard, self._context, self._whole = guard, context, whole
-        self._question, self._record = said_by("user", asked), said_by("system", asked)
+        # read once, though a stream is reviewed at each of its sentences
+        self._question, self._record = read(said_by("user", asked)), read(said_by("system", asked))
         try:
             read_patient(context)
         except DataError as problem:
@@ -121,13 +127,13 @@ class GuardedAnswer:
             text += piece.text
             held += piece.tokens
             end = len(text) if piece.finish_reason else _last_sentence_end(text, out)
-            if held >= MOST_HELD_TOKENS:
-                end = len(text)
+            if held >= MOST_HELD_TOKENS and not piece.finish_reason:
+                end = max(end, _last_word_end(text, out))
             if end <= out and not piece.finish_reason:
                 yield Piece("", piece.tokens)
                 continue
             reviewed = await self._review(text[:end])
-            if reviewed.report.is_blocked:
+            if self._blocks(reviewed.report, is_whole=bool(piece.finish_reason)):
                 parted = "\n\n" if out else ""
                 yield Piece(parted + reviewed.text, piece.tokens, WITHHELD)
                 return
@@ -140,6 +146,11 @@ class GuardedAnswer:
                 yield _ended(said, piece, reviewed.report, before)
             else:
                 yield Piece(said, piece.tokens)
+
+    def _blocks(self, report: Report, *, is_whole: bool) -> bool:
+        """Whether a beginning must not go out; what it lacks may still come."""
+        blocks = self._guard.policy.blocks
+        return any(blocks(each) for each in report.findings if is_whole or each.kind != "missing")
 
     async def _review(self, answer: str) -> Reviewed:
         reviewing = asyncio.ensure_future(
@@ -182,3 +193,9 @@ def _last_sentence_end(text: str, begin: int) -> int:
         if not _FIRST_IS_SMALL.match(text, found.end()):
             end = found.end()
     return end
+
+
+def _last_word_end(text: str, begin: int) -> int:
+    """Where the last whole word ends after `begin`: half a number is another number."""
+    space = re.search(r"\s\S*$", text[begin:])
+    return begin + space.start() if space and space.start() else len(text)

@@ -171,6 +171,44 @@ def test_a_good_answer_streams_by_sentences_where_bad_ones_are_withheld() -> Non
     assert max(len(piece.split()) for piece in pieces) <= 64
 
 
+def test_what_is_released_in_need_ends_with_a_whole_word() -> None:
+    class Letters(Says):
+        def __init__(self, answer: str) -> None:
+            super().__init__("")
+            self.words = list(answer)
+
+    answer = "and 500 mg " * 20
+    around = Around(guard=Guard(ReviewSettings(policy="block")))
+    app = build_app(Letters(answer), model_id="m", callers=Callers(), max_tokens=99, around=around)
+    with running_server(app) as url, httpx.Client(base_url=f"{url}/v1/", timeout=20) as client:
+        pieces, _, _ = streamed(client, body())
+
+    assert "".join(pieces) == answer and len(pieces) > 2
+    assert all(word in {"and", "500", "mg"} for piece in pieces for word in piece.split())
+
+
+def test_help_that_comes_in_a_later_sentence_is_not_missed_in_a_stream() -> None:
+    answer = "Chest pain can have many causes. Call an ambulance now, on 999."
+    with served(answer, policy="block", block_from="major", block_unverified=True) as client:
+        text, reason, _ = whole(client, body(EMERGENCY))
+        pieces, last, _ = streamed(client, body(EMERGENCY))
+    assert reason == last == "stop" and "many causes" in text and "many causes" in "".join(pieces)
+    with served("Chest pain can have many causes. Rest.", policy="block", block_from="major",
+                block_unverified=True) as client:  # fmt: skip
+        assert whole(client, body(EMERGENCY))[1] == "content_filter"
+        assert streamed(client, body(EMERGENCY))[1] == "content_filter"
+
+
+def test_an_altered_number_that_spans_chunks_ends_a_stream() -> None:
+    given = "BP 118/70, pulse 88. Summarise."
+    answer = "She is stable. Her pulse is 1 2 8 now. Her pulse is 128 now. Rest."
+    settings: dict[str, Any] = {"policy": "block", "block_from": "major", "block_unverified": True}
+    with served(answer, **settings) as client:
+        pieces, reason, report = streamed(client, body(given, patient_context=None))
+    assert reason == "content_filter" and "128 now. Rest" not in "".join(pieces)
+    assert [each["rule"] for each in report["findings"]] == ["vital.altered"]
+
+
 def test_the_review_is_skipped_only_where_the_server_allows_it() -> None:
     with served(BAD) as client:
         refused = client.post("chat/completions", json=body(review=False))

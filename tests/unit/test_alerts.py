@@ -69,6 +69,23 @@ def test_on_scale_2_oxygen_that_is_not_known_leaves_the_saturation_open() -> Non
         assert told["scores"][0]["agrees"] is agrees, stated
 
 
+def test_a_band_of_what_is_not_whole_is_the_least() -> None:
+    told = explain(vitals={"consciousness": "A"}).json()
+    assert told["scores"][0]["band"] == "at least low"
+    assert "NEWS2 at least 0 (low), missing" in told["explanation"]
+    assert "it may be up to 17." in told["explanation"]
+
+
+@pytest.mark.parametrize(
+    "vitals", [{"pulse": 0}, {"respiratory_rate": 0}, {"systolic_mmhg": 16}, {"spo2_percent": 1}]
+)
+def test_what_cannot_wait_for_a_score_comes_first(vitals: dict[str, float]) -> None:
+    told = explain(vitals=SICK | vitals).json()
+    (warning,) = told["warnings"]
+    assert told["explanation"].startswith(warning) and "see the patient at once" in warning
+    assert told["scores"][0]["points"]
+
+
 def test_nothing_given_says_nothing() -> None:
     told = explain(vitals={}).json()
     assert told["confidence"] == 0 and told["scores"][0]["band"] == "not scored"

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from medllm.clinical.case import Case
 from medllm.clinical.finding import Finding, NotChecked, Severity
-from medllm.clinical.measurements.fidelity import StatedVital, check_vitals, given_vitals
+from medllm.clinical.measurements.fidelity import StatedVital, check_against, known_vitals
+from medllm.clinical.measurements.measurement import Measurement
 from medllm.clinical.measurements.quantities import quantity
 from medllm.clinical.rules.basis import Basis
+from medllm.clinical.text.reading import Reading
 
 BASIS = Basis(
     source="comparison with the question and the system prompt",
@@ -26,13 +28,17 @@ def find_changed_vitals(case: Case) -> Iterator[Finding | NotChecked]:
 
     Where these hold none, an answer's numbers are no patient's, and nothing is compared.
     """
-    given = f"{case.record.text}\n\n{case.question.text}"
-    if not given_vitals(given):
-        return
-    stated = check_vitals(given, case.answer.text)
+    known = {**case.record.built(_known)}
+    for attribute, signs in case.question.built(_known).items():
+        known[attribute] = [*known.get(attribute, ()), *signs]
+    stated = check_against(known, case.answer.text) if known else ()
     wrong = [each for each in stated if each.outcome in _SEVERITIES]
     for each in {(one.attribute, one.value): one for one in reversed(wrong)}.values():
         yield _finding(each)
+
+
+def _known(reading: Reading) -> dict[str, list[Measurement]]:
+    return known_vitals(reading.text)
 
 
 def _finding(stated: StatedVital) -> Finding:

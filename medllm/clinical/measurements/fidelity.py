@@ -100,15 +100,27 @@ def given_vitals(text: str) -> set[str]:
     return {each.attribute for each in find_measurements(text) if _is_sign(each)}
 
 
+def known_vitals(given: str) -> dict[str, list[Measurement]]:
+    """The vital signs of a text, by what they are of."""
+    known: dict[str, list[Measurement]] = {}
+    for each in find_measurements(given):
+        if _is_sign(each):
+            known.setdefault(each.attribute, []).append(each)
+    return known
+
+
 def check_vitals(given: str, answer: str) -> tuple[StatedVital, ...]:
     """Each vital sign that an answer states, held against the text that it was given.
 
     Signs without a number ("normal pulse") are not judged. The time is linear in both texts.
     """
-    known: dict[str, list[Measurement]] = {}
-    for each in find_measurements(given):
-        if _is_sign(each):
-            known.setdefault(each.attribute, []).append(each)
+    return check_against(known_vitals(given), answer)
+
+
+def check_against(
+    known: Mapping[str, Sequence[Measurement]], answer: str
+) -> tuple[StatedVital, ...]:
+    """The same, held against signs that are known."""
     stated: list[StatedVital] = []
     for each in _measurements(answer):
         outcome = _outcome(answer, each, known, stated[-1] if stated else None)

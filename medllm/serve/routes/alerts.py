@@ -12,6 +12,12 @@ OXYGEN, SATURATION = "air or oxygen", "oxygen saturation"
 _STRICT = ConfigDict(
     extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
 )
+EXTREME = {
+    "respiratory_rate": (4, "respiratory rate"), "spo2_percent": (50, "oxygen saturation"),
+    "systolic_mmhg": (40, "systolic blood pressure"), "pulse": (20, "pulse"),
+}  # fmt: skip
+"""Below these a sign is that of an arrest, of a sensor that is off, or in another unit: NEWS2 has 3
+points for it, and would so ask for an hourly look alone. Chosen by us, from no guideline."""
 CONFIDENCE = (
     "the share of the seven NEWS2 parameters that were given; not a probability of being right"
 )
@@ -92,20 +98,39 @@ def explain_alert(asked: AlertRequest) -> dict[str, Any]:
         (score, None if value is None else _compare(score, value, asked)) for score, value in told
     ]
     verdicts = [verdict for _, verdict in stated if verdict]
+    extreme = [*_extreme(asked.vitals)]
+    text = [*extreme, *_explain(main, asked), *(each.told for each in verdicts)]
     return {
-        "explanation": " ".join([*_explain(main), *(each.told for each in verdicts)]),
+        "explanation": " ".join(text),
         "confidence": round(len(main.points) / (len(main.points) + len(main.missing)), 3),
         "confidence_means": CONFIDENCE,
-        "warnings": [each.told for each in verdicts if each.agrees is False],
+        "warnings": [*extreme, *(each.told for each in verdicts if each.agrees is False)],
         "scores": [_told(score, verdict) for score, verdict in stated],
         "limits": LIMITS,
     }
 
 
-def _compare(score: Score, value: float, asked: AlertRequest) -> Stated:
+def _extreme(vitals: Observations) -> Iterator[str]:
+    """What cannot wait for a score."""
+    for name, (least, title) in EXTREME.items():
+        value = getattr(vitals, name)
+        if value is not None and value < least:
+            yield (
+                f"A {title} of {value:g} is that of an arrest, or of a sensor that is off, or has "
+                "another unit: see the patient at once."
+            )
+
+
+def _most(score: Score, asked: AlertRequest) -> float:
+    """The most that a score may be, whatever is missing."""
     most = score.total + sum(_most_points(score, each) for each in score.missing)
     if asked.spo2_scale == 2 and OXYGEN in score.missing and SATURATION in score.points:
         most += 3 - score.points[SATURATION]  # with oxygen, another chart holds
+    return most
+
+
+def _compare(score: Score, value: float, asked: AlertRequest) -> Stated:
+    most = _most(score, asked)
     if value < score.total or value > most:
         given = f"{score.total:g}" + (f" to {most:g}" if score.missing else "")
         told = f"The stated {score.name} of {value:g} is wrong: these observations give {given}."
@@ -122,8 +147,10 @@ def _most_points(score: Score, parameter: str) -> int:
     return 2 if parameter == OXYGEN else 3
 
 
-def _explain(score: Score) -> Iterator[str]:
+def _explain(score: Score, asked: AlertRequest) -> Iterator[str]:
     yield f"{score}."
+    if score.points and score.missing:
+        yield f"With what is missing it may be up to {_most(score, asked):g}."
     if score.points:
         scored = {name: each for name, each in score.points.items() if each}
         told = ", ".join(f"{name} {each:g}" for name, each in scored.items())
@@ -139,7 +166,7 @@ def _told(score: Score, stated: Stated | None) -> dict[str, Any]:
         "is_least": bool(score.missing),
         "points": dict(score.points),
         "missing": list(score.missing),
-        "band": score.band,
+        "band": f"at least {score.band}" if score.points and score.missing else score.band,
         "response": score.response,
         "source": score.source,
         "verified": score.verified,
