@@ -1,9 +1,10 @@
 """The `serve:` section of a recipe."""
 
 from dataclasses import fields
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from medllm.artifacts.serving import ServerSettings, ServingEngine
 from medllm.clinical.settings import ReviewSettings
@@ -16,6 +17,26 @@ ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
 
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/*\s]+$")]
 """Scheme, host and port of a web page."""
+
+
+def _check_network(text: str) -> str:
+    network = ip_network(text)  # its ValueError says what is wrong
+    if not network.prefixlen:
+        raise ValueError("this is the network of everybody")
+    return text
+
+
+def _check_header(name: str) -> str:
+    if name.lower() in {"authorization", "cookie", "host", "origin"}:
+        raise ValueError("clients send this header themselves")
+    return name
+
+
+ProxyAddress = Annotated[str, AfterValidator(_check_network)]
+"""An address of a machine, or a network as 10.20.0.0/24."""
+HeaderName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_check_header)
+]
 
 
 class ServeConfig(Strict):
@@ -107,6 +128,13 @@ class ServeConfig(Strict):
     allow_origins: tuple[Origin, ...] = Field(default=(), json_schema_extra=NOT_IDENTITY)
     """Web pages that may ask from a browser, as http://localhost:3000; none by default."""
 
+    user_header: HeaderName | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """A header in which a reverse proxy names the user whom it has let in, as X-Forwarded-User:
+    that user needs no key. It must be the proxy that sets it, and never a client."""
+
+    trusted_proxies: tuple[ProxyAddress, ...] = Field(default=(), json_schema_extra=NOT_IDENTITY)
+    """The addresses or networks of the proxies whose `user_header` is believed."""
+
     tls_certificate: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
     """A certificate in PEM form, with those that vouch for it: the server then speaks HTTPS."""
 
@@ -178,6 +206,10 @@ class ServeConfig(Strict):
     def _check_key(self) -> "ServeConfig":
         if self.api_key and self.no_auth:
             raise ValueError("api_key and no_auth exclude each other")
+        if bool(self.user_header) != bool(self.trusted_proxies):
+            raise ValueError("user_header and trusted_proxies need each other")
+        if self.user_header and self.no_auth:
+            raise ValueError("user_header and no_auth exclude each other")
         if self.shadow and self.canary:
             raise ValueError("shadow and canary exclude each other")
         for name in ("audit_text", "audit_syslog"):

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
@@ -19,6 +20,7 @@ from medllm.errors import ConfigError, SetupError
 from medllm.places import is_loopback
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import KeyRing
+from medllm.serve.callers.proxy import Proxies
 from medllm.serve.config import ServeConfig
 from medllm.serve.tls import Tls
 
@@ -38,7 +40,8 @@ OTHER_HOST = "choose an address of this machine with --host, such as 127.0.0.1"
 def choose_callers(config: ServeConfig, environ: Mapping[str, str], ring: KeyRing) -> Callers:
     """Who may ask: holders of the one key, which is configured or in MEDLLM_API_KEY, and of `ring`.
 
-    Where there are no keys at all a fresh one is made, or nobody is asked for one (`no_auth`).
+    And users whom a proxy names. Where there are none of these a fresh key is made, or nobody is
+    asked for one (`no_auth`).
 
     Raises:
         ConfigError: the address can be reached from other machines, and there would be no key; or
@@ -50,8 +53,11 @@ def choose_callers(config: ServeConfig, environ: Mapping[str, str], ring: KeyRin
             "the API key holds characters that no HTTP header can carry",
             "use printable ASCII without spaces",
         )
-    if key or ring.all_keys():
-        return Callers(key, ring, pages)
+    proxies = None
+    if config.user_header:
+        proxies = Proxies(config.user_header, tuple(map(ip_network, config.trusted_proxies)))
+    if key or proxies or ring.all_keys():
+        return Callers(key, ring, pages, proxies)
     if config.no_auth and not is_loopback(config.host):
         raise ConfigError(
             f"refusing to serve without a key on {config.host}, which other machines can reach",

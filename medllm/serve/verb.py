@@ -236,8 +236,11 @@ def _announce_key(config: ServeConfig, callers: Callers) -> None:
     key = callers.api_key
     if key and key not in (config.api_key, os.environ.get(KEY_VARIABLE)):  # nobody knows it yet
         console.show_text(f"key       export {KEY_VARIABLE}={key}  (shown this once)")
-    elif not key and not callers.are_unnamed:
+    elif not key and callers.ring and callers.ring.all_keys():
         console.say("key       one of those that `medllm keys list` names")
+    if callers.proxies:
+        where = ", ".join(config.trusted_proxies)
+        console.say(f"users     those whom {config.user_header} names, from {where} alone")
 
 
 def _announce_known(known: Known) -> None:

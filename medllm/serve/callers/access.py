@@ -39,7 +39,7 @@ class Access:
         answer = self._app
         if scope["type"] != "lifespan" and scope["path"] not in self._open:
             try:
-                scope[CALLER] = self._find_caller(Headers(scope=scope))
+                scope[CALLER] = self._find_caller(Headers(scope=scope), scope.get("client"))
             except MedllmError as problem:  # the file of keys is broken: nobody comes in
                 console.notice(f"server: {problem.message}")  # a stranger is told no path
                 answer = error_response(ApiError(500, "the server's keys cannot be read"))
@@ -47,7 +47,12 @@ class Access:
                 answer = error_response(refusal)
         await answer(scope, receive, send)
 
-    def _find_caller(self, headers: Headers) -> Caller:
+    def _find_caller(self, headers: Headers, client: tuple[str, int] | None) -> Caller:
+        """Raises ApiError for whoever is none; the address is that of the connection itself."""
+        if proxies := self._callers.proxies:
+            address, pages = client[0] if client else None, self._callers.allow_origins
+            if caller := proxies.find(address, headers, pages):
+                return caller
         if self._callers.are_unnamed:
             if refusal := self._refusal_without_key(headers):
                 raise refusal

@@ -4,6 +4,7 @@ import hmac
 from dataclasses import dataclass
 
 from medllm.serve.callers.keys import Caller, KeyRing
+from medllm.serve.callers.proxy import Proxies
 
 ANYONE = Caller(name="anyone")
 """Whoever asks a server without a key."""
@@ -22,6 +23,8 @@ class Callers:
     ring: KeyRing | None = None
     allow_origins: tuple[str, ...] = ()
     """Web pages that may ask from a browser."""
+    proxies: Proxies | None = None
+    """Reverse proxies that name their users."""
 
     @property
     def are_unnamed(self) -> bool:
