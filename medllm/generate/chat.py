@@ -10,7 +10,7 @@ from medllm.data.shapes.values import clean
 from medllm.engines.base import EngineDown, Generates
 from medllm.errors import ConfigError, DataError, MedllmError
 from medllm.generate.config import GenerateConfig
-from medllm.generate.opening import announce_of_files, answer, open_engine, resolve
+from medllm.generate.opening import announce_cut, announce_of_files, answer, open_engine, resolve
 from medllm.generate.reviewing import Reviewer, show_report
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.models.memory import within_memory
@@ -78,7 +78,10 @@ def _take_turn(
         said = _show_reviewed(reviewer, said, asked, is_held_back=is_held_back)
     else:
         console.show_text("")
-    _announce_end(reason, engine.context_length, config.max_tokens)
+    if reason == "stopped":
+        console.notice("stopped; the next question goes on from here")
+    if reason == "length":
+        announce_cut(config)
     return (*asked, Message("assistant", said))
 
 
@@ -88,15 +91,6 @@ def _show_reviewed(reviewer: Reviewer, said: str, asked: Turns, *, is_held_back:
     console.show_text(reviewed.text if is_held_back else "")
     show_report(reviewed.report)
     return reviewed.text if is_held_back else said
-
-
-def _announce_end(reason: str | None, context_length: int, max_tokens: int) -> None:
-    """Say where an answer did not end by itself."""
-    if reason == "stopped":
-        console.notice("stopped; the next question goes on from here")
-    if reason == "length":
-        context = f"as the context of {context_length:,} tokens is full"
-        console.notice(f"the answer was cut: at {max_tokens} tokens, or {context}")
 
 
 def _announce_refusal(problem: MedllmError, *, is_first: bool) -> None:

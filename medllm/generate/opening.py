@@ -22,7 +22,7 @@ from medllm.models.load import ModelRef, resolve_model
 from medllm.models.nf4 import check_nf4
 from medllm.places import is_address
 
-OF_FILES = ("batch_size", "abstain_below", "max_words", "over_length")
+OF_FILES = ("input", "batch_size", "abstain_below", "max_words", "over_length")
 """Settings that change nothing of a single answer on the screen."""
 
 
@@ -82,6 +82,12 @@ def open_engine(model: ModelRef, config: GenerateConfig) -> Generates:
         console.notice("generate: the model has no chat template: prompts are given as they are")
     announce_unused("generate", engine.unused_settings)
     return engine
+
+
+def announce_cut(config: GenerateConfig) -> None:
+    """Say that an answer on the screen did not end by itself."""
+    full = "or as the context is full (n_ctx)"
+    console.notice(f"the answer was cut: at {config.max_tokens:,} tokens (max_tokens), {full}")
 
 
 def announce_of_files(what: str, config: GenerateConfig) -> None:

@@ -13,12 +13,13 @@ from medllm.data.example import Message
 from medllm.data.readers.files import check_readable
 from medllm.data.readers.reviewed import digest_knowledge
 from medllm.data.shapes.values import clean
+from medllm.engines.base import Piece
 from medllm.errors import ConfigError, DataError
 from medllm.generate.batch import answer_file, show_numbers
 from medllm.generate.compression import show_compression
 from medllm.generate.config import GenerateConfig
 from medllm.generate.judging import describe_answers
-from medllm.generate.opening import announce_of_files, answer, open_engine, resolve
+from medllm.generate.opening import announce_cut, announce_of_files, answer, open_engine, resolve
 from medllm.generate.reviewing import Reviewer, describe_review, show_report
 from medllm.generate.stages import announce_other, answer_in_stages, section_of
 from medllm.measures.text.bertscore import NO_ENCODER, digest_encoder
@@ -83,10 +84,13 @@ def check_ahead(config: GenerateConfig) -> None:
 
 def _source_of(config: GenerateConfig) -> Path:
     if config.input is None:
-        fix = "--prompt TEXT, or --input FILE; in a recipe `generate: {input: FILE}`"
+        fix = "--input FILE, in a recipe `generate: {input: FILE}`"
+        fix += "" if config.stages else "; or --prompt TEXT"
         raise ConfigError("nothing to answer", fix)
     if not config.input.is_file():
-        raise DataError(f"no such data file: {config.input}", "check the path")
+        is_folder = config.input.is_dir()
+        what = "a folder, no data file" if is_folder else "no such data file"
+        raise DataError(f"{what}: {config.input}", "name a file of prompts")
     check_readable(config.input)
     return config.input
 
@@ -96,20 +100,23 @@ def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
     announce_of_files("generate", config)
     reviewer = Reviewer.of(config.review) if config.review else None
     is_held_back = reviewer is not None and reviewer.policy.action != "annotate"
-    pieces = []
-    for text in stream_answer(config):
-        pieces.append(text)
+    texts, reason = [], None
+    for piece in _stream(config):
+        texts.append(piece.text)
+        reason = piece.finish_reason
         if not is_held_back:
-            console.show_text(text, end="")
-    shown = "".join(pieces)
+            console.show_text(piece.text, end="")
+    shown = "".join(texts)
     if reviewer:
         reviewed = reviewer.review(shown, [Message("user", prompt)])
         console.show_text(reviewed.text if is_held_back else "")
         show_report(reviewed.report)
         console.report(answer=reviewed.text, review=reviewed.report.to_json())
-        return
-    console.show_text("")
-    console.report(answer=shown)
+    else:
+        console.show_text("")
+        console.report(answer=shown)
+    if reason == "length":
+        announce_cut(config)
 
 
 def stream_answer(config: GenerateConfig) -> Iterator[str]:
@@ -118,14 +125,18 @@ def stream_answer(config: GenerateConfig) -> Iterator[str]:
     Raises:
         ConfigError: there is no prompt.
     """
+    return (piece.text for piece in _stream(config))
+
+
+def _stream(config: GenerateConfig) -> Iterator[Piece]:
+    """The pieces of the answer, the last of which says why it ended."""
     if not config.prompt:
-        raise ConfigError("nothing to answer", "--prompt TEXT, or --input FILE")
+        raise ConfigError("nothing to answer", "--prompt TEXT")
     model = resolve(config)
     begin_work()
     engine = open_engine(model, config)
     try:
-        for piece in answer(engine, (Message("user", clean(config.prompt)),), config):
-            yield piece.text
+        yield from answer(engine, (Message("user", clean(config.prompt)),), config)
     finally:
         engine.close()
 

@@ -276,6 +276,7 @@ def test_stages_write_one_after_another_and_give_their_memory_back(
     assert final[0]["retention_of_source_of"] > 3  # facts that the note states
     assert "not on this machine" in results["compression"]["bertscore"]["not_computed"]
     assert [stage["quantization"] for stage in results["stages"]] == ["nf4", None]
+    assert [stage["batch_size"] for stage in results["stages"]] == [8, 8]
     for stage in results["stages"]:
         memory = stage["memory_gib"]
         assert memory["after"] <= 1.1 * memory["before"]

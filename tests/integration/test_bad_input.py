@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "no adapter": (["merge"], 2, "no adapter is named", "--adapter DIR"),
     "no calibration": (["quantize", "--model", "base"], 3, "pubmedqa: not on this machine",
                        "medllm datasets add pubmedqa"),
-    "no prompt": (["generate"], 2, "nothing to answer", "--prompt TEXT, or --input FILE"),
+    "no prompt": (["generate"], 2, "nothing to answer", "--input FILE, in a recipe"),
     "empty prompt": (["generate", "--prompt", ""], 2, "--prompt: followed by an empty argument",
                      "perhaps a variable of the shell is not set"),
     "unknown recipe to show": (["recipes", "show", "zzz"], 2, "no such recipe: zzz", ""),

@@ -419,6 +419,7 @@ def test_a_model_that_counts_padding_writes_its_answers_one_after_another(
     assert [found[n] for n in range(3)] == [
         next(iter(write_answers(own, [request])))[1] for request in requests
     ]
+    assert own.batch_size == 1
     assert "cannot write answers together" in capsys.readouterr().err
 
 

@@ -1,6 +1,9 @@
 """What rows have in common, and how it is found."""
 
+from types import SimpleNamespace
+
 from medllm.engines.base import ScoreRequest
+from medllm.engines.scoring.batches import NATS, allowed_nats
 from medllm.engines.scoring.prefixes import LOOK, Row, find_trunks, rows_of
 
 EXAMPLES = tuple(range(1000, 1200))
@@ -62,3 +65,9 @@ def test_a_few_words_in_common_are_no_trunk() -> None:
 
     assert trunk.prefix == ()
     assert trunk.forks() == (trunk.rows, [])
+
+
+def test_a_model_in_four_bits_rounds_as_the_format_that_it_computes_in() -> None:
+    full = SimpleNamespace(dtype=SimpleNamespace(itemsize=4))
+    assert allowed_nats(full) == NATS[4]
+    assert allowed_nats(SimpleNamespace(**vars(full), is_loaded_in_4bit=True)) == NATS[2]

@@ -42,6 +42,12 @@ NATS = {4: (1e-3, 1e-4), 2: (0.3, 0.02)}
 the bytes of a number: rounding does more only where the model computes something else."""
 
 
+def allowed_nats(model: Any) -> tuple[float, float]:
+    """`NATS` of a model, whatever it is stored in; bitsandbytes computes 4 bits in 16."""
+    is_rounded = getattr(model, "is_loaded_in_4bit", False)
+    return NATS[2] if is_rounded else NATS.get(model.dtype.itemsize, NATS[2])
+
+
 @dataclass
 class Batches:
     """How large a pass is; it shrinks where memory is smaller than it seemed."""
@@ -152,7 +158,7 @@ class Batches:
             if scores is None:
                 return False
             found |= scores
-        least, share = NATS.get(model.dtype.itemsize, NATS[2])
+        least, share = allowed_nats(model)
         for asked, score in found.items():
             told = expected[asked].logprob
             if not abs(score.logprob - told) <= least + share * abs(told):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.engines.base import Piece
-from medllm.engines.scoring.batches import NATS, Batches
+from medllm.engines.scoring.batches import Batches, allowed_nats
 from medllm.engines.scoring.cache import bytes_kept, is_attention_alone
 from medllm.engines.scoring.passes import read_at
 from medllm.engines.writing.alone import base_of
@@ -61,6 +61,7 @@ class Together:
         if self._token_bytes is None:
             self._token_bytes = try_padding(self.model, prompt[:TRIED_TOKENS])
             if not self._token_bytes:
+                self.most_rows = 1
                 console.notice(
                     "this model cannot write answers together (a recurrent state, or an attention "
                     "of its own): they are written one after another, which takes longer"
@@ -187,6 +188,6 @@ def try_padding(model: Any, prompt: Sequence[int]) -> float:
     alone, _ = read_at(model, ids, [len(short)], use_cache=False)
     expected = alone[0].float().log_softmax(-1)
     top = expected.topk(min(8, len(expected))).indices
-    least, share = NATS.get(model.dtype.itemsize, NATS[2])
+    least, share = allowed_nats(model)
     allowed = least + share * expected[top].abs()
     return taken if bool(((found - expected)[top].abs() <= allowed).all()) else 0.0
