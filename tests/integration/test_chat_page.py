@@ -83,3 +83,40 @@ def test_an_answer_is_asked_for_reviewed_and_rated(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert errors == [] and all(each.startswith(url) for each in asked)
     page.screenshot(path=tmp_path / "page.png", full_page=True)
+
+
+def test_what_goes_wrong_is_said_and_the_question_is_there_to_be_sent_again(browser: Any) -> None:
+    around = Around(guard=Guard(ReviewSettings()), has_page=True)
+    app = build_app(
+        FakeEngine(), model_id="m", callers=Callers("secret"), max_tokens=20, around=around
+    )
+    page = browser.new_page()
+    with running_server(app) as url:
+        page.goto(url)
+        page.get_by_text("a key is needed").wait_for()
+        page.get_by_label("The key that you were given").fill("wrong")
+        page.locator("#question").fill("What helps against a cough?")
+        page.keyboard.press("Control+Enter")
+        page.locator("article .error", has_text="This key is missing or wrong").wait_for()
+        assert page.locator("#question").input_value() == "What helps against a cough?"
+
+        page.get_by_label("The key that you were given").fill("secret")
+        page.locator("#question").press("Control+Enter")
+        page.get_by_text("Cut off: this is as long as an answer may be here").wait_for()
+        assert page.locator("#question").input_value() == ""
+    page.locator("#question").fill("Again?")
+    page.keyboard.press("Control+Enter")
+    page.locator("article .error", has_text="the server cannot be reached").wait_for()
+    assert page.locator("#question").input_value() == "Again?"
+
+
+def test_what_is_urgent_stands_before_the_answer(browser: Any, url: str) -> None:
+    page = browser.new_page()
+    page.goto(url)
+    page.get_by_label("The key that you were given").fill("secret")
+    page.locator("#question").fill("Crushing chest pain is going down my left arm, I sweat")
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("Rate this answer").wait_for()
+    said = page.locator("article.assistant").inner_text()
+    assert said.index("does not say to get emergency help") < said.index("You said:")
+    assert said.count("possible signs of a heart attack") == 1

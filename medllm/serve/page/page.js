@@ -40,19 +40,73 @@ function show(role, text) {
   return { article, body };
 }
 
-function showReport(article, report) {
+function sentence(text) {
+  const end = !text || /[.!?]$/.test(text) ? "" : ".";
+  return text.charAt(0).toUpperCase() + text.slice(1) + end;
+}
+
+function finding(each) {
+  const item = element("li", "", each.severity);
+  item.append(element("b", `${each.severity}: `), each.message, " ", sentence(each.action || ""));
+  const year = each.year ? `, ${each.year}` : "";
+  const checked = each.verified ? "" : "; not verified";
+  item.append(element("div", `${each.source}${year}${checked} (${each.rule})`, "source"));
+  return item;
+}
+
+function findings(kept) {
   const list = element("ul", "", "findings");
-  for (const each of report.findings) {
-    const item = element("li", "", each.severity);
-    item.append(element("b", `${each.severity}: `), each.message, " ", each.action || "");
-    const year = each.year ? `, ${each.year}` : "";
-    const checked = each.verified ? "" : "; not verified";
-    item.append(element("div", `${each.source}${year}${checked} (${each.rule})`, "source"));
-    list.append(item);
+  list.append(...kept.map(finding));
+  return list;
+}
+
+function showReport({ article, body }, report) {
+  const graver = new Set(report.findings.filter((each) => each.severity !== "info").map((each) => each.rule));
+  const said = report.findings.filter((each) => each.severity !== "info" || !graver.has(each.rule));
+  const isUrgent = (each) => each.kind === "missing" || each.severity === "contraindicated";
+  const urgent = said.filter(isUrgent);
+  if (urgent.length) {  // before the answer: it may be long, and the screen small
+    const list = findings(urgent);
+    list.setAttribute("role", "alert");
+    article.insertBefore(list, body);
   }
   const many = report.findings.length;
-  const told = many ? `risk level ${report.risk_level}` : "nothing found by the automatic check";
-  article.append(list, element("div", `${told}; what its rules do not cover is not checked`, "foot"));
+  const told = many ? `risk level ${report.risk_level} of 3` : "nothing found by the automatic check";
+  article.append(
+    findings(said.filter((each) => !isUrgent(each))),
+    element("div", `${told}; what its rules do not cover is not checked`, "foot"),
+  );
+  if (report.not_checked.length) {
+    const more = element("details", "", "foot");
+    const list = element("ul");
+    list.append(...report.not_checked.map((each) => element("li", each)));
+    more.append(element("summary", `not checked (${report.not_checked.length})`), list);
+    article.append(more);
+  }
+}
+
+const WRONG_KEY = "This key is missing or wrong, or holds no longer: type it again, or ask whoever gave it to you.";
+
+// What a response that is an error says; a proxy on the way may answer with a page of its own.
+async function refusal(response) {
+  const said = await response.json().catch(() => null);
+  const isKey = response.status === 401;
+  const told = said?.error?.message || `the server answered ${response.status}`;
+  const problem = new Error(isKey ? WRONG_KEY : told);
+  problem.needsKey = isKey;
+  return problem;
+}
+
+function unreachable() {
+  return new Error("the server cannot be reached: is it running, and this device in its network?");
+}
+
+async function ask(place, options) {
+  try {
+    return await fetch(place, { headers: headers(), ...options });
+  } catch (problem) {
+    throw problem.name === "AbortError" ? problem : unreachable();
+  }
 }
 
 function labelled(text, field, kind) {
@@ -108,12 +162,10 @@ function showFeedback(article, id, asked, answered) {
     if (!body.helpfulness) { told.textContent = "Say first how helpful it is."; return; }
     if (keep.checked) Object.assign(body, { messages: asked, answer: answered });
     try {
-      const response = await fetch("feedback", {
-        method: "POST", headers: headers(), body: JSON.stringify(body),
-      });
-      const said = await response.json();
-      told.textContent = response.ok ? "Kept. Thank you." : said.error.message;
-      if (response.ok) send.disabled = true;
+      const response = await ask("feedback", { method: "POST", body: JSON.stringify(body) });
+      if (!response.ok) throw await refusal(response);
+      told.textContent = "Kept. Thank you.";
+      send.disabled = true;
     } catch (problem) {
       told.textContent = problem.message;
     }
@@ -127,7 +179,9 @@ async function* events(response) {
   const reader = response.body.getReader();
   let held = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((problem) => {
+      throw problem.name === "AbortError" ? problem : new Error("the connection broke off: the answer is not whole");
+    });
     if (done) return;
     held += decoder.decode(value, { stream: true });
     const parts = held.split("\n\n");
@@ -136,26 +190,33 @@ async function* events(response) {
   }
 }
 
+const CUT = "Cut off: this is as long as an answer may be here, and it is not whole.";
+
 async function answer(shown) {
   const asked = [...turns];
   const body = { messages: asked, stream: true };
   const known = patient();
   if (known) body.patient_context = known;
-  const response = await fetch("v1/chat/completions", {
-    method: "POST", headers: headers(), body: JSON.stringify(body), signal: running.signal,
+  const response = await ask("v1/chat/completions", {
+    method: "POST", body: JSON.stringify(body), signal: running.signal,
   });
-  if (!response.ok) throw new Error((await response.json()).error.message);
+  if (!response.ok) throw await refusal(response);
   let text = "";
   let id = "";
   let whole = false;
   for await (const event of events(response)) {
     if (event === "[DONE]") { whole = true; break; }
     const told = JSON.parse(event);
-    if (told.error) throw new Error(told.error.message);
+    if (told.error) {
+      if (told.error.code === "review_failed") shown.body.textContent = "";  // nobody checked it
+      throw new Error(told.error.message);
+    }
     text += told.choices?.[0]?.delta?.content || "";
     shown.body.textContent = text;
-    if (told.safety_report) showReport(shown.article, told.safety_report);
-    if (told.choices?.[0]?.finish_reason && told.id) {
+    const reason = told.choices?.[0]?.finish_reason;
+    if (reason === "length") shown.article.append(element("div", CUT, "error"));
+    if (told.safety_report) showReport(shown, told.safety_report);
+    if (reason && told.id) {
       id = told.id;
       shown.article.append(element("div", `id ${id}`, "foot"));
     }
@@ -189,7 +250,8 @@ at("ask").addEventListener("submit", async (event) => {
     const told = problem.name === "AbortError" ? "stopped: the answer is not whole" : problem.message;
     shown.article.append(element("div", told, "error"));
     at("status").textContent = "";
-    if (problem.message.includes("key")) at("access").open = true;
+    if (!at("question").value) at("question").value = question;  // to be sent again
+    if (problem.needsKey) at("access").open = true;
   }
   running = null;
   setRunning(false);
@@ -219,10 +281,13 @@ function showCard(card) {
 }
 
 async function tellModel() {
-  const response = await fetch("v1/models", { headers: headers() });
-  if (!response.ok) {
-    at("model").textContent = "a key is needed";
-    at("access").open = true;
+  let response;
+  try {
+    response = await ask("v1/models");
+    if (!response.ok) throw await refusal(response);
+  } catch (problem) {
+    at("model").textContent = problem.needsKey && !at("key").value ? "a key is needed" : problem.message;
+    if (problem.needsKey) at("access").open = true;
     return;
   }
   const model = (await response.json()).data[0];
