@@ -43,7 +43,7 @@ BUDGETS = {
     "errors": 40, "ranks": 30, "places": 75, "console": 220, "config": 520, "artifacts": 1010,
     "clinical": 8350, "data": 4420, "tasks": 400, "models": 2220, "engines": 3650,
     "measures": 2100, "reports": 420, "calibrate": 465, "prepare": 1160, "finetune": 2850,
-    "merge": 520, "quantize": 2470, "evaluate": 5520, "generate": 1400, "serve": 5250,
+    "merge": 520, "quantize": 2470, "evaluate": 5520, "generate": 1335, "serve": 5250,
     "recipe": 220, "run": 130, "plan": 170, "ask": 60, "smoke": 70, "study": 580,
     "checkup": 110, "review": 240, "cli": 1350, "__main__": 5, "__init__": 40,
 }  # fmt: skip
