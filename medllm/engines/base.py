@@ -3,8 +3,8 @@
 A verb asks an engine that it opened for the ability it needs, with `require`.
 """
 
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -336,60 +336,3 @@ def choose_context(n_ctx: int | None, made_for: int | None, most: int | None = N
         console.notice(f"the model names no context length: {UNKNOWN_CONTEXT:,} tokens are assumed")
     context = made_for or UNKNOWN_CONTEXT
     return min(context, most or context)
-
-
-def until_stop(pieces: Iterable[Piece], stop: Sequence[str]) -> Iterator[Piece]:
-    """The pieces up to the first stop string, which is never shown, not even in part.
-
-    For each piece comes one, be it empty: so a reader can end the answer at any step. The work is
-    linear in the text, whatever the stop strings are.
-    """
-    watch = StopWatch(stop)
-    for piece in pieces:
-        yield watch.take(piece)
-        if watch.has_stopped:
-            return
-
-
-class StopWatch:
-    """Looks for stop strings in an answer, a piece at a time."""
-
-    def __init__(self, stop: Sequence[str]) -> None:
-        self.has_stopped = False
-        """Whether one was found: the answer ends before it."""
-        self._searches = [_Search(each) for each in stop if each]
-        self._held = ""  # may be the beginning of a stop string
-
-    def take(self, piece: Piece) -> Piece:
-        """The piece as it may be shown; where a stop string ends, the answer does."""
-        text = self._held + piece.text
-        for at, character in enumerate(piece.text, len(self._held) + 1):
-            if found := [len(e.stop) for e in self._searches if e.ends_with(character)]:
-                self.has_stopped = True
-                return replace(piece, text=text[: at - max(found)], finish_reason="stop")
-        doubtful = max((each.begun for each in self._searches), default=0)
-        ready = len(text) if piece.finish_reason else len(text) - doubtful
-        self._held = text[ready:]
-        return replace(piece, text=text[:ready])
-
-
-class _Search:
-    """Looks for a stop string as text comes, a character at a time (Knuth, Morris, Pratt 1977)."""
-
-    def __init__(self, stop: str) -> None:
-        self.stop = stop
-        self.begun = 0
-        """How many of its first characters the text ends with."""
-        self._shorter: list[int] = [0]  # where to go on, by how much of it was there
-        for character in stop[1:]:
-            self._shorter.append(self._longer(self._shorter[-1], character))
-
-    def ends_with(self, character: str) -> bool:
-        """Whether the text ends with the stop string after one more character."""
-        self.begun = self._longer(self.begun, character)
-        return self.begun == len(self.stop)
-
-    def _longer(self, begun: int, character: str) -> int:
-        while begun and self.stop[begun] != character:
-            begun = self._shorter[begun - 1]
-        return begun + (self.stop[begun] == character)

@@ -11,16 +11,9 @@ from typing import Any
 import numpy as np
 
 from medllm.data.example import Message
-from medllm.engines.base import (
-    BLOCK_TOKENS,
-    GenerateRequest,
-    LogProbs,
-    Piece,
-    Score,
-    ScoreRequest,
-    until_stop,
-)
+from medllm.engines.base import BLOCK_TOKENS, GenerateRequest, LogProbs, Piece, Score, ScoreRequest
 from medllm.engines.prompts import prompt_ids
+from medllm.engines.writing.stopping import until_stop
 from medllm.models.chat.special_tokens import SpecialTokens
 
 BOS = 256

@@ -22,12 +22,12 @@ from medllm.engines.base import (
     Sampling,
     Score,
     ScoreRequest,
-    until_stop,
 )
 from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_native import build_sampler
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import check_sampling
+from medllm.engines.writing.stopping import until_stop
 from medllm.errors import ArtifactError, SetupError
 from medllm.models.hardware import count_cpus
 

@@ -16,7 +16,6 @@ from medllm.engines.base import (
     ScoreRequest,
     choose_context,
     encodable,
-    until_stop,
 )
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.prompts import prompt_ids
@@ -27,6 +26,7 @@ from medllm.engines.scoring.prefixes import rows_of
 from medllm.engines.settings import neutral_settings, unused_settings
 from medllm.engines.writing.alone import NO_TOKEN, base_of, write_tokens
 from medllm.engines.writing.rows import Row
+from medllm.engines.writing.stopping import until_stop
 from medllm.engines.writing.together import Together
 from medllm.errors import DataError
 from medllm.models.chat.template import TokenizerTemplate

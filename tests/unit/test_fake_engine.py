@@ -5,8 +5,9 @@ import time
 import pytest
 
 from medllm.data.example import Message
-from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest, until_stop
+from medllm.engines.base import GenerateRequest, Piece, Sampling, ScoreRequest
 from medllm.engines.fake import BOS, END, FakeEngine
+from medllm.engines.writing.stopping import until_stop
 from medllm.errors import DataError
 
 QUESTION = Message("user", "Hat der Patient Ödeme?")

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from medllm.engines.base import Piece, StopWatch
+from medllm.engines.base import Piece
 from medllm.engines.growing_text import GrowingText
 from medllm.engines.sampling import Sampling
 from medllm.engines.writing.choosing import Chooser
+from medllm.engines.writing.stopping import StopWatch
 
 if TYPE_CHECKING:
     import torch

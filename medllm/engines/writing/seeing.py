@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from medllm.engines.base import GenerateRequest, Piece, until_stop
+from medllm.engines.base import GenerateRequest, Piece
+from medllm.engines.writing.stopping import until_stop
 from medllm.errors import DataError
 from medllm.models.image_files import read_image
 
