@@ -14,6 +14,7 @@ import numpy.typing as npt
 from medllm import console
 from medllm.data.example import Message
 from medllm.engines.sampling import Sampling as Sampling
+from medllm.engines.servers.chat import Chat, ToolCall
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.template import Template
 
@@ -109,8 +110,12 @@ class GenerateRequest:
     """Token ids, or a text."""
     sampling: Sampling = Sampling()
     messages: tuple[Message, ...] = ()
-    images: tuple[Path, ...] = ()
-    """Image files, in the order in which they stand before the first user's words."""
+    images: tuple[Path | bytes, ...] = ()
+    """Image files or what is in them, in the order in which they stand before the first user's
+    words."""
+    chat: Chat | None = None
+    """The conversation in OpenAI's form, where there is more in it than texts; for engines that
+    take it so. The `prompt` are then its token ids, where they are known."""
     owner: str | None = None
     """Who asks: what is kept of a prompt may serve the next one of the same owner, and nobody
     else's. None: nothing is kept, so that the answer depends on nothing that was asked before."""
@@ -127,7 +132,10 @@ class GenerateRequest:
     @property
     def prompt_tokens(self) -> int | None:
         """The tokens of the prompt; None where the engine alone knows them."""
-        return None if self.messages or isinstance(self.prompt, str) else len(self.prompt)
+        if self.chat or self.messages or isinstance(self.prompt, str):
+            is_known = self.prompt and not isinstance(self.prompt, str)
+            return len(self.prompt) if is_known else None
+        return len(self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,8 @@ class Piece:
     """Its tokens, that which ended the answer included, where the engine has token ids."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """Those of tokens that no piece before it told, where they were asked for."""
+    calls: tuple[ToolCall, ...] = ()
+    """The functions that the model calls; in a stream maybe parts of calls."""
 
 
 @runtime_checkable
@@ -246,6 +256,20 @@ class AnswersMany(Engine, Protocol):
 
     async def disconnect(self) -> None:
         """Close the connections of this event loop; another one opens its own."""
+
+
+@runtime_checkable
+class TakesChats(Engine, Protocol):
+    """An engine that takes conversations with tools or images."""
+
+    def read_chat(self, chat: Chat) -> Sequence[int]:
+        """Its token ids as a prompt; none where a server behind the engine alone knows them.
+
+        Raises:
+            UnfitPrompt: it leaves no room for an answer.
+            DataError: there is something in it that this engine does not take; says why.
+            EngineDown: the engine, which knows its template, is not there now.
+        """
 
 
 Answers = Generates | AnswersMany

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medllm.data.example import Message
-from medllm.engines.base import Engine, GenerateRequest, Sampling
+from medllm.engines.base import Engine, GenerateRequest, Sampling, TakesChats
+from medllm.engines.servers.chat import Chat, UnfitChat
 from medllm.errors import DataError
 from medllm.models.chat.prompts import check_bytes, check_room, encode_messages, encode_raw
 from medllm.models.chat.template import Template
@@ -35,6 +36,25 @@ def ask_messages(
         return GenerateRequest(ids, sampling)
     check_bytes((turn.role + turn.content for turn in messages), engine.context_length)
     return GenerateRequest((), sampling, tuple(messages), tuple(images))
+
+
+def ask_chat(engine: Engine, chat: Chat, sampling: Sampling) -> GenerateRequest:
+    """A conversation with tools or images, with its token ids where they are known.
+
+    Raises:
+        UnfitPrompt: it leaves no room for an answer.
+        UnfitChat: the engine does not take it.
+        DataError: the chat template refuses it.
+        EngineDown: the engine, which knows its template, is not there now.
+    """
+    if isinstance(engine, TakesChats):
+        return GenerateRequest(tuple(engine.read_chat(chat)), sampling, chat=chat)
+    if chat.has_images:
+        message = f"images: the engine {engine.name} reads none"
+        raise UnfitChat("messages", message, "serve the folder of a model that reads images")
+    message = f"tools: the engine {engine.name} reads no calls in what a model writes"
+    fix = "serve a .gguf file with llama-server, or an --upstream that reads them"
+    raise UnfitChat("tools" if chat.tools else "messages", message, fix)
 
 
 def ask_text(engine: Engine, text: str, sampling: Sampling) -> GenerateRequest:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,18 @@ from medllm.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SENT = ("PNG", "JPEG")
+"""What is read of images that somebody sent: Pillow's readers of other formats are many."""
+MOST_PIXELS = 36_000_000
+"""Of an image that somebody sent: as RGB it takes 108 MB."""
 DEEP = ("I", "F")
 """How Pillow's modes of more than 8 bits per channel begin."""
 
 
-def read_image(path: Path, row: str) -> "Image":
+def read_image(file: Path | bytes, row: str) -> "Image":
     """An image as RGB, turned as its camera says; `row` is the id of the example that names it.
+
+    `file` is where it lies, or what is in it: then a PNG or JPEG of a bounded size.
 
     Raises:
         DataError: it is missing or broken, or has more than 8 bits per channel: which of them a
@@ -25,9 +32,13 @@ def read_image(path: Path, row: str) -> "Image":
     """
     from PIL import Image, ImageOps
 
+    is_sent = isinstance(file, bytes)
     try:
-        with Image.open(path) as image:
+        source = BytesIO(file) if isinstance(file, bytes) else file
+        with Image.open(source, formats=SENT if is_sent else None) as image:
             deep = image.mode.startswith(DEEP)
+            if is_sent and image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it has more than {MOST_PIXELS:,} pixels")
             if not deep:
                 return ImageOps.exif_transpose(image).convert("RGB")
             reason = f"has more than 8 bits per channel ({image.mode})"
@@ -38,7 +49,7 @@ def read_image(path: Path, row: str) -> "Image":
     fix = (
         "put it there as PNG or JPEG of 8 bits, windowed as a reader sees it; or leave the row out"
     )
-    raise DataError(f"{row}: {path} {reason}", fix)
+    raise DataError(f"{row}: {file if isinstance(file, Path) else 'an image'} {reason}", fix)
 
 
 def named_images(data: Path) -> tuple[Path, ...]:

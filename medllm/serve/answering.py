@@ -2,18 +2,19 @@
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from medllm.engines.base import AnswersMany, GenerateRequest, Piece
+from medllm.engines.servers.chat import told
 from medllm.serve.audit.record import Asked, AuditLog
 from medllm.serve.callers.keys import Caller
 from medllm.serve.callers.limits import Limits
 from medllm.serve.feedback.given import GivenAnswers
 from medllm.serve.feedback.store import FeedbackStore
-from medllm.serve.guard import Guard, GuardedAnswer
+from medllm.serve.guard import Guard, GuardedAnswer, join_pieces
 from medllm.serve.metrics import Metrics
 from medllm.serve.model.canary import Canary
 from medllm.serve.model.shadow import Shadow
@@ -140,32 +141,39 @@ class Answering:
         self, asked: Asked, request: GenerateRequest, guarded: GuardedAnswer | None
     ) -> AsyncGenerator[Piece, None]:
         audit = self.around.audit
-        texts, is_told = list[str](), audit is None
+        parts, is_told = list[Piece](), audit is None
         try:
             async with aclosing(self.queue.answer(request)) as written:
                 own = asked.watch.over(written) if asked.watch else written
                 pieces = guarded.pieces(own) if guarded else own
                 async for piece in pieces:
-                    texts.append(piece.text)
+                    parts.append(piece)
                     asked.tokens += piece.tokens
                     asked.finish_reason = piece.finish_reason
                     asked.report = guarded.report if guarded else None
+                    asked.calls |= {call.index for call in piece.calls}
                     if piece.finish_reason and audit:
                         is_told = True
-                        await audit.answered(asked, "".join(texts))
+                        await audit.answered(asked, said_in(parts))
                     if piece.finish_reason:
-                        self._remember(asked, "".join(texts))
+                        self._remember(asked, said_in(parts))
                         if asked.watch:
                             asked.watch.end()
                     yield piece
         finally:
             if not is_told and audit:
-                audit.failed(asked, sys.exc_info()[1], "".join(texts))
+                audit.failed(asked, sys.exc_info()[1], said_in(parts))
 
     def _remember(self, asked: Asked, text: str) -> None:
         is_clean = bool(asked.report and not asked.report.risk_level)
         given = self.around.given
         given.add(asked.id, asked.caller, asked.question, text, is_clean=is_clean)
+
+
+def said_in(parts: Sequence[Piece]) -> str:
+    """An answer as one text, with a line for each call below it."""
+    whole = join_pieces(parts)
+    return told(whole.text, whole.calls)
 
 
 def _outcome(asked: Asked, problem: BaseException | None) -> str:

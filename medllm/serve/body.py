@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from medllm.serve.wire import UNSUPPORTED, ApiError, check_characters
+from medllm.serve.forms.strict import UNSUPPORTED, check_characters
+from medllm.serve.wire import ApiError
 
 MAX_BODY_BYTES = 4 * 2**20  # whatever the context: half a second of parsing at the worst
 MAX_DIGITS = 40

@@ -6,19 +6,21 @@ A safety net, no medical device. It fails closed: an answer that cannot be revie
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medllm.clinical.patient import read_patient
 from medllm.clinical.policy import Policy
-from medllm.clinical.report import Report, Reviewed
+from medllm.clinical.report import Report
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
+from medllm.clinical.text.arguments import told_call
 from medllm.clinical.text.reading import Reading, read
 from medllm.data.example import Message, said_by
 from medllm.data.readers.reviewed import load_knowledge
-from medllm.engines.base import Piece
+from medllm.engines.base import Piece, TokenLogprob
+from medllm.engines.servers.chat import ToolCall, join_calls
 from medllm.errors import DataError
 from medllm.serve.refusals import log_bug
 from medllm.serve.wire import ApiError
@@ -47,15 +49,72 @@ class Guard:
         question: str | Reading,
         context: Mapping[str, Any] | None,
         record: str | Reading = "",
-    ) -> Reviewed:
-        """Review an answer; raises DataError for a context that is none."""
+        calls: Sequence[ToolCall] = (),
+    ) -> Report:
+        """Review an answer and the calls in it, read as a further part of its text.
+
+        Raises:
+            DataError: the context is none.
+        """
+        told = [told_call(call.name or "", call.arguments) for call in calls]
         return review_answer(
-            answer,
+            "\n\n".join([answer, *told]),
             question=question,
             record=record,
             context=context,
             policy=self.policy,
             knowledge=self._knowledge,
+        ).report
+
+
+@dataclass(slots=True)
+class Held:
+    """The answer of a stream that is reviewed by sentences: what came, and what has gone out."""
+
+    text: str = ""
+    out: int = 0
+    """Characters of the text that have gone out."""
+    tokens: int = 0
+    """Tokens of the text since it last went out."""
+    calls: list[ToolCall] = field(default_factory=list)
+    """Parts of calls; none goes out before the answer is whole."""
+    _logprobs: list[tuple[int, TokenLogprob]] = field(default_factory=list)
+    _told: int = 0
+    _newest: int = 0
+
+    def take(self, piece: Piece) -> None:
+        """One more piece; a token's logprob belongs to where its text has come to its end.
+
+        An engine may tell the logprob of a token whose text it still holds back itself, because a
+        stop string may begin there: so the texts of the tokens are counted, too.
+        """
+        self._told = max(self._told, len(self.text))
+        self.text += piece.text
+        self.calls += piece.calls
+        self._newest = 0 if piece.calls else piece.tokens
+        self.tokens += self._newest
+        for each in piece.logprobs:
+            self._told += len(each.text)
+            self._logprobs.append((max(self._told, len(self.text)), each))
+
+    @property
+    def ready(self) -> int:
+        """Where what can go out after a review ends; a call ends the sentence before it."""
+        if self.calls:
+            return len(self.text)
+        end = _last_sentence_end(self.text, self.out)
+        if self.tokens >= MOST_HELD_TOKENS:
+            end = max(end, _last_word_end(self.text, self.out))
+        return end
+
+    def release(self, end: int, *, is_last: bool = False) -> Piece:
+        """What goes out, up to `end`: text, and the logprobs of tokens that are wholly in it."""
+        said, self.out = self.text[self.out : end], end
+        self.tokens = self._newest if end < len(self.text) else 0
+        known = [each for place, each in self._logprobs if is_last or place <= end]
+        self._logprobs = self._logprobs[len(known) :]
+        return Piece(
+            said, 0, logprobs=tuple(known), calls=join_calls(self.calls if is_last else ())
         )
 
 
@@ -96,66 +155,63 @@ class GuardedAnswer:
             yield piece
 
     async def _at_once(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
-        got = [piece async for piece in answer]
-        reviewed = await self._review("".join(piece.text for piece in got))
-        whole = join_pieces(got)
-        if reviewed.report.is_blocked:  # its tokens are words of it, too
-            yield Piece(reviewed.text, whole.tokens, WITHHELD, whole.logprob)
+        whole = join_pieces([piece async for piece in answer])
+        report = await self._review(whole.text, whole.calls)
+        text = report.render(whole.text)
+        if report.is_blocked:  # its tokens are words of it, too
+            yield Piece(text, whole.tokens, WITHHELD, whole.logprob)
         else:
-            yield replace(whole, text=reviewed.text)
+            yield replace(whole, text=text if whole.text else text.strip())
 
     async def _streamed(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """As it is written; what the policy adds comes before and after."""
-        before = (await self._review("")).report.above
+        before = (await self._review("")).above
         if before:
             yield Piece("\n\n".join([*before, ""]), 0)
-        text, last = "", Piece("", 0)
+        text, calls, last = "", list[ToolCall](), Piece("", 0)
         async for piece in answer:
             text += piece.text
+            calls += piece.calls
             if piece.finish_reason:
                 last = piece
             else:
                 yield piece
-        report = (await self._review(text)).report
-        yield _ended(last.text, last, report, before)
+        report = await self._review(text, join_calls(calls))
+        yield _ended(last, report, before)
 
     async def _by_sentences(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
-        """Whole sentences, each after a review of all that was said so far."""
-        text, out, held = "", 0, 0
-        before: list[str] = []
+        """Whole sentences, each after a review of all that was said so far; calls at the end."""
+        held, before = Held(), list[str]()
         async for piece in answer:
-            text += piece.text
-            held += piece.tokens
-            end = len(text) if piece.finish_reason else _last_sentence_end(text, out)
-            if held >= MOST_HELD_TOKENS and not piece.finish_reason:
-                end = max(end, _last_word_end(text, out))
-            if end <= out and not piece.finish_reason:
+            held.take(piece)
+            is_last = piece.finish_reason is not None
+            end = len(held.text) if is_last else held.ready
+            if end <= held.out and not is_last:
                 yield Piece("", piece.tokens)
                 continue
-            reviewed = await self._review(text[:end])
-            if self._blocks(reviewed.report, is_whole=bool(piece.finish_reason)):
-                parted = "\n\n" if out else ""
-                yield Piece(parted + reviewed.text, piece.tokens, WITHHELD)
+            calls = join_calls(held.calls) if is_last else ()
+            report = await self._review(held.text[:end], calls)
+            if self._blocks(report, is_whole=is_last):
+                parted = "\n\n" if held.out else ""
+                yield Piece(parted + report.render(""), piece.tokens, WITHHELD)
                 return
-            said = text[out:end]
-            if not out:
-                before = reviewed.report.above
-                said = "\n\n".join([*before, said])
-            out, held = end, piece.tokens if end < len(text) else 0
-            if piece.finish_reason:
-                yield _ended(said, piece, reviewed.report, before)
-            else:
-                yield Piece(said, piece.tokens)
+            is_first = not held.out
+            out = held.release(end, is_last=is_last)
+            if is_first:
+                before = report.above
+                out = replace(out, text="\n\n".join([*before, out.text]))
+            out = replace(out, tokens=piece.tokens, finish_reason=piece.finish_reason)
+            yield _ended(out, report, before) if is_last else out
 
     def _blocks(self, report: Report, *, is_whole: bool) -> bool:
         """Whether a beginning must not go out; what it lacks may still come."""
         blocks = self._guard.policy.blocks
         return any(blocks(each) for each in report.findings if is_whole or each.kind != "missing")
 
-    async def _review(self, answer: str) -> Reviewed:
+    async def _review(self, answer: str, calls: Sequence[ToolCall] = ()) -> Report:
         reviewing = asyncio.ensure_future(
             asyncio.to_thread(
-                self._guard.review, answer, self._question, self._context, self._record
+                self._guard.review, answer, self._question, self._context, self._record, calls
             )
         )
         await asyncio.wait([reviewing])
@@ -163,9 +219,8 @@ class GuardedAnswer:
             log_bug(problem)
             message = "the answer could not be reviewed, and is withheld"
             raise ApiError(500, message, "review_failed") from problem
-        reviewed = reviewing.result()
-        self.report = reviewed.report
-        return reviewed
+        self.report = reviewing.result()
+        return self.report
 
 
 def join_pieces(pieces: Sequence[Piece]) -> Piece:
@@ -177,13 +232,14 @@ def join_pieces(pieces: Sequence[Piece]) -> Piece:
         pieces[-1].finish_reason if pieces else None,
         None if None in known or not known else sum(filter(None, known)),
         logprobs=tuple(each for piece in pieces for each in piece.logprobs),
+        calls=join_calls(call for piece in pieces for call in piece.calls),
     )
 
 
-def _ended(text: str, last: Piece, report: Report, before: list[str]) -> Piece:
+def _ended(last: Piece, report: Report, before: list[str]) -> Piece:
     """The last piece, with what the policy adds below an answer and was not said above it."""
     late = [each for each in report.above if each not in before]
-    return Piece("\n\n".join([text, *late, *report.below]), last.tokens, last.finish_reason)
+    return replace(last, text="\n\n".join([last.text, *late, *report.below]))
 
 
 def _last_sentence_end(text: str, begin: int) -> int:

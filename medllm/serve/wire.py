@@ -10,20 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    PlainValidator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, FailFast, Field, PlainValidator, model_validator
 
-from medllm.data.example import Message
 from medllm.engines.base import Sampling
+from medllm.engines.servers.chat import Chat
+from medllm.serve.forms.messages import ChatMessage, Image, check_calls
+from medllm.serve.forms.strict import Strict, Text, check_characters
+from medllm.serve.forms.tools import MOST_TOOLS, NamedTool, Tool, ToolChoice, check_tools
 
 MAX_STOPS = 4  # OpenAI's limit
 MAX_STOP_CHARACTERS = 1024  # so much of an answer may be held back until it is clear
@@ -33,39 +26,6 @@ MAX_BIASES = 1024
 MAX_SCHEMA_CHARACTERS = 2**16
 MAX_TOP = 20  # OpenAI's limit for chats
 
-HARMLESS = {
-    "user",
-    "metadata",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "parallel_tool_calls",
-}
-"""Fields of OpenAI's that cannot change an answer."""
-
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "best_of": (1,),
-    **dict.fromkeys(("echo", "store", "include_obfuscation"), (False,)),
-    **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
-    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
-    "suffix": ("",),
-    "modalities": (["text"],),
-}
-"""Fields we do not honour, with the values that ask for nothing."""
-
-NO_TOOLS = "this server passes no tools on: nothing here reads calls of them in an answer"
-WHY: dict[str, str] = {
-    **dict.fromkeys(("tools", "tool_choice", "functions", "function_call", "tool_calls"), NO_TOOLS),
-    "store": "no text of a request is kept here",
-    "best_of": "ask for n answers, and choose",
-    "suffix": "the model goes on from a prompt, and fills no gap",
-    "echo": "a conversation has no text to repeat; see /v1/completions",
-    **dict.fromkeys(("audio", "modalities"), "the model writes text alone"),
-}
-"""Why fields are not honoured, where more can be said than that they are not."""
-UNSUPPORTED = "unsupported_parameter"
 MAX_SHOWN_CHARACTERS = 300  # of an error; it may quote the name of a field that somebody made up
 
 
@@ -91,43 +51,6 @@ class ApiError(Exception):
 def _shown(text: str) -> str:
     """What an error may quote: bounded, and without half characters, which JSON cannot carry."""
     return text[:MAX_SHOWN_CHARACTERS].encode(errors="backslashreplace").decode()
-
-
-def check_characters(text: str) -> str:
-    """The text, if it can be encoded; else a ValueError."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as problem:
-        raise ValueError(
-            f"character {problem.start} is half of a surrogate pair, as a text has that was cut"
-            " within an emoji; send whole characters"
-        ) from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(check_characters)]
-"""Text that can be encoded: JSON can escape half of a surrogate pair, which no tokenizer takes."""
-
-
-def _why_no_image(part: dict[str, Any]) -> str:
-    place = part.get("image_url")
-    url = place.get("url") if isinstance(place, dict) else place
-    if isinstance(url, str) and url.startswith("data:"):
-        return "no engine of this server reads images: describe what is to be seen in words"
-    return "images are never fetched from an address, and no engine of this server reads any"
-
-
-def _joined_text(content: Any) -> Any:
-    """The content of a message as one string; only parts of type text can be joined."""
-    if not isinstance(content, list):
-        return content
-    parts = [part if isinstance(part, dict) else {} for part in content]
-    for part in parts:
-        if part.get("type") == "image_url":
-            raise ValueError(_why_no_image(part))
-        if part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise ValueError("only content parts of type text are read, no audio and no files")
-    return "".join(part["text"] for part in parts)
 
 
 def _read_prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
@@ -178,51 +101,7 @@ Biases = Annotated[
 ]
 
 
-class _Wire(BaseModel):
-    """What arrives as JSON; a field that would change the answer and is not honoured is refused."""
-
-    model_config = ConfigDict(
-        extra="allow",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        json_schema_extra={"additionalProperties": False},
-    )
-
-    @model_validator(mode="after")
-    def _check_supported(self) -> Self:
-        for name, value in (self.model_extra or {}).items():
-            # Types are compared too: to Python `logprobs: 0` is False, to OpenAI it asks for one.
-            neutral = any(type(value) is type(v) and value == v for v in NEUTRAL.get(name, ()))
-            if value is not None and name not in HARMLESS and not neutral:
-                message = WHY.get(name, "not supported by this server; leave it out")
-                raise PydanticCustomError(UNSUPPORTED, message, {"field": name})
-        return self
-
-
-class TextPart(_Wire):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(_Wire):
-    """A message of a chat, its content parts joined."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        Text, BeforeValidator(_joined_text, json_schema_input_type=str | list[TextPart])
-    ]
-    """A text, or parts of type text, which are joined."""
-
-    def as_message(self) -> Message:
-        """The message as engines know it; `developer` is OpenAI's newer word for `system`."""
-        return Message("system" if self.role == "developer" else self.role, self.content)
-
-
-class StreamOptions(_Wire):
+class StreamOptions(Strict):
     """Options of `stream: true`."""
 
     include_usage: bool | None = None
@@ -232,7 +111,7 @@ class StreamOptions(_Wire):
 StopString = Annotated[Text, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
-class JsonSchema(_Wire):
+class JsonSchema(Strict):
     """A schema, by a name of the caller's."""
 
     name: str | None = None
@@ -245,7 +124,7 @@ class JsonSchema(_Wire):
     """It is heeded in any case."""
 
 
-class ResponseFormat(_Wire):
+class ResponseFormat(Strict):
     """The form of an answer: text, any JSON object, or JSON that fits a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -272,7 +151,7 @@ class ResponseFormat(_Wire):
         return json.dumps(self.json_schema.schema_ if self.json_schema else {"type": "object"})
 
 
-class AnswerRequest(_Wire):
+class AnswerRequest(Strict):
     """What chats and completions have in common."""
 
     model: Text | None = None
@@ -353,10 +232,51 @@ class ChatRequest(AnswerRequest):
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1)
     """The conversation."""
+    tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
+    """Functions that the model may call, where the engine reads calls."""
+    tool_choice: ToolChoice = None
+    """Whether it may call any (`auto`), must (`required`), must not (`none`), or which one."""
+    parallel_tool_calls: bool | None = None
+    """Whether one answer may hold several calls."""
     logprobs: bool | None = None
     """Whether to tell how likely each token of the answer was."""
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP)
     """How many of the likeliest tokens are told beside each."""
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> Self:
+        check_calls(self.messages)
+        check_tools(self.tools or (), self.tool_choice)
+        if self.has_tools and self.messages[-1].role == "assistant":
+            raise ValueError("with tools, the last message is not the assistant's")
+        if self.has_tools and self.response_format and self.response_format.as_json:
+            raise ValueError("tools and a response_format cannot both hold an answer to a form")
+        return self
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether functions can be called, or were."""
+        spoken = (each.role == "tool" or each.tool_calls for each in self.messages)
+        return bool(self.tools) or any(spoken)
+
+    @property
+    def images(self) -> list[Image]:
+        """All images, in the order of the conversation."""
+        return [image for message in self.messages for image in message.images]
+
+    @property
+    def chat(self) -> Chat | None:
+        """The conversation in OpenAI's own form; None where it is texts alone."""
+        if not self.has_tools and not self.images:
+            return None
+        choice = self.tool_choice
+        named = choice.model_dump() if isinstance(choice, NamedTool) else choice
+        return Chat(
+            tuple(message.as_sent() for message in self.messages),
+            tuple(tool.model_dump(exclude_none=True) for tool in self.tools or ()),
+            named,
+            self.parallel_tool_calls,
+        )
 
     @property
     def top(self) -> int | None:

@@ -24,6 +24,7 @@ from medllm.engines.llama_cpp import LlamaCppEngine
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.many import write_answers
 from medllm.engines.prompts import ask_messages
+from medllm.engines.servers.chat import Chat, UnfitChat
 from medllm.engines.servers.llama_server import LlamaServerEngine
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
@@ -126,6 +127,16 @@ def test_an_answer_fits_its_json_schema(engine: LlamaServerEngine) -> None:
 
     told = run(engine, work)
     assert re.match(r'\{\s*"a"\s*:\s*("[xy]"|\s*$)', told), told
+
+
+def test_a_model_whose_template_leaves_tools_out_is_refused(engine: LlamaServerEngine) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    chat = Chat(({"role": "user", "content": "Order it."},), (tool,))
+    with pytest.raises(UnfitChat, match="chat template leaves them out"):
+        engine.read_chat(chat)
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    with pytest.raises(UnfitChat, match="without its projector"):
+        engine.read_chat(Chat(({"role": "user", "content": [image]},)))
 
 
 def test_it_tells_how_likely_its_answers_are(engine: LlamaServerEngine, tiny_f16: Path) -> None:

@@ -135,6 +135,38 @@ def test_what_the_other_server_does_wrong_is_told_without_its_words(
         assert told.headers["retry-after"]
 
 
+CALL = {"id": "c1", "type": "function", "function": {"name": "order", "arguments": '{"a": 1}'}}
+TOOL = {"type": "function", "function": {"name": "order", "parameters": {"type": "object"}}}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def test_tools_and_images_go_through_as_they_came() -> None:
+    asked: list[dict[str, Any]] = []
+    message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    answer = {"choices": [{"message": message, "finish_reason": "tool_calls"}],
+              "usage": {"completion_tokens": 9}}  # fmt: skip
+    app = stand_in(Response(""))
+
+    @app.middleware("http")
+    async def keep(request: Request, call_next: Any) -> Response:
+        if request.method == "GET":
+            return await call_next(request)  # type: ignore[no-any-return]
+        asked.append(await request.json())
+        return JSONResponse(answer)
+
+    turns = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, PICTURE]}]
+    with running_server(app) as url, door(url) as client:
+        body = chat(messages=turns, tools=[TOOL], tool_choice="auto")
+        told = client.post("chat/completions", json=body).json()
+        again = [*turns, message, {"role": "tool", "tool_call_id": "c1", "content": "Done."}]
+        client.post("chat/completions", json=chat(messages=again))
+
+    assert told["choices"][0]["message"]["tool_calls"] == [CALL]
+    first, second = asked
+    assert (first["messages"], first["tools"], first["tool_choice"]) == (turns, [TOOL], "auto")
+    assert second["messages"] == again and "tools" not in second
+
+
 def test_a_stream_that_is_cut_off_is_no_whole_answer() -> None:
     with running_server(stand_in(Response(CUT, 200))) as url, door(url) as client:
         events = client.post("chat/completions", json=chat(stream=True)).text

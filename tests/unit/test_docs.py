@@ -28,6 +28,7 @@ from medllm.quantize.gguf.types import NEEDS_IMPORTANCE, QUANTIZATION_TYPES
 from medllm.recipe import ROAD, Recipe
 from medllm.serve import body, connections, wire
 from medllm.serve.config import ServeConfig
+from medllm.serve.forms import strict
 from medllm.serve.model import vllm
 from medllm.serve.routes import answers
 from medllm.tasks.spec import list_tasks
@@ -364,8 +365,8 @@ def test_the_fields_that_the_server_refuses_or_ignores_are_as_told() -> None:
     assert honoured and refused
     told = {name.partition(".")[0] for name in quoted(honoured[1])}
     assert told | {"model"} == fields
-    assert {name.partition(":")[0] for name in quoted(refused[1])} <= wire.NEUTRAL.keys()
-    assert {"user", "metadata"} <= wire.HARMLESS
+    assert {name.partition(":")[0] for name in quoted(refused[1])} <= strict.NEUTRAL.keys()
+    assert {"user", "metadata"} <= strict.HARMLESS
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)

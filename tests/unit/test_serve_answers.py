@@ -25,6 +25,7 @@ from medllm.serve.guard import Guard  # noqa: E402
 
 CHAT, COMPLETE = "/v1/chat/completions", "/v1/completions"
 TURNS = [{"role": "user", "content": "Hi"}]
+PNG = "data:image/png;base64,"
 
 
 def app_of(engine: Any = None, around: Around | None = None, callers: Callers | None = None) -> Any:
@@ -213,7 +214,6 @@ def test_the_words_of_an_answer_that_is_withheld_are_in_no_logprobs() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
-        (COMPLETE, {"logprobs": 1, "stream": True}, "logprobs"),
         (COMPLETE, {"logprobs": 21}, "logprobs"),
         (COMPLETE, {"logprobs": -1}, "logprobs"),
         (CHAT, {"top_logprobs": 3}, "top_logprobs"),
@@ -297,7 +297,24 @@ def test_the_plain_form_tells_the_mean_likelihood() -> None:
         ({"type": "image_url", "image_url": {"url": "https://example.org/x.png"}}, "never fetched"),
         ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "never fetched"),
         ({"type": "image_url", "image_url": 5}, "never fetched"),
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}, "reads images"),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+            "no PNG or JPEG",
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo="}},
+            "the engine fake reads",
+        ),
+        ({"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo"}}, "not in base64"),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,iVBORw0KGgo="}},
+            "kind",
+        ),
+        ({"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}}, "data URL"),
+        (
+            {"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo=", "x": 1}},
+            "not supported",
+        ),
         ({"type": "input_audio", "input_audio": {}}, "no audio"),
         ({"type": "text"}, "of type text"),
         ("text", "of type text"),
@@ -305,7 +322,7 @@ def test_the_plain_form_tells_the_mean_likelihood() -> None:
 )
 def test_parts_that_are_not_text_are_refused_with_the_reason(part: Any, told: str) -> None:
     error = refused(messages=[{"role": "user", "content": [part]}])
-    assert error["param"] == "messages.0.content" and told in error["message"]
+    assert error["param"].startswith("messages") and told in error["message"]
 
 
 SCHEMA = {"type": "object", "properties": {"dose_mg": {"type": "number"}}}

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from medllm.engines.gguf_template import GgufTemplate
 from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import check_sampling
+from medllm.engines.servers import llama_chat
+from medllm.engines.servers.chat import Chat, UnfitChat, check_texts
 from medllm.engines.servers.private import PrivateServer
 from medllm.errors import DataError
+from medllm.models.chat.prompts import check_room
 from medllm.models.hardware import count_cpus
 
 PARALLEL = 4
@@ -104,6 +108,31 @@ class LlamaServerEngine(GgufTemplate):
             finally:
                 self._slots.append(slot)
 
+    def read_chat(self, chat: Chat) -> list[int]:
+        """The token ids of a conversation with tools, as llama-server renders it.
+
+        Raises:
+            UnfitPrompt: it leaves no room for an answer.
+            UnfitChat: there are images in it, or a text spells a special token.
+            DataError: the chat template refuses it.
+            EngineDown: llama-server is not there now.
+        """
+        if chat.has_images:
+            message = "images: a .gguf file is served without its projector (mmproj)"
+            fix = "serve the folder that the file was made of, with transformers"
+            raise UnfitChat("messages", message, fix)
+        check_texts(chat, self.special_tokens, self.context_length)
+        if not self._knows_tools:
+            message = "tools: the chat template of this model leaves them out"
+            raise UnfitChat(
+                "tools" if chat.tools else "messages", message, "serve one made for them"
+            )
+        ids = self.encode(
+            llama_chat.render(self.server, llama_chat.body_of(chat)), add_special_tokens=True
+        )
+        check_room(ids, self.context_length)
+        return ids
+
     async def disconnect(self) -> None:
         """Close the connections of this event loop; another one opens its own."""
         await self.server.disconnect()
@@ -139,6 +168,14 @@ class LlamaServerEngine(GgufTemplate):
         is_end, vocab = self._llama.llama_vocab_is_eog, self._model.vocab
         return all(is_end(vocab, token) for token in self._ends)
 
+    @cached_property
+    def _knows_tools(self) -> bool:
+        """Whether its template tells the model of tools; else llama-server drops them unsaid."""
+        asked = {"messages": [{"role": "user", "content": "?"}]}
+        return llama_chat.render(self.server, asked) != llama_chat.render(
+            self.server, {**asked, "tools": [llama_chat.A_TOOL]}
+        )
+
     def _take(self, ids: Sequence[int], owner: str | None) -> tuple[_Slot, bool]:
         """The slot for a prompt, and whether what it holds may be used for it."""
         self._asked += 1
@@ -161,26 +198,30 @@ class LlamaServerEngine(GgufTemplate):
         import httpx
 
         client = self.server.client
-        whole = request.whole and self._knows_end
+        is_single = request.chat is not None and request.chat.parallel_tool_calls is False
+        whole = request.whole and (self._knows_end or request.chat is not None) and not is_single
         room = self.context_length - len(ids)
+        given = llama_chat.body_of(request.chat) if request.chat else {"prompt": ids}
+        path = llama_chat.PATH if request.chat else "/completion"
         body = {
-            "prompt": ids, "id_slot": slot.number, "cache_prompt": is_kept, "stream": not whole,
+            **given, "id_slot": slot.number, "cache_prompt": is_kept, "stream": not whole,
             "return_tokens": not self._knows_end, "n_probs": _probabilities(request),
             **_sampled(request.sampling, room, self.context_length),
         }  # fmt: skip
         try:
             if whole:
-                response = await client.post("/completion", json=body)
+                response = await client.post(path, json=body)
                 answer = _checked(response.status_code, response.content)
                 yield self._last(answer, request)
                 return
             written = 0
-            async with client.stream("POST", "/completion", json=body) as told:
+            async with client.stream("POST", path, json=body) as told:
                 if told.status_code != 200:
                     _checked(told.status_code, await told.aread())
                 async for line in told.aiter_lines():
                     if piece := self._piece(line, request, written):
                         written += piece.tokens
+                        piece = llama_chat.one_call(piece) if is_single else piece
                         yield piece
                         if piece.finish_reason:
                             return
@@ -189,6 +230,8 @@ class LlamaServerEngine(GgufTemplate):
 
     def _piece(self, line: str, request: GenerateRequest, written: int) -> Piece | None:
         """What an event tells; `written` tokens were told before it."""
+        if request.chat:
+            return llama_chat.read_line(line, written)
         if not line.startswith("data: "):
             return None
         event = json.loads(line[6:])
@@ -208,6 +251,8 @@ class LlamaServerEngine(GgufTemplate):
 
     def _last(self, answer: Any, request: GenerateRequest) -> Piece:
         self.reused_tokens = answer["timings"]["cache_n"]
+        if request.chat:
+            return llama_chat.read_answer(answer)
         reason = "length" if answer["stop_type"] == "limit" else "stop"
         has_end = answer["stop_type"] == "eos"
         return Piece(

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from medllm import console
 from medllm.engines.base import EngineDown, GenerateRequest, Piece
 from medllm.engines.sampling import check_sampling
+from medllm.engines.servers.chat import Chat, read_calls
 from medllm.errors import ConfigError, DataError, SetupError
+from medllm.models.chat.prompts import check_bytes
 from medllm.places import is_loopback
 
 KEY_VARIABLE = "MEDLLM_UPSTREAM_KEY"
@@ -94,6 +96,16 @@ class OpenAIEngine:
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
             raise EngineDown(GONE) from problem
 
+    def read_chat(self, chat: Chat) -> tuple[int, ...]:
+        """No token ids: that server alone knows them, and whether its model takes the rest.
+
+        Raises:
+            UnfitPrompt: its texts are far too long.
+        """
+        texts = (text for text in chat.texts if not text.startswith("data:image/"))
+        check_bytes(texts, self.context_length)
+        return ()
+
     async def disconnect(self) -> None:
         """Close the connections of this event loop; another one opens its own."""
         if self._client:
@@ -128,6 +140,8 @@ class OpenAIEngine:
         for name in ("presence_penalty", "frequency_penalty"):
             if name in sampling.named:
                 body[name] = sampling.named[name]
+        if request.chat:
+            return "/chat/completions", body | request.chat.body
         if request.messages:
             turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
             return "/chat/completions", {**body, "messages": turns}
@@ -222,13 +236,17 @@ def read_event(event: Mapping[str, Any]) -> Piece | None:
     if not event["choices"]:
         return None
     choice = event["choices"][0]
-    text = (choice["delta"].get("content") if "delta" in choice else choice["text"]) or ""
+    delta = choice["delta"] if "delta" in choice else {"content": choice["text"]}
+    text, calls = delta.get("content") or "", read_calls(delta.get("tool_calls"))
     reason = choice.get("finish_reason")
-    return Piece(text, 1 if text else 0, reason) if text or reason else None
+    piece = Piece(text, 1 if text or calls else 0, reason, calls=calls)
+    return piece if text or calls or reason else None
 
 
 def read_whole(answer: Mapping[str, Any]) -> Piece:
     """A whole answer as one piece."""
     choice, usage = answer["choices"][0], answer.get("usage") or {}
-    text = choice["message"]["content"] if "message" in choice else choice["text"]
-    return Piece(text or "", usage.get("completion_tokens", 0), choice["finish_reason"] or "stop")
+    message = choice["message"] if "message" in choice else {"content": choice["text"]}
+    calls = read_calls(message.get("tool_calls"))
+    tokens, reason = usage.get("completion_tokens", 0), choice["finish_reason"] or "stop"
+    return Piece(message.get("content") or "", tokens, reason, calls=calls)

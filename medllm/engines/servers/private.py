@@ -9,8 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from medllm.engines.base import EngineDown
 from medllm.engines.servers.process import START_SECONDS, Supervised
 from medllm.errors import SetupError
+
+ASK_SECONDS = 30.0
+"""The longest that a request takes which writes no answer."""
 
 
 class PrivateServer:
@@ -59,6 +63,22 @@ class PrivateServer:
                 timeout=None, trust_env=False,
             )  # fmt: skip
         return self._client
+
+    def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """An `httpx.Response` to one request, for who waits in a thread.
+
+        Raises:
+            EngineDown: the server is not there now.
+        """
+        import httpx
+
+        transport = httpx.HTTPTransport(uds=str(self.socket))
+        keys = {"Authorization": f"Bearer {self.key}"}
+        try:
+            with httpx.Client(transport=transport, headers=keys, timeout=ASK_SECONDS) as client:
+                return client.post(f"http://engine{path}", json=body)
+        except httpx.HTTPError as problem:
+            raise EngineDown from problem
 
     async def disconnect(self) -> None:
         """Close the connections of this event loop; another one opens its own."""

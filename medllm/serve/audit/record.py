@@ -53,7 +53,11 @@ class Asked:
     watch: Watched | None = None
     question: str = ""
     """What tells the question apart in this process, for feedback; never logged."""
+    images: list[str] = field(default_factory=list)
+    """Digests of the images, under the key of the log."""
     tokens: int = 0
+    calls: set[int] = field(default_factory=set)
+    """Which calls of functions went out."""
     finish_reason: str | None = None
     text: Mapping[str, Any] = field(default_factory=dict)
     """What was asked; only for a log that keeps texts."""
@@ -125,10 +129,12 @@ class AuditLog:
         """Whether prompts and answers are kept, encrypted."""
         return self._seal is not None
 
-    def digest(self, text: str | Sequence[int]) -> str:
-        """The keyed digest of a text or of token ids, by which who has the key finds it again."""
-        content = text if isinstance(text, str) else " ".join(map(str, text))
-        return hmac.new(self._key, content.encode("utf-8", "replace"), "sha256").hexdigest()
+    def digest(self, said: str | bytes | Sequence[int]) -> str:
+        """The keyed digest of a text, of token ids or of a file: who has the key finds it again."""
+        if not isinstance(said, bytes):
+            text = said if isinstance(said, str) else " ".join(map(str, said))
+            said = text.encode("utf-8", "replace")
+        return hmac.new(self._key, said, "sha256").hexdigest()
 
     async def answered(self, asked: Asked, answer: str) -> None:
         """Tell of an answer; returns when the line is on the disk.
@@ -176,6 +182,10 @@ class AuditLog:
         for name in ("choice", "model"):
             if (value := getattr(asked, name)) is not None:
                 told[name] = value
+        if asked.images:
+            told["images"] = asked.images
+        if asked.calls:
+            told["tool_calls"] = len(asked.calls)
         return self._add(event, told | dict(more))
 
     def _add(self, event: str, told: Mapping[str, Any]) -> "Future[None]":

@@ -18,12 +18,13 @@ from typing import IO, Any
 from medllm.clinical.report import Report
 from medllm.data.example import Message, said_by
 from medllm.engines.base import Answers, GenerateRequest, Piece
-from medllm.engines.prompts import ask_messages, ask_text
+from medllm.engines.prompts import ask_chat, ask_messages, ask_text
 from medllm.engines.sampling import Sampling, check_sampling
+from medllm.engines.servers.chat import told
 from medllm.errors import DataError
 from medllm.models.chat.template import Template
 from medllm.serve.audit.record import Asked
-from medllm.serve.guard import Guard
+from medllm.serve.guard import Guard, join_pieces
 from medllm.serve.metrics import Metrics
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest
@@ -40,16 +41,15 @@ class Watch:
     asked: Asked
     turns: tuple[Message, ...]
     sampling: Sampling
-    is_chat: bool
-    context: Mapping[str, Any] | None
-    said: str = ""
-    """The served model's own words, before a review changes them."""
+    body: AnswerRequest
+    parts: list[Piece] = field(default_factory=list)
+    """What the served model wrote, before a review changes it."""
     is_whole: bool = False
 
     async def over(self, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """The pieces as they are."""
         async for piece in pieces:
-            self.said += piece.text
+            self.parts.append(piece)
             self.is_whole = piece.finish_reason is not None
             yield piece
 
@@ -64,10 +64,12 @@ class Watch:
             DataError: it does not fit, or the engine would not choose tokens so.
         """
         check_sampling(engine.name, self.sampling)
-        if not self.is_chat:
+        if not isinstance(self.body, ChatRequest):
             made = ask_text(engine, self.turns[0].content, self.sampling)
         elif isinstance(engine, Template) and not engine.has_chat_template:
             raise DataError("the shadow has no chat template", "choose one that was tuned to chat")
+        elif chat := self.body.chat:
+            made = ask_chat(engine, chat, self.sampling)
         else:
             made = ask_messages(engine, self.turns, self.sampling)
         return replace(made, owner=self.asked.caller, whole=True)
@@ -95,8 +97,7 @@ class Shadow:
         self, asked: Asked, turns: tuple[Message, ...], sampling: Sampling, body: AnswerRequest
     ) -> Watch:
         """What follows an answer of the served model."""
-        is_chat, context = isinstance(body, ChatRequest), body.patient_context
-        return Watch(self, asked, turns, sampling, is_chat, context)
+        return Watch(self, asked, turns, sampling, body)
 
     def begin(self, watch: Watch) -> None:
         """Compare an answer, once others that wait are compared; nobody waits for it.
@@ -127,22 +128,24 @@ class Shadow:
                 status = problem.status if isinstance(problem, ApiError) else "refused"
                 self._keep(watch, {"outcome": "failed", "why": status})
                 return
-            text, seconds = "".join(piece.text for piece in said), time.monotonic() - began
-            told = await asyncio.to_thread(self._compared, watch, text)
-        tokens = sum(piece.tokens for piece in said)
-        self._keep(watch, {**told, "ms": round(seconds * 1000), "tokens": tokens})
+            answer, seconds = join_pieces(said), time.monotonic() - began
+            compared = await asyncio.to_thread(self._compared, watch, answer)
+        self._keep(watch, {**compared, "ms": round(seconds * 1000), "tokens": answer.tokens})
 
-    def _compared(self, watch: Watch, text: str) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "outcome": "same" if text == watch.said else "differs",
-            "agreement": round(agreement(watch.said, text), 4),
+    def _compared(self, watch: Watch, answer: Piece) -> dict[str, Any]:
+        served = join_pieces(watch.parts)
+        first, second = (told(each.text, each.calls) for each in (served, answer))
+        compared: dict[str, Any] = {
+            "outcome": "same" if first == second else "differs",
+            "agreement": round(agreement(first, second), 4),
         }
-        if self.guard and (served := watch.asked.report):
+        if self.guard and (report := watch.asked.report):
             question, record = said_by("user", watch.turns), said_by("system", watch.turns)
-            found = self.guard.review(text, question, watch.context, record).report
-            told |= {"only_served": _only(served, found), "only_shadow": _only(found, served),
-                     "risk_level": [served.risk_level, found.risk_level]}  # fmt: skip
-        return told
+            context = watch.body.patient_context
+            found = self.guard.review(answer.text, question, context, record, answer.calls)
+            compared |= {"only_served": _only(report, found), "only_shadow": _only(found, report),
+                         "risk_level": [report.risk_level, found.risk_level]}  # fmt: skip
+        return compared
 
     def _keep(self, watch: Watch, told: Mapping[str, Any]) -> None:
         asked = watch.asked

@@ -1,9 +1,8 @@
 """The addresses that ask the model: check what is asked, ask, word the answers."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -14,9 +13,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from medllm.data.example import Message
-from medllm.engines.base import Answers, GenerateRequest, Piece, Sampling
-from medllm.engines.prompts import ask_messages, ask_text, takes_messages
+from medllm.engines.base import Answers, Sampling
+from medllm.engines.prompts import ask_chat, ask_messages, ask_text, takes_messages
 from medllm.engines.sampling import UnfitSampling, check_sampling
+from medllm.engines.servers.chat import UnfitChat
 from medllm.errors import DataError
 from medllm.measures.logprobs import check_logprobs
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
@@ -24,13 +24,15 @@ from medllm.serve.answering import Answering
 from medllm.serve.audit.record import Asked
 from medllm.serve.body import read_body
 from medllm.serve.callers.access import CALLER
-from medllm.serve.callers.keys import Caller
-from medllm.serve.guard import GuardedAnswer, join_pieces
+from medllm.serve.forms.strict import UNSUPPORTED
+from medllm.serve.guard import GuardedAnswer
 from medllm.serve.refusals import refuse_prompt
+from medllm.serve.routes.asked import Prompt, Sent, Work, asked_text
+from medllm.serve.routes.events import events
 from medllm.serve.routes.plain import PlainRequest, as_plain
 from medllm.serve.routes.reply import Outcome, Reply
 from medllm.serve.routes.token_ids import ask_ids, check_known
-from medllm.serve.wire import UNSUPPORTED, AnswerRequest, ApiError, ChatRequest, CompletionRequest
+from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest
 
 PLAIN = "/generate"
 BODY_BYTES_PER_BYTE = 6  # JSON may write a byte of text so: \u0041
@@ -39,40 +41,6 @@ DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats hav
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 MAX_ANSWERS = 128
 """Of one request: its prompts times `n`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt that was read: what the engine is asked, and who said what in it."""
-
-    request: GenerateRequest
-    turns: tuple[Message, ...]
-    echo: str = ""
-    """Its text, where that is to stand before the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A request that came in, and who sent it."""
-
-    body: ChatRequest | CompletionRequest
-    reply: Reply
-    caller: Caller
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One answer that is to be given: what the audit log will tell of it, and its pieces."""
-
-    line: Asked
-    pieces: AsyncIterator[Piece]
-    echo: str = ""
-
-    async def outcome(self) -> Outcome:
-        """The whole answer."""
-        whole = join_pieces([piece async for piece in self.pieces])
-        return Outcome(whole, self.line.report, self.echo)
 
 
 @dataclass(frozen=True)
@@ -112,10 +80,15 @@ class AnswerRoutes:
             raise ApiError(400, text, "no_chat_template", param)
         turns = tuple(message.as_message() for message in body.messages)
         sampling = body.sampling(self.max_tokens, self.max_tokens)
-        return [partial(self._read_chat, turns, sampling)]
+        return [partial(self._read_chat, body, turns, sampling)]
 
-    def _read_chat(self, turns: tuple[Message, ...], sampling: Sampling) -> Prompt:
+    def _read_chat(
+        self, body: ChatRequest, turns: tuple[Message, ...], sampling: Sampling
+    ) -> Prompt:
         self._check_sampling(sampling)
+        if chat := body.chat:
+            images = tuple(image.content for image in body.images)
+            return Prompt(ask_chat(self.engine, chat, sampling), turns, images=images)
         return Prompt(ask_messages(self.engine, turns, sampling), turns)
 
     async def complete(self, request: Request) -> Response:
@@ -155,8 +128,8 @@ class AnswerRoutes:
     ) -> Response:
         reply, works = await self._begin(body, param, reads, request)
         if body.stream:
-            events = _events(reply, works)
-            return StreamingResponse(events, 200, STREAM_HEADERS, "text/event-stream")
+            told = events(reply, works)
+            return StreamingResponse(told, 200, STREAM_HEADERS, "text/event-stream")
         return JSONResponse(reply.whole(await self._whole(request, works)))
 
     async def _whole(self, request: Request, works: Sequence[Work]) -> list[Outcome]:
@@ -187,6 +160,9 @@ class AnswerRoutes:
             named = problem.message.partition(":")[0]
             param = "response_format" if named == "json_schema" else named
             raise ApiError(400, problem.message, UNSUPPORTED, param) from problem
+        except UnfitChat as problem:
+            message = f"{problem.message}; {problem.fix}"
+            raise ApiError(400, message, UNSUPPORTED, problem.param) from problem
         except DataError as problem:
             raise ApiError(400, f"{problem.message}; {problem.fix}", param=param) from problem
 
@@ -239,14 +215,16 @@ class AnswerRoutes:
     def _begin_line(self, sent: Sent, prompt: Prompt) -> Asked:
         """What the audit log will tell of this request."""
         asked, around = prompt.request, self.answering.around
-        text = asked.prompt or "\n".join(turn.content for turn in asked.messages)
+        text = asked.prompt or "\n".join(turn.content for turn in prompt.turns)
         digest = around.audit.digest(text) if around.audit else ""
         line = Asked(sent.reply.id, sent.caller.name, sent.path, digest, asked.prompt_tokens)
         line.question = around.given.digest(prompt.turns)
         line.is_canary = self.served is not None
         line.model = self.model_id if around.canary else None
         if around.audit and around.audit.keeps_text:
-            line.text = _asked_text(sent.body, prompt)
+            line.text = asked_text(sent.body, prompt)
+        if around.audit:
+            line.images = [around.audit.digest(image) for image in prompt.images]
         return line
 
     @property
@@ -268,8 +246,8 @@ class AnswerRoutes:
             raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
 
     def _check_logprobs(self, body: ChatRequest | CompletionRequest) -> None:
-        if body.stream:
-            message = "logprobs come with whole answers: leave stream out"
+        if isinstance(body, ChatRequest) and body.chat:
+            message = "logprobs come with texts alone: leave tools and images out"
             raise ApiError(400, message, UNSUPPORTED, "logprobs")
         echo = isinstance(body, CompletionRequest) and bool(body.echo)
         try:
@@ -277,14 +255,6 @@ class AnswerRoutes:
         except DataError as problem:
             message = f"{problem.message}; {problem.fix}"
             raise ApiError(400, message, UNSUPPORTED, "logprobs") from problem
-
-
-def _asked_text(body: AnswerRequest, prompt: Prompt) -> dict[str, Any]:
-    """What was asked, for an audit log that keeps texts."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
-    is_chat = isinstance(body, ChatRequest)
-    asked = {"messages": messages} if is_chat else {"prompt": messages[0]["content"]}
-    return asked | ({"patient_context": body.patient_context} if body.patient_context else {})
 
 
 def check_model(name: str | None, model_id: str) -> None:
@@ -327,30 +297,3 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, list[Outcome]
 async def _is_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _events(reply: Reply, works: Sequence[Work]) -> AsyncIterator[str]:
-    """The answers, one after another, as server-sent events; what fails is an event, too."""
-    tokens = 0
-    try:
-        for index, work in enumerate(works):
-            if work.echo:
-                yield _event(reply.chunk(index, content=work.echo))
-            if reply.chat:
-                yield _event(reply.chunk(index, role="assistant", content=""))
-            async for piece in work.pieces:
-                tokens += piece.tokens
-                if piece.text:
-                    yield _event(reply.chunk(index, content=piece.text))
-                if piece.finish_reason:
-                    yield _event(reply.chunk(index, piece.finish_reason, work.line.report))
-    except ApiError as problem:
-        yield _event(problem.body)
-        return
-    if reply.include_usage:
-        yield _event(reply.last_chunk(tokens))
-    yield "data: [DONE]\n\n"
-
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"  # ASCII: some clients end lines at U+2028, too

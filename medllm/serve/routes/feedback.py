@@ -10,7 +10,9 @@ from medllm import console
 from medllm.serve.callers.keys import Caller
 from medllm.serve.feedback.given import Given, GivenAnswers
 from medllm.serve.feedback.store import FeedbackStore
-from medllm.serve.wire import ApiError, ChatMessage, Text
+from medllm.serve.forms.messages import ChatMessage
+from medllm.serve.forms.strict import Text
+from medllm.serve.wire import ApiError
 
 MOST_CHARACTERS = 8000
 """Of a comment or a correction."""
@@ -56,6 +58,9 @@ def check_feedback(said: FeedbackRequest, caller: Caller, given: GivenAnswers) -
     if said.correction and said.messages is None:
         message = "a correction is of use with the question alone: send messages and answer too"
         raise ApiError(400, message, param="correction")
+    if not all(message.is_plain for message in said.messages or ()):
+        message = "a conversation with tools or images is not kept: send the marks alone"
+        raise ApiError(400, message, param="messages")
     if said.messages is not None and said.answer is not None:
         turns = [turn.as_message() for turn in said.messages]
         if given.digest(turns) != found.question:

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medllm.serve.forms.messages import ChatMessage
+from medllm.serve.forms.strict import Text
 from medllm.serve.routes.reply import Outcome, Reply
-from medllm.serve.wire import ChatMessage, ChatRequest, Text
+from medllm.serve.wire import ChatRequest
 
 
 class PlainRequest(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from medllm.clinical.report import Report
 from medllm.engines.base import Piece, TokenLogprob
+from medllm.engines.servers.chat import ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,13 @@ class Reply:
         index: int,
         finish_reason: str | None = None,
         report: Report | None = None,
-        **delta: str,
+        logprobs: dict[str, Any] | None = None,
+        **delta: Any,
     ) -> dict[str, Any]:
-        """The role, a piece of text as `content`, or the reason of the end."""
+        """The role, a piece of text as `content`, parts of calls, or the reason of the end."""
         said = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
-        chunk = self._envelope([said | {"finish_reason": finish_reason}], index, ".chunk")
+        said |= {"finish_reason": finish_reason, "logprobs": logprobs}
+        chunk = self._envelope([said], index, ".chunk")
         chunk |= {"usage": None} if self.include_usage else {}
         return chunk | told_report(report) | (self._clamped if finish_reason else {})
 
@@ -80,7 +83,9 @@ class Reply:
 
     def _choice(self, outcome: Outcome) -> dict[str, Any]:
         piece, tell = outcome.piece, chat_logprobs if self.chat else completion_logprobs
-        message = {"role": "assistant", "content": piece.text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": piece.text, "refusal": None}
+        if piece.calls:
+            message |= {"content": piece.text or None, "tool_calls": told_calls(piece.calls)}
         said = {"message": message} if self.chat else {"text": outcome.echo + piece.text}
         return said | {"finish_reason": piece.finish_reason, "logprobs": tell(piece.logprobs)}
 
@@ -115,6 +120,17 @@ def told_report(report: Report | None) -> dict[str, Any]:
     return {"safety_report": report.to_json()} if report else {}
 
 
+def told_calls(calls: Sequence[ToolCall], *, in_parts: bool = False) -> list[dict[str, Any]]:
+    """Calls of functions as OpenAI tells them; in a stream each with its place."""
+    return [_told_call(call, {"index": call.index} if in_parts else {}) for call in calls]
+
+
+def _told_call(call: ToolCall, place: Mapping[str, int]) -> dict[str, Any]:
+    begun = {"id": call.id, "type": "function"} if call.id else {}
+    named = {"name": call.name} if call.name else {}
+    return {**place, **begun, "function": {**named, "arguments": call.arguments}}
+
+
 def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     """Logprobs in the form of chats; None where there are none."""
     if not tokens:
@@ -131,8 +147,8 @@ def _token(text: str, logprob: float | None) -> dict[str, Any]:
     return {"token": text, "logprob": logprob, "bytes": [*text.encode()] if is_whole else None}
 
 
-def completion_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
-    """Logprobs in the form of completions; None where there are none."""
+def completion_logprobs(tokens: Sequence[TokenLogprob], begin: int = 0) -> dict[str, Any] | None:
+    """Logprobs in the form of completions, from a place of the text on; None where are none."""
     if not tokens:
         return None
     texts = [each.text for each in tokens]
@@ -140,7 +156,7 @@ def completion_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None
         "tokens": texts,
         "token_logprobs": [each.logprob for each in tokens],
         "top_logprobs": [None if each.logprob is None else _top(each) for each in tokens],
-        "text_offset": [0, *accumulate(map(len, texts))][:-1],
+        "text_offset": [*accumulate(map(len, texts), initial=begin)][:-1],
     }
 
 

@@ -1,0 +1,98 @@
+"""How strictly a body is read: what would change the answer and is not honoured is refused."""
+
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+HARMLESS = {
+    "user",
+    "metadata",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "parallel_tool_calls",
+}
+"""Fields of OpenAI's that cannot change an answer."""
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    **dict.fromkeys(("echo", "store", "include_obfuscation"), (False,)),
+    **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    "suffix": ("",),
+    "modalities": (["text"],),
+}
+"""Fields we do not honour, with the values that ask for nothing."""
+
+NO_TOOLS = "a completion calls no tools; see /v1/chat/completions"
+OLD_TOOLS = "say it with tools and tool_choice, which replaced it"
+WHY: dict[str, str] = {
+    **dict.fromkeys(("tools", "tool_choice"), NO_TOOLS),
+    **dict.fromkeys(("functions", "function_call"), OLD_TOOLS),
+    "store": "no text of a request is kept here",
+    "best_of": "ask for n answers, and choose",
+    "suffix": "the model goes on from a prompt, and fills no gap",
+    "echo": "a conversation has no text to repeat; see /v1/completions",
+    **dict.fromkeys(("audio", "modalities"), "the model writes text alone"),
+}
+"""Why fields are not honoured, where more can be said than that they are not."""
+UNSUPPORTED = "unsupported_parameter"
+
+
+def check_characters(text: str) -> str:
+    """The text, if it can be encoded; else a ValueError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise ValueError(
+            f"character {problem.start} is half of a surrogate pair, as a text has that was cut"
+            " within an emoji; send whole characters"
+        ) from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(check_characters)]
+"""Text that can be encoded: JSON can escape half of a surrogate pair, which no tokenizer takes."""
+
+
+class Strict(BaseModel):
+    """What arrives as JSON; a field that would change the answer and is not honoured is refused."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        json_schema_extra={"additionalProperties": False},
+    )
+
+    @model_validator(mode="after")
+    def _check_supported(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            # Types are compared too: to Python `logprobs: 0` is False, to OpenAI it asks for one.
+            neutral = any(type(value) is type(v) and value == v for v in NEUTRAL.get(name, ()))
+            if value is not None and name not in HARMLESS and not neutral:
+                message = WHY.get(name, "not supported by this server; leave it out")
+                raise PydanticCustomError(UNSUPPORTED, message, {"field": name})
+        return self
+
+
+Form = TypeVar("Form", bound=Strict)
+
+
+def checked(form: type[Form], value: Any) -> Form:
+    """The value as a form, within a validator of our own.
+
+    Raises:
+        ValueError: it is none; says why without quoting it.
+    """
+    try:
+        return form.model_validate(value)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
