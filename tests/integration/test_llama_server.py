@@ -113,6 +113,23 @@ def test_what_ends_an_answer_is_no_token_of_it_but_has_a_likelihood(
     assert whole.logprobs[0].logprob == pytest.approx(expected.logprobs[0].logprob, abs=1e-3)
 
 
+def test_a_stream_tells_the_same_logprobs_each_with_its_token(engine: LlamaServerEngine) -> None:
+    request = replace(asked(engine), logprobs=2)
+
+    async def work() -> list[list[Piece]]:
+        stopped = replace(request, sampling=replace(request.sampling, stop=("no such text",)))
+        asked = (request, stopped, replace(request, whole=True))
+        return [await read(engine, each) for each in asked]
+
+    streamed, stopped, (whole,) = run(engine, work)
+    for pieces in (streamed, stopped):
+        told = [each for piece in pieces for each in piece.logprobs]
+        assert [each.text for each in told] == [each.text for each in whole.logprobs]
+        for one, other in zip(told, whole.logprobs, strict=True):
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-2)
+    assert all(piece.logprobs for piece in streamed if piece.text)
+
+
 def test_an_answer_fits_its_json_schema(engine: LlamaServerEngine) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
     schema |= {"additionalProperties": False}

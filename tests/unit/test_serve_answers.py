@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.example import read_jsonl
-from medllm.engines.base import GenerateRequest, Piece
+from medllm.engines.base import GenerateRequest, Piece, TokenLogprob
 from medllm.engines.fake import FakeEngine
 
 httpx = pytest.importorskip("httpx")
@@ -377,3 +377,100 @@ def test_warnings_in_an_answer_would_be_no_json() -> None:
 )
 def test_what_is_no_response_format_is_refused(asked: Any) -> None:
     assert refused(app=app_of(Held()), response_format=asked)["param"].startswith("response_format")
+
+
+LOGPROBS = {"logprobs": True, "top_logprobs": 1}
+
+
+class Telling(Held):
+    """An engine that tells each token with its logprob, as llama-server does.
+
+    `held` are tokens whose text comes with the next one, as where a stop string may begin.
+    """
+
+    def __init__(self, *tokens: str, held: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.tokens, self.held = tokens, held
+
+    async def stream(self, request: GenerateRequest) -> Any:
+        text = ""
+        for place, token in enumerate(self.tokens):
+            text += token
+            likely = TokenLogprob(token, -0.5, ((token, -0.5),)) if request.logprobs else None
+            told = (likely,) if likely else ()
+            if place in self.held:
+                yield Piece("", 1, logprobs=told)
+                continue
+            yield Piece(text, 1, logprobs=told)
+            text = ""
+        end = TokenLogprob("<end>", -0.1) if request.logprobs else None
+        yield Piece(text, 0, logprobs=(end,) if end else ())
+        yield Piece("", 0, "stop")
+
+
+def told_in_stream(engine: Any, policy: str | None, **more: Any) -> list[tuple[str, str]]:
+    """The text and the tokens of each chunk."""
+    around = Around(guard=Guard(ReviewSettings(policy=policy))) if policy else None  # type: ignore[arg-type]
+    body = {"messages": TURNS, "stream": True, **LOGPROBS, **more}
+    response = send(app_of(engine, around), CHAT, body)
+    assert response.text.endswith("data: [DONE]\n\n"), response.text
+    chunks = []
+    for line in response.text.split("\n\n")[:-2]:
+        (choice,) = json.loads(line[6:])["choices"]
+        content = (choice["logprobs"] or {}).get("content", ())
+        tokens = "".join(each["token"] for each in content)
+        chunks.append((choice["delta"].get("content", ""), tokens))
+    return [chunk for chunk in chunks if any(chunk)]
+
+
+GOOD = ("Drink", " water.", " Rest", " a", " day", ".")
+BAD = ("Rest.", " Take", " metho", "trexate 25", " mg", " daily", ".")
+
+
+@pytest.mark.parametrize("policy", [None, "annotate"])
+def test_logprobs_come_with_their_text(policy: str | None) -> None:
+    chunks = told_in_stream(Telling(*GOOD), policy)
+    assert chunks == [*((token, token) for token in GOOD), ("", "<end>")]
+
+
+def test_logprobs_of_sentences_come_when_these_are_released() -> None:
+    chunks = told_in_stream(Telling(*GOOD), "block")
+    assert chunks == [("Drink water.", "Drink water."), (" Rest a day.", " Rest a day.<end>")]
+
+
+@pytest.mark.parametrize("held", [(), (1,), (1, 2, 3), (0, 1, 2, 3, 4, 5, 6)])
+def test_no_logprob_tells_a_word_that_is_withheld(held: tuple[int, ...]) -> None:
+    chunks = told_in_stream(Telling(*BAD, held=held), "block")
+    tokens = "".join(token for _, token in chunks)
+    assert tokens in ("", "Rest.") and "Take" not in "".join(text for text, _ in chunks)
+    assert "withheld" in chunks[-1][0]
+
+
+def test_a_token_that_reaches_into_the_next_sentence_waits_for_it() -> None:
+    chunks = told_in_stream(Telling("Rest", ". Drink", " a lot", "."), "block")
+    assert chunks == [("Rest.", "Rest"), (" Drink a lot.", ". Drink a lot.<end>")]
+    bad = told_in_stream(Telling("Rest", ". Take", *BAD[2:]), "block")
+    assert [token for _, token in bad] == ["Rest", ""]
+
+
+def test_warnings_that_are_added_have_no_logprobs() -> None:
+    chunks = told_in_stream(Telling(*BAD), "append")
+    assert "".join(token for _, token in chunks) == "".join(BAD) + "<end>"
+    assert "Warnings" in chunks[-1][0] and chunks[-1][1] == ""
+
+
+def test_offsets_of_a_streamed_completion_go_on() -> None:
+    body = {"prompt": "Hi", "stream": True, "logprobs": 1}
+    lines = send(app_of(Telling(*GOOD)), COMPLETE, body).text.split("\n\n")[:-2]
+    told = [json.loads(line[6:])["choices"][0] for line in lines]
+    known = [each["logprobs"] for each in told if each["logprobs"]]
+    assert [each["text_offset"] for each in known] == [[0], [5], [12], [17], [19], [23], [24]]
+    assert known[1]["tokens"] == [" water."] and known[1]["token_logprobs"] == [-0.5]
+
+
+def test_an_engine_of_this_process_tells_them_at_the_end() -> None:
+    assert told_in_stream(FakeEngine(), None)[-1] == ("", "You said: Hi<end>")
+    assert told_in_stream(FakeEngine(), "block")[-1] == (" Hi", "You said: Hi<end>")
+    message = [{"role": "user", "content": "methotrexate 25 mg daily."}]
+    (text, tokens), *_ = told_in_stream(FakeEngine(), "block", messages=message)
+    assert "withheld" in text and not tokens

@@ -123,13 +123,11 @@ class LlamaServerEngine(GgufTemplate):
             raise UnfitChat("messages", message, fix)
         check_texts(chat, self.special_tokens, self.context_length)
         if not self._knows_tools:
-            message = "tools: the chat template of this model leaves them out"
-            raise UnfitChat(
-                "tools" if chat.tools else "messages", message, "serve one made for them"
-            )
-        ids = self.encode(
-            llama_chat.render(self.server, llama_chat.body_of(chat)), add_special_tokens=True
-        )
+            message = "tools: this model's chat template leaves them out"
+            fix = "serve a model that was tuned to call them"
+            raise UnfitChat("tools" if chat.tools else "messages", message, fix)
+        rendered = llama_chat.render(self.server, llama_chat.body_of(chat))
+        ids = self.encode(rendered, add_special_tokens=True)
         check_room(ids, self.context_length)
         return ids
 
@@ -246,7 +244,11 @@ class LlamaServerEngine(GgufTemplate):
         # without text it may be the token that ends the answer, which does not count
         tokens = int(bool(event["content"]))
         return Piece(
-            event["content"], tokens, None, _likelihood(event), logprobs=_logprobs(event, request)
+            event["content"],
+            tokens,
+            None,
+            _likelihood(event),
+            logprobs=self._logprobs(event, request),
         )
 
     def _last(self, answer: Any, request: GenerateRequest) -> Piece:
@@ -260,7 +262,24 @@ class LlamaServerEngine(GgufTemplate):
             answer["tokens_predicted"] - has_end,
             reason,
             _likelihood(answer, has_end),
-            logprobs=_logprobs(answer, request),
+            logprobs=self._logprobs(answer, request),
+        )
+
+    def _logprobs(self, answer: Any, request: GenerateRequest) -> tuple[TokenLogprob, ...]:
+        """By token ids: in a stream llama-server tells a token by the text that it sends with it.
+
+        That lacks what may begin a stop string, and has it at a later token.
+        """
+        count = request.logprobs
+        if count is None:
+            return ()
+
+        def told(each: Any) -> tuple[str, float]:
+            return self.decode([each["id"]]), each["logprob"]
+
+        return tuple(
+            TokenLogprob(*told(each), tuple(map(told, each["top_logprobs"][:count])))
+            for each in answer.get("completion_probabilities", ())
         )
 
 
@@ -270,20 +289,6 @@ def _likelihood(answer: Any, has_end: bool = False) -> float | None:
     if not told:
         return None
     return float(sum(each["logprob"] for each in told[: len(told) - has_end]))
-
-
-def _logprobs(answer: Any, request: GenerateRequest) -> tuple[TokenLogprob, ...]:
-    count = request.logprobs
-    if count is None:
-        return ()
-    return tuple(
-        TokenLogprob(
-            each["token"],
-            each["logprob"],
-            tuple((top["token"], top["logprob"]) for top in each["top_logprobs"][:count]),
-        )
-        for each in answer.get("completion_probabilities", ())
-    )
 
 
 def _probabilities(request: GenerateRequest) -> int:
