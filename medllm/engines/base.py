@@ -262,10 +262,14 @@ class AnswersMany(Engine, Protocol):
 class TakesChats(Engine, Protocol):
     """An engine that takes conversations with tools or images."""
 
-    def read_chat(self, chat: Chat) -> Sequence[int]:
+    reads_images: bool
+    """Whether it takes images, as far as it knows."""
+
+    def read_chat(self, chat: Chat, sampling: Sampling) -> Sequence[int]:
         """Its token ids as a prompt; none where a server behind the engine alone knows them.
 
         Raises:
+            UnfitSampling: tokens cannot be chosen so where images are.
             UnfitPrompt: it leaves no room for an answer.
             DataError: there is something in it that this engine does not take; says why.
             EngineDown: the engine, which knows its template, is not there now.

@@ -1,5 +1,7 @@
 """A model → the engine that runs it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from medllm import console
@@ -12,7 +14,7 @@ from medllm.models.chat.answer_end import answer_end
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.foreign import loading
 from medllm.models.hardware import Dtype
-from medllm.models.load import GENERATION, ModelRef, load_causal_lm, load_tokenizer
+from medllm.models.load import GENERATION, ModelRef, load_causal_lm, load_tokenizer, read_config
 from medllm.models.nf4 import load_on_nf4
 from medllm.models.offload import is_offloaded
 
@@ -76,6 +78,28 @@ def open_seeing(model: ModelRef, n_ctx: int | None = None, dtype: Dtype = "auto"
     return SeeingEngine(_open_transformers(model, n_ctx, dtype), vision)
 
 
+def open_for_chats(
+    model: ModelRef, n_ctx: int | None = None, dtype: Dtype = "auto"
+) -> "TransformersEngine":
+    """The loaded model folder, which reads the images of a chat where it was made to.
+
+    Raises:
+        ConfigError: it was made for fewer tokens than `n_ctx`.
+        ArtifactError: it is altered or cannot be loaded.
+    """
+    if model.is_adapter or "vision_config" not in read_config(model.path):
+        return _open_transformers(model, n_ctx, dtype)
+    from medllm.engines.writing.seeing import SeeingChats
+    from medllm.models.images import Vision
+
+    try:
+        vision = Vision.open(model, load_tokenizer(model.location), "serve")
+    except ArtifactError as problem:
+        console.notice(f"serve: images are refused: {problem.message}")
+        return _open_transformers(model, n_ctx, dtype)
+    return _open_transformers(model, n_ctx, dtype, partial(SeeingChats, vision))
+
+
 def engine_for(engine: Engine, ability: type[Engine], verb: str) -> Engine:
     """The engine as one with an ability: behind an address likelihoods are asked in another way.
 
@@ -93,14 +117,19 @@ def _open_gguf(model: ModelRef, n_ctx: int | None) -> InProcess:
     return LlamaCppEngine(model.path, n_ctx=n_ctx, window=lost_window(model))
 
 
-def _open_transformers(model: ModelRef, n_ctx: int | None, dtype: Dtype) -> "TransformersEngine":
+def _open_transformers(
+    model: ModelRef,
+    n_ctx: int | None,
+    dtype: Dtype,
+    kind: "Callable[..., TransformersEngine] | None" = None,
+) -> "TransformersEngine":
     from medllm.engines.transformers import TransformersEngine
 
     tokenizer = load_tokenizer(model.location)
     load = load_adapter if model.is_adapter else _load
     loaded = load_on_nf4(model) if model.quantization else load(model, dtype=dtype)
     stop_at_end(loaded, tokenizer)
-    opened = TransformersEngine(loaded, tokenizer, n_ctx)
+    opened = (kind or TransformersEngine)(loaded, tokenizer, n_ctx)
     try_out(opened, model.location)
     return opened
 

@@ -43,15 +43,17 @@ def ask_chat(engine: Engine, chat: Chat, sampling: Sampling) -> GenerateRequest:
 
     Raises:
         UnfitPrompt: it leaves no room for an answer.
+        UnfitSampling: tokens cannot be chosen so where images are.
         UnfitChat: the engine does not take it.
         DataError: the chat template refuses it.
         EngineDown: the engine, which knows its template, is not there now.
     """
     if isinstance(engine, TakesChats):
-        return GenerateRequest(tuple(engine.read_chat(chat)), sampling, chat=chat)
+        return GenerateRequest(tuple(engine.read_chat(chat, sampling)), sampling, chat=chat)
     if chat.has_images:
         message = f"images: the engine {engine.name} reads none"
-        raise UnfitChat("messages", message, "serve the folder of a model that reads images")
+        fix = "serve the folder of a model that reads them; a .gguf file comes without projector"
+        raise UnfitChat("messages", message, fix)
     message = f"tools: the engine {engine.name} reads no calls in what a model writes"
     fix = "serve a .gguf file with llama-server, or an --upstream that reads them"
     raise UnfitChat("tools" if chat.tools else "messages", message, fix)

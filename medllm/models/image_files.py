@@ -46,10 +46,10 @@ def read_image(file: Path | bytes, row: str) -> "Image":
         reason = "is missing"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
         reason = f"cannot be read: {str(problem).splitlines()[0]:.120}"
-    fix = (
-        "put it there as PNG or JPEG of 8 bits, windowed as a reader sees it; or leave the row out"
-    )
-    raise DataError(f"{row}: {file if isinstance(file, Path) else 'an image'} {reason}", fix)
+    fix = "as PNG or JPEG of 8 bits, windowed as a reader sees it"
+    if isinstance(file, bytes):
+        raise DataError(f"{row}: an image {reason}", f"send it {fix}")
+    raise DataError(f"{row}: {file} {reason}", f"put it there {fix}; or leave the row out")
 
 
 def named_images(data: Path) -> tuple[Path, ...]:

@@ -10,6 +10,8 @@ from medllm.serve.forms.strict import UNSUPPORTED, check_characters
 from medllm.serve.wire import ApiError
 
 MAX_BODY_BYTES = 4 * 2**20  # whatever the context: half a second of parsing at the worst
+MAX_IMAGE_BODY_BYTES = 8 * 2**20
+"""Of a chat with a model that reads images."""
 MAX_DIGITS = 40
 """Of a whole number: more is no seed and no count, and takes squared time to convert."""
 
@@ -22,7 +24,7 @@ async def read_body(request: Request, form: type[Form], limit: int) -> Form:
     Raises:
         ApiError: it is longer than `limit` bytes, not JSON, or not of the form.
     """
-    value = parse_json(await _read(request, min(limit, MAX_BODY_BYTES)))
+    value = parse_json(await _read(request, limit))
     if not isinstance(value, dict):
         raise ApiError(400, "the body is not a JSON object")
     try:

@@ -128,10 +128,11 @@ class GuardedAnswer:
         context: Mapping[str, Any] | None,
         *,
         whole: bool,
+        unread: tuple[str, ...] = (),
     ) -> None:
-        """Raises ApiError where the context is none."""
+        """Raises ApiError where the context is none; `unread` is what of a prompt no rule reads."""
         self.report: Report | None = None
-        self._guard, self._context, self._whole = guard, context, whole
+        self._guard, self._context, self._whole, self._unread = guard, context, whole, unread
         # read once, though a stream is reviewed at each of its sentences
         self._question, self._record = read(said_by("user", asked)), read(said_by("system", asked))
         try:
@@ -219,7 +220,8 @@ class GuardedAnswer:
             log_bug(problem)
             message = "the answer could not be reviewed, and is withheld"
             raise ApiError(500, message, "review_failed") from problem
-        self.report = reviewing.result()
+        found = reviewing.result()
+        self.report = replace(found, not_checked=(*found.not_checked, *self._unread))
         return self.report
 
 

@@ -1,6 +1,7 @@
 """A vision-language model learns from images, and what it learnt is merged."""
 
 import json
+from base64 import b64encode
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
@@ -15,9 +16,11 @@ from seeing import PATCHES, SIDE, example, write_image_rows, write_seeing
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from medllm.data.example import Message, read_examples, to_json, write_jsonl
+from medllm.engines.open import open_for_chats
 from medllm.engines.open import open_seeing as open_seeing_model
-from medllm.engines.prompts import ask_messages
+from medllm.engines.prompts import ask_chat, ask_messages
 from medllm.engines.sampling import Sampling
+from medllm.engines.servers.chat import Chat
 from medllm.engines.writing.seeing import SeeingEngine
 from medllm.errors import ArtifactError, ConfigError, DataError, SetupError
 from medllm.evaluate.config import EvaluateConfig
@@ -57,6 +60,11 @@ def config(model: Path, data: Path, output: Path, **own: object) -> FinetuneConf
         model=str(model), data=data, output=output, dtype="float32", lora=LoraSettings(r=8),
         training=TrainingSettings.model_validate(short),
     )  # fmt: skip
+
+
+def data_url(path: Path) -> dict[str, object]:
+    url = f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def open_seeing(model: Path) -> VisionRows:
@@ -102,12 +110,17 @@ def test_what_only_an_image_tells_is_learnt_and_merged(
     assert (found - expected).abs().max() < 1e-4
     engine = open_seeing_model(resolve_model(str(tmp_path / "m")), dtype="float32")
     assert isinstance(engine, SeeingEngine)
+    chats = open_for_chats(resolve_model(str(tmp_path / "m")), dtype="float32")
     for row in islice(read_examples(data / "validation.jsonl"), 4):
         shown = [data / name for name in row.images]
         asked = ask_messages(engine, row.prompt, Sampling(max_tokens=8), shown)
         pieces = list(engine.generate(asked))
         assert "".join(piece.text for piece in pieces).strip() == row.completion
         assert pieces[-1].finish_reason == "stop"
+        if shown:
+            parts = [{"type": "text", "text": row.prompt[0].content}, *map(data_url, shown)]
+            chat = Chat(({"role": "user", "content": parts},))
+            assert [*chats.generate(ask_chat(chats, chat, Sampling(max_tokens=8)))] == pieces
     # the same texts with other images: what was learnt is wrong now
     assert loss_of(merged, batch) == pytest.approx(results["validation_loss"], rel=0.05)
     batch["pixel_values"] = -batch["pixel_values"]

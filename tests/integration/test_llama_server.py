@@ -150,10 +150,10 @@ def test_a_model_whose_template_leaves_tools_out_is_refused(engine: LlamaServerE
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     chat = Chat(({"role": "user", "content": "Order it."},), (tool,))
     with pytest.raises(UnfitChat, match="chat template leaves them out"):
-        engine.read_chat(chat)
+        engine.read_chat(chat, Sampling())
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     with pytest.raises(UnfitChat, match="without its projector"):
-        engine.read_chat(Chat(({"role": "user", "content": [image]},)))
+        engine.read_chat(Chat(({"role": "user", "content": [image]},)), Sampling())
 
 
 def test_it_tells_how_likely_its_answers_are(engine: LlamaServerEngine, tiny_f16: Path) -> None:

@@ -301,10 +301,7 @@ def test_the_plain_form_tells_the_mean_likelihood() -> None:
             {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
             "no PNG or JPEG",
         ),
-        (
-            {"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo="}},
-            "the engine fake reads",
-        ),
+        ({"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo="}}, "without projector"),
         ({"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo"}}, "not in base64"),
         (
             {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,iVBORw0KGgo="}},

@@ -10,7 +10,7 @@ import pytest
 
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.example import read_jsonl
-from medllm.engines.base import EngineDown, GenerateRequest, Piece
+from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.fake import FakeEngine
 from medllm.engines.servers.chat import (
     Chat,
@@ -51,13 +51,14 @@ class Calling:
     """An engine that calls `prescribe` after a sentence, its arguments in parts."""
 
     name, context_length, parallel, is_ready = "llama_server", 500, 4, True
+    reads_images = False
     unused_settings: dict[str, Any] = {}
 
     def __init__(self, arguments: Any = GOOD, text: str = "I order it. ") -> None:
         self.asked: list[GenerateRequest] = []
         self.arguments, self.text = json.dumps(arguments), text
 
-    def read_chat(self, chat: Chat) -> Sequence[int]:
+    def read_chat(self, chat: Chat, sampling: Sampling) -> Sequence[int]:
         return [1] * 40
 
     async def stream(self, request: GenerateRequest) -> Any:

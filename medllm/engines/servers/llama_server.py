@@ -48,6 +48,7 @@ class LlamaServerEngine(GgufTemplate):
     """
 
     name = "llama_server"
+    reads_images = False
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class LlamaServerEngine(GgufTemplate):
             finally:
                 self._slots.append(slot)
 
-    def read_chat(self, chat: Chat) -> list[int]:
+    def read_chat(self, chat: Chat, sampling: Sampling) -> list[int]:
         """The token ids of a conversation with tools, as llama-server renders it.
 
         Raises:

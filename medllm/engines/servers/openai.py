@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from medllm import console
-from medllm.engines.base import EngineDown, GenerateRequest, Piece
+from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.sampling import check_sampling
 from medllm.engines.servers.chat import Chat, read_calls
 from medllm.errors import ConfigError, DataError, SetupError
@@ -48,6 +48,7 @@ class OpenAIEngine:
     name = "openai"
     unused_settings: Mapping[str, Any] = {}
     parallel = PARALLEL
+    reads_images = True
     is_ready = True
     """Whether it is there shows when it is asked."""
 
@@ -96,7 +97,7 @@ class OpenAIEngine:
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
             raise EngineDown(GONE) from problem
 
-    def read_chat(self, chat: Chat) -> tuple[int, ...]:
+    def read_chat(self, chat: Chat, sampling: Sampling) -> tuple[int, ...]:
         """No token ids: that server alone knows them, and whether its model takes the rest.
 
         Raises:

@@ -7,7 +7,7 @@ from math import prod
 from medllm.artifacts.serving import ServerSettings, ServingEngine
 from medllm.engines.base import Engine
 from medllm.engines.llama_cpp_setup import LlamaServerMissing, find_llama_server
-from medllm.engines.open import lost_window, open_model
+from medllm.engines.open import lost_window, open_for_chats, open_model
 from medllm.engines.servers.llama_server import LlamaServerEngine
 from medllm.errors import ConfigError
 from medllm.models.gpu import read_facts, uses_cuda
@@ -76,7 +76,9 @@ def open_for_serving(
     if engine == "vllm":
         command = vllm.require_vllm()
         return vllm.VllmEngine(model, command, n_ctx=n_ctx, dtype=dtype, settings=settings)
-    return open_model(model, "auto", n_ctx, dtype)  # the one of this process for such a model
+    if engine == "transformers":
+        return open_for_chats(model, n_ctx, dtype)
+    return open_model(model, "auto", n_ctx, dtype)
 
 
 def _for_gguf(wanted: ServingEngine) -> Chosen:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from medllm.data.example import Message
-from medllm.engines.base import Answers, Sampling
+from medllm.engines.base import Answers, Sampling, TakesChats
 from medllm.engines.prompts import ask_chat, ask_messages, ask_text, takes_messages
 from medllm.engines.sampling import UnfitSampling, check_sampling
 from medllm.engines.servers.chat import UnfitChat
@@ -22,7 +22,7 @@ from medllm.measures.logprobs import check_logprobs
 from medllm.models.chat.prompts import BYTES_PER_TOKEN, UnfitPrompt
 from medllm.serve.answering import Answering
 from medllm.serve.audit.record import Asked
-from medllm.serve.body import read_body
+from medllm.serve.body import MAX_BODY_BYTES, MAX_IMAGE_BODY_BYTES, read_body
 from medllm.serve.callers.access import CALLER
 from medllm.serve.forms.strict import UNSUPPORTED
 from medllm.serve.guard import GuardedAnswer
@@ -60,7 +60,9 @@ class AnswerRoutes:
 
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
-        body = await read_body(request, ChatRequest, self._body_bytes)
+        is_seeing = isinstance(self.engine, TakesChats) and self.engine.reads_images
+        limit = MAX_IMAGE_BODY_BYTES if is_seeing else self._body_bytes
+        body = await read_body(request, ChatRequest, limit)
         return await self._respond(body, "messages", self._turns_of(body, "messages"), request)
 
     async def generate(self, request: Request) -> Response:
@@ -210,7 +212,9 @@ class AnswerRoutes:
         if not around.guard or body.review is False:
             return None
         context = body.patient_context
-        return GuardedAnswer(around.guard, prompt.turns, context, whole=not body.stream)
+        return GuardedAnswer(
+            around.guard, prompt.turns, context, whole=not body.stream, unread=prompt.unread
+        )
 
     def _begin_line(self, sent: Sent, prompt: Prompt) -> Asked:
         """What the audit log will tell of this request."""
@@ -230,7 +234,8 @@ class AnswerRoutes:
     @property
     def _body_bytes(self) -> int:
         """The longest body that can hold a prompt of this model."""
-        return BODY_BYTES + BODY_BYTES_PER_BYTE * BYTES_PER_TOKEN * self.engine.context_length
+        own = BODY_BYTES + BODY_BYTES_PER_BYTE * BYTES_PER_TOKEN * self.engine.context_length
+        return min(own, MAX_BODY_BYTES)
 
     def _check(self, body: ChatRequest | CompletionRequest, prompts: int) -> None:
         if body.model is None or body.model != self.served:

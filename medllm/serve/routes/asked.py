@@ -24,6 +24,11 @@ class Prompt:
     images: tuple[bytes, ...] = ()
     """The image files in it."""
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What of it no rule reads."""
+        return ("image: what images show is not reviewed",) if self.images else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
