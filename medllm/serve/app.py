@@ -5,6 +5,7 @@ reaches a log.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from medllm.serve.callers.access import CALLER, Access, Origins
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller
 from medllm.serve.metrics import Counted
+from medllm.serve.model.canary import Canary
 from medllm.serve.page.shell import PLACES, read_page
 from medllm.serve.refusals import explain
 from medllm.serve.request_queue import RequestQueue
@@ -139,18 +141,26 @@ class Endpoints:
         around.is_offline = False
         return {"online": True}
 
-    async def list_models(self) -> dict[str, Any]:
-        """The one model."""
-        return {"object": "list", "data": [await self.describe_model(self.model_id)]}
+    async def list_models(self, request: Request) -> dict[str, Any]:
+        """The one model, and the canary where it answers the key that asks."""
+        names = [self.model_id]
+        if canary := self._canary_of(request):
+            names.append(canary.name)
+        data = [await self.describe_model(name, request) for name in names]
+        return {"object": "list", "data": data}
 
-    async def describe_model(self, model: str) -> dict[str, Any]:
+    async def describe_model(self, model: str, request: Request) -> dict[str, Any]:
         """The model, if it has this name."""
+        canary = self._canary_of(request)
+        if canary and model == canary.name:
+            return _described(model, canary.engine, canary.card)
         check_model(model, self.model_id)
-        known = {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
-        context = self.answering.queue.engine.context_length
-        card = self.answering.around.card
-        told = {"card": card} if card else {}
-        return known | {"max_model_len": context} | told  # vLLM's name for it
+        return _described(model, self.answering.queue.engine, self.answering.around.card)
+
+    def _canary_of(self, request: Request) -> Canary | None:
+        """The canary, where it answers whoever asks."""
+        canary = self.answering.around.canary
+        return canary if canary and canary.takes(request.scope[CALLER].name) else None
 
     async def refuse_embeddings(self) -> Response:
         """Why there are none: what this server has is a model that writes."""
@@ -203,6 +213,13 @@ def _sees_gpu() -> bool:
     """Whether there is a GPU to compute on, as far as is known without loading PyTorch."""
     torch = sys.modules.get("torch")
     return bool(torch.cuda.is_available()) if torch else KERNEL_MODULE.exists()
+
+
+def _described(model: str, engine: Answers, card: Mapping[str, Any]) -> dict[str, Any]:
+    """A model as OpenAI lists it; its context under vLLM's name for it."""
+    known = {"id": model, "object": "model", "created": 0, "owned_by": "medllm"}
+    told = {"card": card} if card else {}
+    return known | {"max_model_len": engine.context_length} | told
 
 
 def _admin(request: Request) -> Caller:

@@ -214,3 +214,29 @@ def test_the_start_says_whom_a_canary_answers(tmp_path: Path) -> None:
 def test_both_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="shadow and canary exclude each other"):
         load_recipe(None, (), {"serve.shadow": "a", "serve.canary": "b"})
+
+
+@pytest.mark.parametrize(("share", "names"), [(1.0, ["m", "next"]), (0.0, ["m"])])
+def test_a_canary_is_listed_with_its_card_for_those_whom_it_answers(
+    share: float, names: list[str]
+) -> None:
+    canary = Canary(Says("No."), "next", "digest", share, {"identity": "digest"})
+    around = Around(canary=canary, card={"identity": "served"})
+    app = build_app(Says("Yes."), model_id="m", callers=Callers(), max_tokens=9, around=around)
+
+    async def ask() -> list[Any]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            body = {"messages": TURNS, "model": "next"}
+            got = [await client.get(f"/v1/models{path}") for path in ("", "/next")]
+            return [*got, await client.post(CHAT, json=body)]
+
+    listed, described, answered = asyncio.run(ask())
+    models = listed.json()["data"]
+    assert [each["id"] for each in models] == names
+    assert models[0]["card"] == {"identity": "served"}
+    expected = 200 if share else 404
+    assert (described.status_code, answered.status_code) == (expected, expected)
+    if share:
+        assert described.json() == models[1] and models[1]["card"] == {"identity": "digest"}
+        assert models[1]["max_model_len"] == 500

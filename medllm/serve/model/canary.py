@@ -1,7 +1,9 @@
 """A second model that answers a share of the keys, always the same ones."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from medllm.engines.base import Answers
 
@@ -14,6 +16,8 @@ class Canary:
     name: str
     identity: str | None
     share: float
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """What those whom it answers are told of it beside its name."""
 
     def takes(self, caller: str) -> bool:
         """Whether it answers this caller: the same each time, and others with another model."""

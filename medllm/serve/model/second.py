@@ -29,7 +29,8 @@ def add_second(source: Source, served: str, around: Around, stack: ExitStack) ->
     name = second.name() if second.name() != served else f"{served}-second"
     told = {"name": name, "engine": engine.name, "identity": second.identity}
     if config.canary:
-        around.canary = Canary(engine, name, second.identity, config.canary_share)
+        card = second.known.card() if second.known else {}
+        around.canary = Canary(engine, name, second.identity, config.canary_share, card)
         return {"canary": {**told, "share": config.canary_share}}
     file = log_of(config, served)
     open_file(file).close()  # one that cannot be written shows now
