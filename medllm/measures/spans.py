@@ -11,6 +11,8 @@ from medllm.measures.intervals import Estimate, Groups, estimate_part
 
 Spans = set[tuple[int, int]]
 """Where things begin and end in a text."""
+PLAIN = str.maketrans("‐‑‒–—−’‘´`", 6 * "-" + 4 * "'")
+"""Hyphens and apostrophes that models write for a text's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ def _ratio(pairs: Sequence[tuple[int, int]], groups: Groups | None) -> Estimate 
     return estimate_part([pairs[at][0] for at in kept], [pairs[at][1] for at in kept], own)
 
 
+def plain(text: str) -> str:
+    """The text with plain hyphens and apostrophes, each character in its place."""
+    return text.translate(PLAIN)
+
+
 def find_mentions(names: Iterable[str], text: str) -> tuple[Spans, list[str]]:
     """Where names stand in a text as whole words, in any case, and those that stand nowhere.
 
@@ -80,8 +87,9 @@ def find_mentions(names: Iterable[str], text: str) -> tuple[Spans, list[str]]:
     """
     taken: Spans = set()
     missing = []
+    text = plain(text)
     for name in sorted(set(names), key=lambda each: (-len(each), each)):
-        words = r"\s+".join(map(re.escape, name.split()))
+        words = r"\s+".join(map(re.escape, plain(name).split()))
         found = {match.span() for match in re.finditer(rf"(?<!\w){words}(?!\w)", text, re.I)}
         taken |= {span for span in found if not overlap({span}, taken)}
         if not found:

@@ -9,6 +9,7 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking
 from medllm.evaluate.kinds.generated import Answered
 from medllm.evaluate.kinds.studies.ner import Ner, read_list
+from medllm.measures.spans import find_mentions
 from medllm.tasks.spec import TaskSpec
 
 TEXT = "Lithium caused renal failure; the failure of lithium."
@@ -40,6 +41,11 @@ def judged(number: int, answer: str) -> dict[str, Any]:
         ("none", ([], [])),
         ("I cannot say.", ([], [])),
         ("gene: BRCA1\ndisease: gout", (["gout"], [])),
+        ('{"disease": ["renal failure", "gout"],\n "chemical": ["[3H]dopamine"]}',
+         (["renal failure", "gout"], ["[3H]dopamine"])),
+        ('{\n"diseases": [\n  "gout",\n  "renal failure"\n],\n"chemicals": []\n}',
+         (["gout", "renal failure"], [])),
+        ("disease: none\nchemical: No chemicals are named.", ([], [])),
     ],
 )  # fmt: skip
 def test_lists_are_read_as_models_write_them(
@@ -64,6 +70,27 @@ def test_names_count_wherever_they_stand_and_an_invented_one_counts_against() ->
     assert judged(1, "I cannot.")["unreadable"] is True
     copied = judged(1, "disease: " + " ".join(TEXT.replace(";", "").split() * 3))
     assert copied["counts"]["overlap disease"] == [1, 1, 0, 0]
+
+
+def test_a_repeated_instruction_is_unreadable_and_none_is_an_answer() -> None:
+    """A base model repeats the instruction, whose last word is none."""
+    asked = "List every disease as `disease: NAME`. Without any, write `none`."
+
+    assert judged(1, f"{asked}\n\n{asked}")["unreadable"] is True
+    for answer in ("none", "None.", "disease: none\nchemical: none", "There are no diseases."):
+        assert judged(1, answer)["unreadable"] is False, answer
+
+
+def test_names_are_found_with_an_explanation_in_brackets_and_other_marks() -> None:
+    record = judged(1, "disease: renal failure (kidney damage)\nchemical: Lithium (lithium)")
+
+    assert record["counts"]["exact disease"] == [1, 1, 1, 1]
+    assert record["counts"]["exact chemical"] == [2, 2, 2, 2]
+    assert record["not_in_text"] == 0
+    spans, missing = find_mentions(["5‑HT", "Parkinson’s disease"], "5-HT in Parkinson's disease.")
+    assert (spans, missing) == ({(0, 4), (8, 27)}, [])
+    kept = judged(1, "disease: gout (podagra)")
+    assert kept["counts"]["exact disease"] == [1, 1, 0, 0]
 
 
 def test_scores_are_of_all_documents_and_of_each_type() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medllm.data.example import Example
-from medllm.data.shapes.entities import ENTITIES, NOTHING, mentions_of
+from medllm.data.shapes.entities import ENTITIES, mentions_of
 from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, ends, groups_of, mean_of, share_of
 from medllm.measures.spans import (
@@ -15,12 +15,21 @@ from medllm.measures.spans import (
     count_overlapping,
     estimate_f1,
     find_mentions,
+    plain,
 )
 
 LINE = re.compile(
-    r"[\s>*•\-\d.)(]*\**(?P<type>[a-z]+?)(?:\(s\)|s)?\**\s*:\**\s*(?P<names>.*)", re.I
+    r"[\s>*•\-\d.)({\"']*\**(?P<type>[a-z]+?)(?:\(s\)|s)?[\"'*]*\s*:\**\s*(?P<names>.*)", re.I
 )
 BULLET = re.compile(r"^(?:[\s>*•-]|\d+[.)]\s)+|[\s.,;*]+$")
+OF_JSON = re.compile(r"^[\[{\s]+(?=[\"']|$)|(?<=[\"'])[\]}\s]+$|^[\]}\[{\s,]+$")
+NONE = re.compile(
+    r"(?:there (?:are|is) )?"
+    r"(?:none|n/a|no (?:diseases?|chemicals?|drugs?|entit\w+|names)\b.{0,60})",
+    re.IGNORECASE,
+)
+"""An answer that there is nothing to list."""
+BRACKET = re.compile(r"\s*[(\[]([^()\[\]]+)[)\]]\s*$")
 WORDS = {"drug": "chemical", "medication": "chemical", "condition": "disease"}
 """Other words for the types, by which models write headings."""
 MOST_WORDS = 15
@@ -56,7 +65,7 @@ class Ner(Generated):
         counts: dict[str, list[int]] = {}
         missing = 0
         for kind in types:
-            names = listed.get(kind, [])
+            names = [each for name in listed.get(kind, []) for each in _as_it_stands(name, text)]
             short = [name for name in names if len(name.split()) <= MOST_WORDS]
             spans, absent = find_mentions(short, text)
             absent += set(names) - set(short)
@@ -65,7 +74,7 @@ class Ner(Generated):
                 counts[f"{way} {kind}"] = _plain(count(spans, wanted.get(kind, set())), len(absent))
             counts[f"name {kind}"] = _plain(_count_names(names, wanted.get(kind, set()), text), 0)
         given = sum(len(set(names)) for names in listed.values())
-        is_unread = not given and NOTHING not in answered.text.lower()
+        is_unread = not given and not _says_none(answered.text)
         share = missing / given if given else None
         return {"counts": counts, "names": given, "not_in_text": share, "unreadable": is_unread}
 
@@ -110,15 +119,35 @@ def read_list(answer: str, types: Sequence[str]) -> dict[str, list[str]]:
 
 def _names_in(text: str) -> Iterator[str]:
     for part in re.split(r";|,\s+", text):
-        name = BULLET.sub("", part).strip("`\"'“”")
-        if name and name.lower() not in (NOTHING, "n/a"):
+        name = _bare(part)
+        if name and not NONE.fullmatch(name):
             yield name
+
+
+def _bare(part: str) -> str:
+    """A name without a bullet, without quotes, and without the brackets of a list in JSON."""
+    return OF_JSON.sub("", BULLET.sub("", OF_JSON.sub("", part))).strip("`\"'“”")
+
+
+def _says_none(answer: str) -> bool:
+    """Whether a line says that there is nothing; a repeated instruction does not."""
+    values = (line.rpartition(":")[2] for line in answer.splitlines())
+    return any(NONE.fullmatch(_bare(value)) for value in values)
+
+
+def _as_it_stands(name: str, text: str) -> list[str]:
+    """The name; of `lithium (Li)`, which stands nowhere, the parts that do."""
+    found = BRACKET.search(name)
+    if not found or not find_mentions([name], text)[1]:
+        return [name]
+    parts = [name[: found.start()], found[1]]
+    return [part for part in parts if part and not find_mentions([part], text)[1]] or [name]
 
 
 def _count_names(listed: Sequence[str], wanted: Spans, text: str) -> Counts:
     """Names in any case, each once a document."""
-    given = {" ".join(name.lower().split()) for name in listed}
-    there = {" ".join(text[begin:end].lower().split()) for begin, end in wanted}
+    given = {" ".join(plain(name).lower().split()) for name in listed}
+    there = {" ".join(plain(text[begin:end]).lower().split()) for begin, end in wanted}
     same = len(given & there)
     return Counts(len(there), len(given), same, same)
 
