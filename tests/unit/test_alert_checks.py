@@ -1,16 +1,15 @@
 """What answers say of NEWS2: total, points, response; held against the recomputed score."""
 
+from pathlib import Path
+
 import pytest
 
 from medllm.clinical.scores import Unscorable
 from medllm.clinical.scores.observations import read_news2, read_vitals
-from medllm.evaluate.clinical.alerts import (
-    check_alert,
-    needed_response,
-    stated_points,
-    stated_response,
-    stated_totals,
-)
+from medllm.evaluate.clinical.alerts import check_alert, needed_response
+from medllm.evaluate.clinical.news2.points import stated_points
+from medllm.evaluate.clinical.news2.response import stated_response
+from medllm.evaluate.clinical.news2.total import stated_totals
 
 GUIDE = ("Patient vitals: HR 115 bpm, BP 95/60 mmHg, RR 26/min, Temp 38.8°C, SpO2 92% on 2L O2. "
          "NEWS2 score: 8")  # fmt: skip
@@ -95,7 +94,35 @@ def test_points(text: str, points: dict[str, set[int]]) -> None:
     ],
 )  # fmt: skip
 def test_responses(text: str, level: int) -> None:
-    assert stated_response(text) == level
+    least, most = stated_response(text)
+    assert least <= level <= most
+
+
+def test_immediate_is_urgent_or_an_emergency() -> None:
+    """RCP 2017, chart 4: the medical team is immediately informed from 5 points on."""
+    assert stated_response("The nurse immediately informs the medical team.") == (2, 3)
+    given = "RR 22, SpO2 94% on room air, BP 108/70, HR 95, alert, T 37.0 °C."  # 2 + 1 + 1 + 1
+    assert check_alert(given, "Immediately inform the medical team.").response == "right"
+    assert check_alert(given, "Emergency assessment is needed.").response == "over"
+    assert check_alert(given, "Monitor 4-hourly.").response == "under"
+
+
+def test_an_answer_is_judged_by_what_it_says_of_the_patient_not_of_the_rules() -> None:
+    given = "RR 26, SpO2 92% on room air, BP 120/70, HR 95, alert, T 37.0 °C, in the ICU."
+    answer = """The NEWS2 score for this patient is calculated as follows:
+3 + 2 + 0 + 0 + 1 + 0 = 6.
+
+| Parameter | Value | Score | Range |
+| Respiratory rate | 26 | 3 | ≥25 |
+| SpO2 on room air | 92% | 2 | 92–93 |
+| Pulse | 95 | 1 | 91–110 |
+
+A NEWS2 score of 7 or more would need an emergency response. She is in the intensive care unit.
+The registered nurse should immediately inform the medical team; observe at least hourly."""
+    found = check_alert(given, answer)
+
+    assert (found.total, found.response, found.unstated) == ("right", "right", ())
+    assert found.points == {"respiratory rate": True, "oxygen saturation": True, "pulse": True}
 
 
 def test_needed_responses() -> None:
@@ -143,3 +170,28 @@ def test_children_and_pregnancy_are_not_scored_and_scale_2_is() -> None:
     text = "SpO2 90% on room air"
     assert read_news2(text).total == 3
     assert read_news2(f"{text}, SpO2 scale 2 (target 88-92%)").total == 0
+
+
+def statements(part: str) -> list[tuple[str, str]]:
+    """What answers say, and what is meant by it."""
+    path = Path(__file__).with_name("alert_statements.txt")
+    rows = path.read_text(encoding="utf-8").split(f"== {part}\n")[1].split("== ")[0].splitlines()
+    pairs = (row.rpartition("\t") for row in rows)
+    return [(text.replace("\\n", "\n").replace("\\t", "\t"), said) for text, _, said in pairs]
+
+
+@pytest.mark.parametrize(("text", "level"), statements("responses"))
+def test_advice_as_models_and_the_chart_word_it(text: str, level: str) -> None:
+    least, most = stated_response(text)
+    assert least <= int(level) <= most
+
+
+@pytest.mark.parametrize(("text", "totals"), statements("totals"))
+def test_totals_as_models_word_them(text: str, totals: str) -> None:
+    assert stated_totals(text) == {int(each) for each in totals.split()}
+
+
+@pytest.mark.parametrize(("text", "points"), statements("points"))
+def test_points_as_models_word_them(text: str, points: str) -> None:
+    said = (each.split("=") for each in points.split("; ") if each)
+    assert stated_points(text) == {name: {int(number)} for name, number in said}

@@ -57,6 +57,13 @@ _CLAIM = re.compile(
     r"\b(?:is|was|are|were|remains?|has|had|with|shows?|showed|measured|now|currently)\b[^,;(]*$",
     re.IGNORECASE,
 )
+_BEYOND = re.compile(r"\s?(?:points )?(?:above|below|higher than|lower than)\b", re.IGNORECASE)
+"""After a number that says how far a sign is from another: `6 above the upper limit of 20`."""
+LEAST: Mapping[str, int] = {
+    "heart rate": 25, "respiratory rate": 8, "systolic blood pressure": 50,
+    "diastolic blood pressure": 20, "body temperature": 25, SATURATION: 40,
+}  # fmt: skip
+"""A number that is not below this may be the sign itself, whatever stands after it."""
 _DIFFERENCE = re.compile(r"\bby(?: (?:about|around|up to|more than))?\s*$", re.IGNORECASE)
 _ITEM = re.compile(r"\d{1,2}[.)]\s")
 _LINE = re.compile(r"(?:^|\n)[ \t]*\(?$")
@@ -145,7 +152,7 @@ def _measurements(answer: str) -> Iterator[Measurement]:
                 ))  # fmt: skip
     own = [_as_percent(each) for each in found if _is_sign(each)]
     for each in sorted([*own, *more], key=lambda one: one.begin):
-        if not is_points(each) and not _is_item(answer, each.begin):
+        if not (is_points(each) or _is_item(answer, each.begin) or _is_distance(answer, each)):
             yield each
 
 
@@ -153,6 +160,12 @@ def is_points(found: Measurement) -> bool:
     """Whether it is rather the points of a sign in a score, or the number of a scale."""
     most = max(found.readings, default=Decimal(0))
     return not found.written_unit and most <= MOST_POINTS and not most % 1
+
+
+def _is_distance(text: str, found: Measurement) -> bool:
+    """Whether a number says how far a sign is from something else."""
+    is_small = found.readings[0] < LEAST.get(found.attribute, 0)
+    return is_small and bool(_BEYOND.match(text, found.end))
 
 
 def _is_item(text: str, begin: int) -> bool:

@@ -39,6 +39,10 @@ _ON_OXYGEN = re.compile(
     r",? ?(?:on |in |with |while on |breathing )?(?:room air|ra|air|o2|oxygen|\d{1,2} ?l|nc|nasal|"
     r"nrb|bipap|cpap|hfnc|sats?|saturations?|o2 sats?|spo2)(?![a-z])"
 )
+_OF_GAS = re.compile(r" ?(?:o2|oxygen)(?! ?sat| level)(?![a-z])")
+"""After a share of oxygen in what is breathed in, as `28% oxygen`."""
+MOST_GIVEN = 60
+"""The most that a Venturi mask gives; a saturation so low is not written without a name."""
 _OF_OXYGEN = re.compile(
     r"(?:/min)? ?(?:,|via|by|per|of|on|through)? ?(?:a )?(?:o2|oxygen|nc|nasal|nrb|non-?rebreather|"
     r"face ?mask|mask|venturi|hfnc|high flow)(?![a-z])"
@@ -219,6 +223,8 @@ def _told_by(text: str, value: Value, unit: str, end: int) -> Quantity | None:
     if unit in _FEVER:
         low, high = _FEVER[unit]
         name = "body temperature" if low <= value.readings[0] <= high else ""
+    elif unit == "%" and _OF_GAS.match(text, end) and value.readings[0] <= MOST_GIVEN:
+        name = "fraction of inspired oxygen"
     elif unit == "%" and _ON_OXYGEN.match(text, end):
         name = "oxygen saturation"
     elif unit in {"L", "L/min"} and _is_flow(text, value.begin, end):
