@@ -77,8 +77,9 @@ class EvaluateConfig(DataConfig):
     judge: str | None = None
     """The address of a model that judges answers by criteria, as http://127.0.0.1:8000#NAME."""
     judge_sheet: Place | None = None
-    """A table of what people say of the same answers, with columns `id`, `criterion` (its number
-    from 1), `met` (yes or no), and `model` where several are judged: how far the judge agrees."""
+    """A table of what people say of the same answers: how far the judge agrees. It is the filled
+    `<task>.criteria.csv` of an evaluation, or has the columns `id`, `criterion` (its number from
+    1), `met` (yes or no), and `model` where several are judged."""
     n_ctx: ContextLength | None = None
     """Context length; default: the model's own, at most 4096 for .gguf files."""
     dtype: Dtype = "auto"

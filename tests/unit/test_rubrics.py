@@ -1,5 +1,7 @@
 """Criteria of people that a model at an address judges, and how far it agrees with people."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -109,3 +111,52 @@ def test_without_a_judge_or_with_a_broken_sheet_nothing_is_asked(data: Path) -> 
                             judge_sheet=data / "sheet.csv")  # fmt: skip
     with pytest.raises(DataError, match="row 1"):
         _ = Task("healthbench", config).decides
+
+
+def test_an_empty_sheet_is_written_and_read_back_filled(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    judge = Judge()
+    judge.most = 9000
+    with served(judge) as url:
+        config = EvaluateConfig(tasks=("healthbench",), data_dir=data, judge=f"{url}#org/theirs")
+        task = Task("healthbench", config)
+        items = task.items().examples
+
+        def scored(shows_text: bool, **settings: Any) -> dict[str, Any]:
+            asking = Asking(config.model_copy(update=settings), in_chat=True, what="test",
+                            spec=task.spec, shows_text=shows_text,
+                            written=data / "healthbench.answers.jsonl")  # fmt: skip
+            records = list(Rubrics().score(FakeEngine(), items, asking))
+            (data / "healthbench.answers.jsonl").unlink(missing_ok=True)
+            return Rubrics().summarize(records)
+
+        path = data / "healthbench.criteria.csv"
+        scored(False)
+        assert not path.exists() and "no sheet for people" in capfd.readouterr().err
+        scored(True)
+        assert path.stat().st_mode & 0o777 == 0o600
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        filled = data / "anna.csv"
+        with pytest.raises(DataError, match="nothing is filled in"):
+            _ = Task("healthbench", config.model_copy(update={"judge_sheet": path})).decides
+
+        for row in rows:
+            said = "yes" if row["text"].split()[-1] in row["answer"] else "no"
+            row["met"] = said if "sore" not in row["conversation"] else ""
+        rows[0]["answer_code"] = "A0"
+        _save(filled, rows)
+        score = scored(True, judge_sheet=filled)
+
+    assert len(rows) == 12 and {row["criterion"] for row in rows} == {"1", "2", "3"}
+    assert "theirs" not in path.read_text() and set(rows[0]) >= {"text", "conversation", "comment"}
+    skipped = "sore" in rows[0]["conversation"]
+    assert score["judge_compared"] == (9 if skipped else 8) and score["judge_alike"] == 1.0
+    assert ("1 verdict of anna.csv left out" in capfd.readouterr().err) is not skipped
+
+
+def _save(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)

@@ -4,14 +4,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from medllm import console
 from medllm.data.example import Example, Message
-from medllm.data.readers.rows import read_rows
 from medllm.data.shapes.rubrics import RUBRICS
-from medllm.data.shapes.values import text_of
 from medllm.engines.base import Engine, GenerateRequest, Sampling
 from medllm.engines.many import write_answers
 from medllm.engines.servers.address import AddressEngine
@@ -19,6 +17,12 @@ from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, ends, groups_of, mean_of
+from medllm.evaluate.kinds.studies.criteria_sheet import (
+    conversation_of,
+    read_sheet,
+    verdicts_on,
+    write_sheet,
+)
 from medllm.measures.ratings import measure_agreement
 from medllm.models.address import address_in, name_in
 
@@ -39,8 +43,6 @@ Answer with a JSON object and nothing else: {{"explanation": "one sentence", \
 """Not OpenAI's own words, so scores differ a little from those that its program gives."""
 VERDICT = re.compile(r"\"?criteria_met\"?\s*:\s*\"?(true|false)", re.IGNORECASE)
 SAMPLING = Sampling(max_tokens=512)
-SAID = {**dict.fromkeys(("1", "yes", "true", "met"), True),
-        **dict.fromkeys(("0", "no", "false", "not met"), False)}  # fmt: skip
 
 
 class Rubrics(Generated):
@@ -63,7 +65,8 @@ class Rubrics(Generated):
         if not config.judge:
             fix = "--set evaluate.judge=http://127.0.0.1:8000#NAME"
             raise ConfigError("criteria need a model that judges, and none is named", fix)
-        sheet = list(_read_sheet(config.judge_sheet)) if config.judge_sheet else None
+        path = config.judge_sheet
+        sheet = [asdict(each) for each in read_sheet(path)] if path else None
         return {"judge": config.judge, "judge_asked": QUESTION, "judge_sheet": sheet}
 
     def judge_together(
@@ -81,7 +84,9 @@ class Rubrics(Generated):
         with closing(AddressEngine(address_in(config.judge), name_in(config.judge))) as judge:
             asking.notes["judge"] = judge.asked
             verdicts = iter(_ask(judge, requests, f"{asking.what}, criteria"))
-        people = _by_item(config.judge_sheet, asking)
+        sheet = config.judge_sheet
+        people = verdicts_on(sheet, answered, asking.what) if sheet else {}
+        _offer_sheet(answered, asking)
         return [_scored(each, verdicts, people.get(each.item.id, {})) for each in answered]
 
     def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
@@ -113,9 +118,20 @@ def score_rubric(criteria: Sequence[Sequence[Any]], met: Sequence[bool | None]) 
     return float(won / possible)
 
 
+def _offer_sheet(answered: Sequence[Answered], asking: Asking) -> None:
+    """Write the empty sheet that people may fill in, beside the records."""
+    if asking.written is None or asking.config.judge_sheet or not answered:
+        return
+    if not asking.shows_text:
+        console.notice(f"{asking.what}: no sheet for people to judge by, as it would hold texts of "
+                       "data that are not open: --set evaluate.show_text=true")  # fmt: skip
+        return
+    name = asking.written.name.removesuffix(".answers.jsonl")
+    write_sheet(asking.written.with_name(f"{name}.criteria.csv"), answered, asking.config.seed)
+
+
 def _questions(answered: Answered) -> Iterator[str]:
-    turns = [*answered.item.prompt, Message("assistant", answered.text)]
-    conversation = "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    conversation = f"{conversation_of(answered)}\n\nassistant: {answered.text}"
     for criterion, points, _ in answered.item.metadata.get(RUBRICS, ()):
         told = f"{criterion} ({points:g} points)"
         yield QUESTION.format(conversation=conversation, criterion=told)
@@ -174,27 +190,3 @@ def _agreement(records: Sequence[Record]) -> dict[str, Any]:
         return {}
     kappa = ends("judge_kappa", found.kappa) if found.kappa else {"judge_kappa": None}
     return {"judge_compared": found.items, **ends("judge_alike", found.alike), **kappa}
-
-
-def _read_sheet(path: Path) -> Iterator[tuple[str | None, str, int, bool]]:
-    """The model, item, number of the criterion from 1, and verdict of each row of a sheet.
-
-    Raises:
-        DataError: a row lacks one of them; names it.
-    """
-    for number, row in enumerate(read_rows(path), 1):
-        said = SAID.get(text_of(row.get("met")).lower())
-        at = text_of(row.get("criterion"))
-        if said is None or not at.isdigit() or not row.get("id"):
-            message = f"{path}: row {number}: needs id, criterion (a number) and met (yes or no)"
-            raise DataError(message, "correct the row, or leave it out")
-        yield text_of(row.get("model")) or None, text_of(row["id"]), int(at), said
-
-
-def _by_item(path: Path | None, asking: Asking) -> dict[str, dict[int, bool]]:
-    """What people say of this model's answers, by item and number of the criterion."""
-    told: dict[str, dict[int, bool]] = {}
-    for model, item, number, said in _read_sheet(path) if path else ():
-        if model is None or f": {model}, " in asking.what:
-            told.setdefault(item, {})[number] = said
-    return told
