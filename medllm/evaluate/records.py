@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,11 @@ def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
     asked = [record for record in records if "not_asked" not in record]
     reasons = Counter(record["not_asked"] for record in records if "not_asked" in record)
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    how = json.loads(_notes_of(path).read_text(encoding="utf-8"))
     if not asked:
         message = f"none of the items of {task.name} can be put to {model}: {told}"
-        raise DataError(message, "check the data and the chat template")
+        raise DataError(message, _to_ask_more(reasons, how["n_ctx"]))
     cut = sum(record.get("cut", 0) > 0 for record in asked)
-    how = json.loads(_notes_of(path).read_text(encoding="utf-8"))
     what = f"evaluate: {model}, {task.name}: of {len(records)} items"
     if reasons:
         console.notice(f"{what} {sum(reasons.values())} were not asked: {told}")
@@ -104,6 +104,13 @@ def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
         console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
     counts = {"not_asked": dict(reasons), "cut": cut}
     return {**_numbers(task, asked), **how, **counts, **_without_seen(task, asked)}
+
+
+def _to_ask_more(reasons: Iterable[str], n_ctx: int | None) -> str:
+    """What to do where nothing could be asked."""
+    if n_ctx and any("room" in reason or "context" in reason for reason in reasons):
+        return f"raise n_ctx, which is {n_ctx:,}; or lower max_tokens in a task of your own"
+    return "check the data and the chat template"
 
 
 def _numbers(task: Task, records: Sequence[Record]) -> dict[str, Any]:

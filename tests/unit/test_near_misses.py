@@ -32,6 +32,7 @@ MEANT = {
     "calibrate --mix radiolgy": "did you mean 'radiology'?",
     "prepare --dataset pubmed_qa": "did you mean 'pubmedqa'?",
     "evaluate --tasks pubmedQA": "did you mean 'pubmedqa'?",
+    "evaluate --tasks ner": "did you mean 'ner_bc5cdr' or 'ner_ncbi_disease'?",
     "run --config quick-start": "did you mean 'quickstart'?",
     # commands
     "train --model x": "`medllm finetune`",
