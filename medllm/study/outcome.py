@@ -156,8 +156,9 @@ def why_unable(score: Mapping[str, Any], measure: str) -> str | None:
     if value is None:
         return "it is not measured"
     if value == 0:
-        silent = ", for it states none of what is asked about" if score.get("silent") == 1 else ""
-        return f"the model itself passes none of {score['items']} items{silent}: none can be lost"
+        why = ", for it states none of what is asked about" if score.get("silent") == 1 else ""
+        why = ", for it lists no name" if score.get("names") == 0 else why
+        return f"the model itself passes none of {score['items']} items{why}: none can be lost"
     if score.get("majority") is not None and (low is None or low <= score["majority"]):
         return f"the model itself is not above guessing on {score['items']} items"
     return None

@@ -158,6 +158,8 @@ def test_a_task_that_the_model_itself_cannot_do_shows_no_loss() -> None:
     assert "not above guessing" in (why_unable({**able, "accuracy_low": None}, "accuracy") or "")
     silent = why_unable({"items": 40, "passed": 0.0, "silent": 1.0}, "passed")
     assert silent and "none of 40 items, for it states none" in silent
+    mute = why_unable({"items": 16, "overlap_f1": 0.0, "names": 0}, "overlap_f1")
+    assert mute and "none of 16 items, for it lists no name" in mute
     assert why_unable({"items": 9, "overlap_f1": None}, "overlap_f1") == "it is not measured"
     assert why_unable({"items": 9, "overlap_f1": 0.2}, "overlap_f1") is None
 
