@@ -107,6 +107,25 @@ def test_immediate_is_urgent_or_an_emergency() -> None:
     assert check_alert(given, "Monitor 4-hourly.").response == "under"
 
 
+@pytest.mark.parametrize(
+    ("advice", "response"),
+    [
+        ("Ward-based response: monitor at least 12-hourly.", "under"),
+        ("Repeat observations every 12 hours.", "under"),
+        ("Monitor 4 to 6-hourly.", "right"), ("Observations every 4–6 hours.", "right"),
+        ("Not 12-hourly but 4-hourly observations.", "right"), ("Ward-based response.", "right"),
+        ("At 0, 12-hourly is enough; now observe 6-hourly.", "right"),
+    ],
+)  # fmt: skip
+def test_a_total_above_0_is_not_observed_twice_a_day(advice: str, response: str) -> None:
+    """RCP 2017, chart 4: from 1 to 4 points at least every 4 to 6 hours."""
+    given = "RR 16, SpO2 97% on room air, BP 120/70, HR 95, alert, T 37.0 °C."  # 1
+    well = given.replace("HR 95", "HR 80")
+
+    assert check_alert(given, advice).response == response
+    assert check_alert(well, advice).response == "right"
+
+
 def test_an_answer_is_judged_by_what_it_says_of_the_patient_not_of_the_rules() -> None:
     given = "RR 26, SpO2 92% on room air, BP 120/70, HR 95, alert, T 37.0 °C, in the ICU."
     answer = """The NEWS2 score for this patient is calculated as follows:

@@ -11,7 +11,7 @@ from typing import Literal
 from medllm.clinical.scores import Score, Unscorable
 from medllm.clinical.scores.observations import read_news2
 from medllm.evaluate.clinical.news2.points import stated_points
-from medllm.evaluate.clinical.news2.response import NOTHING, stated_response
+from medllm.evaluate.clinical.news2.response import NOTHING, stated_hours, stated_response
 from medllm.evaluate.clinical.news2.total import stated_totals
 
 MOST = {"air or oxygen": 2}
@@ -20,6 +20,8 @@ HIGH, MEDIUM = 7, 5
 """Totals from which RCP 2017, chart 4, asks for an emergency and for an urgent response."""
 URGENT_POINTS = 3
 """So many points of one parameter ask for an urgent response, too."""
+MOST_HOURS = 6
+"""Between observations at a total of 1 to 4 (RCP 2017, chart 4); 12 hours are for a total of 0."""
 
 Total = Literal["right", "wrong", "not stated", "possible", "not recomputed"]
 Response = Literal["right", "under", "over", "not stated", "not recomputed"]
@@ -91,7 +93,10 @@ def _judge_response(answer: str, score: Score) -> Response:
         return "not stated"
     needed = _needed(score)
     most = 3 if score.missing else needed
-    return "under" if levels[1] < needed else "over" if levels[0] > most else "right"
+    is_rare = levels == (1, 1) and score.total >= 1 and (stated_hours(answer) or 0) > MOST_HOURS
+    if levels[1] < needed or is_rare:
+        return "under"
+    return "over" if levels[0] > most else "right"
 
 
 def _needed(score: Score) -> int:

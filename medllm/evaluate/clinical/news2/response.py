@@ -47,6 +47,11 @@ _ROUTINE = (
 _RESPONSES = re.compile(
     f"(?P<l3>{_EMERGENCY})|(?P<l23>{_AT_ONCE})|(?P<l2>{_URGENT})|(?P<l1>{_ROUTINE})", re.IGNORECASE
 )
+_EVERY = re.compile(
+    r"\bevery (?P<every>\d{1,2})(?: ?(?:to|-|–) ?\d{1,2})? hours|"
+    r"\b(?P<hourly>\d{1,2})(?: ?(?:to|-|–) ?\d{1,2})?[ -]hourly\b",
+    re.IGNORECASE,
+)
 _LEVELS: dict[str, Levels] = {"l3": (3, 3), "l23": (2, 3), "l2": (2, 2), "l1": (1, 1)}
 """Immediate is RCP's own word for informing the team from 5 points on, and from 7 on."""
 _NOT_MEANT = re.compile(
@@ -83,6 +88,17 @@ def stated_response(answer: str) -> Levels:
     found = list(_responses(answer))
     own = [levels for levels, is_rule in found if not is_rule]
     return max(own or [levels for levels, _ in found], default=NOTHING, key=lambda each: each[::-1])
+
+
+def stated_hours(answer: str) -> int | None:
+    """The fewest hours between observations that an answer asks for; of a range the lower end."""
+    own = [
+        int(match["every"] or match["hourly"])
+        for match in _EVERY.finditer(answer)
+        if not _NOT_MEANT.search(clause_before(answer, match.start()))
+        and not _is_rule(clause_around(answer, match.start(), match.end()))
+    ]
+    return min(own, default=None)
 
 
 def _responses(answer: str) -> Iterator[tuple[Levels, bool]]:
