@@ -19,20 +19,24 @@ from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.text.reading import Reading, read
 from medllm.errors import ArtifactError
 from medllm.generate.prompts import Prompt, named
-from medllm.measures.intervals import estimate_ratio
+from medllm.measures.intervals import estimate_part
 from medllm.measures.text.bertscore import Encoder
 from medllm.measures.text.comparing import Unsupported, count_shared, find_unsupported
 from medllm.measures.text.facts import Fact, find_facts
 from medllm.measures.text.flips import add_flips, find_flips
+from medllm.measures.text.numbers import judge_numbers
 from medllm.measures.text.spoken import with_digits
 
 Flip = dict[str, Any]
 """What is the other way round, of which class, where in the last answer, and unlike which text."""
 FEWEST = 6
 """Texts that a correlation takes."""
+COUNTS = ("unsupported", "unsupported_major", "numbers", "numbers_altered", "numbers_invented")
 HOW = (
     "ratio: characters of the last answer over those of the first; retention: share of the "
-    "distinct facts of a text that the last answer states, pooled, with a 95 % bootstrap interval"
+    "distinct facts of a text that the last answer states, pooled, with a 95 % bootstrap interval, "
+    "or the exact one of as many texts where all is kept or nothing; numbers: of the last answer, "
+    "in the text or not"
 )
 
 
@@ -88,7 +92,17 @@ def _measure(chain: Compressed) -> dict[str, Any]:
         "unsupported": len(of_source),
         "unsupported_major": severities["major"],
         "flips": _flips(of_source, of_first),
+        **_judge_numbers(chain),
     }
+
+
+def _judge_numbers(chain: Compressed) -> dict[str, int]:
+    """The numbers of the last answer; altered: the text has others of what they are of."""
+    outcomes = Counter(
+        each.outcome for each in judge_numbers(chain.readings[-1], chain.readings[0])
+    )
+    wrong = {f"numbers_{name}": outcomes[name] for name in ("altered", "invented")}
+    return {"numbers": outcomes.total(), **wrong}
 
 
 def _unlike(chain: Compressed, number: int) -> list[Unsupported]:
@@ -128,10 +142,10 @@ def _sum_up(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if with_facts:
             found = [each[f"{name}_found"] for each in with_facts]
             wanted = [each[f"{name}_of"] for each in with_facts]
-            told = estimate_ratio(found, wanted)
+            told = estimate_part(found, wanted)
             summary[name] = {"value": told.value, "low": told.low, "high": told.high,
                              "facts": sum(wanted), "items": len(with_facts)}  # fmt: skip
-    for name in ("unsupported", "unsupported_major"):
+    for name in COUNTS:
         summary[name] = sum(each[name] for each in measured)
     kinds = Counter(flip["flip"] for each in measured for flip in each["flips"])
     summary["flips"] = {"texts": sum(bool(each["flips"]) for each in measured), "by": dict(kinds)}
@@ -226,6 +240,8 @@ def show_compression(summary: dict[str, Any]) -> None:
             rows.append((f"facts {told} kept", f"{found['value']:.3f} ({interval}; {of})"))
     rows.append(("facts that the text does not state", f"{summary['unsupported']:,}"))
     rows.append(("of them major", f"{summary['unsupported_major']:,}"))
+    wrong = f"{summary['numbers_altered']:,} altered, {summary['numbers_invented']:,} invented"
+    rows.append((f"of {summary['numbers']:,} numbers", wrong))
     flips = summary["flips"]
     kinds = ", ".join(f"{kind} {count}" for kind, count in flips["by"].items())
     rows.append(

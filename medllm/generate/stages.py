@@ -6,10 +6,12 @@ is gone, and the memory of the process is measured around each.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from medllm.models.memory import release_memory, used_gib
 RETURNED = 0.1
 """Memory counts as given back where so much more than before is held at most, as a share."""
 
+Memory = dict[str, float | None]
+"""In GiB, by when it was measured; None where it cannot be."""
 Rows = Mapping[int, Mapping[str, Any]]
 """By the number of their prompt."""
 
@@ -112,14 +116,19 @@ def _run(
         found: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8"))
         return found
     told: dict[str, Any] = {"stage": stage.name, "model": model.ref}
-    told["quantization"] = stage.quantization
+    told["quantization"] = model.quantization
+    what = f"stage {stage.name}"
+
+    def write(engine: Generates) -> None:
+        Writer(engine, config, instruction=stage.instruction + JOINT, what=what).write(
+            prompts, file
+        )
+
     if prompts and not file.is_whole:
-        with _loaded(model, config, told) as engine:
-            first, what = stage.instruction + JOINT, f"stage {stage.name}"
-            Writer(engine, config, instruction=first, what=what).write(prompts, file)
-            told |= decided_by(engine, config)
+        with _measured(model, told) as memory:
+            told |= _with_engine(model, config, memory, write)
         told["computed_in"] = computed_in(model, config.dtype)
-        told["answers_cut"] = count_cut(read_jsonl(path), f"stage {stage.name}")
+        told["answers_cut"] = count_cut(read_jsonl(path), what)
         _announce_memory(stage.name, told["memory_gib"])
     elif not prompts:
         path.touch(mode=0o600)
@@ -127,32 +136,47 @@ def _run(
     return told
 
 
-@contextmanager
-def _loaded(model: ModelRef, config: GenerateConfig, told: dict[str, Any]) -> Iterator[Generates]:
-    """The engine meanwhile; the memory before it, with it, and once it is gone."""
-    import transformers  # noqa: F401 - what is imported stays, whatever is unloaded
+def _with_engine(
+    model: ModelRef, config: GenerateConfig, memory: Memory, write: Callable[[Generates], None]
+) -> dict[str, Any]:
+    """Load the model, let it write, and leave nothing of it; what decided its answers."""
+    with closing(open_engine(model, config)) as engine:
+        write(engine)
+        memory["loaded"] = used_gib(pick_device())
+        return decided_by(engine, config)
 
+
+@contextmanager
+def _measured(model: ModelRef, told: dict[str, Any]) -> Iterator[Memory]:
+    """What takes the memory with the model; before it and once it is gone are measured here."""
+    _import_libraries(model)
     device = pick_device()
     release_memory()
-    memory = {"before": used_gib(device)}
-    engine = open_engine(model, config)
+    memory: Memory = {"before": used_gib(device)}
     try:
-        yield engine
-        memory["loaded"] = used_gib(device)
+        yield memory
     finally:
-        engine.close()
-        del engine
         release_memory()
         memory["after"] = used_gib(device)
         told["memory_gib"] = memory
 
 
+def _import_libraries(model: ModelRef) -> None:
+    """Import what loading a model imports: that stays, whatever is unloaded."""
+    needed = {"transformers": True, "peft": model.is_adapter, "bitsandbytes": model.quantization}
+    with console.quiet():
+        for name in (name for name, is_needed in needed.items() if is_needed and find_spec(name)):
+            import_module(name)
+
+
 def _announce_memory(stage: str, memory: Mapping[str, float | None]) -> None:
-    """Say where memory was not given back."""
-    before, after = memory["before"], memory["after"]
-    if before and after and after > (1 + RETURNED) * before:
-        told = f"{after:.2f} GiB are held after it, {before:.2f} before"
-        console.notice(f"generate: stage {stage}: {told}: not all memory was given back")
+    """Say where memory was not given back, and how much of the model's was."""
+    before, loaded, after = (memory.get(name) for name in ("before", "loaded", "after"))
+    if before and loaded and after and after > (1 + RETURNED) * before:
+        share = min((loaded - after) / max(loaded - before, 1e-9), 1)
+        held = f"{after:.2f} GiB are held after it, {before:.2f} before"
+        of_model = f"{100 * max(share, 0):.0f} % of what the model took was given back"
+        console.notice(f"generate: stage {stage}: {held}; {of_model}")
 
 
 @dataclass(frozen=True)

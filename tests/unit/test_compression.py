@@ -64,11 +64,30 @@ def test_what_an_answer_turns_round_is_told_of_each_row(capsys: pytest.CaptureFi
     assert [(each["flip"], each["unlike"]) for each in side["flips"]] == [
         ("laterality", "first stage")
     ]  # the text has both knees
+    assert summary["retention_of_source"]["value"] < 1
     assert summary["flips"] == {"texts": 2, "by": {"negation": 1, "laterality": 1}}
     announce_flips({1: kept, 7: denied})
     said = capsys.readouterr().err
     assert "row 7: the last answer states something the other way round" in said
     assert "(negation)" in said and "fever" not in said.lower()
+
+
+def test_numbers_are_kept_altered_or_invented_and_nothing_is_certain() -> None:
+    spoken = "Heart rate ninety two. Fiebre 38,5 °C."
+    chains = [
+        Compressed(Prompt(n, str(n), (Message("user", spoken),)), ["So."] * 1 + [last])
+        for n, last in enumerate(["Heart rate 92.", "Heart rate 29.", "Fiebre 39,5 °C.", ""] * 2)
+    ]
+
+    measured, summary = measure_all(chains, None)
+
+    told = [(each["numbers"], each["numbers_altered"], each["numbers_invented"])
+            for each in measured[:4]]  # fmt: skip
+    assert told[:2] == [(1, 0, 0), (1, 1, 0)] and told[2][0] == sum(told[2][1:]) == 1
+    assert told[3] == (0, 0, 0)
+    assert (summary["numbers"], summary["numbers_altered"] >= 2) == (6, True)
+    nothing = measure_all([chains[3], chains[7]] * 3, None)[1]["retention_of_source"]
+    assert nothing["value"] == 0 and nothing["high"] > 0.3  # six texts prove little
 
 
 def test_a_table_holds_lists_as_json(tmp_path: Path) -> None:
