@@ -18,6 +18,7 @@ from medllm.serve.guard import Guard, GuardedAnswer, join_pieces
 from medllm.serve.metrics import Metrics
 from medllm.serve.model.canary import Canary
 from medllm.serve.model.shadow import Shadow
+from medllm.serve.model.switch import Switch
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.wire import ApiError
 
@@ -39,7 +40,7 @@ class Around:
     most_waiting: int = MOST_WAITING
     """Requests that may wait for their turn."""
     limits: Limits = field(default_factory=Limits)
-    is_offline: bool = False
+    switch: Switch = field(default_factory=Switch)
     """Whether an admin has taken the model offline."""
     given: GivenAnswers = field(default_factory=GivenAnswers)
     """The answers of late, for feedback on them."""
@@ -69,7 +70,7 @@ class Answering:
     @property
     def is_ready(self) -> bool:
         """Whether a request would be answered now."""
-        return self.is_up and not self.around.is_offline
+        return self.is_up and not self.around.switch.is_offline
 
     @property
     def parallel(self) -> int:
@@ -83,7 +84,7 @@ class Answering:
 
     def check(self, caller: Caller, answers: int = 1) -> None:
         """Raises ApiError where this caller may not ask for so many answers now, or nobody may."""
-        if self.around.is_offline:
+        if self.around.switch.is_offline:
             message = "the model was taken offline; try again later"
             raise ApiError(503, message, "model_offline", headers={"Retry-After": "60"})
         if len(self.queue.unfinished) >= self.parallel + self.around.most_waiting:

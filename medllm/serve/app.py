@@ -127,7 +127,7 @@ class Endpoints:
         """Refuse requests from now on, and finish what runs."""
         around = self.answering.around
         caller = _admin(request)
-        around.is_offline = True  # also where it cannot be logged: it is the safe side
+        around.switch.turn_off()  # also where it cannot be logged: it is the safe side
         if around.audit:
             await around.audit.noted("offline", caller.name)
         return {"online": False}
@@ -138,7 +138,7 @@ class Endpoints:
         caller = _admin(request)
         if around.audit:
             await around.audit.noted("online", caller.name)
-        around.is_offline = False
+        around.switch.turn_on()
         return {"online": True}
 
     async def list_models(self, request: Request) -> dict[str, Any]:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 QUESTION_TOKENS = 128
 """The most tokens of the one answer under `medllm run`: enough to see that it works."""
 
+OFFLINE = "notice: an admin took this model offline, and it stays so; POST /v1/model/online ends it"
 FREE_MEMORY = "lower serve.n_ctx, or serve a quantized model"
 
 
@@ -83,6 +84,8 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
         ):
             listen(sock)  # from here on a client is not refused, so the address may be told
             _announce(source, engine, base_url(sock, "https" if tls else "http"), callers)
+            if around.switch.is_offline:
+                console.notice(OFFLINE)
             if told := describe_second(config, source.name(engine), around, callers):
                 console.say(told)
             console.notice("Ctrl-C stops the server.")
@@ -157,6 +160,7 @@ def _around(source: Source, guard: "Guard | None") -> "Iterator[Around]":
     from medllm.serve.answering import Around
     from medllm.serve.feedback.store import FeedbackStore, feedback_folder
     from medllm.serve.metrics import Metrics, told_on
+    from medllm.serve.model.switch import Switch
 
     config = source.config
     with ExitStack() as stack:
@@ -166,6 +170,7 @@ def _around(source: Source, guard: "Guard | None") -> "Iterator[Around]":
             has_page=config.ui,
             most_waiting=config.max_waiting,
             card=source.known.card() if source.known else {},
+            switch=Switch.of(_log_name(source)),
         )
         if not config.no_audit:
             keeping = Keeping(

@@ -32,7 +32,7 @@ def around(tmp_path: Path) -> Iterator[Around]:
     log = open_log(tmp_path / "log", "m")
     (tmp_path / "log" / f"{datetime.now(UTC).date()}.jsonl").symlink_to("/dev/full")
     store = FeedbackStore(tmp_path / "feedback")
-    yield Around(audit=log, metrics=Metrics(), feedback=store, is_offline=False)
+    yield Around(audit=log, metrics=Metrics(), feedback=store)
     store.close()
     with pytest.raises(OSError):
         log.close()
@@ -85,9 +85,9 @@ def test_the_numbers_tell_what_the_caller_got(around: Around) -> None:
 
 def test_a_model_is_taken_offline_all_the_same(around: Around) -> None:
     assert send(around, "POST", "/v1/model/offline").status_code == 500
-    assert around.is_offline
+    assert around.switch.is_offline
     assert send(around, "POST", "/v1/model/online").status_code == 500
-    assert around.is_offline
+    assert around.switch.is_offline
 
 
 def test_a_key_of_digests_that_was_cut_off_is_none() -> None:
