@@ -24,7 +24,8 @@ _HELP = (
 _EMERGENCY = (
     r"emergency (?:response|assessment|review|team|call|clinical|medical|help|care|services?)|"
     r"medical emergency|(?:met|rapid response|crash|outreach|arrest|2222)[ -](?:call|team)|"
-    r"rapid response|critical[ -]care|intensive care|\bicu\b|\bitu\b|high[- ]dependency|"
+    r"rapid response|critical[ -]care|intensive care|\b(?:icu|itu)\b(?! patient)|"
+    r"high[- ]dependency|"
     r"continuous(?:ly)? (?:\w+ )?(?:vital|monitor|observ)\w*|monitor\w* (?:\w+ )?continuous(?:ly)?|"
     r"without delay|\bcall (?:999|911|112|2222)\b"
 )
@@ -56,7 +57,8 @@ _LEVELS: dict[str, Levels] = {"l3": (3, 3), "l23": (2, 3), "l2": (2, 2), "l1": (
 """Immediate is RCP's own word for informing the team from 5 points on, and from 7 on."""
 _NOT_MEANT = re.compile(
     r"\b(?:no|not|non|without|n't|neither|nor|unlikely|never)\b[- ]?(?:\w+ ){0,3}$|"
-    r"\b(?:if|should|unless|when|until)\b[^,;]{0,80}$|\b(?:if|should|unless)\b.{0,80}$",
+    r"\b(?:if|unless|when|until)\b[^,;]{0,80}$|\b(?:if|unless)\b.{0,80}$|"
+    r"(?:^|,)\W*should (?:the|his|her|he|she|it|they|this|any|observations)\b.{0,80}$",
     re.IGNORECASE | re.DOTALL,
 )
 _NOT_NEEDED = re.compile(
@@ -64,12 +66,14 @@ _NOT_NEEDED = re.compile(
     r"not (?:yet )?(?:required|needed|necessary|indicated|warranted|reached|met)|unnecessary)",
     re.IGNORECASE,
 )
+_AGAIN = re.compile(r"(?:intensive care|high[- ]dependency)(?: unit)? \($", re.IGNORECASE)
+"""Before the short name of a unit that was just named."""
 _UNIT = re.compile(r"intensive|icu|itu|high|critical", re.IGNORECASE)
 _PLACE = re.compile(
     r"\b(?:in|on|at|from|left|of|to)(?: (?:the|an?|our|his|her))?(?: \w+)? $", re.IGNORECASE
 )
 _WANTED = re.compile(
-    r"\b(?:should|needs?|must|consider\w*|requir\w+|transfer(?!red)|admit(?!ted)|admission|manage|"
+    r"\b(?:should|needs?|must|consider\w*|requir\w+|transfer(?!red)|admit(?!ted)|admission|manag\w+|"
     r"care|call|escalate|refer|discuss|move|recommend\w*)\b",
     re.IGNORECASE,
 )
@@ -107,7 +111,8 @@ def _responses(answer: str) -> Iterator[tuple[Levels, bool]]:
         before = clause_before(answer, match.start())
         if _NOT_MEANT.search(before) or _NOT_NEEDED.match(answer, match.end()):
             continue
-        if _UNIT.match(match[0]) and _PLACE.search(before) and not _WANTED.search(before):
+        place = _AGAIN.sub("", before)
+        if _UNIT.match(match[0]) and _PLACE.search(place) and not _WANTED.search(place):
             continue  # where the patient is, or comes from
         clause = clause_around(answer, match.start(), match.end())
         yield _LEVELS[match.lastgroup or "l1"], _is_rule(clause)
