@@ -47,7 +47,12 @@ _OF_PATIENT = re.compile(
 )
 _BRACKET = re.compile(r"\s*[(=/]\s*")
 _NEGATED = re.compile(r"\b(?:not|n't|never|far from|ab(?=normal))", re.IGNORECASE)
-_CONDITION = re.compile(r"\b(?:if|when|whenever|unless|until|once|should)\b[^,;]*$", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"\b(?:if|when|whenever|unless|until|once)\b[^,;]*$|"
+    r"\bshould\b(?:(?!\b(?:because|since|as|due|given|with|for|at|after)\b)[^,;])*$",
+    re.IGNORECASE,
+)
+"""Before a value that may come to be; of what should be done for a reason the value is one."""
 _ADVICE = re.compile(
     r"\b(?:give|giving|start|apply|administer|deliver|increase|titrate|initiate|provide|consider|"
     r"commence|begin|escalate|switch|change|wean|reduce|via|recommend\w*|needs?|requires?)\b",
