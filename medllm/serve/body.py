@@ -87,7 +87,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _first_error(problem: ValidationError) -> ApiError:
     first = problem.errors(include_url=False, include_input=False)[0]
     code = UNSUPPORTED if first["type"] == UNSUPPORTED else None
-    path = [*first["loc"], *([first["ctx"]["field"]] if code else [])]
+    named = first.get("ctx", {}).get("field")
+    path = [*first["loc"], *([named] if named else [])]
     param = ".".join(map(str, path)) or None
     message = first["msg"].removeprefix("Value error, ")
     return ApiError(400, f"{param}: {message}" if param else message, code, param)

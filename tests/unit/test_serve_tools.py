@@ -161,7 +161,7 @@ def test_a_call_that_is_blocked_is_not_released(stream: bool, tmp_path: Path) ->
     log = open_log(tmp_path, "m")
     response = send(Calling(BAD), reviewing("block", audit=log), stream=stream)
     log.close()
-    assert "25" not in response.text.replace("\\u", "") or "dose_mg" not in response.text
+    assert "dose_mg" not in response.text
     assert "tool_calls" not in response.text and "content_filter" in response.text
     if stream:
         assert streamed(response)[0].startswith("I order it. ")
@@ -207,8 +207,9 @@ def test_a_call_that_max_tokens_cut_is_read_as_far_as_it_came() -> None:
         ({"messages": [*TURNS, {"role": "assistant", "content": "And"}]}, None, "assistant's"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0", "tool_call_id"),
         ({"messages": [*TURNS, ANSWERED[2]]}, None, "answers no call"),
-        ({"messages": [ANSWERED[1] | {"role": "user"}]}, "messages.0", "content"),
-        ({"messages": [*TURNS, {"role": "assistant", "tool_calls": []}]}, "messages.1", "content"),
+        ({"messages": [ANSWERED[1] | {"role": "user"}]}, "messages.0.content", "text"),
+        ({"messages": [*TURNS, {"role": "assistant", "tool_calls": []}]},
+         "messages.1.content", "text"),
         ({"messages": [TURNS[0] | {"tool_call_id": "c1"}]}, "messages.0", "belong together"),
         ({"messages": [*TURNS, {"role": "assistant", "tool_calls": [
             {"id": "1", "type": "function", "function": {"name": "f", "arguments": {}}}]}]},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from medllm.data.example import Message
 from medllm.engines.servers.chat import ToolCall as Call
@@ -22,6 +23,7 @@ MOST_IMAGES = 8
 BEGINS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
 """The kinds of images that are taken, and how their files begin."""
 DATA_URL = re.compile(r"data:image/(png|jpeg|jpg);base64,", re.IGNORECASE)
+NO_CONTENT = "no_content"
 NO_TEXT = "must be a text, or parts of type text or image_url"
 
 
@@ -126,7 +128,7 @@ class ChatMessage(Strict):
     @model_validator(mode="after")
     def _check_role(self) -> Self:
         if self.content is None and not (self.role == "assistant" and self.tool_calls):
-            raise ValueError(f"content {NO_TEXT}")
+            raise PydanticCustomError(NO_CONTENT, NO_TEXT, {"field": "content"})
         if self.images and self.role != "user":
             raise ValueError("images stand in the user's messages alone")
         if self.tool_calls and self.role != "assistant":
