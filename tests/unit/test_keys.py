@@ -116,6 +116,17 @@ def test_a_limit_or_role_that_is_none_is_found_when_the_file_is_read(
         KeyRing(ring.path).all_keys()
 
 
+def test_a_file_that_anybody_can_write_lets_nobody_in(ring: KeyRing) -> None:
+    secret = ring.add(Caller(name="a"))
+    assert ring.find(secret)
+    ring.path.chmod(0o666)
+
+    with pytest.raises(ConfigError, match="can be written by anybody"):
+        ring.find(secret)
+    ring.path.chmod(0o640)
+    assert ring.find(secret)
+
+
 def refused(limits: Limits, caller: Caller) -> str | None:
     try:
         with limits.asking(caller):

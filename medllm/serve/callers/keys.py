@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -115,6 +116,9 @@ class KeyRing:
             self._seen, self._keys = None, {}
             return self._keys
         seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if found.st_mode & stat.S_IWOTH:
+            fix = f"see which keys are yours, then chmod 0600 {self.path}"
+            raise ConfigError(f"{self.path} can be written by anybody: its keys prove nothing", fix)
         if seen != self._seen:
             self._keys, self._seen = _read_keys(self.path), seen
         return self._keys
