@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # as the command line sets it: threads wait asleep for each other; must be set before torch loads
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, which would wait for each other's threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # a shell's job in the background ignores Ctrl-C, and so would all that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
