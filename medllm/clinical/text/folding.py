@@ -2,9 +2,12 @@
 
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+
+from medllm.clinical.text.spelled import SPELLED, SPELLED_MARKS, read_spelled
 
 SUPERSCRIPT = {
     **{"⁰": "0", "¹": "1", "²": "2", "³": "3"},
@@ -19,6 +22,9 @@ _PLAIN = {
 }  # fmt: skip
 _ODD = re.compile(r" *[^\x20-\x7e](?:[^\x20-\x7e]| )*| {2,}")
 """What is not a printable ASCII character, with the spaces around; and several spaces."""
+_SPELLED = re.compile(SPELLED)
+_LATIN = dict(zip("аеорсухіјѕԁһ", "aeopcyxijsdh", strict=True))
+"""Letters of Cyrillic that look like Latin ones: read as those within a word of Latin letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,14 @@ class Folded:
         """Where a part of the folded text stands in the text that it was made of."""
         return self._place(begin), self._place(end - 1) + 1
 
+    def parts(self, begin: int, end: int) -> Iterator[tuple[int, tuple[int, bool]]]:
+        """Where the parts of a part of it begin, and where each of them comes from."""
+        if begin < end:
+            first = bisect_right(self._starts, begin) - 1
+            yield begin, (self._place(begin), self._origins[first][1])
+            for at in range(first + 1, bisect_left(self._starts, end)):
+                yield self._starts[at], self._origins[at]
+
     def _place(self, position: int) -> int:
         at = bisect_right(self._starts, position) - 1
         origin, runs = self._origins[at]
@@ -44,6 +58,36 @@ class Folded:
 
 def fold(text: str) -> Folded:
     """The folded text; as fast as a search where there is nothing to fold."""
+    folded = _fold_characters(text)
+    may_be = any(mark in folded.text for mark in SPELLED_MARKS)
+    return _with_digits(folded) if may_be else folded
+
+
+def _with_digits(folded: Folded) -> Folded:
+    """The same with numbers of two digits and more as digits, where a unit follows them."""
+    spelled = ((each, read_spelled(each[0])) for each in _SPELLED.finditer(folded.text))
+    pieces: list[str] = []
+    starts: list[int] = []
+    origins: list[tuple[int, bool]] = []
+    length = done = 0
+    for each, digits in [(each, digits) for each, digits in spelled if digits]:
+        begin, end = each.span()
+        for start, origin in folded.parts(done, begin):
+            starts.append(length + start - done)
+            origins.append(origin)
+        length += begin - done
+        first, last = folded.origin(begin, end)
+        starts += [length, length + 1]
+        origins += [(first, False), (last - 1, False)]
+        pieces += [folded.text[done:begin], digits]
+        length, done = length + len(digits), end
+    for start, origin in folded.parts(done, len(folded.text)):
+        starts.append(length + start - done)
+        origins.append(origin)
+    return Folded("".join([*pieces, folded.text[done:]]), starts, origins)
+
+
+def _fold_characters(text: str) -> Folded:
     pieces: list[str] = []
     starts, origins = [0], [(0, True)]
     length = done = 0
@@ -59,8 +103,9 @@ def fold(text: str) -> Folded:
     for odd in _ODD.finditer(text):
         add(text[done : odd.start()].lower(), done, True)
         raised = spaced = False
+        fold_one = _fold_disguised if _is_disguised(text, odd) else _fold_character
         for place, character in enumerate(odd[0], odd.start()):
-            piece, is_raised = _fold_character(character)
+            piece, is_raised = fold_one(character)
             if is_raised and raised:
                 piece = piece[1:]
             if not (piece == " " and spaced):
@@ -69,6 +114,19 @@ def fold(text: str) -> Folded:
         done = odd.end()
     add(text[done:].lower(), done, True)
     return Folded("".join(pieces), starts, origins)
+
+
+def _is_disguised(text: str, odd: re.Match[str]) -> bool:
+    """Whether letters of another script stand in a word of Latin ones, which they look like."""
+    begin, end = odd.span()
+    before = "" if odd[0][0] == " " else text[max(0, begin - 1) : begin]
+    after = "" if odd[0][-1] == " " else text[end : end + 1]
+    touches = any(each.isascii() and each.isalpha() for each in (before, after))
+    return touches and set(odd[0].lower()) <= {*_LATIN, " "}
+
+
+def _fold_disguised(character: str) -> tuple[str, bool]:
+    return _LATIN.get(character.lower(), character), False
 
 
 @cache

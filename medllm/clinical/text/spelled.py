@@ -1,0 +1,67 @@
+"""Numbers that are spelled out before a unit: `two hundred and fifty milligrams`."""
+
+import re
+from collections.abc import Sequence
+
+_SMALL = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_VALUES = {
+    **{word: value for value, word in enumerate(_SMALL)},
+    **{word: 10 * value for value, word in enumerate(_TENS, 2)},
+    "a": 1,
+}
+_SCALES = {"hundred": 100, "thousand": 1000}
+_MOST_WORDS = 9
+"""Of a number after its first one: so a list of numbers is not gone through again and again."""
+_HALF = " and a half"
+_UNITS = (
+    r"(?:mg|mcg|ug|g|gm|grams?|grammes?|milligrams?|milligrammes?|micrograms?|microgrammes?|ml|"
+    r"millilit(?:er|re)s?|units?|iu|meq|tab(?:let)?s?|cap(?:sule|let)?s?|pills?|puffs?|drops?)"
+)
+_WORD = "|".join(sorted((*_SMALL, *_TENS, *_SCALES), key=len, reverse=True))
+SPELLED = (
+    rf"\b(?:half an?|(?:a (?=hundred|thousand))?(?:{_WORD})"
+    rf"(?:[\s-]+(?:(?:and|point)\s+)?(?:{_WORD})){{0,{_MOST_WORDS}}}(?:{_HALF})?)"
+    rf"(?=[\s-](?:of )?{_UNITS}\b)"
+)
+"""The pattern of one, in lower case; what follows it is a unit or a form."""
+SPELLED_MARKS = (*_TENS, *_SCALES, "teen", "eleven", "twelve", "half", " point ")
+"""One of these is in each that `read_spelled` reads, but for `ten`."""
+
+
+def read_spelled(written: str) -> str | None:
+    """The number in digits; None for one of a single digit, and for what is none (`two one`)."""
+    words = re.split(r"[\s-]+", written.lower())
+    if words[0] == "half":
+        return "0.5"
+    if words[-3:] == _HALF.split():
+        words[-3:] = ["point", "five"]
+    at = words.index("point") if "point" in words else len(words)
+    whole, digits = _whole(words[:at]), [_VALUES.get(word, 10) for word in words[at + 1 :]]
+    if whole is None or max(digits, default=0) > 9:
+        return None
+    told = ".".join([str(whole), *filter(None, ["".join(map(str, digits))])])
+    return told if len(told) > 1 else None
+
+
+def _whole(words: Sequence[str]) -> int | None:
+    """`two hundred and fifty`: each word after the first must have room in what stands before."""
+    if [*words] == ["zero"]:
+        return 0
+    thousands = part = 0
+    room = 1000
+    for word in words:
+        scale, value = _SCALES.get(word), _VALUES.get(word, 0)
+        if scale and 0 < part < scale and not (scale == 1000 and thousands):
+            part, room = part * scale, scale
+            if scale == 1000:
+                thousands, part = part, 0
+        elif word != "and":
+            if scale or not 0 < value < room:
+                return None
+            part, room = part + value, 10 if value in range(20, 100, 10) else 1
+    return thousands + part
