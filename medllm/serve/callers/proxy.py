@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-
-from starlette.datastructures import Headers
+from typing import TYPE_CHECKING
 
 from medllm.serve.callers.keys import Caller
 from medllm.serve.wire import ApiError
+
+if TYPE_CHECKING:  # an extra brings it
+    from starlette.datastructures import Headers
 
 Network = IPv4Network | IPv6Network
 NAME = re.compile(r"[!-~]{1,100}")
@@ -27,7 +29,9 @@ class Proxies:
     header: str
     networks: tuple[Network, ...]
 
-    def find(self, address: str | None, headers: Headers, origins: Sequence[str]) -> Caller | None:
+    def find(
+        self, address: str | None, headers: "Headers", origins: Sequence[str]
+    ) -> Caller | None:
         """The user of a request from `address`, or None where no proxy names one.
 
         Raises:
