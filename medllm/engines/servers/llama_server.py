@@ -3,11 +3,10 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +19,13 @@ from medllm.engines.sampling import check_sampling
 from medllm.engines.servers import llama_chat
 from medllm.engines.servers.chat import Chat, UnfitChat, check_texts
 from medllm.engines.servers.private import PrivateServer
+from medllm.engines.servers.slots import Slot, Slots
 from medllm.errors import DataError
 from medllm.models.chat.prompts import check_room
 from medllm.models.hardware import count_cpus
 
 PARALLEL = 4
 KEY_VARIABLE = "LLAMA_API_KEY"
-FAMILIAR = 0.5
-"""The share of what a slot holds that a prompt must begin with to go on from there."""
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A place of llama-server's cache, and what it holds."""
-
-    number: int
-    owner: str | None = None
-    tokens: list[int] = field(default_factory=list)
-    used: int = 0
 
 
 class LlamaServerEngine(GgufTemplate):
@@ -76,9 +64,8 @@ class LlamaServerEngine(GgufTemplate):
         super().__init__(path, n_ctx=n_ctx, window=window, vocab_only=True)
         self._settings = settings or ServerSettings()
         self.parallel = self._settings.parallel or PARALLEL
-        self._slots = [_Slot(number) for number in range(self.parallel)]
+        self._slots = Slots(self.parallel)
         self._free = asyncio.Semaphore(self.parallel)
-        self._asked = 0
         self.reused_tokens = 0
         """Tokens of the last answered prompt that were not read anew."""
         self._knows_end = self._is_end_known()
@@ -101,13 +88,13 @@ class LlamaServerEngine(GgufTemplate):
         async with self._free:
             if not self.is_ready:
                 raise EngineDown
-            slot, is_kept = self._take(ids, request.owner)
+            slot, is_kept = self._slots.take(ids, request.owner)
             try:
                 async with aclosing(self._ask(slot, ids, request, is_kept)) as pieces:
                     async for piece in pieces:
                         yield piece
             finally:
-                self._slots.append(slot)
+                self._slots.give_back(slot)
 
     def read_chat(self, chat: Chat, sampling: Sampling) -> list[int]:
         """The token ids of a conversation with tools, as llama-server renders it.
@@ -175,24 +162,8 @@ class LlamaServerEngine(GgufTemplate):
             self.server, {**asked, "tools": [llama_chat.A_TOOL]}
         )
 
-    def _take(self, ids: Sequence[int], owner: str | None) -> tuple[_Slot, bool]:
-        """The slot for a prompt, and whether what it holds may be used for it."""
-        self._asked += 1
-
-        def common(slot: _Slot) -> int:
-            return len(commonprefix([slot.tokens, list(ids)]))
-
-        own = [each for each in self._slots if owner is not None and each.owner == owner]
-        known = max(own, key=common, default=None)
-        if not known or common(known) < FAMILIAR * len(known.tokens):
-            known = min(self._slots, key=lambda each: each.used)
-        is_kept = owner is not None and known.owner == owner
-        self._slots.remove(known)
-        known.owner, known.tokens, known.used = owner, list(ids), self._asked
-        return known, is_kept
-
     async def _ask(
-        self, slot: _Slot, ids: list[int], request: GenerateRequest, is_kept: bool
+        self, slot: Slot, ids: list[int], request: GenerateRequest, is_kept: bool
     ) -> AsyncGenerator[Piece, None]:
         import httpx
 
