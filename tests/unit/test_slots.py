@@ -41,3 +41,16 @@ def test_the_next_turn_goes_where_the_one_before_it_is_for_its_owner_alone() -> 
     own, is_kept = slots.take(NOTE, "c")
     assert own is not first and not is_kept
     assert slots.take(NOTE, None)[1] is False
+
+
+def test_a_long_beginning_in_common_is_worth_a_slot_apart_and_a_short_one_is_not() -> None:
+    slots, short, long = Slots(8), [*range(30)], [*range(100)]
+    brief, _ = slots.take(short, "a")
+    slots.take([7], "b")
+    slots.take([8], "b")
+    note, _ = slots.take(long, "a")
+    slots.give_back(brief)
+    slots.give_back(note)
+
+    assert slots.take([*long, 1], "a") == (note, True)
+    assert slots.take([*short, 1], "a")[0].number == 4, "beside the others"

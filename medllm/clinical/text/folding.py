@@ -58,7 +58,7 @@ class Folded:
 
 def fold(text: str) -> Folded:
     """The folded text; as fast as a search where there is nothing to fold."""
-    folded = _fold_characters(text)
+    folded = fold_characters(text)
     may_be = any(mark in folded.text for mark in SPELLED_MARKS)
     return _with_digits(folded) if may_be else folded
 
@@ -87,7 +87,8 @@ def _with_digits(folded: Folded) -> Folded:
     return Folded("".join([*pieces, folded.text[done:]]), starts, origins)
 
 
-def _fold_characters(text: str) -> Folded:
+def fold_characters(text: str) -> Folded:
+    """The same but for numbers in words, which no phrase of a vocabulary has before a unit."""
     pieces: list[str] = []
     starts, origins = [0], [(0, True)]
     length = done = 0

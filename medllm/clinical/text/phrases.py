@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from medllm.clinical.text.folding import fold
+from medllm.clinical.text.folding import fold_characters
 from medllm.clinical.text.reading import WORD
 
 Meaning = TypeVar("Meaning")
@@ -11,7 +11,7 @@ Meaning = TypeVar("Meaning")
 
 def words_in(phrase: str) -> tuple[str, ...]:
     """The words of a phrase in the form that a `Reading` has them."""
-    return tuple(WORD.findall(fold(phrase).text))
+    return tuple(WORD.findall(fold_characters(phrase).text))
 
 
 class Phrases(Generic[Meaning]):

@@ -6,6 +6,9 @@ from os.path import commonprefix
 
 FAMILIAR = 0.5
 """The share of what a slot holds that a prompt must begin with to go on from there."""
+WORTH = 64
+"""Tokens that a prompt must have in common with a slot to go there while others answer elsewhere:
+reading so many takes less time than to answer apart from them."""
 
 
 @dataclass(slots=True)
@@ -32,18 +35,24 @@ class Slots:
         It is the one that holds most of the prompt, for the same owner; else the best free one.
         """
         self._asked += 1
-
-        def common(slot: Slot) -> int:
-            return len(commonprefix([slot.tokens, list(ids)]))
-
-        own = [each for each in self._free if owner is not None and each.owner == owner]
-        known = max(own, key=common, default=None)
-        if not known or common(known) < FAMILIAR * len(known.tokens):
-            known = self._best_free()
+        known = self._familiar(list(ids), owner) or self._best_free()
         is_kept = owner is not None and known.owner == owner
         self._free.remove(known)
         known.owner, known.tokens, known.used = owner, list(ids), self._asked
         return known, is_kept
+
+    def _familiar(self, ids: list[int], owner: str | None) -> Slot | None:
+        """The slot that holds most of a prompt of the same owner, if that is enough."""
+
+        def common(slot: Slot) -> int:
+            return len(commonprefix([slot.tokens, ids]))
+
+        own = [each for each in self._free if owner is not None and each.owner == owner]
+        known = max(own, key=common, default=None)
+        is_alone = len(self._free) == len(self._numbers)
+        if known and common(known) >= max(0 if is_alone else WORTH, FAMILIAR * len(known.tokens)):
+            return known
+        return None
 
     def give_back(self, slot: Slot) -> None:
         """The slot is free again, and keeps what it holds."""
