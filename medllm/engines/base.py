@@ -254,9 +254,6 @@ class AnswersMany(Engine, Protocol):
             EngineDown: the engine is not there now.
         """
 
-    async def disconnect(self) -> None:
-        """Close the connections of this event loop; another one opens its own."""
-
 
 @runtime_checkable
 class TakesChats(Engine, Protocol):

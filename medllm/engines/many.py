@@ -174,4 +174,3 @@ async def _stream_all(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await engine.disconnect()

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,8 @@ class Answering:
 
     queue: RequestQueue
     around: Around
+    requests: set[object] = field(default_factory=set)
+    """Those that are answered, and those that wait for it."""
 
     @property
     def is_up(self) -> bool:
@@ -87,10 +89,23 @@ class Answering:
         if self.around.switch.is_offline:
             message = "the model was taken offline; try again later"
             raise ApiError(503, message, "model_offline", headers={"Retry-After": "60"})
-        if len(self.queue.unfinished) >= self.parallel + self.around.most_waiting:
+        self.around.limits.check(caller, answers)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """One request meanwhile has a place, from before its prompt is read.
+
+        Raises:
+            ApiError: all are taken, by those that are answered and those that may wait.
+        """
+        if len(self.requests) >= self.parallel + self.around.most_waiting:
             message = f"{self.around.most_waiting} requests wait already; try again later"
             raise ApiError(429, message, "queue_full", headers={"Retry-After": "5"})
-        self.around.limits.check(caller, answers)
+        self.requests.add(place := object())
+        try:
+            yield
+        finally:
+            self.requests.remove(place)
 
     async def answer(
         self,

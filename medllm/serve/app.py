@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -29,7 +29,7 @@ from medllm.serve.page.shell import PLACES, read_page
 from medllm.serve.refusals import explain
 from medllm.serve.request_queue import RequestQueue
 from medllm.serve.routes.alerts import AlertRequest, explain_alert
-from medllm.serve.routes.answers import AnswerRoutes, check_model
+from medllm.serve.routes.answers import AnswerRoutes, check_model, until_answered
 from medllm.serve.routes.feedback import FeedbackRequest, check_feedback, keep_feedback
 from medllm.serve.routes.schema import build_schema
 from medllm.serve.routes.split import Split
@@ -58,25 +58,25 @@ def build_app(
     `callers` names. `max_tokens` is the most one answer may have, `around` what happens beside it.
     The application's `state.end_answers()` ends the answers that are running.
     """
-    queue, around = RequestQueue(engine), around or Around()
-    answering = Answering(queue, around)
+    around = around or Around()
+    answering = Answering(RequestQueue(engine), around)
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     own = AnswerRoutes(answering, model_id, max_tokens)
     answers: AnswerRoutes | Split = own
-    queues, ends = [queue], [queue.end]
+    asked = [answering]
     if canary := around.canary:
         second = Answering(RequestQueue(canary.engine), around)
         other = AnswerRoutes(second, canary.name, max_tokens, served=model_id)
         answers = Split(own, other, canary)
-        queues.append(second.queue)
-        ends.append(second.queue.end)
+        asked.append(second)
+    ends = [each.queue.end for each in asked]
     if around.shadow:
         ends.append(around.shadow.end)
     app.state.end_answers = lambda: [end() for end in ends]
     app.add_middleware(Access, callers=callers, shown=PLACES if around.has_page else ())
     app.add_middleware(Origins, callers=callers)  # the last one added is asked first
     if around.metrics:
-        running = lambda: sum(len(each.unfinished) for each in queues)  # noqa: E731
+        running = lambda: sum(len(each.requests) for each in asked)  # noqa: E731
         around.metrics.watch(running, lambda: answering.is_ready)
         app.add_middleware(Counted, metrics=around.metrics)
     for kind in (ApiError, HTTPException, MedllmError, ClientDisconnect, Exception):
@@ -97,9 +97,10 @@ def _add_routes(app: FastAPI, endpoints: "Endpoints", answers: AnswerRoutes | Sp
     app.post("/v1/model/online")(endpoints.take_online)
     read("/v1/models")(endpoints.list_models)
     read("/v1/models/{model:path}")(endpoints.describe_model)
-    app.post("/v1/chat/completions")(answers.chat)
-    app.post("/v1/completions")(answers.complete)
-    app.post("/generate")(answers.generate)
+    asks = partial(app.post, dependencies=[Depends(until_answered)])
+    asks("/v1/chat/completions")(answers.chat)
+    asks("/v1/completions")(answers.complete)
+    asks("/generate")(answers.generate)
     app.post("/v1/embeddings")(endpoints.refuse_embeddings)
     app.post("/v1/alerts/explain")(endpoints.explain_alert)
     app.post("/feedback")(endpoints.take_feedback)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from outgoing import outgoing, places
-from streamed import read, run
+from streamed import read
 
 from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
@@ -85,7 +85,7 @@ def test_it_answers_as_llama_cpp_does_in_this_process(
         request = asked(engine, messages, **sampling)
         return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
 
-    streamed, whole = run(engine, work)
+    streamed, whole = asyncio.run(work())
     if "seed" not in sampling:  # samplers draw from generators of their own
         assert text_of(streamed) == text_of(expected)
     assert text_of(streamed) == text_of(whole)
@@ -105,7 +105,7 @@ def test_what_ends_an_answer_is_no_token_of_it_but_has_a_likelihood(
     async def work() -> list[list[Piece]]:
         return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
 
-    streamed, (whole,) = run(engine, work)
+    streamed, (whole,) = asyncio.run(work())
     counts = [sum(piece.tokens for piece in streamed), whole.tokens, expected.tokens]
     assert (counts, whole.finish_reason, whole.text) == ([0, 0, 0], "stop", "")
     for told in (whole, expected):
@@ -121,7 +121,7 @@ def test_a_stream_tells_the_same_logprobs_each_with_its_token(engine: LlamaServe
         asked = (request, stopped, replace(request, whole=True))
         return [await read(engine, each) for each in asked]
 
-    streamed, stopped, (whole,) = run(engine, work)
+    streamed, stopped, (whole,) = asyncio.run(work())
     for pieces in (streamed, stopped):
         told = [each for piece in pieces for each in piece.logprobs]
         assert [each.text for each in told] == [each.text for each in whole.logprobs]
@@ -142,7 +142,7 @@ def test_an_answer_fits_its_json_schema(engine: LlamaServerEngine) -> None:
             await read(engine, unknown)
         return told
 
-    told = run(engine, work)
+    told = asyncio.run(work())
     assert re.match(r'\{\s*"a"\s*:\s*("[xy]"|\s*$)', told), told
 
 
@@ -171,7 +171,7 @@ def test_a_stop_string_is_not_shown(engine: LlamaServerEngine) -> None:
         free = text_of(await read(engine, asked(engine)))
         return free, await read(engine, asked(engine, stop=(free[6:9],)))
 
-    free, stopped = run(engine, work)
+    free, stopped = asyncio.run(work())
     assert text_of(stopped) == free[: free.index(free[6:9])]
     assert stopped[-1].finish_reason == "stop"
 
@@ -188,7 +188,7 @@ def test_what_one_owner_asked_is_kept_for_that_owner_alone(engine: LlamaServerEn
         return reused
 
     size = len(request.prompt)
-    first, again, other, other_again, nobody, nobody_again = run(engine, work)
+    first, again, other, other_again, nobody, nobody_again = asyncio.run(work())
     assert first == other == nobody == nobody_again == 0
     assert again == other_again == size - 1
 
@@ -228,7 +228,7 @@ def test_more_answers_than_slots_wait_and_do_not_cross(engine: LlamaServerEngine
         several = await asyncio.gather(*(read(engine, asked(engine, each)) for each in prompts))
         return alone, [text_of(each) for each in several]
 
-    alone, together = run(engine, work)
+    alone, together = asyncio.run(work())
     assert together == alone
 
 
@@ -241,7 +241,7 @@ def test_an_answer_that_nobody_reads_frees_its_slot(engine: LlamaServerEngine) -
         pieces = await asyncio.wait_for(read(engine, asked(engine)), 20)
         assert text_of(pieces) and pieces[-1].finish_reason
 
-    run(engine, work)
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_what_cannot_be_answered_is_said(
         with pytest.raises(DataError, match=message):
             await read(engine, request_)
 
-    run(engine, work)
+    asyncio.run(work())
 
 
 def test_it_listens_on_no_address_and_nobody_else_may_ask(engine: LlamaServerEngine) -> None:
@@ -294,7 +294,7 @@ def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
                 await asyncio.sleep(0.05)
             assert text_of(await read(engine, asked(engine))) == before
 
-        run(engine, work)
+        asyncio.run(work())
         assert engine.server.process.starts == 2
         last = engine.server.process.pid
     assert last and not Path(f"/proc/{last}").exists()

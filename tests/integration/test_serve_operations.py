@@ -3,6 +3,7 @@
 import re
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -111,6 +112,30 @@ def test_the_queue_is_bounded() -> None:
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
         engine.let.set()
         assert [each.result().status_code for each in asked] == [200, 200]
+
+
+def test_a_burst_gets_as_many_places_as_there_are_and_each_is_free_again() -> None:
+    engine, metrics, port = Held(), Metrics(), free_port()
+    around = Around(metrics=metrics, most_waiting=2)
+
+    def ask(number: int) -> int:
+        body = {**BODY, "stream": bool(number % 2)}
+        return client.post("/v1/completions", json=body).status_code
+
+    def running() -> float:
+        return numbers(httpx.get(f"http://127.0.0.1:{port}/metrics").text)["medllm_requests"]
+
+    with told_on(metrics, port), served(around, engine) as client, ThreadPoolExecutor(24) as many:
+        asked = [many.submit(ask, number) for number in range(24)]
+        while sum(each.done() for each in asked) < 21:
+            time.sleep(0.01)
+        assert running() == 3
+        engine.let.set()
+        assert sorted(each.result() for each in asked) == [200] * 3 + [429] * 21
+        with client.stream("POST", "/v1/completions", json={**BODY, "stream": True}) as left:
+            assert left.status_code == 200
+        while running():
+            time.sleep(0.01)
 
 
 def test_numbers_are_told_on_a_port_of_their_own_and_no_text() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,6 +202,10 @@ def test_a_server_that_is_not_there_is_told_in_two_lines() -> None:
         ("http://127.0.0.1.example.org", "is not this machine"),
         ("ollama", "no address of a server"),
         ("file:///etc/passwd", "no address of a server"),
+        ("http://2130706433:11434", "every program reads alike"),
+        ("http://127.1", "every program reads alike"),
+        ("http://0x7f.0.0.1/v1", "every program reads alike"),
+        ("http://127.000.0.1", "every program reads alike"),
         ("http://me:secret@localhost:80", "an address holds no key"),
     ],
 )
@@ -210,10 +215,15 @@ def test_what_is_asked_stays_on_this_machine_unless_it_is_allowed(url: str, mess
     assert "secret" not in raised.value.message + raised.value.fix
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433"])  # a name that is not known as local
+@pytest.mark.parametrize("host", ["127.0.0.1", "gpu.hospital.example"])
 def test_the_verb_asks_nobody_else_and_the_log_tells_where_the_model_is(
     host: str, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def resolve(name: Any, *more: Any, **named: Any) -> Any:
+        return resolved("127.0.0.1" if name in {host, host.encode()} else name, *more, **named)
+
+    resolved = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setenv("MEDLLM_UPSTREAM_KEY", "theirs")
     askers: list[int] = []
     with other(Answers(), "theirs") as theirs, outgoing() as made:
@@ -233,8 +243,7 @@ def test_the_verb_asks_nobody_else_and_the_log_tells_where_the_model_is(
         with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
             serve(config)
         assert {port for _, port in places(made, *askers)} == {urlsplit(url).port}
-        looked_up = {host, host.encode()}
-        assert {where for where, _ in places(made, *askers)} <= {"127.0.0.1", *looked_up}
+        assert {where for where, _ in places(made, *askers)} == {"127.0.0.1"}
         assert serve_once(config) == "It is a fever."
 
     (log,) = (tmp_path / "log").glob("*.jsonl")

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from served import interrupted_once_served
-from streamed import read, run
+from streamed import read
 
 from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
@@ -83,7 +83,7 @@ def test_an_answer_is_the_same_streamed_and_whole(
         request = asked(engine, **sampling)
         return [await read(engine, replace(request, whole=whole)) for whole in (False, True)]
 
-    for pieces in run(engine, work):
+    for pieces in asyncio.run(work()):
         assert "".join(piece.text for piece in pieces) == text
         assert sum(piece.tokens for piece in pieces) == tokens  # that of the end is not counted
         assert pieces[-1].finish_reason == reason
@@ -97,7 +97,7 @@ def test_what_one_owner_asked_is_kept_for_that_owner_alone(engine: VllmEngine) -
             reused.append(engine.reused_tokens)
         return reused
 
-    first, again, other, other_again, nobody, nobody_again = run(engine, work)
+    first, again, other, other_again, nobody, nobody_again = asyncio.run(work())
     assert first == other == nobody == nobody_again == 0
     assert again == other_again > len(asked(engine).prompt) - 32
 
@@ -122,7 +122,7 @@ def test_a_prompt_that_it_refuses_is_told_without_its_words(engine: VllmEngine) 
             await read(engine, GenerateRequest((10**7,)))
         assert "quoted" not in refused.value.message
 
-    run(engine, work)
+    asyncio.run(work())
 
 
 def test_an_answer_comes_with_its_likelihood_and_no_sampling_is_unheeded(
@@ -133,7 +133,7 @@ def test_an_answer_comes_with_its_likelihood_and_no_sampling_is_unheeded(
     assert (written.tokens, written.finish_reason, written.logprob) == (6, "stop", -0.5)
     for unheeded in ({"num_beams": 2}, {"min_p": 0.1, "top_p": 0.9, "temperature": 1.0}):
         with pytest.raises(UnfitSampling, match="the engine vllm cannot"):
-            run(engine, lambda asking=unheeded: read(engine, asked(engine, **asking)))
+            asyncio.run(read(engine, asked(engine, **unheeded)))
 
 
 def test_an_adapter_is_asked_for_by_its_name_on_its_base(tiny_model: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_adapter_is_asked_for_by_its_name_on_its_base(tiny_model: Path, tmp_p
     sizes = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5, "parallel": 3}
 
     with closing(started(folder, **sizes)) as engine:
-        (piece,) = run(engine, lambda: read(engine, replace(asked(engine), whole=True)))
+        (piece,) = asyncio.run(read(engine, replace(asked(engine), whole=True)))
 
     assert piece.text.startswith("w0")
     flags = (tmp_path / "flags").read_text()
@@ -173,7 +173,7 @@ def test_one_that_dies_is_started_again_and_one_that_cannot_start_says_why(
             await asyncio.sleep(0.05)
         return "".join(piece.text for piece in await read(engine, asked(engine)))
 
-    assert run(engine, work).startswith("w0")
+    assert asyncio.run(work()).startswith("w0")
     with pytest.raises(SetupError, match="vLLM ended at its start(.|\n)*invalid choice") as refused:
         started(tiny_model, distributed_executor_backend="pigeons")
     assert "serve.n_ctx" in refused.value.fix

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-PACKAGES = ("gptqmodel", "optimum", "llama_cpp", "fastapi", "starlette", "uvicorn", "h11",
-            "bitsandbytes", "llmcompressor", "compressed_tensors", "optuna")  # fmt: skip
+PACKAGES = ("gptqmodel", "optimum", "llama_cpp", "aiohttp", "fastapi", "starlette", "uvicorn",
+            "h11", "bitsandbytes", "llmcompressor", "compressed_tensors", "optuna")  # fmt: skip
 """What only extras bring, by the names that they are imported under."""
 LOADING = """
 import sys

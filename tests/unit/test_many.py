@@ -55,7 +55,7 @@ class AtOnce:
     is_ready = True
 
     def __init__(self) -> None:
-        self.running = self.most = self.disconnected = 0
+        self.running = self.most = 0
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         said = request.messages[-1].content
@@ -70,9 +70,6 @@ class AtOnce:
             return
         yield Piece(said, 3)
         yield Piece("", 0, "stop")
-
-    async def disconnect(self) -> None:
-        self.disconnected += 1
 
     def close(self) -> None:
         pass
@@ -147,11 +144,10 @@ def test_a_server_is_asked_as_much_at_once_as_it_writes() -> None:
     }  # fmt: skip
     assert isinstance(written[2], DataError)
     assert written[0] == Written("a", None, 3, "stop")
-    assert (engine.most, engine.running, engine.disconnected) == (2, 0, 1)
+    assert (engine.most, engine.running) == (2, 0)
 
 
 def test_a_server_that_breaks_off_ends_the_run() -> None:
     engine = AtOnce()
     with pytest.raises(EngineDown):
         list(write_answers(engine, asked("cut", "a")))
-    assert engine.disconnected == 1

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from medllm.engines.base import EngineDown, GenerateRequest, Piece
 from medllm.engines.servers.echo import EchoEngine, why_not
+from medllm.engines.servers.http import Lines
 from medllm.engines.servers.openai import (
     GONE,
     PARALLEL,
@@ -80,7 +81,8 @@ class AddressEngine(OpenAIEngine):
         with _foreign(), self._http.stream("POST", path, json=body) as told:
             if told.status_code != 200:
                 check_answer(told.status_code, told.read())
-            yield from _counted(told.iter_lines())
+            lines = Lines()
+            yield from _counted(line for chunk in told.iter_bytes() for line in lines.read(chunk))
 
     def generate_batch(
         self, requests: Sequence[GenerateRequest]

@@ -18,6 +18,7 @@ from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import check_sampling
 from medllm.engines.servers import llama_chat
 from medllm.engines.servers.chat import Chat, UnfitChat, check_texts
+from medllm.engines.servers.http import lines_of
 from medllm.engines.servers.private import PrivateServer
 from medllm.engines.servers.slots import Slot, Slots
 from medllm.errors import DataError
@@ -119,10 +120,6 @@ class LlamaServerEngine(GgufTemplate):
         check_room(ids, self.context_length)
         return ids
 
-    async def disconnect(self) -> None:
-        """Close the connections of this event loop; another one opens its own."""
-        await self.server.disconnect()
-
     def close(self) -> None:
         """End llama-server and free what it held."""
         self.server.close()
@@ -165,9 +162,6 @@ class LlamaServerEngine(GgufTemplate):
     async def _ask(
         self, slot: Slot, ids: list[int], request: GenerateRequest, is_kept: bool
     ) -> AsyncGenerator[Piece, None]:
-        import httpx
-
-        client = self.server.client
         is_single = request.chat is not None and request.chat.parallel_tool_calls is False
         whole = request.whole and (self._knows_end or request.chat is not None) and not is_single
         room = self.context_length - len(ids)
@@ -178,25 +172,19 @@ class LlamaServerEngine(GgufTemplate):
             "return_tokens": not self._knows_end, "n_probs": _probabilities(request),
             **_sampled(request.sampling, room, self.context_length),
         }  # fmt: skip
-        try:
-            if whole:
-                response = await client.post(path, json=body)
-                answer = _checked(response.status_code, response.content)
-                yield self._last(answer, request)
+        async with self.server.requests.post(path, body) as told:
+            if whole or told.status != 200:
+                yield self._last(_checked(told.status, await told.read()), request)
                 return
             written = 0
-            async with client.stream("POST", path, json=body) as told:
-                if told.status_code != 200:
-                    _checked(told.status_code, await told.aread())
-                async for line in told.aiter_lines():
-                    if piece := self._piece(line, request, written):
-                        written += piece.tokens
-                        piece = llama_chat.one_call(piece) if is_single else piece
-                        yield piece
-                        if piece.finish_reason:
-                            return
-        except httpx.HTTPError as problem:
-            raise EngineDown from problem
+            async for line in lines_of(told):
+                if piece := self._piece(line, request, written):
+                    written += piece.tokens
+                    piece = llama_chat.one_call(piece) if is_single else piece
+                    yield piece
+                    if piece.finish_reason:
+                        return
+        raise EngineDown  # what came may not be whole
 
     def _piece(self, line: str, request: GenerateRequest, written: int) -> Piece | None:
         """What an event tells; `written` tokens were told before it."""

@@ -7,8 +7,10 @@ that all of them have are sent.
 
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from medllm import console
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.sampling import check_sampling
 from medllm.engines.servers.chat import Chat, read_calls
+from medllm.engines.servers.http import Requests, lines_of
 from medllm.errors import ConfigError, DataError, SetupError
 from medllm.models.chat.prompts import check_bytes
 from medllm.places import is_loopback
@@ -35,11 +38,25 @@ def check_place(url: str, *, allow_remote: bool) -> None:
         raise ConfigError(
             f"no address of a server: {url:.80}", "write it as http://127.0.0.1:11434"
         )
+    if not _is_plain(parts.hostname):
+        message = f"{parts.hostname} is no address that every program reads alike"
+        raise ConfigError(message, "write all four numbers, as 127.0.0.1")
     if parts.username or parts.password:
         raise ConfigError("an address holds no key", f"put the key into {KEY_VARIABLE}")
     if not allow_remote and not is_loopback(parts.hostname):
         message = f"{parts.hostname} is not this machine: what is asked would leave it"
         raise ConfigError(message, "name a loopback address, or allow it: allow_remote: true")
+
+
+def _is_plain(host: str) -> bool:
+    """Whether it is a name, or an IP address as all programs write it; 2130706433 is 127.0.0.1."""
+    if not re.search(r"(^|\.)(\d+|0x[\da-f]*)\.?$", host):
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class OpenAIEngine:
@@ -74,7 +91,7 @@ class OpenAIEngine:
                 f"{ASSUMED_CONTEXT:,} tokens are assumed; n_ctx says what it is"
             )
         self.context_length = int(n_ctx or told or ASSUMED_CONTEXT)
-        self._client: Any = None
+        self._requests = Requests(self.url, headers())
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """The answer as it comes, or in one piece where `request.whole` asks for no more.
@@ -83,18 +100,12 @@ class OpenAIEngine:
             DataError: the server refuses the request, or it comes with images.
             EngineDown: the server is not there, or fails.
         """
-        import httpx
-
         path, body = self.body_of(request)
         try:
-            if request.whole:
-                response = await self._open().post(path, json=body)
-                yield read_whole(check_answer(response.status_code, response.content))
-                return
-            async with aclosing(self._events(path, body)) as pieces:
+            async with aclosing(self._pieces(path, body)) as pieces:
                 async for piece in pieces:
                     yield piece
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        except (EngineDown, ValueError, LookupError, TypeError) as problem:
             raise EngineDown(GONE) from problem
 
     def read_chat(self, chat: Chat, sampling: Sampling) -> tuple[int, ...]:
@@ -106,12 +117,6 @@ class OpenAIEngine:
         texts = (text for text in chat.texts if not text.startswith("data:image/"))
         check_bytes(texts, self.context_length)
         return ()
-
-    async def disconnect(self) -> None:
-        """Close the connections of this event loop; another one opens its own."""
-        if self._client:
-            await self._client.aclose()
-            self._client = None
 
     def close(self) -> None:
         """Nothing is held."""
@@ -148,25 +153,17 @@ class OpenAIEngine:
             return "/chat/completions", {**body, "messages": turns}
         return "/completions", {**body, "prompt": request.prompt}
 
-    async def _events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
-        async with self._open().stream("POST", path, json=body) as told:
-            if told.status_code != 200:
-                check_answer(told.status_code, await told.aread())
-            async for line in told.aiter_lines():
+    async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
+        async with self._requests.post(path, body) as told:
+            if told.status != 200 or not body["stream"]:
+                yield read_whole(check_answer(told.status, await told.read()))
+                return
+            async for line in lines_of(told):
                 if line == "data: [DONE]":
                     return
                 if line.startswith("data: ") and (piece := read_event(json.loads(line[6:]))):
                     yield piece
         raise EngineDown(GONE)  # what came may not be whole
-
-    def _open(self) -> Any:
-        import httpx
-
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                base_url=self.url, headers=headers(), timeout=None, trust_env=False
-            )
-        return self._client
 
     def _list_models(self, named: str | None) -> list[dict[str, Any]]:
         """What the server says of its models; of one that lists none the model that is `named`."""

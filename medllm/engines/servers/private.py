@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm.engines.base import EngineDown
+from medllm.engines.servers.http import Requests
 from medllm.engines.servers.process import START_SECONDS, Supervised
 from medllm.errors import SetupError
 
@@ -18,9 +19,10 @@ ASK_SECONDS = 30.0
 
 
 class PrivateServer:
-    """A supervised server on a socket in a folder of this user's (0700), and a client of it."""
+    """A supervised server on a socket in a folder of this user's (0700), and who asks it."""
 
     process: Supervised
+    requests: Requests
 
     def __init__(self, name: str, key_variable: str, environ: Mapping[str, str]) -> None:
         """Nothing is started yet.
@@ -33,7 +35,7 @@ class PrivateServer:
         self._folder = Path(tempfile.mkdtemp(prefix="medllm-"))
         self.socket = self._folder / "engine.sock"
         self.key = secrets.token_urlsafe(32)
-        self._client: Any = None
+        self.requests = Requests("http://engine", self._keys, self.socket)
         self._name, self._environ = name, {**environ, key_variable: self.key}
 
     def start(self, command: Sequence[str]) -> None:
@@ -50,20 +52,6 @@ class PrivateServer:
             self.close()
             raise
 
-    @property
-    def client(self) -> Any:
-        """An `httpx.AsyncClient` for the event loop of whoever asks first."""
-        import httpx
-
-        if self._client is None:
-            unbounded = httpx.Limits(max_connections=None)  # the request queue bounds them
-            self._client = httpx.AsyncClient(
-                base_url="http://engine", headers={"Authorization": f"Bearer {self.key}"},
-                transport=httpx.AsyncHTTPTransport(uds=str(self.socket), limits=unbounded),
-                timeout=None, trust_env=False,
-            )  # fmt: skip
-        return self._client
-
     def ask(self, path: str, body: Mapping[str, Any]) -> Any:
         """An `httpx.Response` to one request, for who waits in a thread.
 
@@ -73,23 +61,22 @@ class PrivateServer:
         import httpx
 
         transport = httpx.HTTPTransport(uds=str(self.socket))
-        keys = {"Authorization": f"Bearer {self.key}"}
         try:
-            with httpx.Client(transport=transport, headers=keys, timeout=ASK_SECONDS) as client:
+            with httpx.Client(
+                transport=transport, headers=self._keys, timeout=ASK_SECONDS
+            ) as client:
                 return client.post(f"http://engine{path}", json=body)
         except httpx.HTTPError as problem:
             raise EngineDown from problem
-
-    async def disconnect(self) -> None:
-        """Close the connections of this event loop; another one opens its own."""
-        if self._client:
-            await self._client.aclose()
-            self._client = None
 
     def close(self) -> None:
         """End the server and free what it held."""
         self.process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _keys(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
 
     def _answers(self) -> bool:
         """Whether it says that it is well, without a client that would have to be closed."""

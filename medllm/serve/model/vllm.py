@@ -21,6 +21,7 @@ from medllm.artifacts.serving import ServerSettings, needs_half
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, choose_context
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import Sampling, UnfitSampling, check_sampling
+from medllm.engines.servers.http import lines_of
 from medllm.engines.servers.private import PrivateServer
 from medllm.engines.transformers import CONTEXT_KEYS
 from medllm.errors import DataError, SetupError
@@ -168,26 +169,16 @@ class VllmEngine(TokenizerTemplate):
                 the sampling is none that vLLM has.
             EngineDown: vLLM has died, or died meanwhile; it is being started again.
         """
-        import httpx
-
         check_sampling(self.name, request.sampling)
         body = self._body(request)
         if not self.is_ready:
             raise EngineDown
         try:
-            if request.whole:
-                response = await self.server.client.post("/v1/completions", json=body)
-                yield self._last(_checked(response.status_code, response.content))
-                return
-            async with aclosing(self._events(body)) as pieces:
+            async with aclosing(self._pieces(body)) as pieces:
                 async for piece in pieces:
                     yield piece
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+        except (ValueError, LookupError, TypeError) as problem:
             raise EngineDown from problem
-
-    async def disconnect(self) -> None:
-        """Close the connections of this event loop; another one opens its own."""
-        await self.server.disconnect()
 
     def close(self) -> None:
         """End vLLM and free what it held."""
@@ -233,12 +224,13 @@ class VllmEngine(TokenizerTemplate):
             return secrets.token_hex(32)
         return hmac.new(self.server.key.encode(), owner.encode(), hashlib.sha256).hexdigest()
 
-    async def _events(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
+    async def _pieces(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         written = 0
-        async with self.server.client.stream("POST", "/v1/completions", json=body) as told:
-            if told.status_code != 200:
-                _checked(told.status_code, await told.aread())
-            async for line in told.aiter_lines():
+        async with self.server.requests.post("/v1/completions", body) as told:
+            if told.status != 200 or not body["stream"]:
+                yield self._last(_checked(told.status, await told.read()))
+                return
+            async for line in lines_of(told):
                 if not line.startswith("data: {"):
                     continue
                 event = json.loads(line[6:])

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -41,6 +42,12 @@ DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of /v1/completions; chats hav
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 MAX_ANSWERS = 128
 """Of one request: its prompts times `n`."""
+
+
+async def until_answered(request: Request) -> AsyncIterator[None]:
+    """What is entered in `request.state.until_answered` is left when the response was sent."""
+    with ExitStack() as request.state.until_answered:
+        yield
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ class AnswerRoutes:
     ) -> tuple[Reply, list[Work]]:
         """The answers that are to be given, after all that can be refused."""
         self._check(body, len(reads))
+        request.state.until_answered.enter_context(self.answering.admitted())
         prompts = [await self._read(read, param) for read in reads]
         reply = self._reply(body, prompts)
         sent = Sent(body, reply, request.scope[CALLER], request.scope["path"])
