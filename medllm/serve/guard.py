@@ -6,6 +6,7 @@ A safety net, no medical device. It fails closed: an answer that cannot be revie
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -146,14 +147,17 @@ class GuardedAnswer:
         Raises:
             ApiError: it could not be reviewed, and is withheld.
         """
-        if self._whole:
-            out = self._at_once(answer)
-        elif self._guard.policy.action == "block":
-            out = self._by_sentences(answer)
-        else:
-            out = self._streamed(answer)
-        async for piece in out:
-            yield piece
+        async with _begun(answer) as coming:
+            # the engine reads the prompt meanwhile; reviews of the answer are quick after this one
+            above = (await self._review("")).above
+            if self._whole:
+                out = self._at_once(coming)
+            elif self._guard.policy.action == "block":
+                out = self._by_sentences(coming)
+            else:
+                out = self._streamed(coming, above)
+            async for piece in out:
+                yield piece
 
     async def _at_once(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         whole = join_pieces([piece async for piece in answer])
@@ -164,9 +168,10 @@ class GuardedAnswer:
         else:
             yield replace(whole, text=text if whole.text else text.strip())
 
-    async def _streamed(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
+    async def _streamed(
+        self, answer: AsyncIterator[Piece], before: list[str]
+    ) -> AsyncGenerator[Piece, None]:
         """As it is written; what the policy adds comes before and after."""
-        before = (await self._review("")).above
         if before:
             yield Piece("\n\n".join([*before, ""]), 0)
         text, calls, last = "", list[ToolCall](), Piece("", 0)
@@ -223,6 +228,29 @@ class GuardedAnswer:
         found = reviewing.result()
         self.report = replace(found, not_checked=(*found.not_checked, *self._unread))
         return self.report
+
+
+@asynccontextmanager
+async def _begun(answer: AsyncIterator[Piece]) -> AsyncIterator[AsyncIterator[Piece]]:
+    """The answer, whose first piece is asked for at once; whoever leaves before it ends that."""
+
+    async def ask() -> Piece | None:
+        return await anext(answer, None)
+
+    async def pieces() -> AsyncIterator[Piece]:
+        if (begun := await first) is not None:
+            yield begun
+            async for piece in answer:
+                yield piece
+
+    first = asyncio.ensure_future(ask())
+    try:
+        yield pieces()
+    finally:
+        first.cancel()
+        await asyncio.wait([first])
+        # an error is taken in any case, else asyncio logs it, and with it perhaps text
+        first.cancelled() or first.exception()
 
 
 def join_pieces(pieces: Sequence[Piece]) -> Piece:

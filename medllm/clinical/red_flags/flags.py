@@ -40,6 +40,16 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """What a question tells, whatever is answered to it."""
+
+    content: Content
+    flags: tuple[tuple[Flag, tuple[Span, ...]], ...]
+    """The families of which it has a sign, and where the first of each stands."""
+    is_in_care: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Flags:
     """All families, and the words that they are made of."""
 
@@ -49,8 +59,14 @@ class Flags:
     begun_by: Mapping[str, Sequence[tuple[int, int]]]
     """Which sign (number of its flag, its own) a concept of its shortest group may begin."""
 
-    def described(self, hits: Hits) -> Iterator[tuple[Flag, tuple[Span, ...]]]:
-        """The families of which a text has a sign, and where the first of each stands."""
+    def described_in(self, reading: Reading) -> Described:
+        """What a question tells."""
+        content = content_of(reading)
+        hits = _said_hits(self.vocabulary, reading, content)
+        is_in_care = self.in_care.find(hits) is not None
+        return Described(content, tuple(self._signs_in(hits)), is_in_care)
+
+    def _signs_in(self, hits: Hits) -> Iterator[tuple[Flag, tuple[Span, ...]]]:
         done = -1
         for number, sign in sorted({one for name in hits for one in self.begun_by.get(name, ())}):
             if number > done and (at := self.flags[number].signs[sign].find(hits)):
@@ -87,21 +103,18 @@ def find_red_flags(case: Case) -> Iterator[Finding | NotChecked]:
         yield NotChecked("red flag", "no question was given")
         return
     flags = case.knowledge.built(build_flags)
-    asked = content_of(case.question)
-    hits = _said_hits(flags.vocabulary, case.question, asked)
-    described = [*flags.described(hits)]
-    if not described:
+    asked = case.question.built(flags.described_in)
+    if not asked.flags:
         return
-    is_in_care = flags.in_care.find(hits) is not None
     given = content_of(case.answer)
-    said = (each for flag, _ in described for each in (*flag.must_say, *flag.must_not_say))
+    said = (each for flag, _ in asked.flags for each in (*flag.must_say, *flag.must_not_say))
     answer = {
         **flags.vocabulary.find(given, flags.vocabulary.beginnings(said)),
         "$department": find_department(case.answer, given),
     }
-    for flag, at in described:
-        yield _described(case, flag, _spans(case.question, asked, at))
-        if not is_in_care and not _says(case.answer, given, flag, answer):
+    for flag, at in asked.flags:
+        yield _described(case, flag, _spans(case.question, asked.content, at))
+        if not asked.is_in_care and not _says(case.answer, given, flag, answer):
             yield _lacks(case, flag)
         for wrong in _wrongly_said(case.answer, given, flag.must_not_say, answer):
             yield _wrong(case, flag, _spans(case.answer, given, wrong))
