@@ -27,10 +27,12 @@ from medllm.generate.config import GenerateConfig, Stage
 from medllm.generate.judging import count_cut, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
+from medllm.models.adapter import base_of
 from medllm.models.chat.pieces import JOINT
+from medllm.models.foreign import loading
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
-from medllm.models.load import ModelRef, computed_in
+from medllm.models.load import ModelRef, auto_class, computed_in
 from medllm.models.memory import release_memory, used_gib
 
 RETURNED = 0.1
@@ -162,11 +164,23 @@ def _measured(model: ModelRef, told: dict[str, Any]) -> Iterator[Memory]:
 
 
 def _import_libraries(model: ModelRef) -> None:
-    """Import what loading a model imports: that stays, whatever is unloaded."""
+    """Import what loading a model imports, its architecture, too: that stays when it is gone."""
     needed = {"transformers": True, "peft": model.is_adapter, "bitsandbytes": model.quantization}
     with console.quiet():
         for name in (name for name, is_needed in needed.items() if is_needed and find_spec(name)):
             import_module(name)
+    if not (model.is_gguf or model.is_elsewhere):
+        _import_architecture((base_of(model) if model.is_adapter else model).location)
+
+
+def _import_architecture(location: str) -> None:
+    """Build the model of a folder once without its weights."""
+    import torch
+    from transformers import AutoConfig
+
+    with loading(f"model of {location}"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        auto_class(location).from_config(config)
 
 
 def _announce_memory(stage: str, memory: Mapping[str, float | None]) -> None:
