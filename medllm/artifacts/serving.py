@@ -28,6 +28,8 @@ class ServerSettings:
     """What joins several GPUs; Ray also those of other machines."""
     gpu_memory_utilization: float | None = None
     """The share of each GPU's memory that is taken."""
+    tool_call_parser: str | None = None
+    """What of vLLM reads calls of functions in what the model writes."""
 
 
 def serving_lines(manifest: Manifest, folder: str = ".") -> list[str]:
@@ -63,5 +65,4 @@ def needs_half(manifest: Manifest) -> bool:
 
 def _choice(manifest: Manifest) -> dict[str, Any]:
     """The settings of the format; empty in a manifest that somebody altered."""
-    choices: list[dict[str, Any]] = manifest.settings.get("formats") or [{}]
-    return choices[0]
+    return dict((manifest.settings.get("formats") or [{}])[0])

@@ -55,7 +55,9 @@ def ask_chat(engine: Engine, chat: Chat, sampling: Sampling) -> GenerateRequest:
         fix = "serve the folder of a model that reads them; a .gguf file comes without projector"
         raise UnfitChat("messages", message, fix)
     message = f"tools: the engine {engine.name} reads no calls in what a model writes"
-    fix = "serve a .gguf file with llama-server, or an --upstream that reads them"
+    fix = (
+        "serve a .gguf file with llama-server, a folder with vLLM, or an --upstream that reads them"
+    )
     raise UnfitChat("tools" if chat.tools else "messages", message, fix)
 
 

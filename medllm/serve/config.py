@@ -15,6 +15,7 @@ ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
 """What fits into an HTTP header: printable ASCII without spaces."""
 
 
+ParserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/*\s]+$")]
 """Scheme, host and port of a web page."""
 
@@ -92,6 +93,10 @@ class ServeConfig(Strict):
         default=None, gt=0, le=1, json_schema_extra=NOT_IDENTITY
     )
     """The share of the memory of each GPU that vLLM takes; unset: its own choice, 0.9."""
+
+    tool_call_parser: ParserName | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
+    """The parser with which vLLM reads calls of tools in what the model writes, as `hermes` or
+    `llama3_json`: its page on tool calling says which one a model needs. Unset: no tools there."""
 
     evaluation: Place | None = Field(default=None, json_schema_extra=NOT_IDENTITY)
     """The folder of an evaluation of this model, which is shown with it; unset: that of the recipe

@@ -20,17 +20,22 @@ from served import interrupted_once_served
 from streamed import read
 
 from medllm.artifacts.serving import ServerSettings
+from medllm.clinical.settings import ReviewSettings
 from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece
 from medllm.engines.many import Written, write_answers
-from medllm.engines.prompts import ask_messages
+from medllm.engines.prompts import ask_chat, ask_messages
 from medllm.engines.sampling import Sampling, UnfitSampling
+from medllm.engines.servers.chat import Chat, UnfitChat
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
-from medllm.models.load import resolve_model
+from medllm.models.chat.template import TokenizerTemplate
+from medllm.models.load import load_tokenizer, resolve_model
+from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
 from medllm.serve.config import ServeConfig
+from medllm.serve.guard import Guard
 from medllm.serve.model.vllm import VllmEngine, require_vllm
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve
@@ -203,6 +208,122 @@ def test_the_workers_of_a_server_end_with_it_also_when_it_crashes(tmp_path: Path
     server.stop()
     wait_for(lambda: runs() == [False, False])
     assert server.starts == 2
+
+
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Does it go with ibuprofen?"}],
+    "tools": [
+        {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+        for name in ("dose", "interactions")
+    ],
+}
+CALL = {"name": "dose", "arguments": '{"drug": "warfarin"}'}
+
+
+@pytest.fixture
+def calling(tiny_model: Path) -> Iterator[httpx.Client]:
+    """A client of the server before a vLLM that reads calls."""
+    with closing(started(tiny_model, tool_call_parser="hermes")) as engine:
+        around = Around(guard=Guard(ReviewSettings()))
+        app = build_app(engine, model_id="m", callers=Callers(), max_tokens=40, around=around)
+        with running_server(app) as url, httpx.Client(base_url=f"{url}/v1", timeout=30) as client:
+            yield client
+
+
+def ask(client: httpx.Client, **more: Any) -> dict[str, Any]:
+    told = client.post("/chat/completions", json={**CHAT, **more}).json()
+    if "error" in told:
+        return dict(told["error"])
+    (choice,) = told["choices"]
+    return {**choice["message"], "reason": choice["finish_reason"], **told["usage"], **told}
+
+
+def asked_in_parts(client: httpx.Client, **more: Any) -> dict[str, Any]:
+    """The same of a stream."""
+    body = {**CHAT, **more, "stream": True, "stream_options": {"include_usage": True}}
+    lines = client.post("/chat/completions", json=body).text.split("\n\n")
+    *events, usage = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    chunks = [event["choices"][0] for event in events]
+    calls: dict[int, dict[str, str]] = {}
+    for part in (part for chunk in chunks for part in chunk["delta"].get("tool_calls", ())):
+        known = calls.setdefault(part["index"], {"name": part["function"].get("name"), "of": ""})
+        known["of"] += part["function"]["arguments"]
+    text = "".join(chunk["delta"].get("content") or "" for chunk in chunks)
+    told = [
+        {"function": {"name": each["name"], "arguments": each["of"]}} for each in calls.values()
+    ]
+    return {"content": text, "tool_calls": told, "reason": chunks[-1]["finish_reason"],
+            **usage["usage"], "safety_report": events[-1]["safety_report"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("read_all", [ask, asked_in_parts])
+def test_tools_are_called_whole_and_in_parts(
+    read_all: Callable[..., dict[str, Any]], calling: httpx.Client, tmp_path: Path
+) -> None:
+    told = read_all(calling)
+    assert [call["function"] for call in told["tool_calls"]] == [CALL, CALL]
+    assert (told["content"], told["reason"]) == ("w0 w1 w2 w3 w4 w5 ", "tool_calls")
+    assert (told["completion_tokens"], told["prompt_tokens"]) == (6, 24)  # a word of JSON is one
+    assert told["safety_report"]["risk_level"] == 0
+
+    one = read_all(calling, parallel_tool_calls=False)
+    assert [call["function"] for call in one["tool_calls"]] == [CALL]
+    assert one["reason"] == "tool_calls"
+
+    named = {"type": "function", "function": {"name": "interactions"}}
+    told = read_all(calling, tool_choice=named)
+    assert told["tool_calls"][0]["function"]["name"] == "interactions"
+    assert told["reason"] == "tool_calls" and told["prompt_tokens"] < 24  # told of that one alone
+
+    none = read_all(calling, tool_choice="none")
+    assert not none.get("tool_calls") and none["reason"] == "stop"
+    assert read_all(calling, max_tokens=3)["reason"] == "length"
+    assert "--tool-call-parser hermes --enable-auto-tool-choice" in (tmp_path / "flags").read_text()
+
+
+def test_what_a_tool_told_is_sent_back_and_what_does_not_fit_is_refused(
+    calling: httpx.Client, tiny_model: Path
+) -> None:
+    call = {"id": "call-0", "type": "function", "function": CALL}
+    turns = [
+        *CHAT["messages"],
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call-0", "content": "5 mg"},
+    ]
+    assert ask(calling, messages=turns)["content"] == "w0 w1 w2 w3 w4 w5 "
+
+    def refused(text: str) -> str:
+        told = ask(calling, messages=[{"role": "user", "content": text}])
+        assert told["type"] == "invalid_request_error"
+        return f"{told['param']}: {told['message']}"
+
+    end = TokenizerTemplate(load_tokenizer(str(tiny_model))).eos_token
+    assert f"messages: a text in it spells {end}" in refused(f"Is {end} an end?")
+    assert "context holds 512 tokens" in refused("word " * 500)
+    assert "vLLM cannot put this conversation" in refused("It is refused by the template")
+    assert "quoted" not in refused("It is refused by the template")
+
+
+def test_without_a_parser_or_a_template_that_knows_them_tools_are_refused(
+    engine: VllmEngine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = Chat(tuple(CHAT["messages"]), tuple(CHAT["tools"]))
+    with pytest.raises(UnfitChat, match="no serve.tool_call_parser is set") as unset:
+        ask_chat(engine, chat, Sampling())
+    assert unset.value.param == "tools" and "tool calling" in unset.value.fix
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    seen = Chat(({"role": "user", "content": [image]},))
+    with pytest.raises(UnfitChat, match="images: vLLM is given texts alone"):
+        ask_chat(engine, seen, Sampling())
+
+    monkeypatch.setenv("STAND_IN_TEMPLATE", "plain")
+    with (
+        closing(started(tiny_model, tool_call_parser="hermes")) as plain,
+        pytest.raises(UnfitChat, match="this model's chat template leaves them out"),
+    ):
+        ask_chat(plain, chat, Sampling())
+    with pytest.raises(SetupError, match="invalid tool call parser: pigeons"):
+        started(tiny_model, tool_call_parser="pigeons")
 
 
 def test_a_short_answer_does_not_wait_for_others_long_ones(

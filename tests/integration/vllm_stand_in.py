@@ -3,6 +3,10 @@
 
 It writes one word for each token, `w0 w1 …`, and ends after STAND_IN_TOKENS of them. It keeps
 prompts in blocks under their salt, as vLLM's prefix cache does, and tells what it found there.
+
+With a parser of calls it calls the first tool of a chat twice, with two arguments: it does not heed
+`parallel_tool_calls`. Its chat template has a token for each word, and with STAND_IN_TEMPLATE=plain
+leaves tools out.
 """
 
 import argparse
@@ -17,6 +21,9 @@ from typing import Any
 BLOCK = 16  # tokens that vLLM keeps together
 TOKENS = int(os.environ.get("STAND_IN_TOKENS", "6"))
 SECONDS = float(os.environ.get("STAND_IN_SECONDS", "0"))
+IS_PLAIN = os.environ.get("STAND_IN_TEMPLATE") == "plain"
+PARSERS = ("hermes", "llama3_json", "mistral")
+ARGUMENTS = ('{"drug": ', '"warfarin"}')
 kept: set[tuple[str, tuple[int, ...]]] = set()
 
 
@@ -36,12 +43,18 @@ def parse() -> argparse.Namespace:
     serve.add_argument("--distributed-executor-backend", choices=("ray", "mp", "uni"))
     serve.add_argument("--load-format", choices=("auto", "safetensors"))
     serve.add_argument("--generation-config", choices=("auto", "vllm"))
+    serve.add_argument("--tool-call-parser")
     for name in ("enable-lora", "disable-uvicorn-access-log", "disable-fastapi-docs",
-                 "enable-prompt-tokens-details"):  # fmt: skip
+                 "enable-prompt-tokens-details", "enable-auto-tool-choice"):  # fmt: skip
         serve.add_argument(f"--{name}", action="store_true")
     for name in ("enable-prefix-caching", "enable-log-requests"):
         serve.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    if parsed.enable_auto_tool_choice and parsed.tool_call_parser not in PARSERS:
+        raise KeyError(
+            f"invalid tool call parser: {parsed.tool_call_parser} (chose from {PARSERS})"
+        )
+    return parsed
 
 
 arguments = parse()
@@ -80,10 +93,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path != "/v1/completions":
+        if self.path == "/tokenize":  # asks for no key
+            self.tell_tokens(body)
+        elif self.path not in {"/v1/completions", "/v1/chat/completions"}:
             self.tell(404, {})
         elif self.may_ask():
             self.answer(body)
+
+    def tell_tokens(self, body: dict[str, Any]) -> None:
+        ids = rendered(body)
+        if unknown := body.keys() - {"model", "messages", "tools"}:
+            self.tell(500, {"error": f"not among the fields that were looked up: {unknown}"})
+        elif "refused by the template" in json.dumps(body["messages"]):
+            self.tell(400, {"error": {"message": "a conversation that is quoted"}})
+        else:
+            told = {"count": len(ids), "max_model_len": arguments.max_model_len, "tokens": ids}
+            self.tell(200, told)
 
     def may_ask(self) -> bool:
         if self.headers.get("Authorization") == f"Bearer {os.environ['VLLM_API_KEY']}":
@@ -92,7 +117,8 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def answer(self, body: dict[str, Any]) -> None:
-        prompt = body["prompt"]
+        prompt = body["prompt"] if "prompt" in body else rendered(body)
+        body["prompt"] = prompt
         if body["model"] not in NAMES or not body["cache_salt"]:
             self.tell(404, {"error": {"message": "no such model"}})
         elif len(prompt) + body["max_tokens"] > arguments.max_model_len or max(prompt) > 10**6:
@@ -103,6 +129,9 @@ class Handler(BaseHTTPRequestHandler):
             texts, reason, stop = written(body)
             time.sleep(SECONDS * len(texts))
             usage = count(body, len(texts), reason, stop, found(body["cache_salt"], prompt))
+            if "messages" in body:
+                self.tell(200, whole_chat(body, "".join(texts), reason, usage))
+                return
             told = likelihoods(body, usage["completion_tokens"])
             self.tell(200, chunk("".join(texts), reason, stop, usage, told))
 
@@ -111,13 +140,19 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         texts, reason, stop = written(body)
+        make = chat_chunk if "messages" in body else chunk
+        if "messages" in body:
+            role = {"role": "assistant", "content": ""}
+            self.event(json.dumps(chat_chunk(role, None, None, count(body, 0, None, None, cached))))
         for number, text in enumerate(texts, 1):
             time.sleep(SECONDS)
             usage = count(body, number, None, None, cached)
-            self.event(json.dumps(chunk(text, None, None, usage)))
-        self.event(
-            json.dumps(chunk("", reason, stop, count(body, len(texts), reason, stop, cached)))
-        )
+            self.event(json.dumps(make(text, None, None, usage)))
+        usage = count(body, len(texts), reason, stop, cached)
+        for delta in deltas(body) if "messages" in body and reason == "stop" else ():
+            self.event(json.dumps(chat_chunk(delta, None, None, usage)))
+        ended = chat_reason(body, reason) if "messages" in body else reason
+        self.event(json.dumps(make("", ended, stop, usage)))
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
@@ -143,6 +178,58 @@ def written(body: dict[str, Any]) -> tuple[list[str], str, Any]:
             ends = next(n for n in range(limit) if stop in "".join(texts[: n + 1]))
             return [*texts[:ends]], "stop", stop
     return texts, "length" if limit < TOKENS else "stop", None
+
+
+def rendered(body: dict[str, Any]) -> list[int]:
+    """A token for each word of what the chat template makes of a conversation."""
+    tools = [] if IS_PLAIN else body.get("tools", [])
+    return [len(word) for word in json.dumps([body["messages"], tools]).split()]
+
+
+def calls(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls of an answer; after what a tool told there are none."""
+    choice = body.get("tool_choice", "auto")
+    if not body.get("tools") or choice == "none" or body["messages"][-1]["role"] == "tool":
+        return []
+    assert arguments.enable_auto_tool_choice
+    name = body["tools"][0]["function"]["name"]
+    function = {"name": name, "arguments": "".join(ARGUMENTS)}
+    return [{"id": f"call-{n}", "type": "function", "function": function} for n in range(2)]
+
+
+def deltas(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls in the parts in which a stream tells them."""
+    told: list[dict[str, Any]] = []
+    for index, call in enumerate(calls(body)):
+        begun = {**call, "index": index, "function": {**call["function"], "arguments": ""}}
+        parts = [{"index": index, "function": {"arguments": part}} for part in ARGUMENTS]
+        told += [{"tool_calls": [part]} for part in (begun, *parts)]
+    return told
+
+
+def chat_reason(body: dict[str, Any], reason: str) -> str:
+    """Of a named function it says `stop`."""
+    is_named = isinstance(body.get("tool_choice"), dict)
+    return "tool_calls" if calls(body) and not is_named and reason == "stop" else reason
+
+
+def whole_chat(
+    body: dict[str, Any], text: str, reason: str, usage: dict[str, Any]
+) -> dict[str, Any]:
+    """An answer of a chat; where there are calls, that it was cut is not told."""
+    message = {"role": "assistant", "content": text, "tool_calls": calls(body)}
+    is_named = isinstance(body.get("tool_choice"), dict)
+    ended = "tool_calls" if message["tool_calls"] and not is_named else reason
+    choice = {"index": 0, "message": message, "finish_reason": ended, "stop_reason": None}
+    return {"object": "chat.completion", "usage": usage, "choices": [choice]}
+
+
+def chat_chunk(
+    delta: dict[str, Any] | str, reason: str | None, stop: Any, usage: dict[str, Any]
+) -> dict[str, Any]:
+    said = {"content": delta} if isinstance(delta, str) else delta
+    choice = {"index": 0, "delta": said, "finish_reason": reason, "stop_reason": stop}
+    return {"object": "chat.completion.chunk", "usage": usage, "choices": [choice]}
 
 
 def count(

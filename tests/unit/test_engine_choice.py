@@ -123,8 +123,9 @@ def test_ray_joins_gpus_of_other_machines(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_setting_that_nobody_would_heed_is_refused(path: Path, tmp_path: Path) -> None:
-    for name in ("tensor_parallel_size", "gpu_memory_utilization", "parallel"):
+    sizes = {"tensor_parallel_size": 1, "gpu_memory_utilization": 1, "parallel": 1}
+    for name, value in {**sizes, "tool_call_parser": "hermes"}.items():
         with pytest.raises(ConfigError, match=f"serve.{name} is of the engine") as refused:
-            choose_engine(model(tmp_path / "m"), "auto", ServerSettings(**{name: 1}), lambda: 1)
+            choose_engine(model(tmp_path / "m"), "auto", ServerSettings(**{name: value}), lambda: 1)
         assert "vllm" in refused.value.fix
     assert os.environ["PATH"] == str(path)

@@ -63,17 +63,6 @@ def read_line(line: str, written: int) -> Piece | None:
     return replace(piece, tokens=max(ended - written, 0))
 
 
-def one_call(piece: Piece) -> Piece:
-    """A piece of an answer that may call one function: with a second call it ends.
-
-    llama-server heeds `parallel_tool_calls: false` with few chat templates.
-    """
-    if not any(call.index for call in piece.calls):
-        return piece
-    first = tuple(call for call in piece.calls if not call.index)
-    return replace(piece, calls=first, finish_reason="tool_calls")
-
-
 def read_answer(answer: Mapping[str, Any]) -> Piece:
     """A whole answer."""
     try:

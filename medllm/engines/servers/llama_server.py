@@ -19,6 +19,7 @@ from medllm.engines.sampling import check_sampling
 from medllm.engines.servers import llama_chat
 from medllm.engines.servers.chat import Chat, UnfitChat, check_texts
 from medllm.engines.servers.http import lines_of
+from medllm.engines.servers.openai import one_call
 from medllm.engines.servers.private import PrivateServer
 from medllm.engines.servers.slots import Slot, Slots
 from medllm.errors import DataError
@@ -180,7 +181,7 @@ class LlamaServerEngine(GgufTemplate):
             async for line in lines_of(told):
                 if piece := self._piece(line, request, written):
                     written += piece.tokens
-                    piece = llama_chat.one_call(piece) if is_single else piece
+                    piece = one_call(piece) if is_single else piece
                     yield piece
                     if piece.finish_reason:
                         return

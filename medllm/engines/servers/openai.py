@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -248,3 +249,14 @@ def read_whole(answer: Mapping[str, Any]) -> Piece:
     calls = read_calls(message.get("tool_calls"))
     tokens, reason = usage.get("completion_tokens", 0), choice["finish_reason"] or "stop"
     return Piece(message.get("content") or "", tokens, reason, calls=calls)
+
+
+def one_call(piece: Piece) -> Piece:
+    """A piece of an answer that may call one function: with a second call it ends.
+
+    For servers that heed `parallel_tool_calls: false` with few models, or in new versions alone.
+    """
+    if not any(call.index for call in piece.calls):
+        return piece
+    first = tuple(call for call in piece.calls if not call.index)
+    return replace(piece, calls=first, finish_reason="tool_calls")

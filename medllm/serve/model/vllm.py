@@ -1,8 +1,8 @@
 """The engine for model folders that answers many at once on GPUs: vLLM in a process of its own.
 
-Written after vLLM's documentation (https://docs.vllm.ai, `vllm serve` and "Security") and its
-sources of 0.12 to 0.18; it was tried with a stand-in that takes the same flags, and never with vLLM
-itself.
+Written after vLLM's documentation (https://docs.vllm.ai, `vllm serve`, "Tool Calling" and
+"Security") and its sources of 0.12 to 0.18; it was tried with a stand-in that takes the same flags,
+and never with vLLM itself.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,18 @@ from medllm.artifacts.serving import ServerSettings, needs_half
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, choose_context
 from medllm.engines.prompts import prompt_ids
 from medllm.engines.sampling import Sampling, UnfitSampling, check_sampling
+from medllm.engines.servers.chat import Chat, UnfitChat, check_texts
 from medllm.engines.servers.http import lines_of
 from medllm.engines.servers.private import PrivateServer
 from medllm.engines.transformers import CONTEXT_KEYS
 from medllm.errors import DataError, SetupError
 from medllm.models.adapter import adapter_config, base_of
 from medllm.models.chat.answer_end import answer_end, end_ids
+from medllm.models.chat.prompts import check_room
 from medllm.models.chat.template import TokenizerTemplate
 from medllm.models.hardware import Dtype
 from medllm.models.load import ModelRef, load_tokenizer, read_config, text_config_of
+from medllm.serve.model import vllm_chat
 
 UNTESTED = "untested: medllm was never run with vLLM itself"
 PARALLEL = 64
@@ -51,12 +55,15 @@ OPTIONS = {
     "pipeline_parallel_size": "--pipeline-parallel-size",
     "distributed_executor_backend": "--distributed-executor-backend",
     "gpu_memory_utilization": "--gpu-memory-utilization",
+    "tool_call_parser": "--tool-call-parser",
 }
 NOT_IN_VLLM = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "target_parameters",
                "trainable_token_indices")  # fmt: skip
 """Settings of an adapter that vLLM refuses, or does not read and would answer wrongly without
 (vllm/lora/peft_helper.py)."""
 FIX = "see its last lines above; where memory is short, lower serve.n_ctx or serve.parallel"
+NO_PARSER = "tools: vLLM reads no calls here, as no serve.tool_call_parser is set"
+SET_PARSER = "whoever runs this server sets it to what vLLM's page on tool calling names"
 
 
 def require_vllm() -> Path:
@@ -110,6 +117,7 @@ class VllmEngine(TokenizerTemplate):
     """
 
     name = "vllm"
+    reads_images = False
 
     def __init__(
         self,
@@ -175,10 +183,37 @@ class VllmEngine(TokenizerTemplate):
             raise EngineDown
         try:
             async with aclosing(self._pieces(body)) as pieces:
+                calling = vllm_chat.Calling(request.chat) if request.chat else None
                 async for piece in pieces:
-                    yield piece
+                    yield (told := calling.read(piece) if calling else piece)
+                    if told.finish_reason:
+                        return
         except (ValueError, LookupError, TypeError) as problem:
             raise EngineDown from problem
+
+    def read_chat(self, chat: Chat, sampling: Sampling) -> list[int]:
+        """The token ids of a conversation with tools, as vLLM renders it.
+
+        Raises:
+            UnfitPrompt: it leaves no room for an answer.
+            UnfitChat: no parser reads calls, the chat template leaves tools out, there are images
+                in it, or a text spells a special token.
+            DataError: the chat template refuses it.
+            EngineDown: vLLM is not there now.
+        """
+        if chat.has_images:
+            fix = "serve the folder of a model that reads them, with transformers"
+            raise UnfitChat("messages", "images: vLLM is given texts alone", fix)
+        param = "tools" if chat.tools else "messages"
+        if not self._settings.tool_call_parser:
+            raise UnfitChat(param, NO_PARSER, SET_PARSER)
+        check_texts(chat, self.special_tokens, self.context_length)
+        if not self._knows_tools:
+            message = "tools: this model's chat template leaves them out"
+            raise UnfitChat(param, message, "serve a model that was tuned to call them")
+        ids = vllm_chat.read_ids(self.server, NAME, vllm_chat.body_of(chat))
+        check_room(ids, self.context_length)
+        return ids
 
     def close(self) -> None:
         """End vLLM and free what it held."""
@@ -197,19 +232,26 @@ class VllmEngine(TokenizerTemplate):
         for name, flag in OPTIONS.items():
             if (value := getattr(self._settings, name)) is not None:
                 command += [flag, str(value)]
+        if self._settings.tool_call_parser:
+            command.append("--enable-auto-tool-choice")
         if self._model.is_adapter:
             rank = next(each for each in RANKS if each >= adapter_config(self._model)["r"])
             module = json.dumps({"name": NAME, "path": self._model.location})
             command += ["--enable-lora", "--max-lora-rank", str(rank), "--lora-modules", module]
         return command
 
+    @cached_property
+    def _knows_tools(self) -> bool:
+        return vllm_chat.tells_tools(self.server, NAME)
+
     def _body(self, request: GenerateRequest) -> dict[str, Any]:
         ids = prompt_ids(self, request, self.context_length)
+        given = vllm_chat.body_of(request.chat) if request.chat else {"prompt": ids}
         told = {} if request.whole else {
             "stream_options": {"include_usage": True, "continuous_usage_stats": True}
         }  # fmt: skip
         return {
-            "model": NAME, "prompt": ids, "stream": not request.whole, **told,
+            "model": NAME, **given, "stream": not request.whole, **told,
             "stop_token_ids": self._ends, "cache_salt": self._salt(request.owner),
             **({"logprobs": 0} if request.likelihood else {}),
             **_sampled(request.sampling, self.context_length - len(ids)),
@@ -226,9 +268,10 @@ class VllmEngine(TokenizerTemplate):
 
     async def _pieces(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         written = 0
-        async with self.server.requests.post("/v1/completions", body) as told:
+        path = vllm_chat.PATH if "messages" in body else "/v1/completions"
+        async with self.server.requests.post(path, body) as told:
             if told.status != 200 or not body["stream"]:
-                yield self._last(_checked(told.status, await told.read()))
+                yield self._last(_checked(told.status, await told.read()), body["max_tokens"])
                 return
             async for line in lines_of(told):
                 if not line.startswith("data: {"):
@@ -238,26 +281,28 @@ class VllmEngine(TokenizerTemplate):
                     raise EngineDown
                 if not event["choices"]:
                     continue
-                piece = self._last(event)
+                piece = self._last(event, body["max_tokens"])
                 yield replace(piece, tokens=piece.tokens - written)
                 written = piece.tokens
                 if piece.finish_reason:
                     return
         raise EngineDown  # what came may not be whole
 
-    def _last(self, answer: Mapping[str, Any]) -> Piece:
+    def _last(self, answer: Mapping[str, Any], max_tokens: int) -> Piece:
         """An answer, or the newest part of one, with the tokens of all of it.
 
         vLLM counts the token that ends an answer; of a stop string it tells which it was.
         """
         choice, usage = answer["choices"][0], answer["usage"]
-        reason = choice["finish_reason"]
-        if reason not in {None, "stop", "length"}:  # "abort" or "error"
+        is_full = usage["completion_tokens"] >= max_tokens
+        reason = vllm_chat.reason_of(choice, is_full=is_full)
+        if reason not in {None, "stop", "length", "tool_calls"}:  # "abort" or "error"
             raise EngineDown
         self.reused_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        is_end = reason == "stop" and not isinstance(choice.get("stop_reason"), str)
-        tokens = usage["completion_tokens"] - is_end
-        return Piece(choice["text"], tokens, reason, _likelihood(choice, is_end))
+        is_end = reason in {"stop", "tool_calls"} and not isinstance(choice.get("stop_reason"), str)
+        tokens = max(usage["completion_tokens"] - is_end, 0)
+        text, calls = vllm_chat.said_in(choice)
+        return Piece(text, tokens, reason, _likelihood(choice, is_end), calls=calls)
 
 
 def _sampled(sampling: Sampling, room: int) -> dict[str, Any]:
