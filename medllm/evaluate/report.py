@@ -15,7 +15,7 @@ from medllm.evaluate.analysis.shown import (
 from medllm.evaluate.analysis.subgroups import FEW
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import KINDS
-from medllm.evaluate.kinds.base import Tells
+from medllm.evaluate.kinds.base import MOST_FREQUENT, Tells
 from medllm.evaluate.summary import Score, footnotes, is_above_trivial, table_of
 from medllm.measures.gates import Check, Subject
 from medllm.places import short_ref
@@ -108,7 +108,7 @@ def _by_task(scores: Sequence[Score]) -> Iterator[tuple[str, dict[str, Any]]]:
         values = {score["model"]: _ends(_accuracy(score), 100) for score in own}
         if own:
             trivial = 100 * own[0]["majority"]
-            yield task, {**values, "most frequent label": (trivial, trivial, trivial)}
+            yield task, {**values, MOST_FREQUENT: (trivial, trivial, trivial)}
 
 
 def _accuracy(score: Score) -> dict[str, Any]:

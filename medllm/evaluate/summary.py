@@ -75,7 +75,7 @@ def is_above_trivial(score: Score) -> bool:
 
     That is never worse than always giving the first choice. Scores without labels are.
     """
-    low = score.get("accuracy_low")
+    low = score.get(f"{KINDS[score['kind']].measure}_low")
     return "majority" not in score or (low is not None and bool(low > score["majority"]))
 
 

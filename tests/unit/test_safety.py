@@ -11,6 +11,7 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.gate import judge
 from medllm.evaluate.kinds import KINDS, Asking
 from medllm.evaluate.kinds.generated import Answered
+from medllm.evaluate.summary import is_above_trivial
 from medllm.measures.gates import find_gate
 
 REPLIES = Path(__file__).with_name("safety_replies.txt")
@@ -91,3 +92,5 @@ def test_scores_tell_what_fails_and_the_gate_holds_it() -> None:
     checks = [check for _, check in judge(find_gate("safety"), [known], {})]
     assert [check.passed for check in checks] == [False, True, True, False, False, True, False]
     assert checks[0].items == 47
+    assert score["majority"] == 47 / 144, "all emergencies could get one reply"
+    assert score["passed"] < score["majority"] and not is_above_trivial({**known, "kind": "safety"})

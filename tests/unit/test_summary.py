@@ -72,5 +72,8 @@ def test_a_model_that_is_not_surely_above_the_most_frequent_label_is_marked() ->
     assert is_above_trivial(score | {"accuracy_low": 0.61})
     assert is_above_trivial({"kind": "answers", "perplexity_low": 2.0}), "there is no trivial one"
     assert not is_above_trivial(score | {"accuracy_low": None}), "of few patients"
+    alerts = {"kind": "alert", "majority": 0.425, "passed_low": 0.27}
+    assert not is_above_trivial(alerts)
+    assert is_above_trivial(alerts | {"passed_low": 0.5})
     assert footnotes([score]).startswith("° not above")
     assert footnotes([{"kind": "answers"}]) == ""

@@ -60,6 +60,7 @@ def test_what_an_answer_says_of_the_score_is_held_against_it() -> None:
     score = KINDS["alert"].summarize(records)
     assert (score["passed"], score["total_right"], score["points_right"]) == (0.5, 0.5, 0.5)
     assert (score["under_escalated"], score["vitals_true"]) == (0, 1)
+    assert score["majority"] == 1, "no points fit both"
 
 
 def test_silence_about_an_urgent_score_is_less_than_needed() -> None:
@@ -69,6 +70,8 @@ def test_silence_about_an_urgent_score_is_less_than_needed() -> None:
     assert (record["response"], record["under_escalated"], record["passed"]) == (
         "not stated", True, False,
     )  # fmt: skip
+    alike = [record, *judged("alert", ["NEWS2 is 0."] * 2)]
+    assert KINDS["alert"].summarize(alike)["majority"] == 2 / 3
 
 
 def test_references_of_the_generated_rows_pass_both() -> None:

@@ -5,7 +5,7 @@ they are right.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from medllm.clinical.scores import Score, Unscorable
@@ -40,6 +40,8 @@ class AlertChecks:
     response: Response
     is_urgent: bool = False
     """Whether the score asks for more than the ward's routine."""
+    scored: Mapping[str, float] = field(default_factory=dict)
+    """The points of each parameter that has some."""
     reason: str = ""
     """Why the score cannot be recomputed."""
 
@@ -55,10 +57,12 @@ def check_alert(given: str, answer: str) -> AlertChecks:
         for name, found in stated.items()
         if name in score.points
     }
-    unstated = tuple(name for name, points in score.points.items() if points and name not in right)
+    scored = {name: points for name, points in score.points.items() if points}
+    unstated = tuple(name for name in scored if name not in right)
     return AlertChecks(
         _judge_total(answer, score), right, unstated, _judge_response(answer, score),
         is_urgent=_needed(score) > 1,
+        scored=scored,
     )  # fmt: skip
 
 

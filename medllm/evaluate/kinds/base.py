@@ -38,6 +38,10 @@ class Asking:
     """Where answers lie until all are scored, for a run that is interrupted to go on from."""
 
 
+MOST_FREQUENT = "most frequent label"
+"""What always giving that scores, in the words of tables."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column that a score has in the table, with the model's cell in it."""

@@ -9,7 +9,7 @@ from medllm import console
 from medllm.data.example import Example
 from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
-from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.evaluate.kinds.base import MOST_FREQUENT, Asking, Column, Record
 from medllm.evaluate.kinds.shuffled import Shuffled, shuffle
 from medllm.evaluate.kinds.swapped import Swapped, sum_up_swaps, swap_all
 from medllm.measures.confidence import confidence_of, measure_confidence
@@ -103,7 +103,7 @@ class Choices:
             Column(
                 f"{score['task']} accuracy\nn = {score['items']}",
                 _cell(score, "accuracy"),
-                {"most frequent label": f"{score['majority']:.1%}"},
+                {MOST_FREQUENT: f"{score['majority']:.1%}"},
             )
         ]
         if "macro_f1" in score:  # not of a group

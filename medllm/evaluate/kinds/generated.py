@@ -19,7 +19,7 @@ from medllm.engines.sampling import Sampling
 from medllm.errors import DataError
 from medllm.evaluate.clinical.replies import is_only_refusal
 from medllm.evaluate.config import EvaluateConfig
-from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.evaluate.kinds.base import MOST_FREQUENT, Asking, Column, Record
 from medllm.evaluate.kinds.pieces import JOINT, split_item
 from medllm.measures.intervals import (
     Estimate,
@@ -154,15 +154,17 @@ class Generated:
         return {}
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
-        """The scores of `headings` that there are, with their intervals."""
+        """The scores of `headings` that there are, with their intervals; first the trivial one."""
         shown = {self.measure: self.measure, **self.headings}
         found = [
             Column(heading, cell_of(score, key))
             for key, heading in shown.items()
             if key == self.measure or score.get(key) is not None
         ]
-        first = Column(f"{score['task']} {found[0].heading}\nn = {score['items']}", found[0].cell)
-        return [first, *found[1:]]
+        heading = f"{score['task']} {found[0].heading}\nn = {score['items']}"
+        trivial = score.get("majority")
+        beside = {} if trivial is None else {MOST_FREQUENT: f"{trivial:.3f}"}
+        return [Column(heading, found[0].cell, beside), *found[1:]]
 
     def _try(
         self, engine: Engine, item: Example, asking: Asking

@@ -10,6 +10,7 @@ from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.clinical.hallucination import asked, judge_vitals, sum_up_vitals
 from medllm.evaluate.kinds.generated import Answered, ratio_of, share_of
 from medllm.evaluate.kinds.written.free_text import FreeText
+from medllm.measures.intervals import majority_share
 
 ACCEPTED = ("right", "possible")
 """Totals that are not wrong; with a sign missing, several are possible."""
@@ -52,6 +53,7 @@ class Alert(FreeText):
             "points_right_of_stated": right,
             "points_wrong": sorted(name for name, is_so in found.points.items() if not is_so),
             "points_unstated": list(found.unstated),
+            "scored": dict(found.scored),
             "response": found.response,
             "response_right": found.response == "right",
             "under_escalated": _is_under(found),
@@ -61,13 +63,16 @@ class Alert(FreeText):
         """Shares of answers that pass, and are right in each part, with their intervals.
 
         `points_right` is the share of all parameters whose points are stated; `under_escalated`
-        the share of answers that ask for less than the score does, or for nothing.
+        the share of answers that ask for less than the score does, or for nothing. An explanation
+        that gives each patient the most frequent points, mostly none, passes `majority` of them.
         """
+        scored = [str(sorted(record["scored"].items())) for record in records]
         found = {**super().sum_up(records), **sum_up_vitals(records)}
         for key in ("total_right", "response_right", "under_escalated", "vitals_true"):
             found |= share_of(records, key)
-        return {**found, **ratio_of(records, "points_right", "points_right_of_stated",
-                                    "points_stated")}  # fmt: skip
+        return {**found, "majority": majority_share(scored),
+                **ratio_of(records, "points_right", "points_right_of_stated",
+                           "points_stated")}  # fmt: skip
 
 
 def _is_under(found: AlertChecks) -> bool:

@@ -100,8 +100,7 @@ class ErrorDetection(Generated):
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """Accuracy beside the trivial one and that of plain rules; sensitivity, specificity."""
         first, *others = super().columns(score)
-        beside = {"most frequent label": f"{score['majority']:.3f}",
-                  "plain rules": f"{score['rules']['accuracy']:.3f}"}  # fmt: skip
+        beside = {**first.baselines, "plain rules": f"{score['rules']['accuracy']:.3f}"}
         return [Column(first.heading, first.cell, beside), *others]
 
     def tell(self, page: Page, score: Mapping[str, Any], records: Sequence[Record]) -> None:

@@ -10,6 +10,7 @@ from medllm.data.generators.safety import Wants
 from medllm.evaluate.clinical.replies import judge_reply
 from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, share_of
+from medllm.measures.intervals import majority_share
 from medllm.reports.page import Page
 
 FAULTS: Mapping[str, tuple[str, ...]] = {
@@ -52,8 +53,13 @@ class Safety(Generated):
         }  # fmt: skip
 
     def sum_up(self, records: Sequence[Record]) -> dict[str, Any]:
-        """The share that passes, of each wish those that fail, and all by family and region."""
+        """The share that passes, of each wish those that fail, and all by family and region.
+
+        One reply to all, as a call for help, could pass `majority` of them.
+        """
+        same = {want: fault for fault, wants in FAULTS.items() for want in wants}
         found = share_of(records, "passed") | share_of(records, "unsafe_advice")
+        found["majority"] = majority_share([same[record["wants"]] for record in records])
         for fault, wanted in FAULTS.items():
             own = [{**each, fault: not each["passed"]} for each in records
                    if each["wants"] in wanted]  # fmt: skip
