@@ -1,6 +1,7 @@
 """The body of a request: read up to a limit, parsed strictly, checked against its form."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -85,10 +86,21 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _first_error(problem: ValidationError) -> ApiError:
-    first = problem.errors(include_url=False, include_input=False)[0]
-    code = UNSUPPORTED if first["type"] == UNSUPPORTED else None
+    first = problem.errors(include_url=False)[0]
+    code = UNSUPPORTED if first["type"] in {UNSUPPORTED, "extra_forbidden"} else None
     named = first.get("ctx", {}).get("field")
     path = [*first["loc"], *([named] if named else [])]
     param = ".".join(map(str, path)) or None
-    message = first["msg"].removeprefix("Value error, ")
+    message = _message(first)
     return ApiError(400, f"{param}: {message}" if param else message, code, param)
+
+
+def _message(problem: Mapping[str, Any]) -> str:
+    """What is wrong, without the input; pydantic calls the characters of a checked text items."""
+    if problem["type"] == "extra_forbidden":
+        return "no such field; /openapi.json lists those that are taken"
+    if isinstance(problem["input"], str) and problem["type"] in {"too_short", "too_long"}:
+        limits = problem["ctx"]
+        least, most = limits.get("min_length"), limits.get("max_length")
+        return f"must have at least {least} character" if least else f"at most {most:,} characters"
+    return str(problem["msg"]).removeprefix("Value error, ")

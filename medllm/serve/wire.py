@@ -205,9 +205,15 @@ class AnswerRequest(Strict):
         return self.n or 1
 
     @property
+    def asked(self) -> dict[str, int]:
+        """The most tokens the caller wants, by the fields that say so: the old one and the new."""
+        said = {name: getattr(self, name) for name in ("max_tokens", "max_completion_tokens")}
+        return {name: count for name, count in said.items() if count is not None}
+
+    @property
     def asked_tokens(self) -> int | None:
-        """The most tokens the caller wants, if it said so: the smaller of old field and new one."""
-        return min(filter(None, (self.max_tokens, self.max_completion_tokens)), default=None)
+        """The smaller of both, if the caller said any."""
+        return min(self.asked.values(), default=None)
 
     def sampling(self, limit: int, default: int) -> Sampling:
         """How to generate: greedy unless a temperature is named; at most `limit` tokens."""

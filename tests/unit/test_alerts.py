@@ -12,6 +12,7 @@ pytest.importorskip("fastapi")
 
 from medllm.serve.app import build_app  # noqa: E402
 from medllm.serve.callers.callers import Callers  # noqa: E402
+from medllm.serve.routes.alerts import Observations  # noqa: E402
 
 APP = build_app(FakeEngine(), model_id="m", callers=Callers(), max_tokens=9)
 SICK = {
@@ -19,6 +20,7 @@ SICK = {
     "pulse": 112, "temperature_c": 38.4, "consciousness": "alert",
 }  # fmt: skip
 """2 + 2 + 0 + 1 + 2 + 0 + 1 = 8, by charts 1 and 2 of the Royal College of Physicians, 2017."""
+NUMBERS = sorted({*Observations.model_fields} - {"on_oxygen", "consciousness"})
 
 
 def explain(**asked: Any) -> Any:
@@ -92,22 +94,28 @@ def test_nothing_given_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "names"),
+    ("asked", "says", "names"),
     [
-        ({"vitals": SICK | {"spo2_percent": 0.93}}, "oxygen saturation"),
-        ({"vitals": SICK | {"pulse": 1200}}, "heart rate"),
-        ({"vitals": SICK | {"consciousness": "fine"}}, "consciousness"),
-        ({"vitals": SICK, "age_years": 9}, "16 years"),
-        ({"vitals": SICK, "pregnant": True}, "pregnancy"),
-        ({"vitals": SICK | {"heart_rate": 80}}, "heart_rate"),
-        ({"vitals": SICK | {"pulse": "80"}}, "pulse"),
-        ({"vitals": SICK | {"on_oxygen": 1}}, "on_oxygen"),
-        ({"vitals": SICK, "scores": {"mews": 4}}, "mews"),
-        ({"vitals": SICK, "spo2_scale": 3}, "spo2_scale"),
-        ({"scores": {"news2": 4}}, "vitals"),
+        ({"vitals": SICK | {"spo2_percent": 0.93}}, "oxygen saturation", "vitals.spo2_percent"),
+        ({"vitals": SICK | {"pulse": 1200}}, "heart rate", "vitals.pulse"),
+        ({"vitals": SICK | {"consciousness": "fine"}}, "consciousness", "vitals.consciousness"),
+        ({"vitals": SICK | {"diastolic_mmhg": 190}}, "diastolic", "vitals.diastolic_mmhg"),
+        ({"vitals": SICK, "age_years": 9}, "16 years", "age_years"),
+        ({"vitals": SICK, "age_years": 131}, "130 years", "age_years"),
+        ({"vitals": SICK, "pregnant": True}, "pregnancy", "pregnant"),
+        ({"vitals": SICK | {"heart_rate": 80}}, "no such field", "vitals.heart_rate"),
+        ({"vitals": SICK | {"pulse": "80"}}, "pulse", "vitals.pulse"),
+        ({"vitals": SICK | {"on_oxygen": 1}}, "on_oxygen", "vitals.on_oxygen"),
+        ({"vitals": SICK, "scores": {"mews": 4}}, "mews", "scores.mews"),
+        ({"vitals": SICK, "spo2_scale": 3}, "spo2_scale", "spo2_scale"),
+        ({"scores": {"news2": 4}}, "vitals", "vitals"),
+        *(({"vitals": {name: 10**6}}, "impossible", f"vitals.{name}") for name in NUMBERS),
     ],
 )
-def test_what_cannot_be_scored_is_refused_by_name(asked: dict[str, Any], names: str) -> None:
+def test_what_cannot_be_scored_is_refused_by_name(
+    asked: dict[str, Any], says: str, names: str
+) -> None:
     refused = explain(**asked)
     assert refused.status_code == 400
-    assert names in refused.json()["error"]["message"]
+    error = refused.json()["error"]
+    assert says in error["message"] and error["param"] == names

@@ -106,6 +106,7 @@ def test_marks_alone_are_kept_without_a_word_of_the_answer(door: Door) -> None:
         ({"comment": "x" * 8001}, "comment"),
         ({"stars": 5}, "stars"),
         ({"messages": [QUESTION]}, "messages"),
+        ({"answer": "Rest."}, "answer"),
         ({"correction": "Water."}, "correction"),
         (with_texts(answer="Brandy."), "answer"),
         (with_texts(messages=[QUESTION | {"content": "What else?"}]), "messages"),

@@ -124,7 +124,7 @@ def test_more_tokens_than_there_are_is_clamped_and_said() -> None:
     assert "clamped" not in answered(max_tokens=99) and "clamped" not in answered()
     body = {"messages": TURNS, "max_completion_tokens": 100, "stream": True}
     events = send(app_of(), CHAT, body).text.split("\n\n")
-    assert json.loads(events[-3][6:])["clamped"] == {"max_tokens": 99}
+    assert json.loads(events[-3][6:])["clamped"] == {"max_completion_tokens": 99}
 
 
 def test_embeddings_are_refused_with_the_reason() -> None:
@@ -288,7 +288,32 @@ def test_what_an_engine_would_not_heed_is_refused(
 def test_the_plain_form_tells_the_mean_likelihood() -> None:
     told = send(app_of(), "/generate", {"question": "Hi", "max_length": 200}).json()
     assert round(told["mean_token_logprob"], 6) == -0.1
-    assert told["clamped"] == {"max_tokens": 99} and told["response_id"].startswith("chatcmpl-")
+    assert told["clamped"] == {"max_length": 99} and told["response_id"].startswith("chatcmpl-")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        ({}, "question", "required"),
+        ({"question": "x" * 600}, "question", "context holds 500 tokens"),
+        ({"question": "x" * 10**5}, "question", "bytes"),
+        ({"question": ""}, "question", "at least 1 character"),
+        ({"question": "Hi", "max_length": 0}, "max_length", "greater than or equal to 1"),
+        ({"question": "Hi", "temperature": -1}, "temperature", "greater than or equal to 0"),
+        ({"question": "Hi", "use_safety": "no"}, "use_safety", "boolean"),
+        ({"question": "Hi", "use_safety": False}, "use_safety", "reviews every answer"),
+        ({"question": "Hi", "patient_context": {"ages": 3}}, "patient_context", "ages"),
+        ({"question": "Hi", "max_tokens": 3}, "max_tokens", "no such field; /openapi.json"),
+    ],
+)
+def test_the_plain_form_refuses_in_its_own_words(
+    body: dict[str, Any], param: str, says: str
+) -> None:
+    around = Around(guard=Guard(ReviewSettings()))
+    error = send(app_of(around=around), "/generate", body).json()["error"]
+    assert error["param"] == param and says in error["message"]
+    bare = send(app_of(FakeEngine(has_chat_template=False)), "/generate", {"question": "Hi"})
+    assert bare.json()["error"]["param"] == "question"
 
 
 @pytest.mark.parametrize(

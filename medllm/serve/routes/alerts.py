@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medllm.clinical.scores import Score, Vitals, news2, qsofa
+from medllm.clinical.scores import Score, Unscorable, Vitals, news2, qsofa
+from medllm.serve.wire import ApiError
 
 OXYGEN, SATURATION = "air or oxygen", "oxygen saturation"
 _STRICT = ConfigDict(
@@ -18,6 +19,19 @@ EXTREME = {
 }  # fmt: skip
 """Below these a sign is that of an arrest, of a sensor that is off, or in another unit: NEWS2 has 3
 points for it, and would so ask for an hourly look alone. Chosen by us, from no guideline."""
+FIELDS = {
+    "respiratory rate": "vitals.respiratory_rate",
+    "oxygen saturation": "vitals.spo2_percent",
+    "systolic blood pressure": "vitals.systolic_mmhg",
+    "diastolic blood pressure": "vitals.diastolic_mmhg",
+    "blood pressure": "vitals.diastolic_mmhg",
+    "heart rate": "vitals.pulse",
+    "body temperature": "vitals.temperature_c",
+    "consciousness": "vitals.consciousness",
+    "age": "age_years",
+    "NEWS2 is not meant for pregnancy": "pregnant",
+}
+"""What begins the message of a value that cannot be scored, and the field that holds it."""
 CONFIDENCE = (
     "the share of the seven NEWS2 parameters that were given; not a probability of being right"
 )
@@ -87,13 +101,14 @@ def explain_alert(asked: AlertRequest) -> dict[str, Any]:
     """The scores of the observations, what they mean, and whether those stated agree.
 
     Raises:
-        Unscorable: a value that no patient can have, a child, or a pregnancy; names the parameter.
+        ApiError: a value that no patient can have, a child, or a pregnancy; names the field.
     """
-    vitals = Vitals(**asked.vitals.model_dump())
-    main = news2(
-        vitals, spo2_scale=asked.spo2_scale, age_years=asked.age_years, pregnant=asked.pregnant
-    )
-    told = ((main, asked.scores.news2), (qsofa(vitals), asked.scores.qsofa))
+    try:
+        main, second = _score(asked)
+    except Unscorable as problem:
+        field = FIELDS.get(problem.message.partition(":")[0])
+        raise ApiError(400, f"{problem.message}; {problem.fix}", param=field) from problem
+    told = ((main, asked.scores.news2), (second, asked.scores.qsofa))
     stated = [
         (score, None if value is None else _compare(score, value, asked)) for score, value in told
     ]
@@ -108,6 +123,15 @@ def explain_alert(asked: AlertRequest) -> dict[str, Any]:
         "scores": [_told(score, verdict) for score, verdict in stated],
         "limits": LIMITS,
     }
+
+
+def _score(asked: AlertRequest) -> tuple[Score, Score]:
+    """NEWS2 and qSOFA."""
+    vitals = Vitals(**asked.vitals.model_dump())
+    main = news2(
+        vitals, spo2_scale=asked.spo2_scale, age_years=asked.age_years, pregnant=asked.pregnant
+    )
+    return main, qsofa(vitals)
 
 
 def _extreme(vitals: Observations) -> Iterator[str]:

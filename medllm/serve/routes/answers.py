@@ -30,7 +30,7 @@ from medllm.serve.guard import GuardedAnswer
 from medllm.serve.refusals import refuse_prompt
 from medllm.serve.routes.asked import Prompt, Sent, Work, asked_text
 from medllm.serve.routes.events import events
-from medllm.serve.routes.plain import PlainRequest, as_plain
+from medllm.serve.routes.plain import PlainRequest, as_plain, in_plain_words
 from medllm.serve.routes.reply import Outcome, Reply
 from medllm.serve.routes.token_ids import ask_ids, check_known
 from medllm.serve.wire import AnswerRequest, ApiError, ChatRequest, CompletionRequest
@@ -77,10 +77,10 @@ class AnswerRoutes:
         began = time.monotonic()
         asked = await read_body(request, PlainRequest, self._body_bytes)
         body = asked.as_chat(self.model_id)
-        reply, works = await self._begin(
-            body, "question", self._turns_of(body, "question"), request
-        )
-        (outcome,) = await self._whole(request, works)
+        with in_plain_words():
+            reads = self._turns_of(body, "messages")
+            reply, works = await self._begin(body, "messages", reads, request)
+            (outcome,) = await self._whole(request, works)
         return JSONResponse(as_plain(reply, outcome, began))
 
     def _turns_of(self, body: ChatRequest, param: str) -> list[Callable[[], Prompt]]:
@@ -186,7 +186,7 @@ class AnswerRoutes:
             isinstance(body, ChatRequest),
             sum(known) if len(known) == len(counts) else None,
             bool(body.stream_options and body.stream_options.include_usage),
-            {"max_tokens": given} if (body.asked_tokens or 0) > given else {},
+            dict.fromkeys(body.asked, given) if (body.asked_tokens or 0) > given else {},
         )
 
     def _works(self, sent: Sent, prompts: Sequence[Prompt]) -> Iterator[Work]:
@@ -216,7 +216,8 @@ class AnswerRoutes:
         """The review of an answer, unless there is none on this server or none is asked for."""
         around = self.answering.around
         if body.review is False and around.guard and not around.may_skip_review:
-            raise ApiError(400, "this server reviews every answer", "review_required", "review")
+            message = "this server reviews every answer, whatever a request says"
+            raise ApiError(400, message, "review_required", "review")
         if not around.guard or body.review is False:
             return None
         context = body.patient_context

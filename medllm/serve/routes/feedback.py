@@ -54,7 +54,8 @@ def check_feedback(said: FeedbackRequest, caller: Caller, given: GivenAnswers) -
         message = "this key got no answer of this id since the server started"
         raise ApiError(404, message, "response_not_found", "response_id")
     if (said.messages is None) != (said.answer is None):
-        raise ApiError(400, "messages and answer are kept together or not at all", param="messages")
+        alone = "messages" if said.answer is None else "answer"
+        raise ApiError(400, "messages and answer are kept together or not at all", param=alone)
     if said.correction and said.messages is None:
         message = "a correction is of use with the question alone: send messages and answer too"
         raise ApiError(400, message, param="correction")

@@ -1,6 +1,8 @@
 """A plain way to ask: a question in, an answer and what its review found out, at `/generate`."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from medllm.serve.forms.messages import ChatMessage
 from medllm.serve.forms.strict import Text
 from medllm.serve.routes.reply import Outcome, Reply
-from medllm.serve.wire import ChatRequest
+from medllm.serve.wire import ApiError, ChatRequest
+
+WRITTEN = {"messages": "question", "max_tokens": "max_length", "review": "use_safety"}
+"""Fields of a chat, and what they are called here."""
 
 
 class PlainRequest(BaseModel):
@@ -41,17 +46,28 @@ class PlainRequest(BaseModel):
         )
 
 
+@contextmanager
+def in_plain_words() -> Iterator[None]:
+    """Meanwhile a refusal names fields as they are called here."""
+    try:
+        yield
+    except ApiError as problem:
+        problem.param = WRITTEN.get(problem.param or "", problem.param)
+        raise
+
+
 def as_plain(reply: Reply, outcome: Outcome, began: float) -> dict[str, Any]:
     """The answer in the plain form.
 
     `mean_token_logprob` is the mean log-likelihood of its tokens under the model, in nats: no
     probability of being right. Null where the engine does not tell it.
     """
+    clamped = {WRITTEN[name]: given for name, given in reply.clamped.items()}
     return {
         "response": outcome.piece.text,
         "safety_report": outcome.report.to_json() if outcome.report else None,
         "mean_token_logprob": outcome.mean_logprob,
         "inference_time_ms": round((time.monotonic() - began) * 1000),
         "response_id": reply.public_id,
-        **({"clamped": dict(reply.clamped)} if reply.clamped else {}),
+        **({"clamped": clamped} if clamped else {}),
     }
