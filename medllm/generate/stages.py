@@ -27,13 +27,14 @@ from medllm.generate.config import GenerateConfig, Stage
 from medllm.generate.judging import count_cut, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
-from medllm.models.adapter import base_of
+from medllm.models.adapter import adapter_config, base_of
+from medllm.models.adapter_tensors import describe_on_paper
 from medllm.models.chat.pieces import JOINT
 from medllm.models.foreign import loading
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, auto_class, computed_in
-from medllm.models.memory import release_memory, used_gib
+from medllm.models.memory import release_memory, share_heap, used_gib
 
 RETURNED = 0.1
 """Memory counts as given back where so much more than before is held at most, as a share."""
@@ -151,6 +152,7 @@ def _with_engine(
 @contextmanager
 def _measured(model: ModelRef, told: dict[str, Any]) -> Iterator[Memory]:
     """What takes the memory with the model; before it and once it is gone are measured here."""
+    share_heap()
     _import_libraries(model)
     device = pick_device()
     release_memory()
@@ -170,17 +172,20 @@ def _import_libraries(model: ModelRef) -> None:
         for name in (name for name, is_needed in needed.items() if is_needed and find_spec(name)):
             import_module(name)
     if not (model.is_gguf or model.is_elsewhere):
-        _import_architecture((base_of(model) if model.is_adapter else model).location)
+        _build_on_paper(model)
 
 
-def _import_architecture(location: str) -> None:
-    """Build the model of a folder once without its weights."""
+def _build_on_paper(model: ModelRef) -> None:
+    """Build a model once without its weights."""
     import torch
     from transformers import AutoConfig
 
-    with loading(f"model of {location}"), torch.device("meta"):
-        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
-        auto_class(location).from_config(config)
+    if model.is_adapter:
+        describe_on_paper(base_of(model).location, model.path, adapter_config(model))
+        return
+    with loading(f"model of {model.location}"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(model.location, trust_remote_code=False)
+        auto_class(model.location).from_config(config)
 
 
 def _announce_memory(stage: str, memory: Mapping[str, float | None]) -> None:

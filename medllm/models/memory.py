@@ -20,6 +20,7 @@ FAILURE = re.compile(
 )
 """What CUDA says of a GPU that is taken, failed or cannot run the code, and not of a mistake in it:
 https://docs.nvidia.com/cuda/cuda-runtime-api/, `cudaError`."""
+M_ARENA_MAX = -8  # malloc.h of glibc
 LOOK = "`nvidia-smi` and `dmesg` (lines with Xid) say why; then run the same command again"
 
 
@@ -64,6 +65,13 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed
     if trim is not None:
         trim(0)
+
+
+def share_heap() -> None:
+    """Let all threads from now on take memory from one place, of which more can be given back."""
+    allocator = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    if allocator is not None:
+        allocator(M_ARENA_MAX, 1)
 
 
 def used_gib(device: str) -> float | None:
