@@ -21,7 +21,8 @@ from medllm.engines.servers.chat import (
     read_calls,
     told,
 )
-from medllm.engines.servers.llama_chat import body_of, one_call, read_answer, read_line
+from medllm.engines.servers.llama_chat import body_of, read_answer, read_line
+from medllm.engines.servers.openai import one_call
 from medllm.models.chat.prompts import UnfitPrompt
 
 httpx = pytest.importorskip("httpx")
