@@ -5,6 +5,7 @@ import json
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import NAME, Manifest, write_json
@@ -12,7 +13,7 @@ from medllm.artifacts.verify import check_descent
 from medllm.ask import ask_once
 from medllm.config.base import Strict
 from medllm.models.load import resolve_model
-from medllm.places import short_path
+from medllm.places import is_address, short_path
 from medllm.plan import (
     PURPOSES,
     announce_sources,
@@ -104,17 +105,35 @@ def run_verb(recipe: Recipe, verb: str) -> None:
     """
     recipe = with_calibration(recipe, (verb,))
     config = wire(recipe, verb)
-    for field, providers in SOURCES.get(verb, {}).items():
-        for needed in MADE_UNASKED & {*recipe.verbs} & {*providers}:
-            (folder,) = outputs_of(recipe, needed)
-            if getattr(config, field) == folder and not (folder / NAME).is_file():
-                check_ahead(verb, config)  # what is cheap to know comes before what takes time
-                resolve_model(config.model)
-                console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
-                walk_verb(recipe, needed)
+    for needed in _lacks(recipe, verb, config):
+        check_ahead(verb, config)  # what is cheap to know comes before what takes time
+        _check_models(config)
+        console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
+        walk_verb(recipe, needed)
     announce_sources(recipe, verb)
     check_sources(recipe, verb)
     walk_verb(recipe, verb)
+
+
+def _lacks(recipe: Recipe, verb: str, config: Any) -> list[str]:
+    """The verbs that may start unasked, and make what this one reads and is not there."""
+    reads = getattr(module_of(verb), "reads", lambda config, field: True)
+    return [
+        needed
+        for field, providers in SOURCES.get(verb, {}).items()
+        for needed in MADE_UNASKED & {*recipe.verbs} & {*providers}
+        for folder in outputs_of(recipe, needed)
+        if getattr(config, field) == folder and not (folder / NAME).is_file()
+        if reads(config, field)
+    ]
+
+
+def _check_models(config: Any) -> None:
+    """Raise what is wrong with the models that a section names; none elsewhere is asked."""
+    for named in getattr(config, "models", None) or [getattr(config, "model", None)]:
+        ref = getattr(named, "ref", named)
+        if not (ref and is_address(ref)):
+            resolve_model(ref)
 
 
 def check_sources(recipe: Recipe, verb: str) -> None:

@@ -37,6 +37,7 @@ from medllm.models.load import ModelRef, computed_in, resolve_model
 from medllm.models.memory import within_memory
 from medllm.models.nf4 import check_nf4
 from medllm.places import is_address
+from medllm.tasks.spec import find_task
 
 
 @within_memory(
@@ -82,6 +83,12 @@ def evaluate(config: EvaluateConfig) -> Manifest:
             show_details([manifest], [job.output])
             raise
     return manifest
+
+
+def reads(config: EvaluateConfig, field: str) -> bool:
+    """Whether a task reads what `field` (`data`) names: one without a dataset of its own."""
+    specs = [find_task(name, "evaluate", config.task_dir) for name in tasks_of(config)]
+    return any(not (spec.dataset or (spec.harness and spec.folder)) for spec in specs)
 
 
 def _judged(models: Sequence[ModelRef], scores: Sequence[Score]) -> list[Score]:

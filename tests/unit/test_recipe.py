@@ -13,7 +13,7 @@ from medllm.artifacts.manifest import NAME, Manifest
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.config.loader import read_yaml, validate
 from medllm.data.readers.reviewed import load_knowledge
-from medllm.errors import ArtifactError, ConfigError
+from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.measures.gates import GateFile, find_gate
 from medllm.plan import render_plan, show_plan
 from medllm.quantize.config import GgufFormat, GptqFormat
@@ -427,6 +427,28 @@ def test_a_merge_of_another_training_is_not_taken(verb: str) -> None:
 
     with pytest.raises(ArtifactError, match="was made from another adapter than"):
         run_verb(recipe, verb)
+
+
+@pytest.mark.parametrize(("tasks", "made"), [("answers", True), ("minimal_pairs, alert", True),
+                                             ("minimal_pairs", False)])  # fmt: skip
+def test_an_evaluation_has_data_prepared_if_a_task_reads_them(
+    tasks: str, made: bool, tmp_path: Path
+) -> None:
+    prepare = "prepare: {datasets: [synthetic_vitals], task: alert, max_examples: 4}"
+
+    def evaluate(ref: str) -> None:
+        models = f"tasks: [{tasks}], models: ['{ref}']"
+        run_verb(
+            recipe_of(f"output_dir: {tmp_path / 'o'}\n{prepare}\nevaluate: {{{models}}}"),
+            "evaluate",
+        )
+
+    with pytest.raises(ArtifactError, match="nowhere"):
+        evaluate("./nowhere")
+    assert not (tmp_path / "o").exists()
+    with pytest.raises(SetupError, match="does not list its models"):
+        evaluate("http://127.0.0.1:9#m")
+    assert (tmp_path / "o" / "prepare" / "medllm.json").is_file() == made
 
 
 def write_artifact(folder: str, kind: Any, *parents: str, seed: int = 0) -> None:
