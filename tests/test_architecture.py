@@ -41,14 +41,14 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 40, "ranks": 30, "places": 75, "console": 220, "config": 520, "artifacts": 1010,
-    "clinical": 8350, "data": 4420, "tasks": 400, "models": 2220, "engines": 3650,
-    "measures": 2100, "reports": 420, "calibrate": 465, "prepare": 1160, "finetune": 2850,
-    "merge": 520, "quantize": 2470, "evaluate": 5520, "generate": 1335, "serve": 5250,
-    "recipe": 220, "run": 130, "plan": 170, "ask": 60, "smoke": 70, "study": 580,
+    "clinical": 8450, "data": 4420, "tasks": 340, "models": 2220, "engines": 3600,
+    "measures": 2160, "reports": 320, "calibrate": 465, "prepare": 1160, "finetune": 2850,
+    "merge": 520, "quantize": 2470, "evaluate": 5600, "generate": 1230, "serve": 4950,
+    "recipe": 220, "run": 150, "plan": 170, "ask": 60, "smoke": 70, "study": 580,
     "checkup": 110, "review": 240, "cli": 1350, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
-MOST_LINES = 46_000
+MOST_LINES = 45_900
 MOST_FILES = 14
 BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}
