@@ -16,6 +16,14 @@ MAX_IMAGE_BODY_BYTES = 8 * 2**20
 MAX_DIGITS = 40
 """Of a whole number: more is no seed and no count, and takes squared time to convert."""
 
+PLAIN_WORDS = {
+    "extra_forbidden": "no such field; /openapi.json lists those that are taken",
+    "missing": "it is needed",
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be a JSON object"),
+    "list_type": "must be a list",
+}
+"""What is wrong, where pydantic's own words are of Python."""
+
 Form = TypeVar("Form", bound=BaseModel)
 
 
@@ -25,7 +33,10 @@ async def read_body(request: Request, form: type[Form], limit: int) -> Form:
     Raises:
         ApiError: it is longer than `limit` bytes, not JSON, or not of the form.
     """
-    value = parse_json(await _read(request, limit))
+    content = await _read(request, limit)
+    if not content.strip():
+        raise ApiError(400, "the body is not JSON: it is empty")
+    value = parse_json(content)
     if not isinstance(value, dict):
         raise ApiError(400, "the body is not a JSON object")
     try:
@@ -97,10 +108,10 @@ def _first_error(problem: ValidationError) -> ApiError:
 
 def _message(problem: Mapping[str, Any]) -> str:
     """What is wrong, without the input; pydantic calls the characters of a checked text items."""
-    if problem["type"] == "extra_forbidden":
-        return "no such field; /openapi.json lists those that are taken"
-    if isinstance(problem["input"], str) and problem["type"] in {"too_short", "too_long"}:
+    kind = problem["type"]
+    if kind in {"too_short", "too_long"}:
+        what = "characters" if isinstance(problem["input"], str) else "items"
         limits = problem["ctx"]
         least, most = limits.get("min_length"), limits.get("max_length")
-        return f"must have at least {least} character" if least else f"at most {most:,} characters"
-    return str(problem["msg"]).removeprefix("Value error, ")
+        return "must not be empty" if least == 1 else f"has at most {most:,} {what}"
+    return PLAIN_WORDS.get(kind) or str(problem["msg"]).removeprefix("Value error, ")

@@ -139,7 +139,8 @@ class GuardedAnswer:
         try:
             read_patient(context)
         except DataError as problem:
-            raise ApiError(400, problem.message, param="patient_context") from problem
+            message = f"{problem.message}; {problem.fix}"
+            raise ApiError(400, message, param="patient_context") from problem
 
     async def pieces(self, answer: AsyncIterator[Piece]) -> AsyncGenerator[Piece, None]:
         """The answer as it may go out; the last piece says why it ended.

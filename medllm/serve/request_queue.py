@@ -57,8 +57,9 @@ class RequestQueue:
 
     def end(self) -> None:
         """End all answers that are not finished, and tell their readers."""
+        message, soon = "the server is stopping; this answer is incomplete", {"Retry-After": "5"}
         for pieces in self.unfinished:
-            pieces.put_nowait(ApiError(503, "the server is stopping; this answer is incomplete"))
+            pieces.put_nowait(ApiError(503, message, "server_stopping", headers=soon))
 
     def _begin(
         self, request: GenerateRequest, pieces: Pieces

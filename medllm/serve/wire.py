@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, FailFast, Field, PlainValidator, model_val
 from medllm.engines.base import Sampling
 from medllm.engines.servers.chat import Chat
 from medllm.serve.forms.messages import ChatMessage, Image, check_calls
-from medllm.serve.forms.strict import Strict, Text, check_characters
+from medllm.serve.forms.strict import Strict, Text, check_characters, wrong
 from medllm.serve.forms.tools import MOST_TOOLS, NamedTool, Tool, ToolChoice, check_tools
 
 MAX_STOPS = 4  # OpenAI's limit
@@ -254,9 +254,9 @@ class ChatRequest(AnswerRequest):
         check_calls(self.messages)
         check_tools(self.tools or (), self.tool_choice)
         if self.has_tools and self.messages[-1].role == "assistant":
-            raise ValueError("with tools, the last message is not the assistant's")
+            raise wrong("messages", "with tools, the last one is not the assistant's")
         if self.has_tools and self.response_format and self.response_format.as_json:
-            raise ValueError("tools and a response_format cannot both hold an answer to a form")
+            raise wrong("response_format", "it cannot hold an answer to a form beside tools")
         return self
 
     @property

@@ -209,7 +209,7 @@ def test_too_long_a_prompt(client: Any) -> None:
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
         ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages.0.name"),
-        ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.tool_call_id"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages.0.content",

@@ -39,6 +39,21 @@ ANYTHING = "\0"
 """Stands for what a message fills in."""
 
 
+def test_every_code_of_an_error_stands_in_the_table_of_errors() -> None:
+    calls = (
+        node
+        for path in sorted((ROOT / "medllm" / "serve").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ApiError"
+    )
+    named = [call.args[2] for call in calls if len(call.args) > 2]
+    codes = {each.value for each in named if isinstance(each, ast.Constant)} - {None}
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    table = page.partition("### Errors")[2].partition("## Limits")[0]
+    assert {*re.findall(r"`([a-z_]+_[a-z_]+)`", table)} >= codes | {strict.UNSUPPORTED}
+    assert len(codes) > 15
+
+
 @cache
 def messages() -> str:
     """All texts in the code, each on a line; what is filled in is ANYTHING."""

@@ -127,6 +127,26 @@ def test_more_tokens_than_there_are_is_clamped_and_said() -> None:
     assert json.loads(events[-3][6:])["clamped"] == {"max_completion_tokens": 99}
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        ({"logit_bias": {"999": 1}}, "logit_bias", "999 is no token id"),
+        ({"response_format": {"type": "json_object"}}, "response_format", "response_format: the"),
+        ({"max_new_tokens": 5}, "max_new_tokens", "it is called max_tokens here"),
+        ({"patient_context": {"agee": 5}}, "patient_context", "did you mean 'age'"),
+        ({"messages": ["Hi"]}, "messages.0", "must be a JSON object"),
+        ({"messages": "Hi"}, "messages", "must be a list"),
+        ({"stop": ["a"] * 5}, "stop", "has at most 4 items"),
+        ({"stop": ["a" * 1025]}, "stop.0", "has at most 1,024 characters"),
+    ],
+)
+def test_a_refusal_names_the_field_and_what_would_do(
+    body: dict[str, Any], param: str, says: str
+) -> None:
+    error = refused(app=app_of(around=Around(guard=Guard(ReviewSettings()))), **body)
+    assert error["param"] == param and says in error["message"]
+
+
 def test_embeddings_are_refused_with_the_reason() -> None:
     response = send(app_of(), "/v1/embeddings", {"input": "a", "model": "m"})
     assert response.status_code == 400
@@ -220,7 +240,7 @@ def test_the_words_of_an_answer_that_is_withheld_are_in_no_logprobs() -> None:
         (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         (CHAT, {"logprobs": 1}, "logprobs"),
         (CHAT, {"echo": True}, "echo"),
-        (CHAT, {"logit_bias": {"258": 1}}, "messages"),
+        (CHAT, {"logit_bias": {"258": 1}}, "logit_bias"),
         (CHAT, {"logit_bias": {"a": 1}}, "logit_bias"),
         (CHAT, {"logit_bias": {"5": 101}}, "logit_bias.5"),
         (CHAT, {"top_k": -2}, "top_k"),
@@ -294,10 +314,10 @@ def test_the_plain_form_tells_the_mean_likelihood() -> None:
 @pytest.mark.parametrize(
     ("body", "param", "says"),
     [
-        ({}, "question", "required"),
+        ({}, "question", "is needed"),
         ({"question": "x" * 600}, "question", "context holds 500 tokens"),
         ({"question": "x" * 10**5}, "question", "bytes"),
-        ({"question": ""}, "question", "at least 1 character"),
+        ({"question": ""}, "question", "must not be empty"),
         ({"question": "Hi", "max_length": 0}, "max_length", "greater than or equal to 1"),
         ({"question": "Hi", "temperature": -1}, "temperature", "greater than or equal to 0"),
         ({"question": "Hi", "use_safety": "no"}, "use_safety", "boolean"),

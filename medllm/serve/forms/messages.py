@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import PlainValidator, model_validator
-from pydantic_core import PydanticCustomError
 
 from medllm.data.example import Message
 from medllm.engines.servers.chat import ToolCall as Call
 from medllm.engines.servers.chat import told
-from medllm.serve.forms.strict import Strict, check_characters, checked
+from medllm.serve.forms.strict import Strict, check_characters, checked, wrong
 from medllm.serve.forms.tools import ToolCall
 
 MOST_IMAGE_BYTES = 2**22
@@ -23,7 +22,6 @@ MOST_IMAGES = 8
 BEGINS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
 """The kinds of images that are taken, and how their files begin."""
 DATA_URL = re.compile(r"data:image/(png|jpeg|jpg);base64,", re.IGNORECASE)
-NO_CONTENT = "no_content"
 NO_TEXT = "must be a text, or parts of type text or image_url"
 
 
@@ -128,13 +126,13 @@ class ChatMessage(Strict):
     @model_validator(mode="after")
     def _check_role(self) -> Self:
         if self.content is None and not (self.role == "assistant" and self.tool_calls):
-            raise PydanticCustomError(NO_CONTENT, NO_TEXT, {"field": "content"})
+            raise wrong("content", NO_TEXT)
         if self.images and self.role != "user":
-            raise ValueError("images stand in the user's messages alone")
+            raise wrong("content", "images stand in the user's messages alone")
         if self.tool_calls and self.role != "assistant":
-            raise ValueError("tool_calls stand in the assistant's messages alone")
+            raise wrong("tool_calls", "they stand in the assistant's messages alone")
         if (self.role == "tool") != (self.tool_call_id is not None):
-            raise ValueError("tool_call_id and the role tool belong together")
+            raise wrong("tool_call_id", "it belongs to the role tool, which needs it")
         return self
 
     @property
@@ -186,9 +184,10 @@ class ChatMessage(Strict):
 
 
 def check_calls(messages: Sequence[ChatMessage]) -> None:
-    """Raise ValueError where a message of a tool answers no call before it."""
+    """Raise an error that names the field where a message of a tool answers no call before it."""
     called: set[str] = set()
-    for message in messages:
+    for place, message in enumerate(messages):
         called.update(call.id for call in message.tool_calls or ())
         if message.tool_call_id is not None and message.tool_call_id not in called:
-            raise ValueError("a message of the role tool answers no call of a message before it")
+            field = f"messages.{place}.tool_call_id"
+            raise wrong(field, "no call of a message before it has this id")

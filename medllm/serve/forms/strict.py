@@ -32,6 +32,10 @@ OLD_TOOLS = "say it with tools and tool_choice, which replaced it"
 WHY: dict[str, str] = {
     **dict.fromkeys(("tools", "tool_choice"), NO_TOOLS),
     **dict.fromkeys(("functions", "function_call"), OLD_TOOLS),
+    **dict.fromkeys(("max_length", "max_new_tokens", "n_predict"), "it is called max_tokens here"),
+    "stop_sequences": "it is called stop here",
+    "messages": "a completion goes on from a prompt; see /v1/chat/completions",
+    "prompt": "a chat has messages; see /v1/completions",
     "store": "no text of a request is kept here",
     "best_of": "ask for n answers, and choose",
     "suffix": "the model goes on from a prompt, and fills no gap",
@@ -40,6 +44,12 @@ WHY: dict[str, str] = {
 }
 """Why fields are not honoured, where more can be said than that they are not."""
 UNSUPPORTED = "unsupported_parameter"
+WRONG = "wrong"
+
+
+def wrong(field: str, message: str) -> PydanticCustomError:
+    """The error of a validator of several fields: what is wrong with this one."""
+    return PydanticCustomError(WRONG, message, {"field": field})
 
 
 def check_characters(text: str) -> str:

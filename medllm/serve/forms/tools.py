@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from medllm.serve.forms.strict import Strict, Text, checked
+from medllm.serve.forms.strict import Strict, Text, checked, wrong
 
 MOST_TOOLS = 128  # OpenAI's limit
 MAX_TOOLS_CHARACTERS = 2**17
@@ -81,17 +81,17 @@ ToolChoice = Annotated[
 
 
 def check_tools(tools: Sequence[Tool], choice: str | NamedTool | None) -> None:
-    """Raise ValueError for tools that are too many or too large, or a choice that is none."""
+    """Raise an error that names the field where tools are too large, or a choice is none."""
     try:
         size = len(json.dumps([tool.model_dump() for tool in tools]))
     except (RecursionError, ValueError):
-        raise ValueError("the schema of a tool is nested too deeply") from None
+        raise wrong("tools", "the schema of one is nested too deeply") from None
     if size > MAX_TOOLS_CHARACTERS:
-        raise ValueError(f"all tools have at most {MAX_TOOLS_CHARACTERS:,} characters together")
+        raise wrong("tools", f"they have at most {MAX_TOOLS_CHARACTERS:,} characters together")
     names = [tool.function.name for tool in tools]
     if len({*names}) < len(names):
-        raise ValueError("two tools have one name")
+        raise wrong("tools", "two of them have one name")
     if isinstance(choice, NamedTool) and choice.function.name not in names:
-        raise ValueError("tool_choice names none of the tools")
+        raise wrong("tool_choice", "it names none of the tools")
     if choice == "required" and not tools:
-        raise ValueError("tool_choice is required, and there are no tools")
+        raise wrong("tool_choice", "it is required, and there are no tools")

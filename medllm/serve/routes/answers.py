@@ -126,7 +126,10 @@ class AnswerRoutes:
             message = "json_schema: this server adds warnings to answers, which would be no JSON"
             raise UnfitSampling(message, "ask for text, or set the policy annotate or block")
         if sampling.logit_bias:
-            check_known(self.engine, [token for token, _ in sampling.logit_bias])
+            try:
+                check_known(self.engine, [token for token, _ in sampling.logit_bias])
+            except DataError as problem:
+                raise UnfitSampling(f"logit_bias: {problem.message}", problem.fix) from problem
 
     async def _respond(
         self,
@@ -167,9 +170,9 @@ class AnswerRoutes:
         except UnfitPrompt as problem:
             raise refuse_prompt(problem, param) from problem
         except UnfitSampling as problem:
-            named = problem.message.partition(":")[0]
+            named, _, why = problem.message.partition(":")
             param = "response_format" if named == "json_schema" else named
-            raise ApiError(400, problem.message, UNSUPPORTED, param) from problem
+            raise ApiError(400, f"{param}:{why}", UNSUPPORTED, param) from problem
         except UnfitChat as problem:
             message = f"{problem.message}; {problem.fix}"
             raise ApiError(400, message, UNSUPPORTED, problem.param) from problem
