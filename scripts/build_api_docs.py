@@ -18,8 +18,9 @@ HEAD = """# What the server takes
 
 The addresses of `medllm serve`, and the fields of the requests. What the answers mean, what an
 engine can do and what is refused stands in [Serving](serve.md). The same for programs is at
-`/openapi.json` of a running server (OpenAPI 3.1; it needs a key). Every refusal has OpenAI's form:
-`{"error": {"message", "type", "param", "code"}}`.
+`/openapi.json` of a running server (OpenAPI 3.1; it needs a key). Every refusal has OpenAI's form,
+`{"error": {"message", "type", "param", "code"}}`: its [codes](serve.md#errors) say what to do.
+A field without "(needed)" may be left out.
 
 Written by `scripts/build_api_docs.py`: change the forms in `medllm/serve`, then run that script.
 """
@@ -27,7 +28,7 @@ BOUNDS = {
     "minimum": "{} or more", "exclusiveMinimum": "above {}", "maximum": "up to {}",
     "exclusiveMaximum": "below {}", "minItems": "at least {} of them", 
     "maxItems": "at most {} of them",
-    "minLength": "{} character or more", "maxLength": "up to {} characters",
+    "minLength": "of at least {} character", "maxLength": "up to {} characters",
     "maxProperties": "at most {} of them",
 }  # fmt: skip
 """What JSON Schema calls a bound, and how it reads."""
@@ -83,7 +84,7 @@ def _kind(told: Mapping[str, Any], held: list[str]) -> str:
         return " or ".join(dict.fromkeys(kinds))
     if values := told.get("enum") or ([told["const"]] if "const" in told else None):
         return ", ".join(f"`{value}`" for value in values)
-    kind = {"array": "list", "object": "mapping", "boolean": "true or false"}.get(
+    kind = {"array": "list", "string": "text", "boolean": "true or false"}.get(
         told.get("type", ""), told.get("type", "anything")
     )
     if inner := told.get("items"):

@@ -195,7 +195,9 @@ class AnswerRequest(Strict):
     response_format: ResponseFormat | None = None
     """The form of the answer, where the engine can hold it to one."""
     patient_context: dict[str, Any] | None = None
-    """What is known of the patient, for the review of the answer; no field of OpenAI's."""
+    """What is known of the patient, for the review of the answer; no field of OpenAI's. It has
+    `age`, `sex`, `pregnant`, `breastfeeding`, `weight_kg` and `egfr`, and as lists of texts
+    `conditions`, `allergies` and `medications`; all may be left out."""
     review: bool | None = None
     """False asks for an answer that is not reviewed, where the server allows that."""
 

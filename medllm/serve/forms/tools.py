@@ -60,6 +60,7 @@ class ToolCall(Strict):
     """A call in an earlier answer."""
 
     id: Annotated[Text, Field(min_length=1)]
+    """What `tool_call_id` of the message that answers it repeats."""
     type: Literal["function"]
     function: Called
 

@@ -67,7 +67,9 @@ class StatedScores(BaseModel):
     model_config = _STRICT
 
     news2: float | None = None
+    """From 0 to 20."""
     qsofa: float | None = None
+    """From 0 to 3."""
 
 
 class AlertRequest(BaseModel):

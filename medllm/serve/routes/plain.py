@@ -32,7 +32,7 @@ class PlainRequest(BaseModel):
     use_safety: bool = True
     """Whether the answer is reviewed; false only where the server allows that."""
     patient_context: dict[str, Any] | None = None
-    """What is known of the patient, for the review of the answer."""
+    """What is known of the patient, for the review of the answer; as in a chat."""
 
     def as_chat(self, model: str) -> ChatRequest:
         """The same as a request of OpenAI's."""
