@@ -46,6 +46,8 @@ class Compressed:
 
     prompt: Prompt
     answers: Sequence[str]
+    whole: Sequence[str]
+    """The answers without what a cut left of a number or name."""
 
     @property
     def source(self) -> str:
@@ -55,7 +57,7 @@ class Compressed:
     @cached_property
     def readings(self) -> list[Reading]:
         """The source, with its numbers in digits, the first answer and the last one."""
-        texts = with_digits(self.source), self.answers[0], self.answers[-1]
+        texts = with_digits(self.source), self.whole[0], self.whole[-1]
         return [read(text) for text in texts]
 
     @cached_property

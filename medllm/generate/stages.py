@@ -27,6 +27,7 @@ from medllm.generate.config import GenerateConfig, Stage
 from medllm.generate.judging import count_cut, sum_up_answers
 from medllm.generate.opening import decided_by, open_engine
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
+from medllm.measures.text.answers import written_whole
 from medllm.models.adapter import adapter_config, base_of
 from medllm.models.adapter_tensors import describe_on_paper
 from medllm.models.chat.pieces import JOINT
@@ -230,14 +231,17 @@ class _Walked:
         return prompt.names | told
 
 
+def _chain(prompt: Prompt, walked: _Walked) -> Compressed:
+    rows = [rows[prompt.number] for rows in walked.written]
+    whole = [written_whole(row["answer"], row["finish_reason"]) for row in rows]
+    return Compressed(prompt, [row["answer"] for row in rows], whole)
+
+
 def _finish(
     config: GenerateConfig, walked: _Walked, notes: Sequence[Mapping[str, Any]], folder: Path
 ) -> dict[str, Any]:
     """Write the final answers and the tables; the numbers of all."""
-    chains = [
-        Compressed(prompt, [rows[prompt.number]["answer"] for rows in walked.written])
-        for prompt in walked.done
-    ]
+    chains = [_chain(prompt, walked) for prompt in walked.done]
     measured, summary = measure_all(chains, config.encoder)
     by_number = {chain.prompt.number: told for chain, told in zip(chains, measured, strict=True)}
     announce_flips(by_number)

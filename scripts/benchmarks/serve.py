@@ -199,7 +199,7 @@ async def one_round(asking: Asking) -> dict[str, float]:
 
 
 async def first_tokens(asking: Asking) -> dict[str, float]:
-    """The first token and the time between tokens, alone and beside four long answers."""
+    """The first token and the time between tokens, alone and beside three long answers."""
 
     async def times(label: str) -> list[float]:
         began = time.perf_counter()
@@ -208,7 +208,7 @@ async def first_tokens(asking: Asking) -> dict[str, float]:
     alone = await times("Alone")
     long = [asyncio.create_task(asking.whole(f"{NOTE}Long {asking.number}.{n}: ", asking.tokens))
             for n in range(OTHERS)]  # fmt: skip
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)  # they are being written by then
     beside = await times("Beside")
     await asyncio.gather(*long)
     gaps = [b - a for a, b in zip(alone, alone[1:], strict=False)]

@@ -25,7 +25,7 @@ NOTE = (
 
 
 def chain(*answers: str, number: int = 1) -> Compressed:
-    return Compressed(Prompt(number, str(number), (Message("user", NOTE),)), answers)
+    return Compressed(Prompt(number, str(number), (Message("user", NOTE),)), answers, answers)
 
 
 def test_facts_that_are_kept_lost_and_new_are_counted() -> None:
@@ -51,7 +51,7 @@ def test_what_an_answer_turns_round_is_told_of_each_row(capsys: pytest.CaptureFi
     first = "Left knee pain. No effusion, no fever. Aspirin 75 mg daily."
 
     def told(last: str) -> Compressed:
-        return Compressed(Prompt(3, "a", (Message("user", note),)), [first, last])
+        return Compressed(Prompt(3, "a", (Message("user", note),)), [first, last], [first, last])
 
     (kept, denied, side), summary = measure_all(
         [told("Left knee pain, no fever."), told("Fever."), told("Right knee pain.")], None
@@ -75,7 +75,7 @@ def test_what_an_answer_turns_round_is_told_of_each_row(capsys: pytest.CaptureFi
 def test_numbers_are_kept_altered_or_invented_and_nothing_is_certain() -> None:
     spoken = "Heart rate ninety two. Fiebre 38,5 °C."
     chains = [
-        Compressed(Prompt(n, str(n), (Message("user", spoken),)), ["So."] * 1 + [last])
+        Compressed(Prompt(n, str(n), (Message("user", spoken),)), ["So.", last], ["So.", last])
         for n, last in enumerate(["Heart rate 92.", "Heart rate 29.", "Fiebre 39,5 °C.", ""] * 2)
     ]
 
@@ -171,7 +171,9 @@ def test_answers_that_were_cut_and_confidence_without_references_are_said(
 
 
 def test_texts_without_facts_have_no_retention() -> None:
-    told = Compressed(Prompt(1, "1", (Message("user", "Well."),)), ["Well.", "So."])
+    told = Compressed(
+        Prompt(1, "1", (Message("user", "Well."),)), ["Well.", "So."], ["Well.", "So."]
+    )
     ((measured,), summary) = measure_all([told], None)
     assert measured["retention"] is None and "retention" not in summary
     assert measure_all([], None)[1]["items"] == 0

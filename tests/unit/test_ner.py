@@ -93,6 +93,20 @@ def test_names_are_found_with_an_explanation_in_brackets_and_other_marks() -> No
     assert kept["counts"]["exact disease"] == [1, 1, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "end", ["", "\nchemical: lit", "\ndisease", "\nchemical: ", "\n", ", lith"]
+)
+def test_a_name_that_was_cut_is_none(end: str) -> None:
+    said = f"disease: renal failure\nchemical: lithium{end}"
+    cut = Ner().judge(Answered(item(1), said, 5, "length"), ASKING)
+
+    assert cut["not_in_text"] == 0
+    assert cut["counts"]["exact disease"] == [1, 1, 1, 1]
+    assert cut["names"] == (2 if end else 1)
+    alone = Ner().judge(Answered(item(1), "disease: ren", 5, "length"), ASKING)
+    assert (alone["names"], alone["not_in_text"]) == (0, None)
+
+
 def test_scores_are_of_all_documents_and_of_each_type() -> None:
     answers = ("disease: renal failure\nchemical: lithium", "none", "disease: failure")
     records = [judged(n, answers[n % 3]) for n in range(30)]

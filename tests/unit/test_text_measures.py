@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medllm.clinical.text.reading import read
-from medllm.measures.text.answers import is_exact, normalise, token_f1
+from medllm.measures.text.answers import is_exact, normalise, token_f1, written_whole
 from medllm.measures.text.comparing import count_shared, find_unsupported
 from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import find_facts
@@ -201,3 +201,12 @@ def test_sides_and_denials_need_no_vocabulary(answer: str, flip: str) -> None:
 @given(TEXTS)
 def test_a_text_never_contradicts_itself(text: str) -> None:
     assert find_flips(read(text), read(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("Give 500 mg at 1", "Give 500 mg at"), ("Give 500 ", "Give 500"), ("Pneumo", ""), ("", "")],
+)
+def test_of_a_cut_answer_the_last_word_is_not_known(text: str, whole: str) -> None:
+    assert written_whole(text, "length") == whole
+    assert written_whole(text, "stop") == text

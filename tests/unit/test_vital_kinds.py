@@ -48,6 +48,17 @@ def test_a_heart_rate_of_150_for_85_is_found_and_a_true_range_passes() -> None:
     assert score["retention"] == pytest.approx(3 / 30)  # 6 signs, of which three are restated
 
 
+@pytest.mark.parametrize("text", ["Pulse 85, BP 120/8", "Pulse 85. SpO2 9"])
+def test_half_a_number_of_a_cut_answer_is_neither_altered_nor_invented(text: str) -> None:
+    kind = KINDS["hallucination"]
+    cut, whole = (
+        kind.judge(Answered(ITEM, text, 9, reason), PLAIN)  # type: ignore[attr-defined]
+        for reason in ("length", "stop")
+    )
+    assert (cut["passed"], cut["altered"]) == (True, False)
+    assert (whole["passed"], whole["altered"]) == (False, True)
+
+
 def test_what_an_answer_says_of_the_score_is_held_against_it() -> None:
     good = "NEWS2 is 0. Pulse 85: 0 points. Continue routine monitoring."
     records = judged("alert", [good, "NEWS2 is 3. Pulse 85: 1 point. Call the emergency team."])

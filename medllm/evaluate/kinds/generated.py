@@ -29,7 +29,7 @@ from medllm.measures.intervals import (
     without_certainty,
 )
 from medllm.measures.likelihood import NotAsked
-from medllm.measures.text.answers import repeated_share
+from medllm.measures.text.answers import repeated_share, written_whole
 from medllm.models.chat.prompts import UnfitPrompt
 from medllm.tasks.spec import Generation
 
@@ -51,6 +51,11 @@ class Answered:
     """The mean log-likelihood of its tokens, in nats; None where the engine gives none."""
     pieces: int = 1
     """In how many pieces the prompt was read."""
+
+    @property
+    def whole(self) -> str:
+        """The text up to where it was cut, if it was, without half a number or name."""
+        return written_whole(self.text, self.finish_reason)
 
 
 class Generated:

@@ -34,6 +34,16 @@ def token_f1(answer: str, reference: str) -> float:
     return 2 * shared / (len(given) + len(wanted)) if shared else 0.0
 
 
+def written_whole(text: str, finish_reason: str) -> str:
+    """What of an answer was written to its end: one that was cut may end within a number or name.
+
+    Of a cut answer the last word is left out: `BP 12` may have become 120/80.
+    """
+    if finish_reason != "length":
+        return text
+    return text[: max((at for at, each in enumerate(text) if each.isspace()), default=0)]
+
+
 def repeated_share(text: str, run: int = 4) -> float:
     """The share of runs of so many words that stood in the text before; 0 where there are none."""
     words = text.lower().split()

@@ -38,7 +38,7 @@ class Alert(FreeText):
     def judge(self, answered: Answered, asking: Asking) -> Record:
         """What the answer says, held against the score; it passes where all of it is right."""
         vitals = judge_vitals(answered)
-        found = check_alert(asked(answered.item), answered.text)
+        found = check_alert(asked(answered.item), answered.whole)
         right = sum(found.points.values())
         is_right = found.total in ACCEPTED and found.response == "right"
         return {

@@ -44,7 +44,7 @@ def asked(item: Example) -> str:
 def judge_vitals(answered: Answered) -> Record:
     """The signs that an answer states, by outcome and by sign, and where the wrong ones stand."""
     given = given_vitals(asked(answered.item))
-    stated = check_vitals(asked(answered.item), answered.text)
+    stated = check_vitals(asked(answered.item), answered.whole)
     counts = Counter[str](each.outcome for each in stated)
     restated = {each.attribute for each in stated if each.outcome == "kept"} & given
     is_true = not (counts["altered"] or counts["invented"])

@@ -21,6 +21,7 @@ from medllm.measures.spans import (
 LINE = re.compile(
     r"[\s>*•\-\d.)({\"']*\**(?P<type>[a-z]+?)(?:\(s\)|s)?[\"'*]*\s*:\**\s*(?P<names>.*)", re.I
 )
+PARTED = re.compile(r"\n|;|,\s+")
 BULLET = re.compile(r"^(?:[\s>*•-]|\d+[.)]\s)+|[\s.,;*]+$")
 OF_JSON = re.compile(r"^[\[{\s]+(?=[\"']|$)|(?<=[\"'])[\]}\s]+$|^[\]}\[{\s,]+$")
 NONE = re.compile(
@@ -61,7 +62,7 @@ class Ner(Generated):
         text = "".join(turn.content for turn in item.prompt[-1:]).removeprefix(asked)
         wanted = mentions_of(item)
         types = asking.spec.entities or tuple(sorted(wanted))
-        listed = read_list(answered.text, types)
+        listed = read_list(_whole_names(answered), types)
         counts: dict[str, list[int]] = {}
         missing = 0
         for kind in types:
@@ -94,6 +95,14 @@ class Ner(Generated):
         return numbers | mean_of(records, "not_in_text") | share_of(records, "unreadable")
 
 
+def _whole_names(answered: Answered) -> str:
+    """The answer without its last name, where that was cut."""
+    if answered.finish_reason != "length":
+        return answered.text
+    parted = [found.start() for found in PARTED.finditer(answered.text)]
+    return answered.text[: parted[-1]] if parted else ""
+
+
 def read_list(answer: str, types: Sequence[str]) -> dict[str, list[str]]:
     """The names of each type in an answer: `type: name`, or names below or behind a heading.
 
@@ -118,7 +127,7 @@ def read_list(answer: str, types: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _names_in(text: str) -> Iterator[str]:
-    for part in re.split(r";|,\s+", text):
+    for part in PARTED.split(text):
         name = _bare(part)
         if name and not NONE.fullmatch(name):
             yield name

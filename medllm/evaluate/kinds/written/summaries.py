@@ -48,7 +48,7 @@ class Summaries(FreeText):
         """What of the facts and numbers of source, reference and answer is in the others."""
         source = source_of(answered.item, asking.spec.instruction)
         texts = {
-            "answer": read(answered.text),
+            "answer": read(answered.whole),
             "reference": read(with_digits(answered.item.completion)),
             "source": read(with_digits(source)),
         }
