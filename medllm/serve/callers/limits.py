@@ -68,6 +68,9 @@ class Limits:
         per_minute, at_once = caller.requests_per_minute, caller.concurrent
         if at_once is not None and used.running >= at_once:
             raise _too_many(f"{at_once} at once", 1)
+        if per_minute is not None and answers > max(per_minute, 1):  # no waiting would help
+            message = f"this key may ask {per_minute} a minute, and {answers} answers are wanted"
+            raise ApiError(400, message, param="n")
         if per_minute is not None and len(used.begun) + answers > per_minute:
             wait = used.begun[0] + MINUTE - now if used.begun else MINUTE
             raise _too_many(f"{per_minute} a minute", wait)
