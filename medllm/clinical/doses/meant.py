@@ -24,7 +24,8 @@ _ADULT = frozenset(
 _NO_CHILD = re.compile(r"[- ]?(?:pugh|turcotte|bearing|resistant|proof|lock|safe|'s|s')")
 _YEARS = re.compile(r"(?<![\d.])(\d{1,3})[ -]?(?:years?|yrs?|y)?[ -]?$")
 _AGE = re.compile(
-    r" ?(?:of )?(?:over |under |above |below )?(\d{1,3})(?! ?(?:months|weeks|days|mg))"
+    r"(?:(?:[_ ](?:in[_ ])?years?)?[\"'*]*[:=] ?[\"'*]*| ?(?:of )?(?:over |under |above |below )?)"
+    r"(\d{1,3})(?![\d.]| ?(?:months|weeks|days|mg))"
 )
 _TOO = re.compile(r"[a-z]+ ?(?:and|or|/|&) ?")
 _OLD = frozenset(words_in("old olds yo yom yof aged age"))

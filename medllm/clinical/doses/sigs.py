@@ -27,11 +27,12 @@ _FILLER = frozenset(
     ec dt sodium hcl hydrochloride solution suspension injection inj syrup cream gel drops inhaler
     infusion bolus stat prn dissolve drink inhale spray place put insert instil instill sos
     apply applying swallow chew wear stick place doctor prescriber recommends suggests advised
+    drug medication medicine amount value quantity coated
     says sig disp label directions minimum least lowest highest smallest largest safe
     """)
 )
 """Words that may stand before a dose without being the name of another drug."""
-_PARTED = re.compile(r".*(?:[,;:&+/(*•]|\b(?:and|or|plus|with|then)\b|^)", re.DOTALL)
+_PARTED = re.compile(r".*(?:[,;:&+/(*•<>]|\b(?:and|or|plus|with|then)\b|^)", re.DOTALL)
 _NAMELIKE = re.compile(r"[a-z][a-z'-]{3,}")
 _LINKS = frozenset(words_in("for of at is are was which that to in by on into after before"))
 """Words that tie a dose to what stands before: "for chest infection 500 mg" is of the drug."""
@@ -50,6 +51,8 @@ _BEGINS = re.compile(
     r"once|twice|one|two)\b|(?:the|a|an) (?:usual|recommended|typical|standard|normal|starting|"
     r"initial|adult|dose|total|daily|loading|maintenance|target|first|next|max|common)|\d)"
 )
+_IN_OBJECT = re.compile(r"\{\W*$")
+"""Before a sentence that is an object of a list: what stands before its name is of no other."""
 _OTHER_INTAKE = re.compile(
     r"\b(?:protein|sodium|salt|fluids?|water|fib(?:re|er)|calories|sugar|alcohol|carbohydrates?|"
     r"diet|dietary|intake|caffeine|milk|food)\b"
@@ -133,7 +136,8 @@ def _share_out(
                 topic.sentences.append(_own(reading, within, begin, True))
             continue
         left = CONTINUES
-        _assign(reading, mentions, regions[low:high], within, topic)
+        is_other = _IN_OBJECT.search(reading.folded.text, max(0, begin - 4), begin)
+        _assign(reading, mentions, regions[low:high], within, None if is_other else topic)
         dosed = [each for each in regions[low:high] if _has_dose(each)]
         alike = {mentions[each.number].drugs for each in regions[low:high]}
         topic = regions[high - 1] if len(alike) == 1 else (dosed[0] if len(dosed) == 1 else None)

@@ -6,7 +6,7 @@ object becomes a line, in which units are joined to their numbers.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 UNITS = {
@@ -17,6 +17,8 @@ UNITS = {
 """The words of a key that say what its number counts: `dose_mg`, `times_per_day`."""
 DURATIONS = {"minutes", "hours", "hour", "days", "day", "weeks", "week", "months", "years"}
 INTERVALS = {"interval", "every", "frequency"}
+DOSE_KEYS = {"dose", "dosage", "value", "amount", "quantity", "strength"}
+"""The words of a key whose number a unit without a label is of."""
 PERIODS = {"s": "second", "min": "minute", "h": "hour", "d": "day", "wk": "week", "mo": "month"}
 """Units of time as FHIR writes them (UCUM), in `periodUnit`."""
 _WORD = re.compile(r"[A-Z]?[a-z\d]+|[A-Z]+(?![a-z])|[^\W_]+")
@@ -33,11 +35,12 @@ def told_call(name: str, arguments: str) -> str:
         lines = [*_lines(value)]
     except (ValueError, RecursionError):
         lines = [arguments]
-    called = " ".join(_words(name))
+    called = " ".join(words_of_key(name))
     return "\n".join(f"- {called}: {line}." for line in lines or [""])
 
 
-def _words(key: str) -> list[str]:
+def words_of_key(key: str) -> list[str]:
+    """The words of a key in lower case: `dose_mg`, `doseMg` and `Dose (mg)` have the same."""
     return [word.lower() for word in _WORD.findall(key)]
 
 
@@ -54,7 +57,7 @@ def _told(label: list[str], value: Any, inner: list[Any]) -> str:
     """A value under its label, on one line; objects in lists are added to `inner`."""
     match value:
         case {"frequency": str() as count, "period": str() as period, "periodUnit": unit}:
-            return _every(count, period, PERIODS.get(str(unit), str(unit)))
+            return every(count, period, PERIODS.get(str(unit), str(unit)))
         case dict():
             return ", ".join(filter(None, _entries(value, inner)))
         case [dict() as only]:
@@ -72,21 +75,29 @@ def _entries(told: Mapping[str, Any], inner: list[Any]) -> Iterator[str]:
     """The entries of an object; a unit that has a key of its own follows its number."""
     units = {key: value for key, value in told.items() if _is_unit(key, value)}
     numbers = [key for key, value in told.items() if _NUMBER.fullmatch(str(value))]
-    of = {_number_of(key, numbers): unit for key, unit in units.items()}
+    keys = [words_of_key(key) for key in numbers]
+    places = {number_of(words_of_key(key)[:-1], keys): unit for key, unit in units.items()}
+    of = {None if place is None else numbers[place]: unit for place, unit in places.items()}
     for key, value in told.items():
         if key not in units or None in of:
             unit = f" {of[key]}" if key in of else ""
-            yield _told(_words(key), value, inner) + unit
+            yield _told(words_of_key(key), value, inner) + unit
 
 
 def _is_unit(key: str, value: Any) -> bool:
-    return isinstance(value, str) and _words(key)[-1:] in (["unit"], ["units"])
+    return isinstance(value, str) and words_of_key(key)[-1:] in (["unit"], ["units"])
 
 
-def _number_of(key: str, numbers: list[str]) -> str | None:
-    """The number that a unit is of: the one with its label, else the first."""
-    label = set(_words(key)[:-1])
-    return next((each for each in numbers if label & {*_words(each)}), next(iter(numbers), None))
+def number_of(label: Sequence[str], keys: Sequence[Sequence[str]]) -> int | None:
+    """Which number, given their keys, a unit is of: one of its label, else a dose, else the first.
+
+    None where there is no number.
+    """
+    for words in ({*label}, DOSE_KEYS):
+        for place, key in enumerate(keys):
+            if words & {*key}:
+                return place
+    return 0 if keys else None
 
 
 def _counted(label: list[str], number: str) -> str:
@@ -98,8 +109,8 @@ def _counted(label: list[str], number: str) -> str:
     return _labelled(named, f"{number} {unit}".strip())
 
 
-def _every(count: str, period: str, unit: str) -> str:
-    """How often, as FHIR's Timing has it."""
+def every(count: str, period: str, unit: str) -> str:
+    """How often, of what FHIR's Timing has: `frequency`, `period` and `periodUnit`."""
     often = "" if count == "1" else f"{count} times "
     return f"{often}every {period} {unit}s" if period != "1" else f"{count} times per {unit}"
 

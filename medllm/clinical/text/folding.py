@@ -3,10 +3,11 @@
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from medllm.clinical.text.keyed import Edit, find_keyed
 from medllm.clinical.text.spelled import SPELLED, SPELLED_MARKS, read_spelled
 
 SUPERSCRIPT = {
@@ -50,6 +51,15 @@ class Folded:
             for at in range(first + 1, bisect_left(self._starts, end)):
                 yield self._starts[at], self._origins[at]
 
+    def place_of(self, position: int) -> int:
+        """Where a position of the text that it was made of stands in the folded text."""
+        at = bisect_right(self._origins, (position, True)) - 1
+        origin, runs = self._origins[at]
+        end = self._starts[at + 1] if at + 1 < len(self._starts) else len(self.text)
+        if position == origin:
+            return self._starts[at]
+        return min(self._starts[at] + position - origin, end) if runs else end
+
     def _place(self, position: int) -> int:
         at = bisect_right(self._starts, position) - 1
         origin, runs = self._origins[at]
@@ -59,28 +69,34 @@ class Folded:
 def fold(text: str) -> Folded:
     """The folded text; as fast as a search where there is nothing to fold."""
     folded = fold_characters(text)
-    may_be = any(mark in folded.text for mark in SPELLED_MARKS)
-    return _with_digits(folded) if may_be else folded
+    if keyed := find_keyed(text):
+        place_of = folded.place_of
+        folded = _with(
+            folded, [(place_of(begin), place_of(end), said) for begin, end, said in keyed]
+        )
+    if any(mark in folded.text for mark in SPELLED_MARKS):
+        spelled = [(each, read_spelled(each[0])) for each in _SPELLED.finditer(folded.text)]
+        folded = _with(folded, [(*each.span(), digits) for each, digits in spelled if digits])
+    return folded
 
 
-def _with_digits(folded: Folded) -> Folded:
-    """The same with numbers of two digits and more as digits, where a unit follows them."""
-    spelled = ((each, read_spelled(each[0])) for each in _SPELLED.finditer(folded.text))
+def _with(folded: Folded, edits: Sequence[Edit]) -> Folded:
+    """The same, read in another way at some places, which stay where they are in the text."""
     pieces: list[str] = []
     starts: list[int] = []
     origins: list[tuple[int, bool]] = []
     length = done = 0
-    for each, digits in [(each, digits) for each, digits in spelled if digits]:
-        begin, end = each.span()
+    for begin, end, said in edits:
         for start, origin in folded.parts(done, begin):
             starts.append(length + start - done)
             origins.append(origin)
         length += begin - done
-        first, last = folded.origin(begin, end)
-        starts += [length, length + 1]
-        origins += [(first, False), (last - 1, False)]
-        pieces += [folded.text[done:begin], digits]
-        length, done = length + len(digits), end
+        first, last = folded.origin(begin, end) if begin < end else folded.origin(begin - 1, end)
+        first = first if begin < end else last - 1
+        starts += [length, length + 1][: len(said)]
+        origins += [(first, False), (last - 1, False)][: len(said)]
+        pieces += [folded.text[done:begin], said]
+        length, done = length + len(said), end
     for start, origin in folded.parts(done, len(folded.text)):
         starts.append(length + start - done)
         origins.append(origin)
