@@ -108,7 +108,10 @@ def estimate_part(
 
 def without_certainty(estimate: Estimate) -> Estimate:
     """The estimate; without its interval where a bootstrap saw no spread: that is no certainty."""
-    return Estimate(estimate.value, None, None) if estimate.low == estimate.high else estimate
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or high - low > 1e-12 * max(abs(low), abs(high)):
+        return estimate
+    return Estimate(estimate.value, None, None)
 
 
 def estimate_macro_f1(

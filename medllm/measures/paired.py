@@ -22,9 +22,11 @@ from medllm.measures.intervals import (
     count_units,
     drawn_sums,
     estimate,
+    estimate_proportion,
     estimate_ratio,
     repeats,
     sum_by_group,
+    without_certainty,
 )
 
 ALPHA = 1 - CONFIDENCE
@@ -53,6 +55,9 @@ class Comparison:
     test: str
     interval: str
     """How the interval was made."""
+    differing: Estimate
+    """The share of units in which the models differ, with its exact interval: where none differs,
+    its upper end is how many may."""
     detectable: float | None
     """The smallest true difference that these items find with 80 % power at 5 %; None where none
     can be told, as when no item changed."""
@@ -72,10 +77,9 @@ def compare_right(
     changes = [float(new) - float(old) for old, new in pairs]
     weights, grouped = [1] * len(pairs), repeats(groups)
     nets = _net_changes(changes, groups)
-    if sum(map(bool, nets)) < FEW_FLIPS:
+    difference, interval = without_certainty(estimate_ratio(changes, weights, groups)), "bootstrap"
+    if sum(map(bool, nets)) < FEW_FLIPS or difference.low is None:
         difference, interval = _score_interval(changes, nets), "score (Tango 1998)"
-    else:
-        difference, interval = estimate_ratio(changes, weights, groups), "bootstrap"
     detectable = _detectable_by_spread if grouped else _detectable_by_flips
     return Comparison(
         items=len(pairs),
@@ -86,6 +90,7 @@ def compare_right(
         p=_flip_groups(nets) if grouped else mcnemar(gained, lost),
         test="sign changes of whole groups" if grouped else "exact McNemar",
         interval=f"{interval} over groups" if grouped else interval,
+        differing=_differing(np.asarray(changes)[:, None], groups),
         detectable=detectable(changes, weights, groups),
         gained=gained,
         lost=lost,
@@ -98,18 +103,25 @@ def compare_means(
     weights: Sequence[int],
     groups: Groups | None = None,
 ) -> Comparison:
-    """Sums of the items over their weights, as nats a token: bootstrap and a permutation test."""
+    """Sums of the items over their weights, as nats a token: bootstrap and a permutation test.
+
+    Where fewer than 6 units differ the difference has no interval: how large it is where models
+    differ is then not known, and a bootstrap would see none. Nor has one that is alike everywhere.
+    """
     changes = [new - old for old, new in zip(before, after, strict=True)]
     total, grouped = sum(weights), repeats(groups)
+    differing = _differing(np.asarray(changes, float)[:, None], groups)
+    units = count_units(len(changes), groups)
     return Comparison(
         items=len(changes),
-        units=count_units(len(changes), groups),
+        units=units,
         before=sum(before) / total,
         after=sum(after) / total,
-        difference=estimate_ratio(changes, weights, groups),
+        difference=_as_far_as_seen(estimate_ratio(changes, weights, groups), differing, units),
         p=_flip_signs(_net_changes(changes, groups)),
         test="sign changes of whole groups" if grouped else "sign changes",
         interval="bootstrap over groups" if grouped else "bootstrap",
+        differing=differing,
         detectable=_detectable_by_spread(changes, weights, groups),
     )
 
@@ -121,7 +133,8 @@ def compare_ratios(
 ) -> Comparison:
     """Sums over sums that both hang on the model, as micro-F1: of each item a part and a whole.
 
-    The interval is a paired bootstrap of the items, or of their groups. p is of items that the
+    The interval is a paired bootstrap of the items, or of their groups; there is none where fewer
+    than 6 of them differ. p is of items that the
     models exchange at random (approximate randomization; Yeh 2000, COLING).
 
     Raises:
@@ -129,16 +142,19 @@ def compare_ratios(
     """
     columns = np.hstack([np.asarray(before, float), np.asarray(after, float)])
     units, grouped = sum_by_group(columns, groups), repeats(groups)
+    differing = _differing(columns[:, 2:] - columns[:, :2], groups)
+    change = estimate(columns, _change_of_ratio, groups, is_counted=True)
     old_part, old_whole, new_part, new_whole = (float(each) for each in columns.sum(axis=0))
     return Comparison(
         items=len(columns),
         units=len(units),
         before=old_part / old_whole,
         after=new_part / new_whole,
-        difference=estimate(columns, _change_of_ratio, groups, is_counted=True),
+        difference=_as_far_as_seen(change, differing, len(units)),
         p=_exchange(units),
         test="whole groups exchanged" if grouped else "items exchanged",
         interval="bootstrap over groups" if grouped else "bootstrap",
+        differing=differing,
         detectable=_seen_by(units, _change_of_ratio),
     )
 
@@ -173,6 +189,19 @@ def judge_margin(difference: Estimate, margin: float, *, higher_is_better: bool)
     if worst > -margin:
         return "non-inferior"
     return "inferior" if best < -margin else "not decided"
+
+
+def _differing(changes: Numbers, groups: Groups | None) -> Estimate:
+    """The share of units of which an item differs in any column."""
+    differ = sum_by_group((changes != 0).any(axis=1)[:, None].astype(float), groups)
+    return estimate_proportion(int((differ > 0).sum()), len(differ))
+
+
+def _as_far_as_seen(difference: Estimate, differing: Estimate, units: int) -> Estimate:
+    """The difference; without its interval where too few units differ to know how much they do."""
+    if round(differing.value * units) < FEWEST:
+        return Estimate(difference.value, None, None)
+    return without_certainty(difference)
 
 
 def _net_changes(changes: Sequence[float], groups: Groups | None) -> list[float]:

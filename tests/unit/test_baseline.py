@@ -176,3 +176,13 @@ def test_a_group_of_tasks_is_compared_as_one_sample() -> None:
 
     assert (found.items, found.gained, found.lost) == (8, 4, 0)
     assert (found.before, found.after) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_neither_better_nor_left_out(broken: float) -> None:
+    whole, wrong = losses([20.0, 10.0], [10, 5]), losses([20.0, broken], [10, 5])
+
+    (row,) = compare_pairs([(whole, wrong)], 0.02)
+    assert row["refused"] == "the model has values that are no numbers, of 1 item"
+    (row,) = compare_pairs([(wrong, whole)], None)
+    assert row["refused"].startswith("the baseline has values")

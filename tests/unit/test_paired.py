@@ -78,6 +78,52 @@ def test_no_flips_are_not_certainty() -> None:
     assert judge_margin(found.difference, 0.05, higher_is_better=True) == "not decided"
 
 
+def test_all_items_gained_are_not_certainty() -> None:
+    found = compare_right([False] * 20, [True] * 20)
+    grouped = compare_right([False] * 40, [True] * 40, [str(n // 2) for n in range(40)])
+
+    for each in (found, grouped):
+        assert each.difference.value == each.difference.high == 1.0
+        assert each.difference.low == pytest.approx(tango(20, 0, 20)[0])
+        assert each.interval.startswith("score (Tango 1998)")
+
+
+def test_means_and_ratios_of_which_no_item_differs_say_how_many_may() -> None:
+    values, lists = [0.25 * (n % 4) for n in range(100)], ratios(1, 100, 0.5)
+    groups = [str(n // 4) for n in range(100)]
+
+    for found in (compare_means(values, values, [1] * 100), compare_ratios(lists, lists)):
+        assert (found.difference, found.p, found.detectable) == (Estimate(0.0, None, None), 1, None)
+        assert found.differing.value == 0
+        assert found.differing.high == pytest.approx(1 - 0.025 ** (1 / 100))
+        assert judge_margin(found.difference, 0.02, higher_is_better=True) == "not decided"
+    for found in (compare_means(values, values, [1] * 100, groups),
+                  compare_ratios(lists, lists, groups)):  # fmt: skip
+        assert found.differing.high == pytest.approx(1 - 0.025 ** (1 / 25)), "of 25 groups"
+
+
+@pytest.mark.parametrize(("changed", "is_known"), [(1, False), (5, False), (6, True)])
+def test_a_few_items_that_differ_do_not_tell_by_how_much_items_do(
+    changed: int, is_known: bool
+) -> None:
+    before, lists = [0.5] * 200, ratios(1, 200, 0.5)
+    after = [0.6 + n / 1000 if n < changed else 0.5 for n in range(200)]
+    others = [(0.0, 7.0) if n < changed else each for n, each in enumerate(lists)]
+
+    for found in (compare_means(before, after, [1] * 200), compare_ratios(lists, others)):
+        assert found.differing.value == changed / 200
+        assert (found.difference.low is not None) == is_known
+
+
+def test_one_item_and_one_patient_have_no_interval() -> None:
+    one = compare_means([0.1], [0.9], [1])
+    patient = compare_means([0.1, 0.2] * 5, [0.9, 0.7] * 5, [1] * 10, ["a"] * 10)
+
+    for found in (one, patient, compare_right([False], [True]), compare_ratios([(1, 2)], [(0, 2)])):
+        assert (found.units, found.p, found.difference.low) == (1, 1.0, None)
+        assert found.detectable is None and found.differing.high == 1
+
+
 @pytest.mark.parametrize(("gained", "lost", "total"), [(0, 0, 2), (3, 0, 3), (0, 5, 5), (9, 1, 10)])
 def test_the_score_interval_stays_in_its_range(gained: int, lost: int, total: int) -> None:
     low, high = tango(gained, lost, total)
@@ -149,7 +195,7 @@ def test_losses_have_a_bootstrap_and_a_permutation_test() -> None:
     better, unknown = (compare_means(before, each, tokens) for each in (after, worse))
 
     assert better.difference.value == pytest.approx(-0.05)
-    assert better.difference.high == pytest.approx(-0.05), "every token lost as much"
+    assert better.difference.low is None, "every token lost as much, which is no certainty"
     assert better.p == pytest.approx(2 / 10_000)
     assert unknown.difference.low is not None and unknown.difference.high is not None
     assert (unknown.difference.low < 0 < unknown.difference.high) == (unknown.p > 0.05)

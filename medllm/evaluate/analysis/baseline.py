@@ -1,5 +1,6 @@
 """Models beside a baseline, item by item: only where both were asked the same in the same way."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -217,6 +218,7 @@ def compare(before: Outcomes, after: Outcomes) -> Comparison:
     """
     _check_asked_alike(before, after)
     pairs = pair_items(before, after)
+    _check_numbers(pairs)
     if after.measure.is_ratio:
         return _compare_ratio(pairs, after.measure)
     pairs = _with_values(pairs, f"evaluate: {after.model}, {after.task}")
@@ -248,6 +250,14 @@ def _with_values(pairs: Sequence[tuple[Record, Record]], what: str) -> list[tupl
     if lost:
         console.notice(f"{what}: {console.counted(lost, 'item')} not compared: one has no value")
     return kept
+
+
+def _check_numbers(pairs: Sequence[tuple[Record, Record]]) -> None:
+    """Raise Unlike where a value is no number: left out it would flatter whoever made it."""
+    for at, whose in enumerate(("the baseline", "the model")):
+        if lost := sum(not math.isfinite(pair[at]["value"]) for pair in pairs):
+            items = console.counted(lost, "item")
+            raise Unlike(f"{whose} has values that are no numbers, of {items}")
 
 
 def _check_asked_alike(before: Outcomes, after: Outcomes) -> None:

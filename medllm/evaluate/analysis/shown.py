@@ -40,8 +40,17 @@ def _compared(row: Found) -> list[str]:
         flips,
         shown_p(row["p_holm"]),
         "not known" if seen is None else f"{scale * seen:.{digits}f}",
-        row["conclusion"] + (f"; {row['verdict']}" if "verdict" in row else ""),
+        "; ".join(filter(None, [row["conclusion"], row.get("verdict"), _how_alike(row)])),
     ]
+
+
+def _how_alike(row: Found) -> str:
+    """That no item differs, and how many may all the same; empty where some do."""
+    differing = row["differing"]
+    if differing["value"]:
+        return ""
+    what = "item" if row["units"] == row["items"] else "group"
+    return f"no {what} differs, up to {100 * differing['high']:.1f} % may"
 
 
 def subgroups_of(rows: Sequence[Found]) -> Table:
@@ -83,7 +92,9 @@ EXPLAINED = (
     "McNemar test for right and wrong answers, of random signs for means, of documents that both "
     "exchange at random for precision, recall and F1; adjusted by Holm for all comparisons that "
     "are shown. “Could see” is the smallest true difference that so many items find four times in "
-    "five; a smaller one is not ruled out by “no difference shown”."
+    "five; a smaller one is not ruled out by “no difference shown”. A mean of which fewer than six "
+    "items differ has no interval: of all such items up to so many may differ as stands there (the "
+    "upper end of an exact 95 % interval), but not by how much."
 )
 OF_SUBGROUPS = (
     "Few: less than {} items or patients. Of many subgroups the lowest is low by chance, too: look "

@@ -10,7 +10,7 @@ from typing import Any
 
 from medllm.errors import ConfigError
 from medllm.evaluate.analysis.outcomes import Outcomes, Record
-from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share
+from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share, without_certainty
 
 AGES = (18, 40, 65, 80)
 """Where age bands begin, in years: adults, the middle-aged, old, very old."""
@@ -89,7 +89,8 @@ def estimate_part(found: Outcomes, records: Sequence[Record]) -> Estimate:
     groups = [record["group"] for record in records]
     if found.measure.is_share:
         return estimate_share([*map(bool, values)], groups)
-    return estimate_ratio(values, [record["weight"] for record in records], groups)
+    weights = [record["weight"] for record in records]
+    return without_certainty(estimate_ratio(values, weights, groups))
 
 
 def value_of(record: Record, field: str) -> Any:

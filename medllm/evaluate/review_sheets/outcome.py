@@ -1,7 +1,7 @@
 """Ratings, unblinded: means, differences and preferences of the outputs, and agreement."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -89,8 +89,7 @@ def _differences(found: Ratings, names: Sequence[str]) -> list[Row]:
                 [found.mean(code, at, scale) for code in found.items] for at in (first, second)
             )
             compared = compare_means(before, after, [1] * len(found.items))
-            known = asdict(replace(compared, difference=without_certainty(compared.difference)))
-            rows.append({"output": name, "beside": beside, "of": scale.name, **known})
+            rows.append({"output": name, "beside": beside, "of": scale.name, **asdict(compared)})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
         scale = next(each for each in SCALES if each.name == row["of"])

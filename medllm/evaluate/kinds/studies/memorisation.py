@@ -20,7 +20,7 @@ from medllm.errors import DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
 from medllm.evaluate.kinds.generated import cell_of, ends, groups_of, sampling_of
-from medllm.measures.intervals import estimate_ratio, estimate_share
+from medllm.measures.intervals import estimate_ratio, estimate_share, without_certainty
 from medllm.measures.likelihood import AnswerResult, score_answers
 from medllm.measures.memorisation import (
     begin_of,
@@ -196,7 +196,7 @@ def _sum_up_canaries(records: Sequence[Record]) -> dict[str, Any]:
         return numbers
     expected, p = chance_of(exposures, OTHERS + 1)
     return numbers | {
-        **ends("exposure", estimate_ratio(exposures, [1] * len(exposures))),
+        **ends("exposure", without_certainty(estimate_ratio(exposures, [1] * len(exposures)))),
         "exposure_by_chance": expected,
         "exposure_p": p,
         "exposure_limit": log2(OTHERS + 1),
