@@ -50,9 +50,10 @@ def read_prompts(
     `of_texts`: a row's `text` is its prompt where there is one, whatever else stands there.
 
     Raises:
-        DataError: no row has one.
+        DataError: no row has one, or there is none.
     """
-    prompts, left_out = [], []
+    prompts: list[Prompt] = []
+    left_out: list[int] = []
     for number, row in enumerate(read_rows(source), 1):
         patient = None
         if contexts:
@@ -66,6 +67,8 @@ def read_prompts(
         except LeftOut as problem:
             rejected[str(problem)] += 1
             left_out.append(number)
+    if not prompts and not left_out:
+        raise DataError(f"{source}: no rows in it", "name a file of prompts, one a row or line")
     if not prompts:
         fix = "name the column `prompt`, `question`, `messages` or `text`"
         raise DataError(f"{source}: no row has a prompt", fix)

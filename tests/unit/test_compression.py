@@ -10,6 +10,7 @@ import pytest
 
 from medllm.data.example import Message
 from medllm.engines.row_file import RowFile
+from medllm.errors import DataError
 from medllm.generate.asking import Answer, split_messages
 from medllm.generate.compression import Compressed, announce_flips, measure_all, write_tables
 from medllm.generate.config import GenerateConfig, Stage
@@ -233,3 +234,17 @@ def test_an_instruction_stands_before_each_piece() -> None:
     assert all(part[1].content.startswith(first) for part in parts)
     pieces = "".join(part[1].content.removeprefix(first) for part in parts)
     assert first + pieces == asked[1].content
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("", "no rows in it"), ("\n\n", "no rows in it"), ('{"age": 3}\n', "no row has a prompt")],
+)
+def test_a_file_without_rows_is_told_from_rows_without_a_prompt(
+    tmp_path: Path, content: str, told: str
+) -> None:
+    source = tmp_path / "notes.jsonl"
+    source.write_text(content)
+
+    with pytest.raises(DataError, match=told):
+        read_prompts(source, Counter(), None)
