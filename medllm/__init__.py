@@ -57,6 +57,9 @@ sys.modules[__name__].__class__ = _Package
 # before any library is imported, in a notebook too: libraries read these at their import
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-# OpenMP threads that spin crawl as soon as another process wants a core, and gain little otherwise
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenMP threads that spin for long crawl as soon as another process wants a core; those that sleep
+# at once are woken slowly on a machine that has nothing else to do. In libgomp they spin 0.03 ms.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 pin_library_folders()

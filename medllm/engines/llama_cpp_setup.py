@@ -118,14 +118,9 @@ def find_llama_server() -> tuple[Path, bool]:
 def require_llama_cpp() -> ModuleType:
     """The module `llama_cpp`.
 
-    Its threads wait asleep for each other. By default they spin, and where another program needs a
-    CPU too, two threads are far slower than one. OpenMP reads the setting when it is first loaded:
-    where torch was imported before, it comes too late.
-
     Raises:
         SetupError: it is not installed, or was built for another machine.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         return importlib.import_module("llama_cpp")
     except ModuleNotFoundError as problem:

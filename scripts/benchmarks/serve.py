@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ KEY = "benchmark"
 N_CTX, SLOTS = 2048, 8
 CONCURRENT = (1, 4, 8)
 OTHERS = 3
+PAIRS = 10
+"""Single answers of each arm in a round."""
 NOTE = "The patient reports a cough and a fever of two days; the lungs are clear on both sides. "
 
 
@@ -56,19 +58,19 @@ def main() -> None:
     measure.write(f"serve-{asked.name}", {**about, "arms": results}, smoke=asked.smoke)
 
 
-def arms(model: Path, peer: Path | None) -> dict[str, tuple[int, list[str], dict[str, str]]]:
-    """The port, command and environment of each server."""
+def arms(model: Path, peer: Path | None) -> dict[str, tuple[int, list[str], dict[str, str | None]]]:
+    """The port, command and environment of each server; None is a variable that it has not."""
     server, _ = find_llama_server()
     threads = str(len(os.sched_getaffinity(0)))
     ports = [free_port() for _ in range(3)]
-    quiet = {"OMP_WAIT_POLICY": "passive"}
-    found = {
+    as_made = dict.fromkeys(("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))  # set by importing medllm
+    found: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
         "llama-server": (
             ports[0],
             [str(server), "-m", str(model), "-c", str(N_CTX * SLOTS), "-np", str(SLOTS),
              "--no-kv-unified", "-t", threads, "--port", str(ports[0]), "--api-key", KEY,
              "--no-ui", "--offline"],
-            quiet,
+            as_made,
         ),
         "medllm": (
             ports[1],
@@ -83,7 +85,7 @@ def arms(model: Path, peer: Path | None) -> dict[str, tuple[int, list[str], dict
             ports[2],
             [str(peer), "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", str(N_CTX),
              "--n_threads", threads, "--port", str(ports[2]), "--interrupt_requests", "false"],
-            quiet,
+            as_made,
         )  # fmt: skip
     return found
 
@@ -96,11 +98,12 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    arm: str, port: int, command: Sequence[str], environ: Mapping[str, str]
+    arm: str, port: int, command: Sequence[str], environ: Mapping[str, str | None]
 ) -> Iterator[str]:
     """Run a server meanwhile; yields its address once it takes requests."""
+    known = {name: value for name, value in {**os.environ, **environ}.items() if value is not None}
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environ}
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=known
     )
     try:
         url = f"http://127.0.0.1:{port}"
@@ -136,7 +139,32 @@ async def measure_all(urls: Mapping[str, str], rounds: int, tokens: int) -> dict
                 for name, value in figures.items():
                     found[arm].setdefault(name, []).append(value)
                 print(f"{arm}: round {number} of {rounds}", file=sys.stderr)
+        if number:
+            await add_pairs(urls, tokens, number, found)
     return {arm: summary(figures) for arm, figures in found.items()}
+
+
+async def add_pairs(
+    urls: Mapping[str, str], tokens: int, number: int, found: dict[str, dict[str, list[float]]]
+) -> None:
+    """Single answers of 16 tokens, one of each arm after the other, beside the first arm's."""
+    async with AsyncExitStack() as stack:
+        asking = {}
+        for arm, url in urls.items():
+            client = httpx.AsyncClient(base_url=url, headers=headers(), timeout=300)
+            await stack.enter_async_context(client)
+            model = (await client.get("/v1/models")).json()["data"][0]["id"]
+            asking[arm] = Asking(client, model, tokens, number)
+        for pair in range(PAIRS):
+            took = {}
+            for arm, one in asking.items():
+                began = time.perf_counter()
+                await one.whole(f"{NOTE}Pair {number}.{pair}: ", 16)
+                took[arm] = time.perf_counter() - began
+            bare = next(iter(took.values()))
+            for arm, seconds in took.items():
+                found[arm].setdefault("seconds of 16 tokens", []).append(seconds)
+                found[arm].setdefault("seconds more than the first", []).append(seconds - bare)
 
 
 def summary(figures: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -185,9 +213,6 @@ async def one_round(asking: Asking) -> dict[str, float]:
         written = sum(await asyncio.gather(*(asking.whole(p, asking.tokens) for p in prompts)))
         seconds = time.perf_counter() - began
         found[f"tokens per second, {several} at once"] = written / seconds
-    began = time.perf_counter()
-    await asking.whole(f"{NOTE}Round {asking.number}: ", 16)
-    found["seconds of 16 tokens"] = time.perf_counter() - began
     found |= await first_tokens(asking)
     note = f"Round {asking.number}. " + NOTE * 50  # new from its first word: nothing is known of it
     for turn in ("first", "second"):

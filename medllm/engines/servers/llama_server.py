@@ -128,7 +128,7 @@ class LlamaServerEngine(GgufTemplate):
 
     def _start(self) -> None:
         server, is_own = find_llama_server()
-        environ = {"OMP_WAIT_POLICY": "passive"}
+        environ = dict[str, str]()
         if is_own:
             libraries, known = str(server.parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH")
             environ["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else libraries

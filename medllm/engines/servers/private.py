@@ -1,5 +1,6 @@
 """A server of this process's own: on a socket that only this user can reach, with a random key."""
 
+import importlib
 import secrets
 import shutil
 import socket
@@ -44,6 +45,7 @@ class PrivateServer:
         Raises:
             SetupError: it ends, or does not become ready in time; its last lines say why.
         """
+        importlib.import_module("aiohttp")  # takes time, which the first answer should not
         environ, socket = self._environ, self.socket
         self.process = Supervised(self._name, command, self._answers, environ, socket)
         try:
