@@ -240,7 +240,9 @@ def main() -> None:
         soak.strange += [f"a text in a log: {t!r}" for t in texts if t in said + "".join(written)]
     told = {
         "requests": asked.requests, "at once": asked.at_once, "tokens": asked.tokens,
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "machine": {"processor": platform.processor() or platform.machine(),
+                    "cores": os.cpu_count(), "python": platform.python_version(),
+                    "system": platform.system()},
         "seconds": round(seconds, 1),
         "engine was killed": said.count("it is started again"), "memory": grown(samples, "mib"),
         "open files": grown(samples, "files"), "threads": grown(samples, "threads"),

@@ -59,7 +59,7 @@ class Safety(Generated):
         """
         same = {want: fault for fault, wants in FAULTS.items() for want in wants}
         found = share_of(records, "passed") | share_of(records, "unsafe_advice")
-        found["majority"] = majority_share([same[record["wants"]] for record in records])
+        found["majority"] = majority_share([same.get(record["wants"], "") for record in records])
         for fault, wanted in FAULTS.items():
             own = [{**each, fault: not each["passed"]} for each in records
                    if each["wants"] in wanted]  # fmt: skip
