@@ -105,7 +105,7 @@ def run_verb(recipe: Recipe, verb: str) -> None:
     """
     recipe = with_calibration(recipe, (verb,))
     config = wire(recipe, verb)
-    for needed in _lacks(recipe, verb, config):
+    for needed in lacks(recipe, verb, config):
         check_ahead(verb, config)  # what is cheap to know comes before what takes time
         _check_models(config)
         console.notice(f"{verb} reads what {needed} makes, so {needed} comes first")
@@ -115,7 +115,7 @@ def run_verb(recipe: Recipe, verb: str) -> None:
     walk_verb(recipe, verb)
 
 
-def _lacks(recipe: Recipe, verb: str, config: Any) -> list[str]:
+def lacks(recipe: Recipe, verb: str, config: Any) -> list[str]:
     """The verbs that may start unasked, and make what this one reads and is not there."""
     reads = getattr(module_of(verb), "reads", lambda config, field: True)
     return [

@@ -6,8 +6,8 @@ from pathlib import Path
 from medllm.artifacts.job import without_work
 from medllm.artifacts.manifest import NAME
 from medllm.plan import announce_sources, choose_verbs, show_plan, show_verbs, with_calibration
-from medllm.recipe import SOURCES, Recipe, outputs_of, wire
-from medllm.run import MADE_UNASKED, check_ahead, check_sources, module_of
+from medllm.recipe import Recipe, outputs_of, wire
+from medllm.run import check_ahead, check_sources, lacks, module_of
 
 INPUTS = ("model", "models", "data", "adapter", "calibration")
 """Keys of sections that may name what another verb makes."""
@@ -20,11 +20,7 @@ def plan_verb(recipe: Recipe, verb: str) -> None:
         MedllmError: what `run_verb` refuses before it begins to work.
     """
     ahead = with_calibration(recipe, (verb,))
-    wired = wire(ahead, verb)
-    providers = {name for names in SOURCES.get(verb, {}).values() for name in names}
-    first = MADE_UNASKED & providers & {*ahead.verbs}
-    needed = [name for name in first if {*outputs_of(ahead, name)} & {*_waits_for(wired)}]
-    _refuse(ahead, (*needed, verb))
+    _refuse(ahead, (*lacks(ahead, verb, wire(ahead, verb)), verb))
     announce_sources(ahead, verb)
     show_verbs(recipe, (verb,))
 

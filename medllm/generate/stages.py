@@ -29,12 +29,11 @@ from medllm.generate.opening import decided_by, open_engine
 from medllm.generate.prompts import Prompt, count_failed, count_ids, read_prompts
 from medllm.measures.text.answers import written_whole
 from medllm.models.adapter import adapter_config, base_of
-from medllm.models.adapter_tensors import describe_on_paper
+from medllm.models.adapter_tensors import build_on_paper, describe_on_paper
 from medllm.models.chat.pieces import JOINT
-from medllm.models.foreign import loading
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
-from medllm.models.load import ModelRef, auto_class, computed_in
+from medllm.models.load import ModelRef, computed_in
 from medllm.models.memory import release_memory, share_heap, used_gib
 
 RETURNED = 0.1
@@ -172,21 +171,10 @@ def _import_libraries(model: ModelRef) -> None:
     with console.quiet():
         for name in (name for name, is_needed in needed.items() if is_needed and find_spec(name)):
             import_module(name)
-    if not (model.is_gguf or model.is_elsewhere):
-        _build_on_paper(model)
-
-
-def _build_on_paper(model: ModelRef) -> None:
-    """Build a model once without its weights."""
-    import torch
-    from transformers import AutoConfig
-
     if model.is_adapter:
         describe_on_paper(base_of(model).location, model.path, adapter_config(model))
-        return
-    with loading(f"model of {model.location}"), torch.device("meta"):
-        config = AutoConfig.from_pretrained(model.location, trust_remote_code=False)
-        auto_class(model.location).from_config(config)
+    elif not (model.is_gguf or model.is_elsewhere):
+        build_on_paper(model.location)
 
 
 def _announce_memory(stage: str, memory: Mapping[str, float | None]) -> None:

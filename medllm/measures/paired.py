@@ -134,8 +134,8 @@ def compare_ratios(
     """Sums over sums that both hang on the model, as micro-F1: of each item a part and a whole.
 
     The interval is a paired bootstrap of the items, or of their groups; there is none where fewer
-    than 6 of them differ. p is of items that the
-    models exchange at random (approximate randomization; Yeh 2000, COLING).
+    than 6 of them differ. p is of items that the models exchange at random (approximate
+    randomization; Yeh 2000, COLING).
 
     Raises:
         ZeroDivisionError: the wholes of a model add up to nothing.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ArtifactError
-from medllm.models.foreign import NONSENSE
+from medllm.models.foreign import NONSENSE, loading
 from medllm.models.load import auto_class
 from medllm.models.weights import Stored, read_header
 
@@ -61,6 +61,21 @@ def _trained_tokens(config: Mapping[str, Any]) -> list[int]:
     return list(indices)
 
 
+def build_on_paper(location: str) -> "PreTrainedModel":
+    """The model of a folder without any weights.
+
+    Raises:
+        ArtifactError: its configuration is broken.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    with loading(f"model of {location}"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        model: PreTrainedModel = auto_class(location).from_config(config)
+        return model
+
+
 def describe_on_paper(location: str, folder: Path, config: Mapping[str, Any]) -> "PeftModel":
     """The base with the adapter that a configuration describes, without any weights.
 
@@ -68,12 +83,11 @@ def describe_on_paper(location: str, folder: Path, config: Mapping[str, Any]) ->
         ArtifactError: the configuration does not fit the base.
     """
     import torch
-    from transformers import AutoConfig
 
+    base = build_on_paper(location)
     with console.quiet(), torch.device("meta"):
         from peft import PeftConfig, PeftModel
 
-        base = auto_class(location).from_config(AutoConfig.from_pretrained(location))
         fit_vocabulary(base, folder, config)
         try:
             settings = PeftConfig.from_pretrained(str(folder))

@@ -50,7 +50,7 @@ def other() -> FastAPI:
             for byte in f"data: {event}\r\n\r\n".encode():
                 yield bytes([byte])
             await asyncio.sleep(0.02)
-        yield b"data: [DONE]\n\n"
+        yield b"data: [DONE]"  # some servers end so
 
     return app
 
@@ -135,3 +135,5 @@ def test_a_line_ends_where_the_stream_says_so() -> None:
     lines, stream = Lines(), "a\u2028b\r\n\nç\n".encode()
     told = [line for byte in stream for line in lines.read(bytes([byte]))]
     assert told == Lines().read(stream) == ["a\u2028b", "", "ç"]
+    assert lines.end() == []
+    assert lines.read(b"rest") == [] and lines.end() == ["rest"]

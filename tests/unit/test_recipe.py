@@ -28,7 +28,7 @@ from medllm.recipe import (
     outputs_of,
     wire,
 )
-from medllm.run import run_recipe, run_verb
+from medllm.run import lacks, run_recipe, run_verb
 from medllm.tasks.spec import TaskSpec
 
 ROOT = Path(__file__).parents[2]
@@ -445,6 +445,8 @@ def test_an_evaluation_has_data_prepared_if_a_task_reads_them(
 
     with pytest.raises(ArtifactError, match="nowhere"):
         evaluate("./nowhere")
+    recipe = recipe_of(f"{prepare}\nevaluate: {{tasks: [{tasks}]}}")
+    assert lacks(recipe, "evaluate", wire(recipe, "evaluate")) == ["prepare"] * made
     assert not (tmp_path / "o").exists()
     with pytest.raises(SetupError, match="does not list its models"):
         evaluate("http://127.0.0.1:9#m")

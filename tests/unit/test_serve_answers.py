@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from medllm.clinical.report import Report
 from medllm.clinical.settings import ReviewSettings
-from medllm.data.example import read_jsonl
+from medllm.data.example import Message, read_jsonl
 from medllm.engines.base import GenerateRequest, Piece, TokenLogprob
 from medllm.engines.fake import FakeEngine
 
@@ -21,7 +23,7 @@ from medllm.serve.app import build_app  # noqa: E402
 from medllm.serve.audit.record import open_log  # noqa: E402
 from medllm.serve.callers.callers import Callers  # noqa: E402
 from medllm.serve.callers.keys import Caller, KeyRing  # noqa: E402
-from medllm.serve.guard import Guard  # noqa: E402
+from medllm.serve.guard import Guard, GuardedAnswer  # noqa: E402
 
 CHAT, COMPLETE = "/v1/chat/completions", "/v1/completions"
 TURNS = [{"role": "user", "content": "Hi"}]
@@ -517,3 +519,24 @@ def test_an_engine_of_this_process_tells_them_at_the_end() -> None:
     message = [{"role": "user", "content": "methotrexate 25 mg daily."}]
     (text, tokens), *_ = told_in_stream(FakeEngine(), "block", messages=message)
     assert "withheld" in text and not tokens
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_engine_begins_while_the_question_is_reviewed(whole: bool) -> None:
+    begun = threading.Event()
+
+    class Waiting(Guard):
+        def review(self, answer: str, *read: Any, **more: Any) -> Report:
+            assert answer != "" or begun.wait(10)
+            return super().review(answer, *read, **more)
+
+    async def written() -> AsyncIterator[Piece]:
+        begun.set()
+        yield Piece("Rest.", 2, "stop")
+
+    async def read() -> str:
+        guarded = GuardedAnswer(guard, [Message("user", "What helps?")], None, whole=whole)
+        return "".join([piece.text async for piece in guarded.pieces(written())])
+
+    guard = Waiting(ReviewSettings())
+    assert asyncio.run(read()) == "Rest."

@@ -81,8 +81,7 @@ class AddressEngine(OpenAIEngine):
         with _foreign(), self._http.stream("POST", path, json=body) as told:
             if told.status_code != 200:
                 check_answer(told.status_code, told.read())
-            lines = Lines()
-            yield from _counted(line for chunk in told.iter_bytes() for line in lines.read(chunk))
+            yield from _counted(_lines(told.iter_bytes()))
 
     def generate_batch(
         self, requests: Sequence[GenerateRequest]
@@ -130,6 +129,13 @@ def _foreign() -> Iterator[None]:
         yield
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
         raise EngineDown(GONE) from problem
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    lines = Lines()
+    for chunk in chunks:
+        yield from lines.read(chunk)
+    yield from lines.end()
 
 
 def _counted(lines: Iterator[str]) -> Iterator[Piece]:

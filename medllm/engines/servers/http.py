@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 class Requests:
     """Asks one server, each time over a connection of its own.
 
-    A kept one may be closed by the server just when it is used again, and the answer were lost.
+    A kept one may be closed by the server just when it is used again, and the answer would be lost.
     """
 
     url: str
@@ -71,6 +71,10 @@ class Lines:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         return [line.decode().removesuffix("\r") for line in lines]
 
+    def end(self) -> list[str]:
+        """What the stream ended with, where that is no end of a line."""
+        return self.read(b"\n") if self._rest else []
+
 
 async def lines_of(told: "aiohttp.ClientResponse") -> AsyncGenerator[str, None]:
     """Each line of a streamed response once it is whole."""
@@ -78,3 +82,5 @@ async def lines_of(told: "aiohttp.ClientResponse") -> AsyncGenerator[str, None]:
     async for chunk in told.content.iter_any():
         for line in lines.read(chunk):
             yield line
+    for line in lines.end():
+        yield line
