@@ -7,7 +7,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from medllm.engines.base import AnswersMany, GenerateRequest, Piece
+from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.servers.chat import told
 from medllm.serve.audit.record import Asked, AuditLog
 from medllm.serve.callers.keys import Caller
@@ -66,8 +66,7 @@ class Answering:
     @property
     def is_up(self) -> bool:
         """Whether the model is loaded."""
-        engine = self.queue.engine
-        return engine.is_ready if isinstance(engine, AnswersMany) else True
+        return self.queue.many is None or self.queue.many.is_ready
 
     @property
     def is_ready(self) -> bool:
@@ -77,8 +76,7 @@ class Answering:
     @property
     def parallel(self) -> int:
         """How many answers the engine writes at once."""
-        engine = self.queue.engine
-        return engine.parallel if isinstance(engine, AnswersMany) else 1
+        return self.queue.many.parallel if self.queue.many else 1
 
     def at_once(self, caller: Caller) -> int:
         """How many answers to one request are written at once."""

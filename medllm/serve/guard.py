@@ -30,6 +30,9 @@ WITHHELD = "content_filter"
 """OpenAI's reason of the end of an answer that was withheld."""
 MOST_HELD_TOKENS = 64
 """Of a stream whose sentences are reviewed before they go out."""
+SHORT = 2000
+"""Characters of what was asked that are quicker reviewed with the answer than beside an engine that
+begins to write: it has all processors, and waits for one that is taken from it."""
 _SENTENCE_END = re.compile(r"[.!?:][\"')\]]*(?=\s+[^\W\d_])|\n")
 """Not within numbers (`2.5`) or abbreviations that a small letter or a digit follows (`p.o. 5`)."""
 _FIRST_IS_SMALL = re.compile(r"\s+[a-z]")
@@ -148,6 +151,10 @@ class GuardedAnswer:
         Raises:
             ApiError: it could not be reviewed, and is withheld.
         """
+        if self._whole and len(self._question.text) + len(self._record.text) < SHORT:
+            async for piece in self._at_once(answer):
+                yield piece
+            return
         async with _begun(answer) as coming:
             # the engine reads the prompt meanwhile; reviews of the answer are quick after this one
             above = (await self._review("")).above

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from medllm.engines.base import Answers, AnswersMany, GenerateRequest, Piece
@@ -26,6 +27,11 @@ class RequestQueue:
     """A thread for prompts, which may be read while an answer is written; tokenizers are not
     thread-safe."""
     unfinished: set[Pieces] = field(default_factory=set)
+
+    @cached_property
+    def many(self) -> AnswersMany | None:
+        """The engine, if it writes several answers at once; looked at once, for that takes long."""
+        return self.engine if isinstance(self.engine, AnswersMany) else None
 
     async def read(self, read_prompt: Callable[[], Read]) -> Read:
         """What comes of reading a prompt."""
@@ -65,8 +71,8 @@ class RequestQueue:
         self, request: GenerateRequest, pieces: Pieces
     ) -> tuple["asyncio.Future[None]", Callable[[], object]]:
         """The work that fills `pieces`, and what stops it."""
-        if isinstance(self.engine, AnswersMany):
-            task = asyncio.create_task(_stream(self.engine, request, pieces))
+        if self.many:
+            task = asyncio.create_task(_stream(self.many, request, pieces))
             return task, task.cancel
         return self._write(request, pieces)
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -521,8 +521,22 @@ def test_an_engine_of_this_process_tells_them_at_the_end() -> None:
     assert "withheld" in text and not tokens
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_engine_begins_while_the_question_is_reviewed(whole: bool) -> None:
+def said_of(guard: Guard, question: str, *, whole: bool, begin: Callable[[], None]) -> str:
+    """What goes out of an answer whose engine calls `begin` first."""
+
+    async def written() -> AsyncIterator[Piece]:
+        begin()
+        yield Piece("Rest.", 2, "stop")
+
+    async def read() -> str:
+        guarded = GuardedAnswer(guard, [Message("user", question)], None, whole=whole)
+        return "".join([piece.text async for piece in guarded.pieces(written())])
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize(("whole", "times"), [(True, 200), (False, 1)])
+def test_the_engine_begins_while_a_question_is_reviewed(whole: bool, times: int) -> None:
     begun = threading.Event()
 
     class Waiting(Guard):
@@ -530,13 +544,20 @@ def test_the_engine_begins_while_the_question_is_reviewed(whole: bool) -> None:
             assert answer != "" or begun.wait(10)
             return super().review(answer, *read, **more)
 
-    async def written() -> AsyncIterator[Piece]:
-        begun.set()
-        yield Piece("Rest.", 2, "stop")
-
-    async def read() -> str:
-        guarded = GuardedAnswer(guard, [Message("user", "What helps?")], None, whole=whole)
-        return "".join([piece.text async for piece in guarded.pieces(written())])
-
     guard = Waiting(ReviewSettings())
-    assert asyncio.run(read()) == "Rest."
+    question = "What helps? " * times
+    assert said_of(guard, question, whole=whole, begin=begun.set) == "Rest."
+
+
+def test_a_short_question_is_reviewed_with_its_whole_answer_alone() -> None:
+    reviewed = list[str]()
+
+    class Telling(Guard):
+        def review(self, answer: str, *read: Any, **more: Any) -> Report:
+            reviewed.append(answer)
+            return super().review(answer, *read, **more)
+
+    guard = Telling(ReviewSettings())
+    reviewed.clear()  # it tries itself once
+    assert said_of(guard, "What helps?", whole=True, begin=lambda: None) == "Rest."
+    assert reviewed == ["Rest."]

@@ -24,7 +24,7 @@ SHORT = "memory is short"
 MOST_TOKENS = 16_384
 """Of a pass on a GPU: 8 billion parameters take an H100 a third of a second, so more fills it no
 better."""
-PROCESSOR_TOKENS = 2048
+PROCESSOR_TOKENS = 1024
 """Of a pass on a processor: more leaves its caches, fewer fill no matrix."""
 PROCESSOR_LOGITS = 2**26
 """Logits of a pass on a processor: 256 MiB."""
