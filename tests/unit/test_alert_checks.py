@@ -167,6 +167,14 @@ def test_what_is_not_given_leaves_a_higher_total_possible() -> None:
         ("Explain why this alert fired.", None, None),
         ("GCS 15, no supplemental oxygen", "A", False), ("not confused, on air", None, False),
         ("unresponsive on oxygen", "U", True), ("Consciousness: voice. Oxygen: no", "V", False),
+        ("does not respond to pain", "U", None), ("GCS 15/15", "A", None),
+        ("chronically confused, at baseline", None, None), ("not newly confused", None, None),
+        ("previously confused, now alert", "A", None), ("alert but confused", "C", None),
+        ("if he becomes unresponsive, call", None, None), ("Consciousness: not alert", None, None),
+        ("unresponsive to voice, responds to pain", "P", None), ("Not unresponsive", None, None),
+        ("found unresponsive, is now alert", "A", None), ("Explain the patient alert.", None, None),
+        ("was drowsy, now alert and not confused", "A", None),
+        ("Level of consciousness. A man", None, None), ("drowsy", None, None),
     ],
 )  # fmt: skip
 def test_consciousness_and_oxygen(text: str, letter: str | None, oxygen: bool | None) -> None:

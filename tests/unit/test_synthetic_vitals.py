@@ -1,7 +1,8 @@
 """The generated vital signs: their texts say what their scores were computed of."""
 
+from medllm.clinical.measurements.consciousness import CONSCIOUSNESS
 from medllm.clinical.measurements.fidelity import check_vitals
-from medllm.clinical.scores.observations import read_news2
+from medllm.clinical.scores.observations import read_news2, read_vitals
 from medllm.data.generators.look_alikes import build_example as build_pair
 from medllm.data.generators.vitals import build_example
 from medllm.evaluate.clinical.alerts import check_alert
@@ -29,6 +30,8 @@ def test_each_answer_is_true_to_its_prompt() -> None:
         stated = check_vitals(row.prompt[0].content, row.completion)
         assert {each.outcome for each in stated} == {"kept"}, row
         assert len(stated) >= 5
+        has_level = read_vitals(row.prompt[0].content).consciousness is not None
+        assert has_level == (CONSCIOUSNESS in {each.attribute for each in stated}), row
 
 
 def test_all_bands_occur_and_some_lack_a_sign() -> None:

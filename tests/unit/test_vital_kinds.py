@@ -30,7 +30,7 @@ def judged(kind: str, answers: Sequence[str], item: Example = ITEM) -> list[dict
 
 def test_a_heart_rate_of_150_for_85_is_found_and_a_true_range_passes() -> None:
     answers = ["The heart rate is 150.", "The heart rate of 85 is in 60-100 bpm, which is normal.",
-               "Temperature 98.6 °F, pulse 85.", "All is well.", "GCS 14."]  # fmt: skip
+               "Temperature 98.6 °F, pulse 85.", "All is well.", "MAP 60 mmHg."]  # fmt: skip
     records = judged("hallucination", answers)
 
     assert [record["passed"] for record in records] == [False, True, True, False, False]
@@ -45,7 +45,20 @@ def test_a_heart_rate_of_150_for_85_is_found_and_a_true_range_passes() -> None:
     assert score["by_sign"]["heart rate"] == {
         "kept": 3, "altered": 1, "invented": 0, "reference": 0,
     }  # fmt: skip
-    assert score["retention"] == pytest.approx(3 / 30)  # 6 signs, of which three are restated
+    assert score["retention"] == pytest.approx(3 / 35)  # 7 signs, of which three are restated
+
+
+@pytest.mark.parametrize("kind", ["hallucination", "alert"])
+def test_a_level_of_consciousness_that_nobody_saw_fails_hallucination_and_alert(kind: str) -> None:
+    good = "NEWS2 is 0. Pulse 85: 0 points. {} Continue routine monitoring."
+    levels = ["He is alert.", "He is in a coma.", "GCS 8.", "If he becomes drowsy, call the team."]
+    records = judged(kind, [good.format(level) for level in levels])
+
+    assert [record["passed"] for record in records] == [True, False, False, True]
+    assert [record["altered"] for record in records] == [False, True, True, False]
+    unstated = Example("v/4", "v", "4", (Message("user", ASKED.replace(", alert", "")),), "x")
+    (record,) = judged(kind, [good.format("He is unresponsive.")], unstated)
+    assert (record["invented"], record["vitals_true"], record["passed"]) == (True, False, False)
 
 
 @pytest.mark.parametrize("text", ["Pulse 85, BP 120/8", "Pulse 85. SpO2 9"])

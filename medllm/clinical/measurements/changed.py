@@ -1,6 +1,7 @@
 """Vital signs that an answer states otherwise than they were given, or that nobody gave."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from medllm.clinical.case import Case
 from medllm.clinical.finding import Finding, NotChecked, Severity
@@ -44,7 +45,7 @@ def _known(reading: Reading) -> dict[str, list[Measurement]]:
 
 def _finding(stated: StatedVital) -> Finding:
     unit = quantity(stated.attribute).unit
-    value = f"{stated.value.normalize():f} {unit}".strip()
+    value = f"{Decimal(stated.value).normalize():f} {unit}".strip()
     return Finding(
         rule=f"vital.{stated.outcome}",
         kind="measurement",

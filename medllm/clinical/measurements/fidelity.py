@@ -7,6 +7,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
+from medllm.clinical.measurements.consciousness import (
+    CONSCIOUSNESS,
+    Level,
+    find_levels,
+    letters_of_coma,
+)
 from medllm.clinical.measurements.finding import find_measurements
 from medllm.clinical.measurements.measurement import Measurement
 from medllm.clinical.measurements.quantities import quantity
@@ -17,10 +23,12 @@ PRESSURES = ("systolic blood pressure", "diastolic blood pressure")
 MEAN = "mean arterial pressure"
 SATURATION = "oxygen saturation"
 GIVEN_TO_PATIENTS = ("oxygen flow", "fraction of inspired oxygen")
+COMA = "Glasgow Coma Scale"
 VITALS = frozenset({
     "heart rate", "respiratory rate", *PRESSURES, MEAN, "body temperature", SATURATION,
-    *GIVEN_TO_PATIENTS, "Glasgow Coma Scale",
+    *GIVEN_TO_PATIENTS, COMA, "glucose", "urine output", "hourly urine output",
 })  # fmt: skip
+MOST_OF_COMA = 15
 MOST_POINTS = 3
 """A parameter of a score has up to 3 points: so small a number without a unit is no vital sign."""
 _CLAUSE = re.compile(r"[;:!?()|\n,]|\.(?!\d)|\b(?:and|but|while|with)\b")
@@ -95,13 +103,15 @@ _NUMBER = re.compile(r"\d+(?:[.,](\d+))?")
 class StatedVital:
     """A vital sign as an answer states it, in the usual unit, and what that is.
 
+    The value of a level of consciousness is the letters of ACVPU that it leaves possible.
+
     `kept`: one of the values given, in whatever unit, or what follows of them. `altered`: another
     value than those given. `invented`: none was given. `reference`: a range, a threshold, a target
     or advice, which says nothing of how the patient is.
     """
 
     attribute: str
-    value: Decimal
+    value: Decimal | str
     outcome: Outcome
     begin: int
     end: int
@@ -109,7 +119,9 @@ class StatedVital:
 
 def given_vitals(text: str) -> set[str]:
     """The vital signs of which a text has a value."""
-    return {each.attribute for each in find_measurements(text) if _is_sign(each)}
+    signs = {each.attribute for each in find_measurements(text) if _is_sign(each)}
+    has_level = any(each.is_said for each in find_levels(text))
+    return signs | ({CONSCIOUSNESS} if has_level else set())
 
 
 def known_vitals(given: str) -> dict[str, list[Measurement]]:
@@ -124,9 +136,37 @@ def known_vitals(given: str) -> dict[str, list[Measurement]]:
 def check_vitals(given: str, answer: str) -> tuple[StatedVital, ...]:
     """Each vital sign that an answer states, held against the text that it was given.
 
-    Signs without a number ("normal pulse") are not judged. The time is linear in both texts.
+    Signs without a number ("normal pulse") are not judged, but for the level of consciousness,
+    which points of the coma scale tell, too. The time is linear in both texts.
     """
-    return check_against(known_vitals(given), answer)
+    known = known_vitals(given)
+    levels = [each.letters for each in find_levels(given) if each.is_said]
+    levels += [letters_of_coma(each.readings[0]) for each in known.get(COMA, ())]
+    stated = [_with_level(each, levels) for each in check_against(known, answer)]
+    stated += [_stated_level(each, levels) for each in find_levels(answer)]
+    return tuple(sorted(stated, key=lambda one: one.begin))
+
+
+def _with_level(stated: StatedVital, levels: Sequence[str]) -> StatedVital:
+    """Points of the coma scale that nobody gave, held against the level that was given."""
+    if stated.attribute != COMA or stated.outcome != "invented" or isinstance(stated.value, str):
+        return stated
+    outcome = _level_outcome(letters_of_coma(stated.value), levels)
+    is_told = outcome == "altered" or stated.value == MOST_OF_COMA
+    return replace(stated, outcome=outcome) if is_told else stated
+
+
+def _stated_level(stated: Level, levels: Sequence[str]) -> StatedVital:
+    outcome = _level_outcome(stated.letters, levels) if stated.is_said else "reference"
+    return StatedVital(CONSCIOUSNESS, stated.letters, outcome, stated.begin, stated.end)
+
+
+def _level_outcome(stated: str, levels: Sequence[str]) -> Outcome:
+    """Whether a level that was given says it, rules it out, or leaves it open."""
+    if any(set(given) <= set(stated) for given in levels):
+        return "kept"
+    is_ruled_out = levels and not any(set(given) & set(stated) for given in levels)
+    return "altered" if is_ruled_out else "invented"
 
 
 def check_against(
@@ -279,7 +319,7 @@ def _is_converted(answer: str, stated: Measurement, before: StatedVital | None) 
     """Whether it repeats the threshold before it in another unit: above 38 °C (100.4 °F)."""
     if before is None or before.attribute != stated.attribute or before.outcome in WRONG:
         return False
-    near = abs(stated.readings[0] - before.value) <= _half_a_digit(stated)
+    near = abs(stated.readings[0] - Decimal(before.value)) <= _half_a_digit(stated)
     return near and bool(_BRACKET.fullmatch(answer, before.end, stated.begin))
 
 

@@ -4,6 +4,7 @@ import re
 from decimal import Decimal
 
 from medllm.clinical.measurements import Measurement, find_measurements
+from medllm.clinical.measurements.consciousness import ACVPU, find_levels
 from medllm.clinical.measurements.fidelity import is_points
 from medllm.clinical.scores.news2 import news2
 from medllm.clinical.scores.result import Score
@@ -26,18 +27,6 @@ _OXYGEN = re.compile(
     r"\b(?:oxygen|o2)(?: therapy)?[:=]? ?(?:yes|true)\b|\bnasal (?:cannula|prongs|specs)\b|"
     r"\bface ?mask\b|\bventuri\b|\bnon-?rebreath|\bhfnc\b|\b(?:bi|c)pap\b|\bventilated\b"
 )
-_LEVELS = (
-    ("U", r"\bunresponsive\b"),
-    ("P", r"\b(?:respon\w+|rousable)(?: only)? to pain\b"),
-    ("V", r"\b(?:respon\w+|rousable)(?: only)? to (?:voice|verbal)\b"),
-    ("C", r"(?<!not )(?<!no )\b(?:new(?:ly)?[- ](?:onset )?confus|confused\b)"),
-    ("A", r"(?<!not )\b(?:is|remains|awake|fully|patient|she|he),?(?: and)? alert\b|"
-          r"\balert and orient|^alert\b(?=[,.;])|[,;] ?alert(?=[,.;]|$)"),
-)  # fmt: skip
-_LEVEL = re.compile(
-    r"\b(?:acvpu|avpu|(?:level of )?consciousness|conscious level)\W{0,3}(?:is |was |= ?)?"
-    r"(new confusion|confusion|confused|alert|voice|pain|unresponsive|[acvpu])\b"
-)
 _AGE = re.compile(r"\b(\d{1,3})(?:[ -]years?\b|[ -]?(?:yo|y/o|yr)\b)|\bage[d:]? ?(\d{1,3})\b")
 _PREGNANT = re.compile(r"(?<!not )\bpregnant\b")
 _SCALE_2 = re.compile(r"\bscale 2\b|\btarget(?: \w+){0,3} 88\b")
@@ -58,9 +47,10 @@ def read_vitals(text: str) -> Vitals:
             if not is_single or found.setdefault(field, each.value) != each.value:  # type: ignore[arg-type]
                 message = f"{each.attribute}: no single value"
                 raise Unscorable(message, "give one value of each sign")
-    folded = fold(text).text
     return Vitals(
-        **found, on_oxygen=_oxygen(folded, measured), consciousness=_consciousness(folded, measured)
+        **found,
+        on_oxygen=_oxygen(fold(text).text, measured),
+        consciousness=_consciousness(text, measured),
     )
 
 
@@ -92,12 +82,10 @@ def _oxygen(folded: str, measured: tuple[Measurement, ...]) -> bool | None:
     return True if _OXYGEN.search(folded) else None
 
 
-def _consciousness(folded: str, measured: tuple[Measurement, ...]) -> str | None:
-    """A letter of ACVPU; 15 points of the coma scale are alert."""
-    if level := _LEVEL.search(folded):
-        return level[1]
-    for letter, pattern in _LEVELS:
-        if re.search(pattern, folded):
-            return letter
+def _consciousness(text: str, measured: tuple[Measurement, ...]) -> str | None:
+    """A letter of ACVPU, the worst that is said; 15 points of the coma scale are alert."""
+    said = {each.letters for each in find_levels(text) if each.is_said} & {*ACVPU}
+    if said:
+        return max(said, key=ACVPU.index)
     coma = [each.value for each in measured if each.attribute == "Glasgow Coma Scale"]
     return "A" if coma == [Decimal(15)] else None

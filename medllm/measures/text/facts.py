@@ -26,7 +26,7 @@ VITAL_SIGNS = frozenset({
     "heart rate", "respiratory rate", "systolic blood pressure", "diastolic blood pressure",
     "mean arterial pressure", "body temperature", "oxygen saturation", "oxygen flow",
     "fraction of inspired oxygen", "Glasgow Coma Scale", "body weight", "body height",
-    "body mass index", "urine output", "pain score", "NEWS2",
+    "body mass index", "urine output", "hourly urine output", "pain score", "NEWS2",
 })  # fmt: skip
 _CLASS_OF = {"disease": "diagnosis", "finding": "finding", "procedure": "procedure"}
 _FOLLOW_UP = re.compile(
