@@ -31,7 +31,7 @@ WRITTEN = (
     "quality.*", "search.*", "*.safetensors", "model*.gguf", "config.json", "*_config.json",
     "*.index.json", "tokenizer*", "chat_template.jinja", "calibration.*", "parts.jsonl",
     "contamination.jsonl", "holdout_*.jsonl", "statistics.json", "generations.jsonl", "answer.json",
-    "stage-*.json", "stage-*.jsonl", "results.csv", "results.json", "summary.json",
+    "stages.json", "stage-*.jsonl", "results.csv", "results.json", "summary.json",
     "shards", "rejected", "images", "checkpoints", "trials", "logs", "*tokens*.json", "vocab.json",
     "merges.txt", "training_args.bin", "quant_log.csv", "recipe.yaml",
 )  # fmt: skip

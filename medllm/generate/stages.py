@@ -17,7 +17,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.job import Outcome
-from medllm.artifacts.manifest import Counts, write_atomically
+from medllm.artifacts.manifest import STAGES, Counts, write_atomically
 from medllm.data.example import Message, read_jsonl, write_row
 from medllm.engines.base import Generates
 from medllm.engines.row_file import RowFile
@@ -114,10 +114,10 @@ def _run(
     config: GenerateConfig, stage: Stage, model: ModelRef, prompts: Sequence[Prompt], path: Path
 ) -> dict[str, Any]:
     """Write the answers of a stage; what decided them and the memory that it took."""
-    notes, file = path.with_suffix(".json"), RowFile(path)
-    if file.is_whole and notes.is_file():
-        found: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8"))
-        return found
+    notes, file = path.parent / STAGES, RowFile(path)
+    known: dict[str, Any] = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
+    if file.is_whole and stage.name in known:
+        return dict(known[stage.name])
     told: dict[str, Any] = {"stage": stage.name, "model": model.ref}
     told["quantization"] = model.quantization
     what = f"stage {stage.name}"
@@ -135,7 +135,7 @@ def _run(
         _announce_memory(stage.name, told["memory_gib"])
     elif not prompts:
         path.touch(mode=0o600)
-    write_atomically(notes, json.dumps(told))
+    write_atomically(notes, json.dumps({**known, stage.name: told}))
     return told
 
 
@@ -244,5 +244,6 @@ def _finish(
         "compression": summary,
     }
     names = [f"{number}-{stage.name}" for number, stage in enumerate(config.stages, 1)]
-    write_tables(folder, names, chains, measured, {"stages": [*notes], **results})
+    decided = [{key: note[key] for key in note if key != "memory_gib"} for note in notes]
+    write_tables(folder, names, chains, measured, {"stages": decided, **results})
     return results

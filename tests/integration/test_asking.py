@@ -284,6 +284,8 @@ def test_stages_write_one_after_another_and_give_their_memory_back(
     assert table[0].startswith("id,1-recall,2-half,source_characters")
     assert len(json.loads((folder / "results.json").read_text())) == 3
     assert json.loads((folder / "summary.json").read_text())["compression"]["items"] == 3
+    assert not any("memory" in file.path or file.path == "stages.json" for file in manifest.files)
+    assert "memory_gib" not in (folder / "summary.json").read_text()  # files are the identity
     held = [path for path in folder.iterdir() if path.name.startswith(("stage", "res", "gen"))]
     assert {stat.S_IMODE(path.stat().st_mode) for path in held} == {0o600}
 
