@@ -5,6 +5,7 @@ over local JSON. What would change a score and is not done is refused, with the 
 """
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,9 @@ REFUSED = {
     "dataset_name": "a JSON file has no configurations",
     "repeats": "likelihoods are the same each time",
 }
+
+TEMPLATE = re.compile(r"\{[{%#]")
+"""Where a part of a Jinja template begins."""
 
 
 def read_harness(document: Document) -> "HarnessTask":
@@ -125,6 +129,9 @@ class HarnessData(Dataset):
             ConfigError: no split is asked, or its file is not named.
             DataError: a file is not there.
         """
+        if task.asked is None:
+            message = f"the task {task.task} names no split that is asked"
+            raise ConfigError(message, "name it as test_split or validation_split")
         named = task.dataset_kwargs.data_files
         splits = [name for name in (task.shown, task.asked) if name]
         if task.asked not in named:
@@ -162,8 +169,10 @@ class HarnessData(Dataset):
         target = self._target(values, choices, identity)
         if target is None:
             return Rejected(identity, "no label")
+        if choices.count(target) > 1:
+            return Rejected(identity, "ambiguous answer")
         said = self._fill("description", task.description, values, identity)
-        asked = self._column_or(task.doc_to_text, "doc_to_text", values, identity)
+        asked = self._text(task.doc_to_text, values, identity)
         split = "test" if row.get(FILE) == self._asked_file else "train"
         return Example(
             id=identity,
@@ -177,21 +186,24 @@ class HarnessData(Dataset):
         )
 
     def _choices(self, values: Mapping[str, Any], identity: str) -> tuple[str, ...]:
-        named = self._task.doc_to_choice
-        if isinstance(named, Mapping):
-            return tuple(named.values())
-        if not isinstance(named, str):
-            return named
-        found = values.get(named)
-        if found is None:
-            text = self._fill("doc_to_choice", named, values, identity)
-            try:
-                found = ast.literal_eval(text)
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                found = text
+        found: Any = self._task.doc_to_choice
+        if isinstance(found, Mapping):
+            found = tuple(found.values())
+        if isinstance(found, str):
+            found = self._listed(found, values, identity)
         if not isinstance(found, list | tuple) or len(found) < 2:
             raise self._unfit("doc_to_choice", identity, "it gives no list of choices")
         return tuple(map(str, found))
+
+    def _listed(self, named: str, values: Mapping[str, Any], identity: str) -> Any:
+        """What a column holds or a template gives, which should be a list."""
+        if (found := values.get(named)) is not None:
+            return found
+        text = self._fill("doc_to_choice", named, values, identity)
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return text
 
     def _target(
         self, values: Mapping[str, Any], choices: tuple[str, ...], identity: str
@@ -201,13 +213,18 @@ class HarnessData(Dataset):
         found = named if isinstance(named, int) else values.get(named)
         if found is None and isinstance(named, str) and named not in values:
             found = self._fill("doc_to_target", named, values, identity)
-            found = int(found) if found.isdigit() else found
+            found = int(found) if found.isdecimal() else found
         if isinstance(found, int) and not isinstance(found, bool):
             return choices[found] if 0 <= found < len(choices) else None
         return found if found in choices else None
 
-    def _column_or(self, named: str, key: str, values: Mapping[str, Any], identity: str) -> str:
-        return str(values[named]) if named in values else self._fill(key, named, values, identity)
+    def _text(self, named: str, values: Mapping[str, Any], identity: str) -> str:
+        """The prompt: a column or a template, or nothing; a column's name is no prompt."""
+        if values.get(named) is not None:
+            return str(values[named])
+        if named and not TEMPLATE.search(named):
+            raise self._unfit("doc_to_text", identity, f"it has no column {named}")
+        return self._fill("doc_to_text", named, values, identity)
 
     def _fill(self, key: str, template: str, values: Mapping[str, Any], identity: str) -> str:
         from jinja2 import TemplateError
@@ -215,16 +232,25 @@ class HarnessData(Dataset):
         try:
             return str(_environment().from_string(template).render(**values))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as problem:
-            raise self._unfit(key, identity, str(problem)) from problem
+            raise self._unfit(key, identity, _reason(problem)) from None
 
     def _unfit(self, key: str, identity: str, why: str) -> DataError:
         return DataError(f"{key} cannot be filled for {identity}: {why}", "correct the template")
 
 
+def _reason(problem: Exception) -> str:
+    """Why a template cannot be filled, without a word of the row, which is a patient's."""
+    from jinja2 import TemplateSyntaxError
+    from jinja2.exceptions import SecurityError
+
+    is_of_template = isinstance(problem, TemplateSyntaxError | SecurityError)
+    if is_of_template or str(problem).endswith("' is undefined"):
+        return str(problem)
+    return f"its values do not fit ({type(problem).__name__})"
+
+
 def _environment() -> Any:
     """Jinja as the harness has it, in a sandbox: a template reaches nothing of this machine."""
-    import re
-
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -120,6 +120,7 @@ REFUSED = {
     "a dataset of the hub": ("dataset_path: json", "dataset_path: cais/mmlu", "dataset_path"),
     "an unknown key": ("tag: ours", "tagg: ours", "tagg: unknown key"),
     "another delimiter": ("tag: ours", 'target_delimiter: ""', "target_delimiter"),
+    "no split": ("test_split: test", "task_alias: x", "no split that is asked"),
     "a split without a file": ("test_split: test", "test_split: valid", "no file for its split"),
 }  # fmt: skip
 
@@ -138,6 +139,8 @@ def test_what_would_change_a_score_is_refused(folder: Path, old: str, new: str, 
         ("{{nothing}}", "'nothing' is undefined"),
         ("{{''.__class__.__mro__}}", "unsafe|undefined"),
         ("{{question", "expected token"),
+        ("{{['no'].index(question)}}", r"its values do not fit \(ValueError\)$"),
+        ("{{ {'a': 1}[question] }}", r"its values do not fit \(UndefinedError\)$"),
     ],
 )
 def test_a_template_that_cannot_be_filled_names_the_row(
@@ -148,6 +151,42 @@ def test_a_template_that_cannot_be_filled_names_the_row(
     with pytest.raises(
         DataError, match=rf"doc_to_text cannot be filled for ward_rounds/\S+: .*({why})"
     ):
+        task(folder).items()
+
+
+def test_a_row_without_the_column_of_the_prompt_is_named(folder: Path) -> None:
+    lines = [line for line in YAML.splitlines() if not line.startswith("doc_to_text")]
+    (folder / "rounds.yaml").write_text("\n".join([*lines, "doc_to_text: question"]))
+    rows = [{**TEST[0], "id": "a"}, {"id": "b", "choices": ["so", "or so"], "answer": 0}]
+    for row in rows:
+        row["subject"] = "heart"
+    (folder / "rows/test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    with pytest.raises(DataError, match="for ward_rounds/b: it has no column question"):
+        task(folder).items()
+
+
+@pytest.mark.parametrize(("listed", "why"), [('["A"]', "no list"), ("[]", "no list")])
+def test_one_choice_is_none(folder: Path, listed: str, why: str) -> None:
+    rewrite(folder, 'doc_to_choice: ["A", "B"]', f"doc_to_choice: {listed}")
+
+    with pytest.raises(DataError, match=why):
+        task(folder).items()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('doc_to_choice: ["A", "B"]', 'doc_to_choice: ["A", "A"]', "ambiguous answer"),
+        ("doc_to_target: answer", 'doc_to_target: "²"', "no label"),
+    ],
+)
+def test_a_row_whose_answer_is_not_one_choice_is_left_out(
+    folder: Path, old: str, new: str, why: str
+) -> None:
+    rewrite(folder, old, new)
+
+    with pytest.raises(DataError, match=why):
         task(folder).items()
 
 

@@ -40,7 +40,7 @@ def read_samples(place: Path, keyed: Keyed) -> list[Outcomes]:
 def _outcomes(task: str, path: Path, keyed: Keyed) -> Outcomes:
     try:
         records = list(_records(path, keyed))
-    except (KeyError, TypeError, AttributeError) as problem:
+    except (LookupError, TypeError, AttributeError) as problem:
         fix = "name what `lm_eval --log_samples` wrote, of a task of multiple choice"
         raise DataError(f"{path}: not samples of lm-evaluation-harness: {problem}", fix) from None
     return Outcomes(path.parent.name, task, ACCURACY, {"cut": 0}, records, "lm-evaluation-harness")
