@@ -30,11 +30,9 @@ MOST_BYTES = 256 * 2**20
 """Larger than any manifest: a dataset of a million images has one of 150 MB."""
 PLOTS = "plots"
 """The folder of a report's plots as PNG files."""
-STAGES = "stages.json"
-"""What each stage of a generation took; the manifest tells it, too."""
 VOLATILE = frozenset(
-    {"run.log", "README.md", "report.html", "quality.html", PLOTS, "course.json", "logs",
-     "search.json", "search.sqlite3", "best.yaml", "analysis.json", "gate.json", STAGES, NAME}
+    {"run.log", "README.md", "report.html", "quality.html", PLOTS, "course.json", "logs", NAME,
+     "search.json", "search.sqlite3", "best.yaml", "analysis.json", "gate.json", "stages.json"}
 )  # fmt: skip
 """Not digested: logs and a search hold times, its best recipe places; a loss curve has other points
 where a training was interrupted, though the weights are the same; `verify` renders the card from

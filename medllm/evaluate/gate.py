@@ -1,6 +1,7 @@
 """A gate held against the scores, their differences and the worst subgroups."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,20 @@ def judge(
 
     Where nothing at all is measured that a gate asks for, that is a check that fails.
     """
-    found = [each for line in gate.thresholds for each in _of_line(line, scores, analysis)]
+    lines = [end for line in gate.thresholds for end in _ends_of(line)]
+    found = [each for line in lines for each in _of_line(line, scores, analysis)]
     if not found:
         yield {"model": "all models"}, Check("what the gate asks for", None)
     yield from found
+
+
+def _ends_of(line: Threshold) -> Iterator[Threshold]:
+    """A line of a worst group for each of its thresholds: the lowest group is not the highest."""
+    if line.worst and line.min is not None and line.max is not None:
+        yield line.model_copy(update={"max": None})
+        yield line.model_copy(update={"min": None})
+    else:
+        yield line
 
 
 def _of_line(
@@ -82,8 +93,8 @@ def _fact(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] |
     if line.worst:
         return _worst(line, score, analysis)
     name = line.figure
-    if score.get(name) is None:
-        return None
+    if not isinstance(score.get(name), int | float) or isinstance(score[name], bool):
+        return None  # no number, as `by_subject`
     fact = {
         "value": score[name],
         "low": score.get(f"{name}_low"),
@@ -114,7 +125,10 @@ def _difference(line: Threshold, score: Score, analysis: Analysis) -> dict[str, 
 
 
 def _worst(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] | None:
-    """The group with the least, or where the most is limited the greatest value."""
+    """The group with the least, or where the most is limited the greatest value.
+
+    With `bound` it is the one whose interval reaches furthest; one without an interval before all.
+    """
     found = [
         row
         for row in analysis["subgroups"]
@@ -123,6 +137,7 @@ def _worst(line: Threshold, score: Score, analysis: Analysis) -> dict[str, Any] 
     ]
     if not found:
         return None
-    sign = 1 if line.min is not None else -1
-    worst = min(found, key=lambda row: sign * row["value"])
+    sign, end = (1, "low") if line.min is not None else (-1, "high")
+    judged = end if line.bound else "value"
+    worst = min(found, key=lambda row: -inf if row[judged] is None else sign * row[judged])
     return {**worst, "group": f"of {worst['group']}", "is_share": worst["unit"] == "share"}

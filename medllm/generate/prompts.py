@@ -70,8 +70,9 @@ def read_prompts(
     if not prompts and not left_out:
         raise DataError(f"{source}: no rows in it", "name a file of prompts, one a row or line")
     if not prompts:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
         fix = "name the column `prompt`, `question`, `messages` or `text`"
-        raise DataError(f"{source}: no row has a prompt", fix)
+        raise DataError(f"{source}: no row has a prompt ({told})", fix)
     if left_out:
         console.notice(f"generate: no prompt in {named(left_out)} of {source.name}")
     ids = Counter(prompt.id for prompt in prompts)

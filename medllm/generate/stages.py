@@ -17,7 +17,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.job import Outcome
-from medllm.artifacts.manifest import STAGES, Counts, write_atomically
+from medllm.artifacts.manifest import Counts, write_atomically
 from medllm.data.example import Message, read_jsonl, write_row
 from medllm.engines.base import Generates
 from medllm.engines.row_file import RowFile
@@ -36,6 +36,8 @@ from medllm.models.hardware import pick_device
 from medllm.models.load import ModelRef, computed_in
 from medllm.models.memory import release_memory, share_heap, used_gib
 
+STAGES = "stages.json"
+"""What decided each stage and the memory that it took: no part of an identity (`VOLATILE`)."""
 RETURNED = 0.1
 """Memory counts as given back where so much more than before is held at most, as a share."""
 

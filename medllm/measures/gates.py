@@ -43,6 +43,8 @@ class Threshold(Strict):
     def _check_is_threshold(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("needs `min` or `max`")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("`min` is above `max`: nothing can pass")
         if self.worst and self.of != "value":
             raise ValueError("`worst` is of the value itself")
         return self

@@ -238,7 +238,12 @@ def test_an_instruction_stands_before_each_piece() -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("", "no rows in it"), ("\n\n", "no rows in it"), ('{"age": 3}\n', "no row has a prompt")],
+    [
+        ("", "no rows in it"),
+        ("\n\n", "no rows in it"),
+        ('{"age": 3}\n', r"no row has a prompt \(1 no prompt\)"),
+        ('{"prompt": "Look.", "images": ["a.png"]}\n', r"\(1 with images\)"),
+    ],
 )
 def test_a_file_without_rows_is_told_from_rows_without_a_prompt(
     tmp_path: Path, content: str, told: str

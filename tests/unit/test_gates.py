@@ -100,6 +100,45 @@ def test_the_worst_group_counts() -> None:
     assert not check({"figure": "accuracy", "worst": "metadata.sex", "min": 0.1}).passed
 
 
+def groups_of(**values: tuple[float, float | None, float | None]) -> dict[str, Any]:
+    row = {"model": "merged", "task": "mine", "by": "site", "measure": "accuracy", "unit": "share"}
+    rows = [
+        {**row, "items": 20, "group": name, "value": value, "low": low, "high": high}
+        for name, (value, low, high) in values.items()
+    ]
+    return {**NOTHING, "subgroups": rows}
+
+
+def test_both_ends_of_a_worst_group_are_held() -> None:
+    groups = groups_of(a=(0.45, 0.3, 0.6), b=(0.9, 0.7, 0.99))
+    gate = gate_of({"figure": "accuracy", "worst": "site", "min": 0.4, "max": 0.6})
+
+    low, high = (found for _, found in judge(gate, [SCORE], groups))
+
+    assert (low.value, low.passed) == (0.45, True)
+    assert (high.value, high.passed) == (0.9, False)
+
+
+def test_the_worst_by_a_bound_is_the_group_whose_interval_reaches_furthest() -> None:
+    line = {"figure": "accuracy", "worst": "site", "min": 0.8, "bound": True}
+    small = groups_of(large=(0.85, 0.82, 0.88), small=(0.9, 0.55, 1.0))
+    single = groups_of(large=(0.85, 0.82, 0.88), single=(1.0, None, None))
+
+    assert (check(line, small).value, check(line, small).passed) == (0.9, False)
+    assert (check(line, single).value, check(line, single).passed) == (1.0, False)
+    assert check(line, groups_of(large=(0.85, 0.82, 0.88))).passed
+
+
+@pytest.mark.parametrize("value", ["yes", [2], {"a": 0.4}, True])
+def test_what_is_no_number_is_not_measured(value: Any) -> None:
+    assert "is not measured" in str(check({"figure": "odd", "min": 0.5}, odd=value))
+
+
+def test_thresholds_that_nothing_can_pass_are_refused() -> None:
+    with pytest.raises(ValueError, match="`min` is above `max`"):
+        gate_of({"figure": "accuracy", "min": 0.9, "max": 0.1})
+
+
 def test_what_is_not_measured_fails_unless_it_may_be_missing() -> None:
     assert not check({"figure": "sensitivity", "min": 0.95}).passed
     assert not check({"figure": "accuracy", "min": 0.1}, accuracy=None).passed
