@@ -88,8 +88,8 @@ _SCORES = re.compile(
 )
 _SUBJECT = re.compile(r"\b(?:the|this|your) patient|\b(?:he|she|his|her|they)\b")
 _SENTENCE = re.compile(r"[.!?;](?: |$)")
-BEFORE = 160
-"""Characters before a level that can say how it is meant."""
+NEAR = 160
+"""Characters before and after a level that can say how it is meant."""
 _COMA = {"A": (15, 15), "C": (9, 14), "V": (9, 14), "P": (4, 12), "U": (3, 8)}
 """Points of the coma scale that go with a letter: a coma has 8 at most, who is alert has all 15."""
 
@@ -122,7 +122,8 @@ def find_levels(text: str) -> tuple[Level, ...]:
         place = reading.folded.origin(*match.span())
         if now := _NOW.search(folded, begin, match.end()):
             # what the same sentence says before "now" is no longer so
-            since, until = reading.folded.origin(begin, now.start() + 1)
+            since, _ = reading.folded.origin(begin, now.end())
+            until, _ = reading.folded.origin(*now.span())
             while found and since <= found[-1].begin < until:
                 found.pop()
         found.append(_level(reading, match, before, place))
@@ -135,7 +136,7 @@ def letters_of_coma(points: Decimal) -> str:
 
 
 def _begin_of_sentence(text: str, end: int) -> int:
-    begin = max(0, end - BEFORE)
+    begin = max(0, end - NEAR)
     return max((stop.end() for stop in _SENTENCE.finditer(text, begin, end)), default=begin)
 
 
@@ -168,7 +169,7 @@ def _level(reading: Reading, match: re.Match[str], before: str, place: tuple[int
 
 def _is_rule(text: str, before: str, match: re.Match[str]) -> bool:
     """Whether a level is asked for, or told with its points as a rule and of nobody."""
-    stop = _SENTENCE.search(text, match.end())
+    stop = _SENTENCE.search(text, match.end(), match.end() + NEAR)
     if stop and stop[0][0] == "?":
         return True
     if _ARTICLE.search(before) and _PERSON.match(text, match.end()):
