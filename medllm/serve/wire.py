@@ -23,6 +23,7 @@ MAX_STOP_CHARACTERS = 1024  # so much of an answer may be held back until it is 
 MAX_CHOICES = 16
 MAX_PROMPTS = 128
 MAX_BIASES = 1024
+TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")  # one way to write each, so that none stands twice
 MAX_SCHEMA_CHARACTERS = 2**16
 MAX_TOP = 20  # OpenAI's limit for chats
 
@@ -90,7 +91,7 @@ def _read_biases(value: Any) -> Any:
         return value
     if len(value) > MAX_BIASES:
         raise ValueError(f"at most {MAX_BIASES:,} tokens can be biased")
-    if wrong := next((key for key in value if not re.fullmatch(r"\d{1,9}", key)), None):
+    if wrong := next((key for key in value if not TOKEN_ID.fullmatch(key)), None):
         raise ValueError(f"'{wrong:.20}' is no token id")
     return {int(key): bias for key, bias in value.items()}
 

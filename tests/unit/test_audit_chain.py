@@ -168,6 +168,9 @@ def test_lines_cut_off_between_two_servers_are_told_by_the_next(
     assert "lacks lines that were there" in capfd.readouterr().err
     gap = json.loads(log.lines()[3])
     assert (gap["event"], gap["lines_by_head"], gap["lines_found"]) == ("gap", 5, 3)
+    assert [each.partition(":4: ")[2] for each in log.check().faults] == [
+        "tells that lines 4 to 5 of before were cut off"
+    ]
 
 
 def test_a_log_has_one_writer(log: Log) -> None:
@@ -298,6 +301,9 @@ def test_an_end_that_was_written_anew_between_two_servers_is_told_by_the_next(
     assert "signature" in told
     log.write(1)
     assert json.loads(log.lines()[8])["event"] == "start"  # told once
+    assert [each.partition(":6: ")[2] for each in log.check().faults] == [
+        "tells that line 5 was another one before"
+    ]
 
 
 def test_a_log_whose_end_is_no_line_is_not_continued(log: Log) -> None:

@@ -245,6 +245,8 @@ def test_the_words_of_an_answer_that_is_withheld_are_in_no_logprobs() -> None:
         (CHAT, {"echo": True}, "echo"),
         (CHAT, {"logit_bias": {"258": 1}}, "logit_bias"),
         (CHAT, {"logit_bias": {"a": 1}}, "logit_bias"),
+        (CHAT, {"logit_bias": {"5": 1, "05": -1}}, "logit_bias"),
+        (CHAT, {"logit_bias": {"٣": 1}}, "logit_bias"),
         (CHAT, {"logit_bias": {"5": 101}}, "logit_bias.5"),
         (CHAT, {"top_k": -2}, "top_k"),
         (CHAT, {"min_p": 1.1}, "min_p"),

@@ -85,7 +85,8 @@ def _check_lines(files: list[Path], public: bytes, head: Head | None, checked: C
             checked.faults.append("… more of them")
             break
         checked.lines += 1
-        faults = [*_own_faults(line, content, public, checked), *_misplaced(line, last, checked)]
+        own = [*_own_faults(line, content, public, checked), *_told_faults(line)]
+        faults = [*own, *_misplaced(line, last, checked)]
         checked.faults += [f"{place}: {fault}" for fault in faults]
         last = Head(line["number"], line["hash"])
         if line["event"] == "expired":  # one of an older version tells names of files alone
@@ -126,6 +127,15 @@ def _own_faults(
         yield f"a line {line['event']!r} without a signature"
     elif checked.unsigned == CHECKPOINT_LINES:
         yield f"none of {CHECKPOINT_LINES:,} lines is signed"
+
+
+def _told_faults(line: dict[str, Any]) -> Iterator[str]:
+    """What a server found at its start, and wrote down: the chain goes on whole from there."""
+    if line["event"] == "gap":
+        first, last = line["number"], line.get("lines_by_head")
+        yield f"tells that lines {first} to {last} of before were cut off"
+    elif line["event"] == "altered":
+        yield f"tells that line {line.get('line')} was another one before"
 
 
 def _misplaced(line: dict[str, Any], last: Head | None, checked: Checked) -> Iterator[str]:
