@@ -1,9 +1,11 @@
 """How tokens are chosen: a word means the same on every engine, or the engine refuses it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from medllm.engines.servers.llama_schema import find_unheeded
 from medllm.errors import DataError
 
 GREEDY_BELOW = 1e-5
@@ -100,6 +102,10 @@ def check_sampling(engine: str, sampling: Sampling) -> None:
         if name in named:
             message = f"{name}: the engine {engine} cannot heed it: {why}"
             raise UnfitSampling(message, f"leave {name} out")
+    schema = json.loads(sampling.json_schema or "{}") if engine == "llama_server" else {}
+    if word := find_unheeded(schema):
+        message = f"json_schema: llama.cpp would not hold an answer to its '{word}'"
+        raise UnfitSampling(message, "leave it out, and check the answer for it")
 
 
 def contradiction(named: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -1,0 +1,51 @@
+"""What of a JSON schema llama.cpp leaves unheeded without a word, so that it must be refused.
+
+As its `common/json-schema.cpp` reads schemas, in the version that is pinned.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+UNHEEDED = {
+    *("multipleOf", "uniqueItems", "contains", "not", "if", "minProperties", "maxProperties"),
+    *("propertyNames", "patternProperties", "dependentRequired", "dependentSchemas"),
+    *("dependencies", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef"),
+}
+BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+"""Heeded of whole numbers alone: a `number` may be anything."""
+NAMED = ("properties", "$defs", "definitions")
+"""What holds schemas by name, and `PARTS` one schema or a list of them."""
+PARTS = ("items", "prefixItems", "anyOf", "oneOf", "allOf", "additionalProperties")
+
+
+def find_unheeded(schema: Mapping[str, Any]) -> str | None:
+    """A word of a schema that an answer would not be held to; None where there is none."""
+    waiting: list[Any] = [schema]  # a list, because callers may nest as deep as they like
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if found := next(_unheeded(each), None):
+                return found
+            waiting += _parts(each)
+    return None
+
+
+def _unheeded(schema: Mapping[str, Any]) -> Iterator[str]:
+    kind = schema.get("type")
+    kinds = kind if isinstance(kind, list) else [kind]
+    is_whole = "integer" in kinds and "number" not in kinds
+    yield from (word for word in schema if word in UNHEEDED)
+    yield from (word for word in schema if word in BOUNDS and not is_whole)
+    known, required = schema.get("properties"), schema.get("required", [])
+    known = known if isinstance(known, dict) else {}
+    names = required if isinstance(required, list) else [None]
+    if not all(isinstance(name, str) and name in known for name in names):
+        yield "required"
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[Any]:
+    for word, value in schema.items():
+        if word in NAMED and isinstance(value, dict):
+            yield from value.values()
+        elif word in PARTS:
+            yield from value if isinstance(value, list) else [value]
