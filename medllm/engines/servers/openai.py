@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from medllm import console
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
@@ -35,7 +35,7 @@ START_SECONDS = 10.0
 def check_place(url: str, *, allow_remote: bool) -> None:
     """Raises ConfigError where patients' text would leave this machine and nobody said it may."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_port(parts):
         raise ConfigError(
             f"no address of a server: {url:.80}", "write it as http://127.0.0.1:11434"
         )
@@ -47,6 +47,14 @@ def check_place(url: str, *, allow_remote: bool) -> None:
     if not allow_remote and not is_loopback(parts.hostname):
         message = f"{parts.hostname} is not this machine: what is asked would leave it"
         raise ConfigError(message, "name a loopback address, or allow it: allow_remote: true")
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether its port is one; the system would cut a larger number, and reach another port."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_plain(host: str) -> bool:
