@@ -82,7 +82,10 @@ def test_wrong_names_days_and_roles_are_refused(ring: KeyRing) -> None:
         build_caller("a", None, None, None, 0)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"keys": [{"name": "a"}]}', '{"keys": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"keys": [{"name": "a"}]}', '{"keys": 3}', '{"keys": ' + "[" * 100_000],
+)
 def test_a_file_that_is_none_of_keys_lets_nobody_in(content: str, ring: KeyRing) -> None:
     ring.path.parent.mkdir()
     ring.path.write_text(content)
@@ -101,8 +104,24 @@ def test_a_day_that_is_none_is_found_when_the_file_is_read(ring: KeyRing) -> Non
         KeyRing(ring.path).all_keys()
 
 
+@pytest.mark.parametrize("field", ["name", "digest"])
+def test_what_stands_twice_is_found_when_the_file_is_read(field: str, ring: KeyRing) -> None:
+    ring.add(Caller(name="a"))
+    ring.add(Caller(name="b", role="admin"))
+    rows = json.loads(ring.path.read_text())
+    rows["keys"][1][field] = rows["keys"][0][field]
+    ring.path.write_text(json.dumps(rows))
+
+    with pytest.raises(ConfigError, match="a name or a digest stands twice"):
+        KeyRing(ring.path).all_keys()
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("requests_per_minute", "30"), ("concurrent", 0), ("role", "Admin")]
+    ("field", "value"),
+    [
+        *(("requests_per_minute", "30"), ("concurrent", 0), ("role", "Admin")),
+        *(("name", ["a"]), ("name", None), ("name", "a\nb")),
+    ],
 )
 def test_a_limit_or_role_that_is_none_is_found_when_the_file_is_read(
     field: str, value: object, ring: KeyRing

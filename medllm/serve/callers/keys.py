@@ -25,6 +25,8 @@ PREFIX = "medllm-"
 """What a key begins with, so that scanners for leaked keys find it."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
 LIMITS = ("requests_per_minute", "tokens_per_day", "concurrent")
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError, ConfigError)
+"""What a file of keys that somebody edited may raise."""
 Role = Literal["user", "admin"]
 """Who may ask, and who may also see what the server does and take the model offline."""
 
@@ -178,9 +180,14 @@ def _read_keys(path: Path) -> dict[str, Key]:
         keys = [Key(**row) for row in rows]
         for key in keys:  # what is wrong is found here, not at a request
             key.holds_on(date.min)
+            if not NAME.fullmatch(key.name):  # it stands in the audit log, and counts the limits
+                raise ValueError("a name is none of a key")
             build_caller(key.name, key.role, *(_whole(key, limit) for limit in LIMITS))
-        return {key.digest: key for key in keys}
-    except (OSError, ValueError, TypeError, LookupError, ConfigError) as problem:
+        found = {key.digest: key for key in keys}
+        if len(found) < len(keys) or len({key.name for key in keys}) < len(keys):
+            raise ValueError("a name or a digest stands twice")
+        return found
+    except UNREADABLE as problem:
         fix = "mend it, or remove it and give out new keys"
         raise ConfigError(f"{path} cannot be read as a file of keys ({problem})", fix) from problem
 
