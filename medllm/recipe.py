@@ -142,6 +142,9 @@ def load_recipe(
     document = read_yaml(path) if path else Document()
     document = merge(document, parse_assignments(assignments))
     for key, value in (flags or {}).items():
+        section, dot, _ = key.partition(".")
+        if dot and not isinstance(document.data.get(section), Mapping | None):
+            continue  # it is no section, and must be refused below, not replaced
         flag = f"--{key.rpartition('.')[2].replace('_', '-')}"
         document = merge(document, assign(key, value, flag))
     return validate(Recipe, document)

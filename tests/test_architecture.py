@@ -44,7 +44,7 @@ BUDGETS = {
     "clinical": 8580, "data": 4420, "tasks": 340, "models": 2220, "engines": 3600,
     "measures": 2160, "reports": 320, "calibrate": 465, "prepare": 1160, "finetune": 2850,
     "merge": 520, "quantize": 2470, "evaluate": 5600, "generate": 1230, "serve": 4950,
-    "recipe": 220, "run": 150, "plan": 170, "ask": 60, "smoke": 70, "study": 580,
+    "recipe": 225, "run": 150, "plan": 170, "ask": 60, "smoke": 70, "study": 580,
     "checkup": 110, "review": 240, "cli": 1350, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""

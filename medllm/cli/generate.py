@@ -34,6 +34,9 @@ def generate(
     Example: medllm generate --model runs/lora/merge --prompt "What is sepsis?"
     """
     given = dict(locals())
+    if prompt is not None and input_ is not None:
+        message = "--prompt is answered on the screen, --input into a file: one command does one"
+        raise ConfigError(message, "leave one of them out")
     if prompt == "-":
         given["prompt"] = read_stdin()
     given["review"] = {} if review else None

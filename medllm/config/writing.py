@@ -1,5 +1,7 @@
 """How answers are written: settings that several sections and the tasks share."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from medllm.config.base import Strict, Temperature
@@ -28,5 +30,5 @@ class Writing(Strict):
     """Answers that are followed at once, the likeliest of which is given; on transformers alone."""
     length_penalty: float = Field(default=1.0, ge=-10, le=10)
     """Of beams: above 1 longer answers win, below 1 shorter ones."""
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts that end an answer."""

@@ -67,6 +67,8 @@ def _of_line(
         facts = [fact for score in asked if (fact := _fact(line, score, analysis))]
         if not facts and not line.where_measured:
             facts = [{"task": line.task or "", "value": None}]
+        if not facts:
+            console.notice(f"gate: {model}: {line.figure} is measured nowhere, and not held")
         for fact in facts:
             name = " ".join(filter(None, [fact["task"], line.figure, fact.get("group", "")]))
             subject = {"model": model, "task": fact["task"], "identity": own[0]["identity"]}

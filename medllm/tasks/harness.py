@@ -215,6 +215,9 @@ class HarnessData(Dataset):
             found = self._fill("doc_to_target", named, values, identity)
             found = int(found) if found.isdecimal() else found
         if isinstance(found, int) and not isinstance(found, bool):
+            if found == len(choices):
+                why = f"it gives {found}, and places of {len(choices)} choices count from 0"
+                raise self._unfit("doc_to_target", identity, why)
             return choices[found] if 0 <= found < len(choices) else None
         return found if found in choices else None
 

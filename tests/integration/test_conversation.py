@@ -129,3 +129,8 @@ def read_until(controller: int, pattern: str) -> str:
         if select.select([controller], [], [], 1)[0]:
             shown += os.read(controller, 1024).decode(errors="replace")
     return shown
+
+
+def test_a_prompt_and_a_file_of_prompts_are_two_commands(typed: Typed) -> None:
+    ended = typed(*GENERATE, "--prompt", "What is sepsis?", "--input", "prompts.jsonl")
+    assert ended.returncode == 2 and "--input into a file" in ended.stderr

@@ -187,6 +187,13 @@ def test_the_shipped_gates_hold_what_they_say() -> None:
     assert [each.passed for _, each in release] == [False, True], "without a baseline it fails"
 
 
+def test_what_is_measured_nowhere_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    list(
+        judge(gate_of({"figure": "acuracy", "min": 0.5, "where_measured": True}), [SCORE], NOTHING)
+    )
+    assert "acuracy is measured nowhere, and not held" in capsys.readouterr().err
+
+
 def test_a_gate_file_is_strict(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("thresholds: [{figure: accuracy}]\n")
 

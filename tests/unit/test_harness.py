@@ -190,6 +190,13 @@ def test_a_row_whose_answer_is_not_one_choice_is_left_out(
         task(folder).items()
 
 
+def test_places_that_count_from_one_are_refused(folder: Path) -> None:
+    rewrite(folder, "doc_to_target: answer", 'doc_to_target: "2"')
+
+    with pytest.raises(DataError, match="it gives 2, and places of 2 choices count from 0"):
+        task(folder).items()
+
+
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "rows/test.jsonl").unlink()
 

@@ -460,3 +460,15 @@ def write_artifact(folder: str, kind: Any, *parents: str, seed: int = 0) -> None
 
     made_from = tuple(Manifest.read(Path(one)).as_parent(Path.cwd() / one) for one in parents)
     produce(Job(kind, "any", "run", Path.cwd() / folder, {}, {"seed": seed}, made_from), write)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("generate=1", "--set generate: input should be an object, got 1"),
+        ('generate.stop=[""]', "--set generate.stop: generate.stop.0"),
+    ],
+)
+def test_a_flag_does_not_replace_what_is_wrong(assignment: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_recipe(None, [assignment], {"generate.prompt": "What is sepsis?"})
