@@ -290,6 +290,12 @@ def _last_sentence_end(text: str, begin: int) -> int:
 
 
 def _last_word_end(text: str, begin: int) -> int:
-    """Where the last whole word ends after `begin`: half a number is another number."""
-    space = re.search(r"\s\S*$", text[begin:])
-    return begin + space.start() if space and space.start() else len(text)
+    """Where the last whole word ends after `begin`: half a number is another number.
+
+    Where there is no space, as in compact JSON, a word ends at any mark that stands in no number.
+    """
+    for mark in (r"\s\S*$", r"[^\w.,][\w.,]*$"):
+        last = re.search(mark, text[begin:])
+        if last and last.start():
+            return begin + last.start()
+    return len(text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from medllm.serve.audit.record import open_log  # noqa: E402
 from medllm.serve.callers.callers import Callers  # noqa: E402
 from medllm.serve.callers.keys import Caller, KeyRing  # noqa: E402
 from medllm.serve.guard import Guard, GuardedAnswer  # noqa: E402
+from medllm.serve.guard import Held as HeldAnswer  # noqa: E402
 
 CHAT, COMPLETE = "/v1/chat/completions", "/v1/completions"
 TURNS = [{"role": "user", "content": "Hi"}]
@@ -563,3 +565,14 @@ def test_a_short_question_is_reviewed_with_its_whole_answer_alone() -> None:
     reviewed.clear()  # it tries itself once
     assert said_of(guard, "What helps?", whole=True, begin=lambda: None) == "Rest."
     assert reviewed == ["Rest."]
+
+
+@pytest.mark.parametrize("shift", range(11))
+def test_no_number_is_cut_where_there_is_no_space(shift: int) -> None:
+    held, whole = HeldAnswer(), '{"' + "d" * shift + '":[' + '{"mg":5.25},' * 20
+    for character in whole:
+        held.take(Piece(character, 1))
+        if (end := held.ready) > held.out:
+            assert not re.search(r"[\d.]$", whole[:end]) or not re.match(r"[\d.]", whole[end:])
+            held.release(end)
+    assert held.out > len(whole) / 2
