@@ -44,6 +44,71 @@ def test_ordinary_questions_are_no_emergency() -> None:
 
 
 @pytest.mark.parametrize(
+    ("family", "question"),
+    [
+        ("sepsis_child", "my baby is floppy and wont wake"),
+        ("sepsis_child", "newborn wont feed and is hard to wake"),
+        ("sepsis_child", "my 3 week old has gone all blotchy and wont take her bottle"),
+        ("sepsis_child", "baby went blue round the mouth and limp"),
+        ("sepsis_child", "my 2 month old cant be woken and isnt feeding"),
+        ("sepsis_child", "my 10 month old is burning up and limp"),
+        ("sepsis_child", "6 day old wont latch and is really floppy"),
+        ("sepsis_child", "bubba is grey and grunting"),
+        ("sepsis_child", "cant get the baby to wake up"),
+        ("sepsis_child", "baby doesnt respond when i touch her"),
+        ("meningitis", "his temp is 41 and neck is stiff"),
+        ("meningitis", "shes burning up and cant bend her neck"),
+        ("meningitis", "fever and cant put her chin on her chest light hurts her eyes"),
+        ("meningitis", "a temperature and a rash that doesnt go away when i press a glass on it"),
+        ("meningitis", "purple marks on her legs that dont fade and shes hot"),
+        ("stroke", "hubby cant move his right arm and his words are all jumbled"),
+        ("acute_coronary_syndrome", "mum has pain in her chest going down her arm, shes gone grey"),
+        ("severe_asthma", "my toddler isnt breathing properly and his ribs are sucking in"),
+        ("seizure", "shes gone stiff and jerking and it wont stop"),
+        ("overdose", "i took the whole packet of paracetamol and dont want to be here"),
+        ("anaphylaxis", "my lips are swelling up, my throat feels tight after eating prawns"),
+        ("cauda_equina", "grandad cant pee and his legs have gone numb"),
+        ("reduced_fetal_movements", "i cant feel my baby moving and im 34 weeks"),
+        ("button_battery", "my son swallowed a little battery from the remote"),
+        ("subarachnoid_haemorrhage", "worst headache ever came on like a bang and im being sick"),
+        ("carbon_monoxide", "theyre both sick and dizzy and the co alarm went off"),
+    ],
+)
+def test_emergencies_are_found_as_they_are_typed(family: str, question: str) -> None:
+    assert f"red_flag.{family}" in described(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "My baby won't sleep unless I hold him, is that normal?",
+        "I woke up with a stiff neck after sleeping on a new pillow, what helps?",
+        "How do I read an old floppy disk?",
+        "He won't wake up early for school, any tips?",
+        "my toddler wont eat his vegetables what can i do",
+        "My baby has blue eyes, will they change colour?",
+        "How long does the rash from the measles jab last in babies?",
+        "Is a baby's floppy neck normal at birth?",
+        "My newborn gets sleepy while feeding, how do I keep her awake?",
+        "baby isnt floppy and is feeding well, no fever",
+        "my 4 month old refuses the bottle since I went back to work",
+        "I dont have a fever but my neck is stiff",
+        "My stretch marks won't fade, what cream helps?",
+        "The hiccups wont stop",
+    ],
+)
+def test_ordinary_questions_in_their_words_are_none(question: str) -> None:
+    assert described(question) == []
+
+
+@pytest.mark.parametrize("typed", ["shouldn't", "shouldnt", "mustnt", "dont"])
+def test_a_warning_typed_without_its_apostrophe_is_none(typed: str) -> None:
+    findings = found("My toddler drank bleach", f"Call 999. You {typed} make him vomit.")
+
+    assert [each for each in findings if each.where == "answer"] == []
+
+
+@pytest.mark.parametrize(
     "question",
     [
         "I have a cough but no chest pain spreading to the arm.",
@@ -194,6 +259,7 @@ def test_without_a_question_red_flags_are_not_checked() -> None:
 
 def test_words_are_one_by_their_stem() -> None:
     assert stem("breathing") == stem("breathes") == stem("breathe") == "breath"
+    assert stem("wont") == stem("won't") != stem("want") and stem("cant") == stem("can't")
     assert stem("stopped") == stem("stop") and stem("severed") != stem("severe")
 
 

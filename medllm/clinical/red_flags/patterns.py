@@ -26,12 +26,16 @@ _SMALL = (
     "had he she they i it we you me him them this that these those to and or really very so "
     "quite rather some then there here with at in on from i'm he's she's it's they're i've "
     "he'd she'd there's that's im ive even still now also already please hello hi um uh oh "
-    "which who "
+    "which who hes shes theyre theyve weve youre youve theres thats "
 )
 _FILLERS = frozenset(_SMALL.split())
+_VERBS = "is are was were do does did has have had ca could would should must need ai might wo"
+_TYPED = {f"{verb}nt": f"{verb}n't" for verb in _VERBS.split()}
+"""Negations as they are typed without their apostrophe: `wont` is `won't`."""
 _WHOLE = {"stabbed": "stabbed", "severed": "severed", "hives": "hives", "note": "note"}
 _WHOLE |= {"noted": "note", "notes": "note", "downed": "downed", "knifed": "knifed"}
 """Words whose stem is that of something else: a stabbing pain is no stabbing."""
+_WHOLE |= _TYPED
 _PUNCTUATION = re.compile(r"[,;:.!?()]")
 TRIED = 5
 """Nearest places of a group that are tried, so that a repetitive text takes no longer."""

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 
 from medllm.clinical.text.reading import Reading, Span
 
-_NOT = r"(?:not|\w*n't|isnt|dont|doesnt|didnt|havent|hasnt)"
+_NOT = (
+    r"(?:not|\w*n't|"
+    r"(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need)nt)"
+)
 _DENIES = re.compile(
     r"\b(?:no(?! longer| better| worse| relief| help| idea| one| matter| response| pulse)|without|"
     r"den(?:y|ies|ied|ying)|never(?= had| have| experienced| felt)|negative for|free of|"
