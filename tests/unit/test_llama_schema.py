@@ -25,6 +25,12 @@ for _ in range(300):
         ({"type": "object", "additionalProperties": DOSE}, "maximum"),
         ({"type": "integer", "multipleOf": 5}, "multipleOf"),
         ({"not": {}}, "not"),
+        ({"allOf": [{"type": "integer"}]}, "allOf"),
+        ({"$ref": "#/$defs/a", "maxLength": 5, "$defs": {"a": {"type": "string"}}}, "maxLength"),
+        ({"anyOf": [{"type": "string"}], "pattern": "a"}, "pattern"),
+        ({"enum": ["a", "b"], "minLength": 5}, "minLength"),
+        ({"type": "string", "pattern": "a+", "maxLength": 5}, "maxLength"),
+        ({"type": "integer", "minimum": 1, "exclusiveMinimum": 5}, "exclusiveMinimum"),
         ({"type": "object", "properties": {"a": {}}, "required": ["a", "b"]}, "required"),
         ({"type": "object", "properties": {"a": {}}, "required": "a"}, "required"),
     ],
@@ -46,7 +52,9 @@ def test_a_word_that_would_not_hold_an_answer_is_named(schema: Any, word: str) -
         # names of properties are no words of a schema
         {"type": "object", "properties": {"not": {}, "maximum": {}}, "required": ["not"]},
         {"enum": [{"maximum": 1}], "default": {"not": 1}, "x-note": {"if": 1}},
-        {"items": True, "anyOf": 5, "properties": [], "type": {}},
+        {"items": True, "properties": [], "type": {}, "allOf": 5},
+        {"anyOf": 5, "description": "a dose", "type": "string", "default": 1},
+        {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"properties": {"b": {}}}}},
     ],
 )
 def test_what_llama_cpp_heeds_or_refuses_itself_passes(schema: Any) -> None:

@@ -13,6 +13,18 @@ UNHEEDED = {
 }
 BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 """Heeded of whole numbers alone: a `number` may be anything."""
+TEXTS = {"pattern", "minLength", "maxLength"}
+DECIDING = ("$ref", "oneOf", "anyOf", "const", "enum")
+"""The first of these that a schema has decides alone; the words of `BESIDE` with it do nothing."""
+BESIDE = {"properties", "items", "prefixItems", "minItems", "maxItems", "allOf", "format",
+          *TEXTS, *BOUNDS, *DECIDING}  # fmt: skip
+INSTEAD = {
+    "pattern": {"minLength", "maxLength", "format"}, "items": {"prefixItems"},
+    "minimum": {"exclusiveMinimum"}, "maximum": {"exclusiveMaximum"},
+}  # fmt: skip
+"""What is not read beside a word."""
+JOINED = {"properties", "enum", "$ref", "anyOf", "oneOf"}
+"""What is read of the parts of `allOf`."""
 NAMED = ("properties", "$defs", "definitions")
 """What holds schemas by name, and `PARTS` one schema or a list of them."""
 PARTS = ("items", "prefixItems", "anyOf", "oneOf", "allOf", "additionalProperties")
@@ -36,6 +48,14 @@ def _unheeded(schema: Mapping[str, Any]) -> Iterator[str]:
     is_whole = "integer" in kinds and "number" not in kinds
     yield from (word for word in schema if word in UNHEEDED)
     yield from (word for word in schema if word in BOUNDS and not is_whole)
+    if first := next((word for word in DECIDING if word in schema), None):
+        yield from (word for word in schema if word in BESIDE - {first})
+    for word, unread in INSTEAD.items():
+        yield from (each for each in schema if word in schema and each in unread)
+    together = schema.get("allOf")
+    for part in together if isinstance(together, list) else ():
+        if not (isinstance(part, dict) and JOINED & part.keys()):
+            yield "allOf"
     known, required = schema.get("properties"), schema.get("required", [])
     known = known if isinstance(known, dict) else {}
     names = required if isinstance(required, list) else [None]
