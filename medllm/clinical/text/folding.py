@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from medllm.clinical.text.keyed import Edit, find_keyed
+from medllm.clinical.text.markup import find_marks, find_references, find_spaces, find_tex
 from medllm.clinical.text.spelled import SPELLED, SPELLED_MARKS, read_spelled
 
 SUPERSCRIPT = {
@@ -69,11 +70,15 @@ class Folded:
 def fold(text: str) -> Folded:
     """The folded text; as fast as a search where there is nothing to fold."""
     folded = fold_characters(text)
-    if keyed := find_keyed(text):
+    references = [*find_references(text, lambda character: fold_characters(character).text)]
+    for found in filter(None, (references, find_keyed(text))):
         place_of = folded.place_of
         folded = _with(
-            folded, [(place_of(begin), place_of(end), said) for begin, end, said in keyed]
+            folded, [(place_of(begin), place_of(end), said) for begin, end, said in found]
         )
+    for find in (*([find_spaces] if references else []), find_marks, find_tex):
+        if edits := [*find(folded.text)]:
+            folded = _with(folded, edits)
     if any(mark in folded.text for mark in SPELLED_MARKS):
         spelled = [(each, read_spelled(each[0])) for each in _SPELLED.finditer(folded.text)]
         folded = _with(folded, [(*each.span(), digits) for each, digits in spelled if digits])
