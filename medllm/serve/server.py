@@ -181,13 +181,14 @@ def build_server(app: "FastAPI", tls: Tls | None = None) -> "Server":
 
     from medllm.serve.connections import Connection, OrderlyServer, max_connections
 
+    _log_as_notices()
     config = Config(
         app,
         http=Connection,
         backlog=max_connections(),  # as many are accepted before the first is counted
         access_log=False,
         log_level="warning",
-        log_config=LOG_CONFIG,
+        log_config=None,  # one would close the handlers of all loggers, the caller's too
         server_header=False,
         proxy_headers=False,
         ws="none",
@@ -216,14 +217,12 @@ class TextFreeNotices(logging.Handler):
         console.notice("\n".join(lines))
 
 
-LOG_CONFIG: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"notice": {"()": TextFreeNotices}},
-    "loggers": dict.fromkeys(
-        ("uvicorn", "asyncio"), {"handlers": ["notice"], "propagate": False, "level": "WARNING"}
-    ),
-}
+def _log_as_notices() -> None:
+    for name in ("uvicorn", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [TextFreeNotices()]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
 
 
 def ask(base_url: str, api_key: str | None, question: str, max_tokens: int) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from medllm.engines.fake import FakeEngine
 from medllm.serve.callers.callers import Callers
 from medllm.serve.forms.strict import HARMLESS  # noqa: E402
+from medllm.serve.server import build_server  # noqa: E402
 from medllm.serve.wire import ChatRequest, CompletionRequest
 
 httpx = pytest.importorskip("httpx")
@@ -351,3 +354,12 @@ def test_pages_of_named_origins_may_ask(monkeypatch: pytest.MonkeyPatch) -> None
         assert response.headers["access-control-allow-origin"] == page
         if key is None:
             refusal(send("POST", CHAT, body, Origin="http://localhost:3001"), 403)
+
+
+def test_a_server_closes_no_log_of_its_caller(tmp_path: Path) -> None:
+    own = logging.FileHandler(tmp_path / "notebook.log")
+    try:
+        build_server(APP)
+        assert own.stream is not None and not own.stream.closed
+    finally:
+        own.close()
