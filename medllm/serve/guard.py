@@ -32,7 +32,8 @@ MOST_HELD_TOKENS = 64
 """Of a stream whose sentences are reviewed before they go out."""
 SHORT = 2000
 """Characters of what was asked that are quicker reviewed with the answer than beside an engine that
-begins to write: it has all processors, and waits for one that is taken from it."""
+begins to write: it has all processors, and waits for one that is taken from it. Where the border
+lies was not measured."""
 _SENTENCE_END = re.compile(r"[.!?:][\"')\]]*(?=\s+[^\W\d_])|\n")
 """Not within numbers (`2.5`) or abbreviations that a small letter or a digit follows (`p.o. 5`)."""
 _FIRST_IS_SMALL = re.compile(r"\s+[a-z]")
