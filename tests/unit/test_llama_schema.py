@@ -53,6 +53,8 @@ def test_a_word_that_would_not_hold_an_answer_is_named(schema: Any, word: str) -
         {"type": "object", "properties": {"not": {}, "maximum": {}}, "required": ["not"]},
         {"enum": [{"maximum": 1}], "default": {"not": 1}, "x-note": {"if": 1}},
         {"items": True, "properties": [], "type": {}, "allOf": 5},
+        {"const": "a", "enum": ["a"], "type": "string", "title": "Unit"},
+        {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None, "title": "Note"},
         {"anyOf": 5, "description": "a dose", "type": "string", "default": 1},
         {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"properties": {"b": {}}}}},
     ],

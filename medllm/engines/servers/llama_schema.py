@@ -49,7 +49,8 @@ def _unheeded(schema: Mapping[str, Any]) -> Iterator[str]:
     yield from (word for word in schema if word in UNHEEDED)
     yield from (word for word in schema if word in BOUNDS and not is_whole)
     if first := next((word for word in DECIDING if word in schema), None):
-        yield from (word for word in schema if word in BESIDE - {first})
+        same = {first, "enum"} if first == "const" else {first}  # pydantic writes a literal so
+        yield from (word for word in schema if word in BESIDE - same)
     for word, unread in INSTEAD.items():
         yield from (each for each in schema if word in schema and each in unread)
     together = schema.get("allOf")
