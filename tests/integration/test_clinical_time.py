@@ -1,9 +1,9 @@
 """Twice the text takes about twice the time, whatever it repeats."""
 
-import time
 from collections.abc import Callable
 
 import pytest
+from pace import is_linear, repeated
 
 from medllm.clinical import review_answer
 from medllm.clinical.case import Case
@@ -16,10 +16,6 @@ from medllm.clinical.policy import Policy
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.reading import read
 
-CHARACTERS = 10_000
-MOST = 2.5
-SHORT_S = 0.02
-"""What takes no longer is too short to compare."""
 PIECES = [
     "BP", "HR ", "120/80", "7.2", "38,8", "1,200", "mg", "mmol/L", " ", "\n", "-", "→", "to ",
     "and ", "x10^9/L", "×10⁹", "½", "%", "on 2L", "GCS ", "E4V5M6", "<", "~", "K+", "from ",
@@ -75,13 +71,4 @@ WORKS = {
 def test_twice_the_text_takes_about_twice_the_time(
     work: Callable[[str], object], piece: str
 ) -> None:
-    half = piece * (CHARACTERS // len(piece))
-
-    def seconds(text: str) -> float:
-        began = time.process_time()
-        work(text)
-        return time.process_time() - began
-
-    seconds(half)
-    # what else the machine does may disturb one measurement, and hardly four
-    assert any(seconds(half + half) <= max(MOST * seconds(half), SHORT_S) for _ in range(4))
+    assert is_linear(work, repeated(piece))

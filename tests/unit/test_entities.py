@@ -2,19 +2,19 @@
 
 import gzip
 import sys
-import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import is_linear, repeated
 
 from medllm.clinical.entities import find_entities
 from medllm.clinical.entities.models import load_spacy
 from medllm.clinical.entities.vocabulary import ENTITIES
 from medllm.clinical.entities.words import TYPES, normal
-from medllm.clinical.text.reading import read
+from medllm.clinical.text.reading import Reading, read
 from medllm.errors import ArtifactError, SetupError
 
 
@@ -104,15 +104,12 @@ def test_no_text_crashes_it_and_none_overlap(text: str) -> None:
     "piece", ["acute renal failure ", "sodium ", "(ab) ", "Pendred ", "renal "]
 )
 def test_time_is_linear_in_the_length(piece: str) -> None:
-    def seconds(length: int) -> float:
-        reading = read((piece * length)[:length])
-        assert reading.sentences
-        began = time.process_time()
-        find_entities(reading)
-        return time.process_time() - began
+    def reading(characters: int) -> Reading:
+        read_text = read(repeated(piece)(characters))
+        assert read_text.sentences
+        return read_text
 
-    seconds(1_000)
-    assert min(seconds(20_000) for _ in range(3)) / min(seconds(10_000) for _ in range(3)) <= 2.5
+    assert is_linear(find_entities, reading)
 
 
 def test_a_spacy_model_is_asked_in_its_folder(

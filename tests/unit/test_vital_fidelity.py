@@ -1,12 +1,12 @@
 """What answers state of vital signs that they were given: kept, altered, invented, a reference."""
 
-import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import is_linear, repeated
 
 from medllm.clinical.measurements.fidelity import check_vitals
 
@@ -73,12 +73,5 @@ def test_no_text_crashes_it(one: str, other: str) -> None:
 
 
 def test_its_time_is_linear() -> None:
-    text = "Heart rate 115 (normal 60-100), if BP 95/60 falls, now alert, not confused " * 300
-
-    def seconds(size: int) -> float:
-        begin = time.process_time()
-        check_vitals(GIVEN, text[:size])
-        return time.process_time() - begin
-
-    seconds(2_000)
-    assert seconds(20_000) <= 3 * seconds(10_000) + 0.05
+    said = "Heart rate 115 (normal 60-100), if BP 95/60 falls, now alert, not confused "
+    assert is_linear(lambda text: check_vitals(GIVEN, text), repeated(said))

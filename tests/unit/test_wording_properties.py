@@ -1,11 +1,9 @@
 """What holds for look-alikes, abbreviations, unknown words and languages in any text."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import is_linear, repeated
 
 from medllm.clinical.case import Case, Family
 from medllm.clinical.finding import Finding
@@ -64,14 +62,10 @@ def test_line_breaks_spaces_and_case_change_no_finding(answer: str) -> None:
     "piece", ["10 u ", "1.0", "zalotinib ", "und ", "hydralazine 5 mg, ", "\n"]
 )
 def test_time_is_linear_in_the_length(family: Family, piece: str) -> None:
-    def seconds(length: int) -> float:
-        each_case = case((piece * length)[:length])
+    def case_of(characters: int) -> Case:
+        each_case = case(repeated(piece)(characters))
         assert each_case.answer.sentences is not None
         assert each_case.drugs is not None
-        began = time.process_time()
-        list(family(each_case))
-        return time.process_time() - began
+        return each_case
 
-    least: Callable[[int], float] = lambda length: min(seconds(length) for _ in range(3))  # noqa: E731
-    seconds(1_000)
-    assert least(20_000) <= 2.5 * least(10_000) + 0.001
+    assert is_linear(lambda each_case: list(family(each_case)), case_of)
