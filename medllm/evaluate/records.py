@@ -137,7 +137,7 @@ def _without_seen(task: Task, records: Sequence[Record]) -> dict[str, Any]:
 
 
 def grouped_intervals(records: Sequence[Record], *, has_f1: bool = True) -> dict[str, Any]:
-    """Intervals bootstrapped over the groups, as patients, where some have several items.
+    """Intervals by groups, as patients, where some have several items.
 
     They take the place of those that count each item as independent. Where no group repeats: none
     but that of macro-F1.
@@ -145,7 +145,7 @@ def grouped_intervals(records: Sequence[Record], *, has_f1: bool = True) -> dict
     groups = [str(record.get("group", record["id"])) for record in records]
     known: dict[str, Any] = {}
     if repeats(groups):
-        known = {"groups": len(set(groups)), "interval": "bootstrap over groups"}
+        known = {"groups": len(set(groups)), "interval": "over groups"}
     if all("answer" in record and "target" in record for record in records):
         targets, answers = ([record[key] for record in records] for key in ("target", "answer"))
         if has_f1:  # labels are of no use where each item has its own

@@ -54,7 +54,7 @@ def build_page(
     columns, rows = table_of(scores)
     page.table([column.replace("\n", ", ") for column in columns], rows)
     page.text(
-        "Below each score stands its 95 % interval: exact for shares of right answers, else "
+        "Below each score stands its 95 % interval: exact for shares, else "
         "bootstrapped; over patients or whatever groups repeat."
     )
     for line in filter(None, footnotes(scores).split("\n")):

@@ -34,8 +34,8 @@ FEWEST = 6
 COUNTS = ("unsupported", "unsupported_major", "numbers", "numbers_altered", "numbers_invented")
 HOW = (
     "ratio: characters of the last answer over those of the first; retention: share of the "
-    "distinct facts of a text that the last answer states, pooled, with a 95 % bootstrap interval, "
-    "or the exact one of as many texts where all is kept or nothing; numbers: of the last answer, "
+    "distinct facts of a text that the last answer states, pooled, with a 95 % interval over "
+    "the texts (Korn and Graubard 1998); numbers: of the last answer, "
     "in the text or not"
 )
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
 CONFIDENCE = 0.95
 DRAWS = 2000
@@ -44,23 +44,11 @@ def estimate_proportion(successes: int, total: int) -> Estimate:
 
 
 def estimate_share(outcomes: Sequence[bool], groups: Groups | None = None) -> Estimate:
-    """The share of items that are so: its interval is exact, or bootstrapped where groups repeat.
-
-    Where the share is the same in all of many groups (all items are so, none, or one of two in
-    each), a bootstrap would see no spread at all: then the interval is the exact one of as many
-    items as there are groups.
-    """
+    """The share of items that are so: its interval is exact, of groups as by `estimate_part`."""
     hits, total = sum(outcomes), len(outcomes)
     if not repeats(groups):
         return estimate_proportion(hits, total)
-    drawn = estimate_ratio([float(each) for each in outcomes], [1] * total, groups)
-    if drawn.low != drawn.high:
-        return drawn
-    count = count_units(total, groups)
-    if count < FEWEST:
-        return Estimate(drawn.value, None, None)
-    exact = estimate_proportion(round(drawn.value * count), count)
-    return Estimate(drawn.value, exact.low, exact.high)
+    return estimate_part([float(each) for each in outcomes], [1] * total, groups)
 
 
 def estimate_quantile(values: Sequence[float], share: float) -> Estimate:
@@ -98,12 +86,27 @@ def estimate_part(
 ) -> Estimate:
     """The share that some counts are of others, as facts kept of facts given.
 
-    Where all of all documents count, or nothing does, a bootstrap would see no spread: then the
-    interval is the exact one of as many items as there are documents, or groups.
+    What stands in one document, or one group, is alike: the interval is the exact one of as many
+    items as say as much as these do, by how far the documents differ (Korn and Graubard 1998,
+    Survey Methodology 24:193). A bootstrap is too narrow near 0 and 1: of one failure among 200
+    items it sees half of what the exact interval does. Where the share is the same in all documents
+    they count as one item each. Fewer than 6 have no interval.
     """
-    if 0 < sum(parts) < sum(wholes):
-        return estimate_ratio(parts, wholes, groups)
-    return estimate_share([sum(parts) > 0] * len(parts), groups)
+    columns = np.stack([np.asarray(parts, float), np.asarray(wholes, float)], axis=1)
+    units, (part, whole) = sum_by_group(columns, groups), columns.sum(axis=0)
+    value, count = float(part / whole), len(units)
+    if count < FEWEST:
+        return Estimate(value, None, None)
+    error = count / (count - 1) * ((units[:, 0] - value * units[:, 1]) ** 2).sum() / whole**2
+    alone = value * (1 - value) / max(whole - 1, 1)
+    size = float(count)
+    if alone > 0 and error > 1e-12 * alone:
+        far = stdtrit(whole - 1, (1 + CONFIDENCE) / 2) / stdtrit(count - 1, (1 + CONFIDENCE) / 2)
+        size = min(float(whole), float(whole * alone / error * far**2))
+    hits, tail = value * size, (1 - CONFIDENCE) / 2
+    low = float(betaincinv(hits, size - hits + 1, tail)) if value > 0 else 0.0
+    high = float(betaincinv(hits + 1, size - hits, 1 - tail)) if value < 1 else 1.0
+    return Estimate(value, low, high)
 
 
 def without_certainty(estimate: Estimate) -> Estimate:

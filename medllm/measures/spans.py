@@ -1,6 +1,6 @@
 """How well named things are found in texts: spans of characters, exact or overlapping, and names.
 
-Precision, recall and F1 over all documents, with intervals bootstrapped over the documents.
+Precision, recall and F1 over all documents, with intervals over the documents.
 """
 
 import re

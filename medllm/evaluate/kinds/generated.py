@@ -226,7 +226,7 @@ def mean_of(records: Sequence[Record], key: str) -> dict[str, Any]:
 
 
 def share_of(records: Sequence[Record], key: str) -> dict[str, Any]:
-    """The share of records in which something holds, with its 95 % interval; else as `mean_of`."""
+    """The share of records in which something holds, with its 95 % interval, also by groups."""
     return _of(
         records, key, lambda found: estimate_share([bool(each[key]) for each in found],
                                                    groups_of(found))
@@ -236,8 +236,7 @@ def share_of(records: Sequence[Record], key: str) -> dict[str, Any]:
 def ratio_of(records: Sequence[Record], key: str, parts: str, wholes: str) -> dict[str, Any]:
     """The share of some counts in others, as of right spans in all spans, with its interval.
 
-    Where all are right, or none, a bootstrap would see no spread; the interval is then the exact
-    one of as many spans as there are records or groups.
+    What one record, or one group, holds is alike, and counts as no more than it tells.
     """
     found = [record for record in records if record.get(wholes)]
     if not found:
