@@ -46,6 +46,7 @@ PIECES = [
     "no fever", "5 mg", "metoprolol", "120/80", "BP", "heart rate 85", "left", "pneumonia",
     "3/4/24", "father had", "stop", "twice daily", "follow up in 2 weeks", "\n", ". ", "PLAN:", "½",
     "<", "100 F", "(", "3 March", "1.", "K 3,86", "years", "7", "lobar",
+    "2-3", "2 to 3 days", "q8h", "stage IV", "HIV", "negative", "positive",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=9), max_size=12).map(" ".join)
 
@@ -108,6 +109,22 @@ def test_f1_is_squads_else(answer: str, reference: str, f1: float) -> None:
         ("for 88 days", "I turned 88.", "invented"),
         ("two weeks", NOTE, "kept"),
         ("2 days", NOTE, "invented"),
+        ("in 2 months", NOTE, "invented"),
+        ("in 14 days", NOTE, "kept"),
+        ("an 18-year-old", "An 18-month-old.", "invented"),
+        ("for 30 minutes", "for 30 hours", "invented"),
+        ("every 12 hours for 36 months", "q12h for 3 years", "kept kept"),
+        ("every 8 hours", "q12h", "invented"),
+        ("2-3 days", "2 to 3 days", "kept"),
+        ("2 to 3 days", "2-3 days", "kept kept"),
+        ("2-8 days", "2-3 days", "invented"),
+        ("type 2, stage IV, grade 2/6", "type II, stage 4, grade II/VI", "kept kept kept"),
+        ("stage III", "stage IV", "invented"),
+        ("a forty-five-year-old", "45-year-old", "kept"),
+        ("a pressure of 120/80", NOTE, "kept"),
+        ("weight 154 lb", "weight 70 kg", "kept"),
+        ("weight 155 lb", "weight 70 kg", "altered"),
+        ("temperature 102 F", "temperature 38.5 C", "altered"),
         ("1. aspirin\n2. metoprolol", NOTE, ""),
         ("COVID-19, T4 and A1c", NOTE, ""),
     ],
@@ -140,6 +157,28 @@ def test_each_number_is_of_something(answer: str, source: str, outcome: str) -> 
 )
 def test_what_a_source_does_not_say_is_found(answer: str, wrong: list[tuple[str, str]]) -> None:
     assert unsupported(answer, NOTE) == wrong
+
+
+@pytest.mark.parametrize(
+    ("answer", "source"),
+    [
+        ("Sodium 140, creatinine 0.9, calcium 2.55 mmol/L.", "Na 140, Cr 0.9, Ca 2.55 mmol/L"),
+        ("Breast cancer.", "HER2-negative breast cancer"),
+        ("Endocarditis.", "Culture-negative endocarditis"),
+        ("Follow up in 14 days.", "Follow up in 2 weeks."),
+    ],
+)
+def test_what_a_source_says_in_other_words_is_supported(answer: str, source: str) -> None:
+    assert unsupported(answer, source) == []
+
+
+def test_what_is_measured_in_blood_is_a_drug_only_where_it_is_taken() -> None:
+    said = "Sodium 140, potassium 3.1, glucose 7. Give potassium 20 mEq. Home oxygen."
+    kinds = [(each.kind, said[slice(*each.place)]) for each in find_facts(read(said))]
+
+    assert {text for kind, text in kinds if kind == "medication"} == {
+        "potassium 20 mEq", "oxygen",
+    }  # fmt: skip
 
 
 def test_facts_stand_in_sections_and_elements() -> None:
@@ -195,6 +234,25 @@ def test_sides_and_denials_need_no_vocabulary(answer: str, flip: str) -> None:
     assert [each.flip for each in found] == [flip] * bool(flip)
     assert {each.severity for each in found} <= {"major"}
     assert add_flips(found, found) == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "source", "flips"),
+    [
+        ("HIV positive", "The HIV test was negative.", 1),
+        ("Blood cultures positive.", "Blood cultures: negative", 1),
+        ("Negative troponin.", "Troponins were positive.", 1),
+        ("Margins were negative.", "Margins were not positive.", 0),
+        ("ER-positive cancer.", "ER-positive, HER2-negative cancer", 0),
+        ("HER2-positive cancer.", "ER-positive, HER2-negative cancer", 1),
+    ],
+)
+def test_results_that_are_the_other_way_round_are_flips(
+    answer: str, source: str, flips: int
+) -> None:
+    found = find_flips(read(answer), read(source))
+
+    assert [each.flip for each in found] == ["negation"] * flips
 
 
 @settings(deadline=None, max_examples=80)

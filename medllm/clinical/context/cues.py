@@ -20,6 +20,9 @@ _PLACES = ("before", "after", "answer", "end", "instead")
 _DETERMINERS = frozenset(
     {"the", "a", "an", "his", "her", "my", "your", "our", "their", "its", "this", "that"}
 )
+_NO_TESTS = _DETERMINERS | frozenset(
+    words_in("is are was were be been being and or nor but with for of on in has had have also")
+)
 _WHOSE = frozenset({"who", "with", "whose"})
 
 
@@ -55,6 +58,8 @@ class Cue:
     def stands(self, reading: Reading, begin: int, end: int) -> bool:
         """Whether the words from `begin` to `end` are this cue, by what stands around them."""
         if self.sign and not reading.between(end - 1).startswith(self.sign):
+            return False
+        if self.where == "before" and _is_of_a_test(reading, begin, end):
             return False
         if not (self.only_after or self.not_after):
             return True
@@ -101,6 +106,13 @@ def _build_cue(row: Row) -> Cue:
         not_after=frozenset(row.get("not_after", ())),
         sign=row.get("sign", ""),
     )
+
+
+def _is_of_a_test(reading: Reading, begin: int, end: int) -> bool:
+    """Whether "negative" is of the word before it, and denies none after it: HER2-negative."""
+    if reading.words[begin:end] != ["negative"] or not begin:
+        return False
+    return reading.between(begin - 1) in ("-", " ") and reading.words[begin - 1] not in _NO_TESTS
 
 
 _NUMBERS = frozenset(

@@ -1,9 +1,9 @@
 """What a clinical text states, in a form in which two texts can be compared."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from decimal import Context as Digits
 
 from medllm.clinical.context import Context, context_of
@@ -14,6 +14,8 @@ from medllm.clinical.drugs.mentions import Mention, find_drugs
 from medllm.clinical.entities import Entity, find_entities
 from medllm.clinical.entities.words import normal
 from medllm.clinical.measurements import Measurement, find_measurements
+from medllm.clinical.measurements.names import find_names
+from medllm.clinical.measurements.quantities import quantity
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.reading import Reading, Span
 from medllm.measures.text.dates import find_dates
@@ -46,6 +48,8 @@ _WITH = re.compile(
 _COUNTS = {word: number for number, word in enumerate(
     ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1)} | {
     "a": 1, "next": 1, "twelve": 12}  # fmt: skip
+_UNITS: Mapping[str, tuple[str, int]] = {"week": ("day", 7), "year": ("month", 12)}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PRIMARY = re.compile(r"pcp|gp|general|family|primary")
 
 
@@ -157,9 +161,12 @@ def _doses(sig: Sig) -> Iterator[frozenset[Key]]:
 
 
 def _unlisted(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
-    """Drugs that are known by name alone."""
+    """Drugs that are known by name alone; what is measured in blood, as sodium, is none."""
+    text = reading.folded.text
+    measured = [each for each in find_names(text) if text[each.begin : each.end] != "oxygen"]
     for entity in entities:
-        if entity.type == "drug":
+        begin = reading.begins[entity.first]
+        if entity.type == "drug" and not any(a.begin <= begin < a.end for a in measured):
             words = " ".join(normal(word) for word in reading.words[entity.first : entity.last])
             names: frozenset[Key] = frozenset((name, "given") for name in {*entity.ids, words})
             yield Fact("medication", names, names, entity.place(reading))
@@ -170,7 +177,7 @@ def _values(reading: Reading) -> Iterator[Fact]:
     for each in find_measurements(reading.text):
         if each.attribute:
             kind = "vital sign" if each.attribute in VITAL_SIGNS else "laboratory value"
-            yield Fact(kind, value_keys(each), rounded_keys(each), (each.begin, each.end))
+            yield Fact(kind, wanted_keys(each), rounded_keys(each), (each.begin, each.end))
 
 
 def value_keys(measured: Measurement) -> frozenset[Key]:
@@ -182,14 +189,45 @@ def value_keys(measured: Measurement) -> frozenset[Key]:
     if measured.attribute and _is_converted(measured):
         values |= {_tenth(each) for each in measured.readings}
         values |= {Digits(prec=3).create_decimal(each) for each in measured.readings}
-    return frozenset(
-        (measured.attribute, measured.unit, measured.sign.strip("~"), value, measured.upper)
-        for value in values
-    )
+    return _keys(measured, values)
+
+
+def _keys(measured: Measurement, values: Iterable[Decimal], *how: str) -> frozenset[Key]:
+    known = measured.attribute, measured.unit, measured.sign.strip("~")
+    return frozenset((*known, value, measured.upper, *how) for value in values)
+
+
+def wanted_keys(measured: Measurement) -> frozenset[Key]:
+    """What another text must state for it: its value, or what is that in its unit: 154 lb, 70 kg.
+
+    Such a value must stand in the other text as it is, for to round it twice would alter it.
+    """
+    return value_keys(measured) | _keys(measured, _written_alike(measured), "as written")
 
 
 def _is_converted(measured: Measurement) -> bool:
     return measured.written_unit not in {"", measured.unit}
+
+
+def _written_alike(measured: Measurement) -> Iterator[Decimal]:
+    """The values in three digits that are the same number in the other unit that was written.
+
+    There are none where that number is so rough that what is alike would differ by over 2 %.
+    """
+    numbers = _NUMBER.findall(measured.quote)
+    is_plain = len(numbers) == 1 and measured.attribute and _is_converted(measured)
+    if measured.value is None or not is_plain:
+        return
+    written, half = Decimal(numbers[0]), Decimal(5).scaleb(-1 - len(numbers[0].partition(".")[2]))
+    unit = quantity(measured.attribute)
+    ends = [unit.to_usual(written + side * half, measured.written_unit) for side in (-1, 1)]
+    low, high = min(ends), max(ends)
+    step = Decimal(1).scaleb(high.adjusted() - 2)
+    if low <= measured.value <= high and high - low <= measured.value / 50:
+        first = (low / step).to_integral_value(ROUND_CEILING)
+        for count in range(int((high / step - first).to_integral_value(ROUND_CEILING)) + 1):
+            if (value := (first + count) * step) < high:
+                yield value
 
 
 def _tenth(value: Decimal) -> Decimal:
@@ -197,13 +235,13 @@ def _tenth(value: Decimal) -> Decimal:
 
 
 def rounded_keys(measured: Measurement) -> frozenset[Key]:
-    """The values that may be stated for it: also rounded by a digit, or as a conversion gives it.
+    """The values that it gives: as it is, rounded by a digit, or as a conversion gives it.
 
     Amounts that no quantity is named for, such as doses, are never rounded.
     """
     if not measured.attribute or measured.upper is not None:
         return value_keys(measured)
-    return frozenset(
+    return _keys(measured, measured.readings, "as written") | frozenset(
         (*key[:3], value, None)
         for key in value_keys(measured)
         for value in _roundings(Decimal(str(key[3])), _is_converted(measured))
@@ -227,13 +265,19 @@ def _follow_ups(reading: Reading) -> Iterator[Fact]:
             continue
         begin, end = reading.begins[first], reading.ends[last - 1]
         keys: set[Key] = {
-            ("follow-up", _COUNTS.get(each[2] or each[1]) or int(each[2] or each[1]), each[3])
+            ("follow-up", *_in_days(each[2] or each[1], each[3]))
             for each in _INTERVAL.finditer(text, begin, end)
         }
         keys |= {("follow-up", _who(each[1])) for each in _WITH.finditer(text, begin, end)}
         for key in keys or {("follow-up",)}:
             gives = frozenset({key, ("follow-up",)})
             yield Fact("follow-up", frozenset({key}), gives, reading.place(first, last))
+
+
+def _in_days(count: str, unit: str) -> tuple[int, str]:
+    """A time in days where it is weeks, in months where it is years."""
+    base, factor = _UNITS.get(unit, (unit, 1))
+    return (_COUNTS.get(count) or int(count)) * factor, base
 
 
 def _who(written: str) -> str:

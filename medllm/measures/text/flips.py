@@ -17,6 +17,22 @@ _SEXES = {
     **dict.fromkeys(words_in("male man gentleman boy"), "male"),
     **dict.fromkeys(words_in("female woman lady girl"), "female"),
 }
+_RESULTS = ("positive", "negative")
+_BETWEEN = frozenset(
+    words_in(
+        "is are was were came come comes back be been being has have had remain remains remained "
+        "returned tested tests test screen screened result results status also both all again "
+        "persistently strongly weakly found"
+    )
+)
+"""Words between a thing and its result."""
+_NO_NAMES = frozenset(
+    words_in(
+        "the a an of with and or to for by from in on at he she they patient it this that which "
+        "who there significant notable otherwise no not but gram false true"
+    )
+)
+"""Words before a result that no result is of."""
 _SKIPPED = frozenset(
     words_in(
         "the a an in on at of with and or to for by from was is were ama against side sided after"
@@ -56,6 +72,7 @@ def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
     found = [
         *_contrary(_sides(answer), _sides(source), answer, "laterality"),
         *_contrary(_sexes(answer), _sexes(source), answer, "sex"),
+        *_contrary(_results(answer), _results(source), answer, "negation"),
         *_contrary(_denials(answer, phrases), _denials(source, phrases), answer, "negation"),
     ]
     return sorted(found, key=lambda each: each.place)
@@ -104,6 +121,32 @@ def _sides(reading: Reading) -> Iterator[_Meant]:
             if words[after] not in _SKIPPED and words[after] not in _SIDES:
                 how = "both" if at and words[at - 1] in ("and", "or") else _SIDES[word]
                 yield _Meant(normal(words[after]), how, at, after + 1)
+
+
+def _results(reading: Reading) -> Iterator[_Meant]:
+    """What is positive or negative: `HIV negative`, `cultures were negative`, `positive for MRSA`.
+
+    A result is of the word before it, else of the one after it, in the singular.
+    """
+    words = reading.words
+    for at, word in enumerate(words):
+        if word not in _RESULTS or not _is_said(reading, at):
+            continue
+        is_for = words[at + 1 : at + 2] == ["for"]
+        of, before = at + 1 + is_for, at - 1
+        while before >= 0 and words[before] in _BETWEEN and reading.between(before).isspace():
+            before -= 1
+        is_joined = before >= 0 and reading.between(before) in (" ", "-", ": ")
+        if is_joined and not is_for and words[before] not in _NO_NAMES:
+            of = before
+        if of < len(words) and (of < at or reading.between(of - 1) in (" ", "-")):
+            yield _Meant(f"result of {normal(words[of])}", word, min(of, at), max(of, at) + 1)
+
+
+def _is_said(reading: Reading, at: int) -> bool:
+    """Whether a result is stated, neither denied nor asked for nor only possible."""
+    context = context_of(reading, at, at + 1)
+    return not (context.negated or context.hypothetical)
 
 
 def _denied_phrases(reading: Reading) -> Iterator[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Numeric fidelity: whether each number of a text stands in its source, of the same thing."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -11,19 +11,37 @@ from medllm.clinical.doses.vocabulary import NUMBERS
 from medllm.clinical.drugs.mentions import find_drugs
 from medllm.clinical.measurements import find_measurements
 from medllm.clinical.rules.knowledge import shipped_knowledge
+from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import Reading, Span
 from medllm.measures.text.dates import find_dates
-from medllm.measures.text.facts import Key, rounded_keys, value_keys
+from medllm.measures.text.facts import Key, rounded_keys, value_keys, wanted_keys
+from medllm.measures.text.spoken import with_digits
 
+_ROMAN = dict(zip(words_in("i ii iii iv v vi vii viii ix x xi xii"), range(1, 13), strict=True))
+_ROMANS = "|".join(_ROMAN)
 _BARE = re.compile(
-    r"(?<![\w.,/:^-])(?<!\d )\d+(?:[.,/:]\d+)*(?![\w^])(?!\.\d)"
+    r"(?<![\w.,/:^-])(?<!\d )\d+-\d+(?![\w.,/:^-])"
+    r"|(?<![\w.,/:^-])(?<!\d )\d+(?:[.,/:]\d+)*(?![\w^])(?!\.\d)"
+    r"|\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[ -]"
+    r"(?:one|two|three|four|five|six|seven|eight|nine)\b"
+    rf"|(?<=\btype )(?:{_ROMANS})\b"
+    rf"|(?<=\b(?:stage|grade|class) )(?:{_ROMANS})(?:/(?:{_ROMANS}))?\b"
+    r"|(?<=\bq)\d+(?= ?(?:h|hrs?|hours?|d|days?|wk|weeks?|min)\b)"
     rf"|\b(?:{'|'.join(word for word in NUMBERS if word not in {'one', 'half'})})\b"
     r"|(?<![\w.,/:^-])\d+(?=(?:yo|y|yr|d|wk|hr?|min|x)\b)|(?<![\w.,/:^-])\d+(?=-(?:year|month|week|day|hour))"
 )
+_TO = re.compile(r" (?:to|or) (\d+)(?![\w.,/:^-]?\d)")
+_PAIR = re.compile(r"\d+/\d+(?![\d/])")
 _LIST_MARK = re.compile(r"(?:^|\n)[ \t]*\(?\d{1,2}[.)](?=\s)")
 _TIME = re.compile(
-    r"[ -]?(y|mo|w|d|h|min)(?:/o|ears?|rs?|onths?|ee?ks?|k|ays?|ours?|inutes?|o|r|s)?\b"
+    r"[ -]?(?:(y)(?:/o|ears?|rs?|o)?|(mo)(?:nths?|s)?|(w)(?:ee?ks?|ks?)?|(d)(?:ays?)?|"
+    r"(h)(?:ours?|rs?)?|(min)(?:utes?|s)?)\b"
 )
+_TIMES: Mapping[str, tuple[str, int]] = {
+    "y": ("mo", 12), "mo": ("mo", 1), "w": ("min", 10080), "d": ("min", 1440), "h": ("min", 60),
+    "min": ("min", 1),
+}  # fmt: skip
+"""What each unit of time is in months or in minutes, of which there is no common measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +93,15 @@ def find_numbers(reading: Reading) -> Iterator[Number]:
             continue
         taken.append(place)
         bare: set[Key] = {("", value) for value in each.readings}
+        if both := _PAIR.match(reading.text, each.begin):  # 120/80 of an unnamed pressure
+            bare.add(("", both[0]))
         drug = next((drugs for drugs, of in doses if _meet(place, of)), None)
         if drug and not each.attribute:
             keys = frozenset((drug, *key[1:]) for key in value_keys(each))
             yield Number(("drug", drug), keys, keys | value_keys(each) | bare, place)
         else:
             owner: Key = ("quantity", each.attribute) if each.attribute else ()
-            yield Number(owner, value_keys(each), rounded_keys(each) | bare, place)
+            yield Number(owner, wanted_keys(each), rounded_keys(each) | bare, place)
     yield from _bare(reading, taken)
 
 
@@ -99,20 +119,52 @@ def _bare(reading: Reading, taken: list[Span]) -> Iterator[Number]:
     for match in _BARE.finditer(text):
         if any(_meet(match.span(), other) for other in taken):
             continue
-        written = match[0]
-        value = NUMBERS.get(written) or _value(written)
-        time = _TIME.match(text, match.end())
-        key: Key = ("time", time[1], value) if time else ("", value)
-        wants, gives = {key}, {key, ("", value)}
-        if time and time[1] == "y":  # an age may stand there without its unit: "I am 29"
+        value = NUMBERS.get(match[0]) or _value(match[0])
+        unit = _time_at(text, match.end())
+        key: Key = _time_key(unit, value) if unit else ("", value)
+        wants, gives = {key}, {key, ("", value), *_ends_of(match, text)}
+        if unit == "y":  # an age may stand there without its unit: "I am 29"
             wants.add(("plain", value))
-        elif not time:
+        elif not unit:
             gives.add(("plain", value))
         yield Number((), frozenset(wants), frozenset(gives), match.span())
 
 
+def _time_at(text: str, place: int) -> str:
+    """The unit of time that stands right after a number, or nothing."""
+    found = _TIME.match(text, place)
+    return found[found.lastindex or 0] if found else ""
+
+
+def _ends_of(match: re.Match[str], text: str) -> Iterator[Key]:
+    """What a range also gives: its ends; and `2 to 3` the range that it is."""
+    first, mark, last = match[0].partition("-")
+    to = _TO.match(text, match.end())
+    others: list[Decimal | str] = (
+        [Decimal(first), Decimal(last)] if mark and first.isdigit() else []
+    )
+    end = match.end()
+    if not others and to:
+        others, end = [f"{match[0]}-{to[1]}"], to.end()
+    for each in others:
+        yield ("", each)
+        if unit := _time_at(text, end):
+            yield _time_key(unit, each)
+
+
+def _time_key(unit: str, value: Decimal | str) -> Key:
+    """A span of time, the same for two weeks and 14 days; a range of them as it is written."""
+    base, factor = _TIMES[unit]
+    if isinstance(value, str):
+        return ("time", unit, value)
+    return ("time", base, value * factor)
+
+
 def _value(written: str) -> Decimal | str:
     """The number; what has a slash or a colon in it, or several marks, is itself."""
+    if written[0].isalpha():
+        in_digits = "/".join(str(_ROMAN.get(part, part)) for part in written.split("/"))
+        written = with_digits(in_digits)
     plain = re.sub(r",(?=\d{3}(?!\d))", "", written)
     return Decimal(plain) if re.fullmatch(r"\d+(?:\.\d+)?", plain) else written
 
