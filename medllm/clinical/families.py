@@ -16,7 +16,7 @@ from medllm.clinical.interactions.checks import find_interactions
 from medllm.clinical.interactions.tables import DUPLICATES, INTERACTIONS
 from medllm.clinical.measurements.changed import find_changed_vitals
 from medllm.clinical.red_flags.flags import find_red_flags
-from medllm.clinical.red_flags.tables import CONCEPTS, RED_FLAGS, REGIONS
+from medllm.clinical.red_flags.tables import ASIDES, CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Table
 from medllm.clinical.wording.abbreviations import ABBREVIATIONS, find_abbreviations
@@ -27,7 +27,7 @@ from medllm.clinical.wording.unknown_words import WORD_FORMS, find_unknown_words
 
 TABLES: tuple[Table, ...] = (
     *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
-    *(CONCEPTS, REGIONS, RED_FLAGS),
+    *(ASIDES, CONCEPTS, REGIONS, RED_FLAGS),
     ENTITY_WORDS,
     *(CONDITIONS, CONTRAINDICATIONS, DOSES),
     *(INTERACTIONS, DUPLICATES),

@@ -33,8 +33,25 @@ def test_families_are_found_in_questions_written_apart_from_the_patterns() -> No
     hits = [f"red_flag.{family}" in described(question) for family, question in asked]
     families = {row["id"] for row in shipped_knowledge().rows("red_flags")}
 
-    assert {f"red_flag.{family}" for family, _ in asked} == families
+    later = {"red_flag.unconscious", "red_flag.sepsis_baby"}
+    assert {f"red_flag.{family}" for family, _ in asked} == families - later
     assert sum(hits) >= 118 and len(hits) == 123
+
+
+def test_emergencies_as_people_type_them_and_ordinary_sentences() -> None:
+    """Of those of the second half 45 were found by the patterns before, and 52 at first after."""
+    typed = (HERE / "typed_emergencies.tsv").read_text().splitlines()
+    ordinary = (HERE / "typed_ordinary.txt").read_text().splitlines()
+
+    missed = []
+    for family, question in (line.split("\t") for line in typed):
+        families = described(question)
+        if not families or (family != "any" and f"red_flag.{family}" not in families):
+            missed.append(question)
+    flagged = [question for question in ordinary if described(question)]
+
+    assert missed == [] and len(typed) == 136
+    assert len(flagged) <= 8 and len(ordinary) == 198
 
 
 def test_ordinary_questions_are_no_emergency() -> None:
@@ -47,12 +64,13 @@ def test_ordinary_questions_are_no_emergency() -> None:
     ("family", "question"),
     [
         ("sepsis_child", "my baby is floppy and wont wake"),
+        ("sepsis_baby", "my 2 week old is really floppy and not feeding"),
         ("sepsis_child", "newborn wont feed and is hard to wake"),
         ("sepsis_child", "my 3 week old has gone all blotchy and wont take her bottle"),
         ("sepsis_child", "baby went blue round the mouth and limp"),
         ("sepsis_child", "my 2 month old cant be woken and isnt feeding"),
-        ("sepsis_child", "my 10 month old is burning up and limp"),
-        ("sepsis_child", "6 day old wont latch and is really floppy"),
+        ("sepsis_baby", "my 10 month old is burning up and limp"),
+        ("sepsis_baby", "6 day old wont latch and is really floppy"),
         ("sepsis_child", "bubba is grey and grunting"),
         ("sepsis_child", "cant get the baby to wake up"),
         ("sepsis_child", "baby doesnt respond when i touch her"),
@@ -71,6 +89,22 @@ def test_ordinary_questions_are_no_emergency() -> None:
         ("reduced_fetal_movements", "i cant feel my baby moving and im 34 weeks"),
         ("button_battery", "my son swallowed a little battery from the remote"),
         ("subarachnoid_haemorrhage", "worst headache ever came on like a bang and im being sick"),
+        ("head_injury", "hes fallen off a ladder and isnt waking up"),
+        ("head_injury", "my lad came off his bike no helmet and hes talking rubbish"),
+        ("unconscious", "cant wake my flatmate up"),
+        ("unconscious", "mum collapsed in the kitchen and shes not coming round"),
+        ("unconscious", "he is not responding to me at all"),
+        ("unconscious", "my nana is lying on the floor and wont open her eyes"),
+        ("unconscious", "grandpa is unconcious pls help"),
+        ("cardiac_arrest", "he isnt breathing"),
+        ("anaphylaxis", "my tounge is swelling up"),
+        ("seizure", "she had a siezure for 6 mins"),
+        ("choking", "baby is choking on a grape"),
+        ("stroke", "mums face has gone all droopy on one side"),
+        ("burn", "pan of boiling water went over my toddler"),
+        ("suicidal_intent", "i cant do this anymore i want to end it"),
+        ("bleeding_in_pregnancy", "im 20 weeks pregnant and bleeding loads"),
+        ("poison", "farmer consumed pesticide"),
         ("carbon_monoxide", "theyre both sick and dizzy and the co alarm went off"),
     ],
 )
@@ -95,6 +129,19 @@ def test_emergencies_are_found_as_they_are_typed(family: str, question: str) -> 
         "I dont have a fever but my neck is stiff",
         "My stretch marks won't fade, what cream helps?",
         "The hiccups wont stop",
+        "my hands go mottled when its cold outside",
+        "room temp is 19 is that ok for a newborn",
+        "bath is 38 degrees, fine for a newborn?",
+        "the baby monitor won't wake me at night",
+        "my newborn sleeps so well he wont wake me at night",
+        "my son doesnt wake for the toilet at night and wets the bed",
+        "she is not responding to her antibiotics, rash is the same",
+        "my gp is not responding to my emails",
+        "my husband stops breathing in his sleep, is that apnoea?",
+        "which drugs cause mottled skin",
+        "he was unconscious for a minute when he was 10, now 30 and well",
+        "is unconscious bias training useful for nurses",
+        "hes choking up when he talks about his dog",
     ],
 )
 def test_ordinary_questions_in_their_words_are_none(question: str) -> None:
@@ -251,6 +298,12 @@ def test_a_patient_in_care_needs_no_call() -> None:
     question = "A 60-year-old man presents with crushing chest pain and sweating. Next step?"
 
     assert {each.kind for each in found(question, "Give aspirin.")} == {"red flag"}
+
+
+def test_an_aside_hides_no_sign_that_stands_beside_it() -> None:
+    asked = "my gp is not responding to my emails and dad isnt waking up at all"
+    assert described(asked) == ["red_flag.unconscious"]
+    assert "red_flag.febrile_infant" in described("room is 19 degrees, my newborn has 38.4")
 
 
 def test_without_a_question_red_flags_are_not_checked() -> None:

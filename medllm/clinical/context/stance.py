@@ -57,7 +57,6 @@ def is_condition(reading: Reading, word: int, knowledge: Knowledge | None = None
 
 
 _STANCES = {"advise": Stance.ADVISED, "warn": Stance.WARNED, "taken": Stance.TAKEN}
-_Hit = tuple[int, int, frozenset[str]]
 
 
 class _StanceFinder:

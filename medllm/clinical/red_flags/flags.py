@@ -10,7 +10,13 @@ from medllm.clinical.finding import Finding, NotChecked, Severity
 from medllm.clinical.red_flags.escalation import render_escalation
 from medllm.clinical.red_flags.numbers import find_department, find_numbers, find_people
 from medllm.clinical.red_flags.patterns import Content, Hits, Pattern, Vocabulary, content_of
-from medllm.clinical.red_flags.said import denied_or_past, is_directed, is_forbidden
+from medllm.clinical.red_flags.said import (
+    Asides,
+    build_asides,
+    is_directed,
+    is_forbidden,
+    not_meant,
+)
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Row
 from medllm.clinical.text.reading import Reading, Span
@@ -56,13 +62,14 @@ class Flags:
     vocabulary: Vocabulary
     flags: tuple[Flag, ...]
     in_care: Pattern
+    asides: Asides
     begun_by: Mapping[str, Sequence[tuple[int, int]]]
     """Which sign (number of its flag, its own) a concept of its shortest group may begin."""
 
     def described_in(self, reading: Reading) -> Described:
         """What a question tells."""
         content = content_of(reading)
-        hits = _said_hits(self.vocabulary, reading, content)
+        hits = _said_hits(self.vocabulary, reading, content, not_meant(reading, self.asides))
         is_in_care = self.in_care.find(hits) is not None
         return Described(content, tuple(self._signs_in(hits)), is_in_care)
 
@@ -94,7 +101,8 @@ def build_flags(knowledge: Knowledge) -> Flags:
         for sign, pattern in enumerate(flag.signs):
             for name in min(pattern.groups, key=len):
                 begun_by.setdefault(name, []).append((number, sign))
-    return Flags(words, tuple(flags), words.pattern(IN_CARE) if flags else Pattern(()), begun_by)
+    in_care = words.pattern(IN_CARE) if flags else Pattern(())
+    return Flags(words, tuple(flags), in_care, build_asides(knowledge), begun_by)
 
 
 def find_red_flags(case: Case) -> Iterator[Finding | NotChecked]:
@@ -120,12 +128,11 @@ def find_red_flags(case: Case) -> Iterator[Finding | NotChecked]:
             yield _wrong(case, flag, _spans(case.answer, given, wrong))
 
 
-def _said_hits(words: Vocabulary, reading: Reading, content: Content) -> Hits:
+def _said_hits(
+    words: Vocabulary, reading: Reading, content: Content, parts: Sequence[Span]
+) -> Hits:
     """The places of each concept that a question says of here and now."""
-    hits = {**words.find(content), **find_numbers(reading, content)}
-    if people := find_people(reading, content):
-        hits["$person"] = people
-    parts = denied_or_past(reading)
+    hits = words.find(content) | find_numbers(reading, content) | find_people(reading, content)
     if not parts:
         return hits
     begins = [begin for begin, _ in parts]

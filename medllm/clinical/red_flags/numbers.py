@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from medllm.clinical.red_flags.patterns import Content
 from medllm.clinical.text.reading import Reading, Span
+from medllm.clinical.text.spelled import SMALL_NUMBERS
 
 Found = tuple[str, int, int]
 """A concept, and where it stands in the folded text."""
@@ -21,6 +22,10 @@ _DEGREES = re.compile(
 )
 _UNIT = re.compile(r" ?(?:°|degrees?\b|deg\b|c\b|f\b|celsius|fahrenheit)")
 _CUE = re.compile(r"(?:temp\w*|fever\w*|thermometer|hot|burning)\b[^.\d]{0,25}$")
+_NO_BODY = re.compile(
+    r"\b(?:room|nursery|bedroom|house|bath\w*|water|oven|fridge|outside|weather|milk|bottle|"
+    r"incubator|yog\w+)\b[^.\d]{0,25}$"
+)
 _PRESSURE = re.compile(r"(?<![\d./])(\d{3}) ?(?:/|over) ?(\d{2,3})(?![\d/])")
 _SYSTOLIC = re.compile(r"(?<![\d./])(\d{3}) systolic|systolic[^.\d]{0,20}(\d{3})(?![\d/])")
 _OXYGEN = re.compile(
@@ -42,18 +47,14 @@ _GESTATION = re.compile(
     r"\bweeks? (2\d|3\d|4[0-2])\b"
 )
 _PERSON = re.compile(
-    r"\b(?:i|i'm|im|i've|i'd|me|my|myself|he|she|he's|she's|him|her|his|himself|herself|they|we|"
-    r"themselves|brother|sister|friend|son|daughter|mate|partner|wife|husband)\b"
+    r"\b(?:i|i'm|im|i've|i'd|me|my|myself|we|((?:s?he|they)(?:'?s|'?re|'?ve)?|him|her|his|himself|"
+    r"herself|themselves|brother|sister|friend|son|daughter|mate|partner|wife|husband))\b"
 )
 _COUNT = re.compile(
     r"(?<![\d./])(\d{1,3})"
     r"(?![\d./]| ?(?:mgs?|mcg|g|ml|milli\w*|gram\w*|hours?|days?|weeks?|years?)\b)"
 )
 _DEPARTMENT = re.compile(r"\ba ?(?:&|and|\+|n) ?(e)\b")
-_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve"),
-)
 _DAYS = {"d": 1.0, "w": 7.0, "m": 30.44}
 MANY = 8
 """So many tablets at once are more than a day's worth of most medicines (a convention)."""
@@ -75,12 +76,14 @@ def find_department(reading: Reading, content: Content) -> list[Span]:
     return [_place(reading, content, *each.span(1)) for each in found]
 
 
-def find_people(reading: Reading, content: Content) -> list[Span]:
-    """Before which content words somebody is spoken of, as spans without a word."""
-    words = content.words
-    found = _PERSON.finditer(reading.folded.text)
-    places = (bisect_left(words, bisect_left(reading.begins, each.start())) for each in found)
-    return [(place, place) for place in dict.fromkeys(places)]
+def find_people(reading: Reading, content: Content) -> dict[str, list[Span]]:
+    """Before which content words somebody is spoken of (`$other`: than the writer), in no word."""
+    found: dict[str, list[Span]] = {}
+    for each in _PERSON.finditer(reading.folded.text):
+        place = bisect_left(content.words, bisect_left(reading.begins, each.start()))
+        for name in ("$person", "$other") if each[1] else ("$person",):
+            found.setdefault(name, []).append((place, place))
+    return found
 
 
 def _place(reading: Reading, content: Content, begin: int, end: int) -> Span:
@@ -94,7 +97,8 @@ def _place(reading: Reading, content: Content, begin: int, end: int) -> Span:
 def _temperatures(folded: str) -> Iterator[Found]:
     for each in _DEGREES.finditer(folded):
         has_cue = _CUE.search(folded, max(0, each.start() - 40), each.start())
-        if not (each[2] or has_cue or _UNIT.match(folded, each.end())):
+        is_other = _NO_BODY.search(folded, max(0, each.start() - 40), each.start())
+        if is_other or not (each[2] or has_cue or _UNIT.match(folded, each.end())):
             continue
         degrees = float(each[1] + (each[2] or ""))
         celsius = (degrees - 32) / 1.8 if 86 <= degrees <= 110 else degrees
@@ -150,7 +154,7 @@ def _sugars(folded: str) -> Iterator[Found]:
 
 def _ages(folded: str) -> Iterator[Found]:
     for each in _YOUNG.finditer(folded):
-        count = int(each[1]) if each[1].isdigit() else _WORDS.index(each[1])
+        count = int(each[1]) if each[1].isdigit() else SMALL_NUMBERS.index(each[1])
         months = count * _DAYS[each[2][0]] / _DAYS["m"]
         old = "_old" if each[0].endswith(("old", "olds")) else ""
         if months < 3:

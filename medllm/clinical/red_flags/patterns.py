@@ -19,6 +19,8 @@ from medllm.clinical.text.reading import Reading, Span
 
 IGNORED = "ignored"
 """The concept of phrases whose words mean something else alone: `blood pressure` is no blood."""
+MISSPELT = "misspelt"
+"""The concept of words as they are mistyped, each with the right one: `siezure=seizure`."""
 WINDOW = 12
 """Content words that a pattern may be spread over (a convention of this project)."""
 _SMALL = (
@@ -36,6 +38,7 @@ _WHOLE = {"stabbed": "stabbed", "severed": "severed", "hives": "hives", "note": 
 _WHOLE |= {"noted": "note", "notes": "note", "downed": "downed", "knifed": "knifed"}
 """Words whose stem is that of something else: a stabbing pain is no stabbing."""
 _WHOLE |= _TYPED
+_ENDINGS = (("ies", "y"), ("ied", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", ""))
 _PUNCTUATION = re.compile(r"[,;:.!?()]")
 TRIED = 5
 """Nearest places of a group that are tried, so that a repetitive text takes no longer."""
@@ -49,14 +52,7 @@ def stem(word: str) -> str:
     word = word.removesuffix("'s")
     if len(word) <= 3 or word in _WHOLE:
         return _WHOLE.get(word, word)
-    for ending, kept in (
-        ("ies", "y"),
-        ("ied", "y"),
-        ("ing", ""),
-        ("ed", ""),
-        ("es", ""),
-        ("s", ""),
-    ):
+    for ending, kept in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: len(word) - len(ending)] + kept
             break
@@ -145,7 +141,7 @@ def _choose(
     nearest = sorted(lists[0], key=lambda each: abs(each[0] - chosen[0][0]))
     for place in nearest[:TRIED]:
         is_near = max(end, place[1]) - min(begin, place[0]) <= window
-        if not is_near or any(place[0] < e and b < place[1] for b, e in chosen):
+        if not is_near or any(max(place[0], b) < min(place[1], e) for b, e in chosen):
             continue
         if found := _choose((*chosen, place), lists[1:], window):
             return found
@@ -163,11 +159,13 @@ class Vocabulary:
 
     def __init__(self, concepts: Mapping[str, Sequence[str]]) -> None:
         """Concepts by name; one of their phrases may be another concept (`@pain`)."""
-        self._concepts = concepts
+        self._concepts = {name: words for name, words in concepts.items() if name != MISSPELT}
+        pairs = (each.partition("=") for each in concepts.get(MISSPELT, ()))
+        self._spelt = {stem(wrong): stem(right) for wrong, _, right in pairs}
         self._names: dict[tuple[str, ...], dict[str, None]] = {}
         self._lengths: dict[str, list[int]] = {}
         self._firsts: dict[str, set[str]] = {}
-        for name in concepts:
+        for name in self._concepts:
             for phrase in self._phrases(name):
                 self._add(phrase, name)
 
@@ -185,7 +183,8 @@ class Vocabulary:
         With `only`, of those whose phrases begin with one of these stems (see `beginnings`).
         """
         hits: dict[str, list[Span]] = {}
-        stems, lengths = content.stems, self._lengths
+        stems = [self._spelt.get(each, each) for each in content.stems]
+        lengths = self._lengths
         wanted = lengths if only is None else only
         hidden = hides = 0  # words before `hidden` are of an ignored phrase of so many words
         for begin, first in enumerate(stems):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.text.reading import Reading, Span
 
 _NOT = (
@@ -17,15 +18,12 @@ _DENIES = re.compile(
 )
 _ENDS_DENIAL = re.compile(
     r"\b(?:but|however|although|though|yet|except|because|since|just|only|now|today|then|until|"
-    r"and (?:i|he|she|my|his|her|they|is|has|now|the|can'?t|cannot|keeps?|feels?))\b|"
-    r"[,;:] ?(?:i|i'm|he|she|my|his|her|they|it|the|is|has|can'?t|cannot|just)\b|[-(]"
+    r"and (?:i|i'?m|s?he'?s?|my|his|her|they|is|has|now|the|can'?t|cannot|keeps?|feels?))\b|"
+    r"[,;:] ?(?:i|i'?m|s?he'?s?|my|his|her|they|it|the|is|has|can'?t|cannot|just)\b|[-(]"
 )
-_PAST = re.compile(
-    r"\bdied (?:of|from|after)|\bpassed away|\bin (?:19|20)\d\d\b|\byears ago|\blast year|"
-    r"\bas a child|\bwhen i was|\bfamily history|\bhistory of|\bhx of|\bused to (?:have|get)|"
-    r"\bmonths ago"
+_PART = re.compile(
+    r"[,;]|\b(?:but|now|today|currently|tonight|this morning|and (?:i|i'?m|s?he'?s?) )"
 )
-_PART = re.compile(r"[,;]|\b(?:but|now|today|currently|tonight|this morning|and (?:i|he|she) )")
 _WORSENING = re.compile(
     r"\b(?:if|unless|should)\b[^.]{0,60}\b(?:worse\w*|worsen\w*|persists?|continues?|no better|"
     r"does not|doesn't|don't|do not|not improv\w+|lasts?|returns?|comes? back|becomes?)\b"
@@ -41,20 +39,32 @@ _FORBIDS = re.compile(
     rf"\b(?:{_NOT}|never|avoid\w*|without|rather than|instead of|cannot|stop|no|dangerous|wrong|"
     r"nor|myth|refrain)\b"
 )
+Asides = tuple[re.Pattern[str], ...]
+HIDES = ("part", "words")
+"""What an aside keeps from being a sign: its part of the sentence, or its own words."""
 _BEFORE = 60
 """Characters before a word in which such a cue counts, within its sentence."""
 _FAR = 150
 """Characters that a denial reaches at most, and in which worsening is looked for."""
 
 
-def denied_or_past(reading: Reading) -> list[Span]:
-    """The parts of the folded text that deny something or tell of the past, in order."""
+def build_asides(knowledge: Knowledge) -> Asides:
+    """What hides its part of a sentence, and what hides its own words."""
+    rows = knowledge.rows("asides")
+    patterns = ([row["pattern"] for row in rows if row["hides"] == hides] for hides in HIDES)
+    return tuple(re.compile("|".join(each or ["(?!)"])) for each in patterns)
+
+
+def not_meant(reading: Reading, asides: Asides) -> list[Span]:
+    """The parts of the folded text that deny, tell of the past or mean something else, in order."""
+    past, other = asides
     folded = reading.folded.text
     parts = []
     for first, last in reading.sentences:
         if first < last:
             begin, end = reading.begins[first], reading.ends[last - 1]
-            parts += [*_denials(folded, begin, end), *_pasts(folded, begin, end)]
+            parts += [*_denials(folded, begin, end), *_pasts(past, folded, begin, end)]
+            parts += [each.span() for each in other.finditer(folded, begin, end)]
     return sorted(parts)
 
 
@@ -65,10 +75,10 @@ def _denials(folded: str, begin: int, end: int) -> Iterator[Span]:
         yield cue.end(), stop.start() if stop else reach
 
 
-def _pasts(folded: str, begin: int, end: int) -> Iterator[Span]:
+def _pasts(past: re.Pattern[str], folded: str, begin: int, end: int) -> Iterator[Span]:
     marks = [begin, *(each.start() for each in _PART.finditer(folded, begin, end)), end]
     for left, right in zip(marks, marks[1:], strict=False):
-        if _PAST.search(folded, left, right):
+        if past.search(folded, left, right):
             yield left, right
 
 

@@ -1,10 +1,12 @@
 """The tables of red flags, and what is wrong in their rows."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medllm.clinical.red_flags.escalation import PLACES
 from medllm.clinical.red_flags.flags import URGENCIES, build_flags
+from medllm.clinical.red_flags.said import HIDES
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.rules.tables import Row, Table
 
@@ -31,11 +33,26 @@ def _concept_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
         yield "words must be a list of texts"
 
 
+def _aside_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
+    if row["hides"] not in HIDES:
+        yield f"hides must be one of {', '.join(HIDES)}"
+    try:
+        re.compile(row["pattern"])
+    except (re.error, TypeError) as problem:
+        yield f"pattern: {problem}"
+
+
 CONCEPTS = Table(
     name="concepts",
     columns=frozenset({"words"}),
     needed=frozenset({"words"}),
     faults=_concept_faults,
+)
+ASIDES = Table(
+    name="asides",
+    columns=frozenset({"hides", "pattern"}),
+    needed=frozenset({"hides", "pattern"}),
+    faults=_aside_faults,
 )
 REGIONS = Table(name="regions", columns=frozenset(PLACES), needed=frozenset(PLACES))
 RED_FLAGS = Table(

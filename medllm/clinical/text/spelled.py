@@ -3,14 +3,14 @@
 import re
 from collections.abc import Sequence
 
-_SMALL = (
+SMALL_NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
     "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
     "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {
-    **{word: value for value, word in enumerate(_SMALL)},
+    **{word: value for value, word in enumerate(SMALL_NUMBERS)},
     **{word: 10 * value for value, word in enumerate(_TENS, 2)},
     "a": 1,
 }
@@ -22,7 +22,7 @@ _UNITS = (
     r"(?:mg|mcg|ug|g|gm|grams?|grammes?|milligrams?|milligrammes?|micrograms?|microgrammes?|ml|"
     r"millilit(?:er|re)s?|units?|iu|meq|tab(?:let)?s?|cap(?:sule|let)?s?|pills?|puffs?|drops?)"
 )
-_WORD = "|".join(sorted((*_SMALL, *_TENS, *_SCALES), key=len, reverse=True))
+_WORD = "|".join(sorted((*SMALL_NUMBERS, *_TENS, *_SCALES), key=len, reverse=True))
 SPELLED = (
     rf"\b(?:half an?|(?:a (?=hundred|thousand))?(?:{_WORD})"
     rf"(?:[\s-]+(?:(?:and|point)\s+)?(?:{_WORD})){{0,{_MOST_WORDS}}}(?:{_HALF})?)"
