@@ -13,6 +13,7 @@ from medllm.data.access import may_show, stand_ins
 from medllm.data.example import Example
 from medllm.data.registry.datasets import Dataset, keep_examples, open_dataset
 from medllm.errors import ConfigError, DataError
+from medllm.models.adapter import with_tokenizer
 from medllm.models.chat.tokens import TokenCounter
 from medllm.models.load import load_tokenizer, resolve_model
 from medllm.places import short_ref
@@ -34,9 +35,8 @@ def analyze(path: Path, config: CalibrateConfig, output: Path | None = None) -> 
     rows = _read(dataset, names_sources=is_open)
     if not rows:
         raise DataError(f"{path}: holds no texts", "a text file, or rows with a `text` column")
-    counter = TokenCounter(
-        load_tokenizer(resolve_model(config.tokenizer, role="tokenizer").location)
-    )
+    model = with_tokenizer(resolve_model(config.tokenizer, role="tokenizer"))
+    counter = TokenCounter(load_tokenizer(model.location))
     for row, tokens in zip(rows, counter.count([row["text"] for row in rows]), strict=True):
         row["tokens"] = tokens
     found = analyze_rows(rows, overlaps=find_overlaps(rows, config.data_dir, config.data_use))

@@ -31,6 +31,7 @@ from medllm.data.registry.datasets import (
 from medllm.data.sample import largest_remainder
 from medllm.data.split import rank
 from medllm.errors import DataError
+from medllm.models.adapter import with_tokenizer
 from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.chat.tokens import TokenCounter, digest_tokenizer
 from medllm.models.load import load_tokenizer, resolve_model
@@ -62,7 +63,7 @@ def calibrate(config: CalibrateConfig) -> Manifest:
         for name in dict.fromkeys(names)
     ]
     datasets = dict(zip(dict.fromkeys(names), share_test_groups(opened), strict=True))
-    model = resolve_model(config.tokenizer, role="tokenizer")
+    model = with_tokenizer(resolve_model(config.tokenizer, role="tokenizer"))
     tokenizer = replace(model, manifest=None)  # the terms of a model do not follow its tokenizer
     job = Job.of(config, "calibration", "calibrate", "jsonl", tokenizer, *datasets.values())
     job = job.deciding(

@@ -8,7 +8,7 @@ from medllm import console
 from medllm.engines.base import Engine, Expects, Generates, Scores, require
 from medllm.engines.servers.address import AddressEngine
 from medllm.errors import ArtifactError, ConfigError
-from medllm.models.adapter import load_adapter
+from medllm.models.adapter import load_adapter, with_tokenizer
 from medllm.models.address import address_in, name_in
 from medllm.models.chat.answer_end import answer_end
 from medllm.models.chat.template import TokenizerTemplate
@@ -125,7 +125,7 @@ def _open_transformers(
 ) -> "TransformersEngine":
     from medllm.engines.transformers import TransformersEngine
 
-    tokenizer = load_tokenizer(model.location)
+    tokenizer = load_tokenizer(with_tokenizer(model).location)
     load = load_adapter if model.is_adapter else _load
     loaded = load_on_nf4(model) if model.quantization else load(model, dtype=dtype)
     stop_at_end(loaded, tokenizer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from medllm import console
 from medllm.errors import ArtifactError
-from medllm.models.adapter import add_adapter
+from medllm.models.adapter import add_adapter, with_tokenizer
 from medllm.models.load import ModelRef, check_ids, load_causal_lm, load_tokenizer
 from medllm.models.offload import exact_place
 
@@ -91,7 +91,7 @@ def check_merge(
     console.notice("merge: checking the saved model against base + adapter, and against the base")
     began = time.monotonic()
     tokenizer = load_tokenizer(merged.location)
-    _check_tokenizer(tokenizer, load_tokenizer(tokenizer_of(adapter, base).location))
+    _check_tokenizer(tokenizer, load_tokenizer(with_tokenizer(adapter, base).location))
     for text in PROBES:
         check_ids(merged.location, tokenizer(text)["input_ids"])
     device, dtype = exact_place(Path(merged.location), merged.dtype)
@@ -132,11 +132,6 @@ def _round(model: "PreTrainedModel", merged: Merged) -> None:
     for name, weight in model.named_parameters():
         if rounded := merged.rounding.get(name):
             weight.data = rounded(weight.data.to(dtype)).to(weight.dtype)
-
-
-def tokenizer_of(adapter: ModelRef, base: ModelRef) -> ModelRef:
-    """Whichever of the two brings the tokenizer: the adapter, if it has one."""
-    return adapter if any(adapter.path.glob("tokenizer*")) else base
 
 
 def _check_tokenizer(found: "PreTrainedTokenizerBase", expected: "PreTrainedTokenizerBase") -> None:

@@ -11,11 +11,17 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Manifest
 from medllm.errors import ArtifactError, ConfigError
 from medllm.merge.adapter import read_changes, unusual
-from medllm.merge.check import Merged, check_merge, tokenizer_of
+from medllm.merge.check import Merged, check_merge
 from medllm.merge.config import MergeConfig
 from medllm.merge.fold import Fold, misfit, open_base
 from medllm.merge.nf4 import nf4_rounding
-from medllm.models.adapter import adapter_config, base_of, check_weights, load_adapter
+from medllm.models.adapter import (
+    adapter_config,
+    base_of,
+    check_weights,
+    load_adapter,
+    with_tokenizer,
+)
 from medllm.models.adapter_tensors import check_tensors, describe_on_paper
 from medllm.models.chat.answer_end import ensure_end
 from medllm.models.foreign import check_files_finite
@@ -52,7 +58,7 @@ def merge(config: MergeConfig) -> Manifest:
 def _merge(config: MergeConfig, base: ModelRef, adapter: ModelRef, folder: Path) -> Outcome:
     began = time.monotonic()
     merged = _fold(config, base, adapter, folder)
-    save_tokenizer(tokenizer_of(adapter, base), folder)
+    save_tokenizer(with_tokenizer(adapter, base), folder)
     if (adapter.path / GENERATION).is_file():
         shutil.copyfile(adapter.path / GENERATION, folder / GENERATION)
     end = ensure_end(folder)

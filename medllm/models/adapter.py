@@ -98,6 +98,16 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
     return base
 
 
+def with_tokenizer(model: ModelRef, base: ModelRef | None = None) -> ModelRef:
+    """What brings the tokenizer of a model: itself, or the base of an adapter that has none.
+
+    Raises:
+        ArtifactError: the base is missing, or not the one that the adapter was trained on.
+    """
+    has_own = not model.is_adapter or any(model.path.glob("tokenizer*"))
+    return model if has_own else base or base_of(model)
+
+
 def _recorded_base(adapter: ModelRef) -> str:
     """The base that an adapter's configuration names, at the revision that it names."""
     config = adapter_config(adapter)
@@ -109,11 +119,7 @@ def _recorded_base(adapter: ModelRef) -> str:
 
 
 def _resolve_base(ref: str) -> ModelRef:
-    base = resolve_model(ref, role="base model")
-    if base.is_adapter:
-        message = f"{base.location} is an adapter, and an adapter needs a base that is a model"
-        raise ArtifactError(message, "merge that adapter first, and name the merged model")
-    return base
+    return resolve_model(ref, role="base model", kinds=("model", "quantized"))
 
 
 def load_adapter(

@@ -107,13 +107,18 @@ def resolve_model(
         return ModelRef(ref, folder, None, parent, BaseModelRef(id=TINY))
     path = Path(ref)
     with readable(path, role):
-        if not path.exists():
-            return _hub_model(ref, role)
-        found = open_input(gguf_in(path), kinds, role)
-        _check_is_model(found.path, role)
-    recorded = found.manifest.base_model if found.manifest else None
-    base = recorded or BaseModelRef(id=str(path))
-    return ModelRef(ref, found.path, found.manifest, found.parent, base)
+        if path.exists():
+            found = open_input(gguf_in(path), {*kinds, "adapter"}, role)
+            _check_is_model(found.path, role)
+            recorded = found.manifest.base_model if found.manifest else None
+            base = recorded or BaseModelRef(id=str(path))
+            model = ModelRef(ref, found.path, found.manifest, found.parent, base)
+        else:
+            model = _hub_model(ref, role)
+    if model.is_adapter and "adapter" not in kinds:
+        fix = f"`medllm merge --adapter {ref}` folds it into its base: name what that makes"
+        raise ArtifactError(f"{role}: {ref} is an adapter, and a whole model is needed", fix)
+    return model
 
 
 def gguf_in(path: Path) -> Path:
@@ -145,10 +150,9 @@ def _hub_model(ref: str, role: str) -> ModelRef:
     if not wanted and "/" in ref and Path(ref).parent.is_dir():
         raise _mistyped(Path(ref), role)
     folder = _download(ref, role)
-    commit = folder.name  # a snapshot's folder is named by its commit
-    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{name}@{commit}"))
+    parent = Parent(kind="hub", path=ref, identity=digest_text(f"{name}@{folder.name}"))
     check_configuration(folder)
-    return ModelRef(ref, folder, None, parent, BaseModelRef(id=name, revision=commit))
+    return ModelRef(ref, folder, None, parent, BaseModelRef(id=name, revision=folder.name))
 
 
 def _mistyped(path: Path, role: str) -> ArtifactError:
@@ -162,12 +166,8 @@ HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 """What is fetched of a model on the hub: no pickled weights, and no code."""
 
 
-TWICE = ["consolidated*"]
-"""Mistral's own form of the same weights."""
-
-
 def _download(ref: str, role: str) -> Path:
-    """The folder of a hub model's snapshot in the hub's cache, downloaded unless it is there."""
+    """The folder of a hub model's snapshot, named by its commit; downloaded unless it is there."""
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
 
@@ -175,7 +175,7 @@ def _download(ref: str, role: str) -> Path:
     # offline, the hub's library asks for the files of a commit, unless it is told not to
     how: dict[str, Any] = {
         "allow_patterns": list(HUB_FILES),
-        "ignore_patterns": TWICE,
+        "ignore_patterns": ["consolidated*"],  # Mistral's own form of the same weights
         "local_files_only": is_offline(),
     }
     if not is_offline():

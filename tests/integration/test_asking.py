@@ -18,11 +18,12 @@ from medllm.artifacts.manifest import Manifest
 from medllm.cli.main import run_command
 from medllm.data.example import read_jsonl
 from medllm.engines.base import GenerateRequest, Piece
-from medllm.errors import DataError
+from medllm.errors import ArtifactError, DataError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.verb import evaluate
 from medllm.generate.config import GenerateConfig
 from medllm.generate.verb import generate, stream_answer
+from medllm.models.load import resolve_model, save_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def plain(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answer_rows(
     model: Path, tmp_path: Path, rows: list[object]
 ) -> tuple[Manifest, list[dict[str, object]]]:
+    tmp_path.mkdir(exist_ok=True)
     source = tmp_path / "prompts.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "out"
@@ -236,9 +238,25 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         model = load_causal_lm(str(tiny_model))
         get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
-    for file in tiny_model.glob("*token*"):
-        shutil.copyfile(file, folder / file.name)
-    return folder
+    return folder  # without a tokenizer, as PEFT saves it
+
+
+def test_an_adapter_without_a_tokenizer_has_that_of_its_base(
+    tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    named = tmp_path / "named"
+    save_tokenizer(resolve_model(str(tiny_model)), named)
+    shutil.copytree(adapter, named, dirs_exist_ok=True)
+    rows: list[object] = [{"id": "a", "question": "What is sepsis?"}]
+
+    (_, as_it_is), (_, with_its_own) = (
+        answer_rows(folder, tmp_path / f"of_{folder.name}", rows) for folder in (adapter, named)
+    )
+
+    assert as_it_is == with_its_own
+    with pytest.raises(ArtifactError, match="is an adapter, and a whole model is needed") as caught:
+        resolve_model(str(adapter), kinds=("model", "quantized"))
+    assert f"medllm merge --adapter {adapter}" in caught.value.fix
 
 
 def test_stages_write_one_after_another_and_give_their_memory_back(

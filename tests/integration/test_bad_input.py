@@ -198,7 +198,7 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "wrong kind": (["finetune", "--data", "adapter", "--model", "base"], 4,
                    "adapter is an adapter, not a dataset", "name a dataset"),
     "an adapter as base": (["finetune", "--data", "prepared", "--model", "adapter"], 4,
-                           "adapter is an adapter, not a model", ""),
+                           "adapter is an adapter, and a whole", "medllm merge --adapter"),
     "no adapter there": (["merge", "--adapter", "base"], 4, "base is not an adapter", ""),
     "adapter for another base": (["merge", "--adapter", "adapter", "--model", "other"], 4,
                                  "is not the base that ", "use --model base"),

@@ -438,7 +438,10 @@ def test_a_pickle_is_read_by_nothing(tiny_model: Path, tmp_path: Path) -> None:
         ("{}", "describes no adapter"),
         ('{"peft_type": "LORA"}', "names no base model"),
         ('{"peft_type": "LORA", "base_model_name_or_path": 7}', "names no base model"),
-        ('{"peft_type": "LORA", "base_model_name_or_path": "."}', "an adapter needs a base"),
+        (
+            '{"peft_type": "LORA", "base_model_name_or_path": "."}',
+            "is an adapter, and a whole model",
+        ),
         ('{"peft_type": "LORA", "lora_alpha": NaN}', "it holds NaN"),
         ('{"peft_type": "LORA", "lora_alpha": 1e999}', "lora_alpha cannot be inf"),
         ('{"peft_type": "LORA", "lora_alpha": "x"}', "lora_alpha cannot be 'x'"),

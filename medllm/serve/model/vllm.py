@@ -27,7 +27,7 @@ from medllm.engines.servers.http import lines_of
 from medllm.engines.servers.private import PrivateServer
 from medllm.engines.transformers import CONTEXT_KEYS
 from medllm.errors import DataError, SetupError
-from medllm.models.adapter import adapter_config, base_of
+from medllm.models.adapter import adapter_config, base_of, with_tokenizer
 from medllm.models.chat.answer_end import answer_end, end_ids
 from medllm.models.chat.prompts import check_room
 from medllm.models.chat.template import TokenizerTemplate
@@ -142,7 +142,7 @@ class VllmEngine(TokenizerTemplate):
             ConfigError: the model was made for fewer tokens than `n_ctx`.
             SetupError: vLLM does not start.
         """
-        tokenizer = load_tokenizer(model.location)
+        tokenizer = load_tokenizer(with_tokenizer(model).location)
         super().__init__(tokenizer)
         self._model, self._settings = model, settings or ServerSettings()
         self._base = base_of(model) if model.is_adapter else model
