@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
+from medllm.artifacts.manifest import Parent
 from medllm.errors import ArtifactError
 from medllm.models.adapter_tensors import FIX, WEIGHTS, check_tensors, fit_vocabulary
 from medllm.models.foreign import NONSENSE, first_line
@@ -84,12 +85,9 @@ def base_of(adapter: ModelRef, model: str | None = None) -> ModelRef:
     Raises:
         ArtifactError: the base is not the one that the adapter was trained on.
     """
-    parents = adapter.manifest.parents if adapter.manifest else ()
-    if not parents:
-        return _resolve_base(model or _recorded_base(adapter))
-    trained_on = parents[0]
-    base = _resolve_base(model or trained_on.path)
-    if base.parent.identity != trained_on.identity:
+    base = _resolve_base(model) if model else _recorded_base(adapter)
+    trained_on = _trained_on(adapter)
+    if trained_on and base.parent.identity != trained_on.identity:
         raise ArtifactError(
             f"{base.location} is not the base that {adapter.location} was trained on "
             f"({trained_on.path})",
@@ -108,13 +106,29 @@ def with_tokenizer(model: ModelRef, base: ModelRef | None = None) -> ModelRef:
     return model if has_own else base or base_of(model)
 
 
-def _recorded_base(adapter: ModelRef) -> str:
+def _trained_on(adapter: ModelRef) -> Parent | None:
+    parents = adapter.manifest.parents if adapter.manifest else ()
+    return parents[0] if parents else None
+
+
+def _recorded_base(adapter: ModelRef) -> ModelRef:
+    trained_on = _trained_on(adapter)
+    try:
+        return _resolve_base(trained_on.path if trained_on else _named_base(adapter))
+    except ArtifactError as problem:
+        elsewhere = (
+            f"`medllm merge --adapter {adapter.ref} --model BASE` takes one that lies elsewhere"
+        )
+        raise ArtifactError(problem.message, f"{problem.fix}; {elsewhere}") from problem
+
+
+def _named_base(adapter: ModelRef) -> str:
     """The base that an adapter's configuration names, at the revision that it names."""
     config = adapter_config(adapter)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(name, str) or not name:
         message = f"{adapter.location}: adapter_config.json names no base model"
-        raise ArtifactError(message, "name it with --model REF")
+        raise ArtifactError(message, "write its name there")
     return name if not revision or Path(name).exists() else f"{name}@{revision}"
 
 

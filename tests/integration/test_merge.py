@@ -462,6 +462,18 @@ def test_a_broken_configuration_of_an_adapter_is_an_error(
         base_of(resolve_model(str(tmp_path)))
 
 
+def test_where_the_base_lies_now_is_named_to_merge(tiny_model: Path, tmp_path: Path) -> None:
+    config = made(tmp_path, tiny_model)
+    path = tmp_path / "a/adapter_config.json"
+    there = {"base_model_name_or_path": "/home/alice/base"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | there))
+
+    with pytest.raises(ArtifactError, match="no such file or folder: /home/alice/base") as caught:
+        base_of(resolve_model(str(tmp_path / "a")))
+    assert f"medllm merge --adapter {tmp_path / 'a'} --model BASE" in caught.value.fix
+    assert merge(config)
+
+
 def test_a_tokenizer_that_the_model_cannot_follow_is_refused_and_an_unused_token_is_none(
     tiny_model: Path, tmp_path: Path
 ) -> None:
