@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medllm.clinical.case import Case
+from medllm.clinical.drugs.names import build_drug_names
 from medllm.clinical.families import FAMILIES, count_rules
 from medllm.clinical.finding import SEVERITIES, Finding, NotChecked
 from medllm.clinical.patient import read_patient
@@ -36,8 +37,12 @@ def review_answer(  # noqa: PLR0913
     policy = policy or Policy()
     rules = knowledge or shipped_knowledge()
     patient = read_patient(context)
-    asked, told = (each if isinstance(each, Reading) else read(each) for each in (question, record))
-    case = Case(read(answer), asked, patient, rules, policy, told)
+    words = rules.built(build_drug_names).words
+    asked, told, given = (
+        each if isinstance(each, Reading) else read(each, words)
+        for each in (question, record, answer)
+    )
+    case = Case(given, asked, patient, rules, policy, told)
     found = [each for family in FAMILIES for each in family(case)]
     findings = sorted(
         (each for each in found if isinstance(each, Finding)),

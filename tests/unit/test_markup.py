@@ -24,6 +24,7 @@ from medllm.clinical.text.folding import fold
         ("&#50;&#x35; &nbsp; &thinsp;mg", "25 mg"),
         ("5 &micro;g &middot; 37 &deg;C &lt; 10&sup3;", "5 ug . 37 °c < 10^3"),
         (r"$25\,\text{mg}/\text{kg}$ or 5\,mg", "$25 mg/kg$ or 5 mg"),
+        ("25<br>mg <BR /><br/> daily", "25 mg daily"),
     ],
 )
 def test_what_markup_parts_is_read_as_it_is_shown(written: str, read: str) -> None:
@@ -87,3 +88,28 @@ def test_the_time_is_linear(part: str) -> None:
     begin = time.process_time()
     fold(part * (200_000 // len(part)))
     assert time.process_time() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("written", "drug", "dose"),
+    [
+        ("Take metho-\ntrexate 25 mg daily.", "metho-\ntrexate", "25 mg daily"),
+        ("Take metho\u00ad\n  trexate 25 mg daily.", "metho\u00ad\n  trexate", "25 mg daily"),
+        ("Take metho<br>trexate 25<br>mg daily.", "metho<br>trexate", "25<br>mg daily"),
+        ("Methotrexate<br/>25 milli-\ngrams daily.", "Methotrexate", "25 milli-\ngrams daily"),
+        ("- Avoid aspirin<br>- Take methotrexate 25 mg daily", "methotrexate", "25 mg daily"),
+    ],
+)
+def test_a_drug_or_dose_that_a_line_end_parts_is_found(written: str, drug: str, dose: str) -> None:
+    findings = review_answer(written).report.findings
+
+    quoted = {(each.kind, each.severity): each.spans for each in findings}
+    (at,) = quoted["dose", "contraindicated"]
+    assert written[slice(*at)] == dose
+    (at,) = quoted["contraindication", "info"]
+    assert written[slice(*at)] == drug
+
+
+@pytest.mark.parametrize("written", ["twice-\ndaily", "beta-\nblocker", "200-\n800 mg"])
+def test_what_no_name_of_a_drug_is_keeps_its_hyphen(written: str) -> None:
+    assert fold(written, {"methotrexate"}).text == written.replace("\n", " ")

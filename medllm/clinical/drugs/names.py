@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.text.phrases import Phrases
 
+UNITS = ("gram", "grams", "litre", "litres", "liter", "liters", "grammes")
+
 
 @dataclass(frozen=True, slots=True)
 class Name:
@@ -29,6 +31,8 @@ class DrugNames:
     members_of: Mapping[str, tuple[str, ...]]
     unverified: frozenset[tuple[str, str]]
     """Classes and members where nobody has read that the one belongs to the other."""
+    words: frozenset[str]
+    """The words of all names and of their units, as a line end may part them."""
     in_rules: frozenset[str]
     """The ingredients that the tables of drugs hold; the others are known by name alone."""
 
@@ -44,8 +48,10 @@ def build_drug_names(knowledge: Knowledge) -> DrugNames:
     for name, drugs in members.items():
         for drug in drugs:
             classes_of.setdefault(drug, set()).add(name)
+    phrases = Phrases(_names(knowledge))
     return DrugNames(
-        phrases=Phrases(_names(knowledge)),
+        phrases=phrases,
+        words=phrases.words | {f"{of}{unit}" for of in ("milli", "micro") for unit in UNITS},
         classes_of={drug: frozenset(names) for drug, names in classes_of.items()},
         members_of={name: tuple(drugs) for name, drugs in members.items()},
         unverified=frozenset(

@@ -5,13 +5,18 @@ across one, and a number that touches another in this way is left without its un
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from html import unescape
 
 from medllm.clinical.text.keyed import Edit
 
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d{0,2});")
-_SPACES = re.compile(" {2,}")
+_SPACES = re.compile(" {2,}| *(?:<br ?/?> *)+")
+_PARTED = re.compile(
+    r"(?:[-\u2010\u00ad][^\S\n]*+\n|[-\u2010\u00ad]?<br ?/?>\n?)[^\S\n]*+([^\W\d_]{2,30}+)",
+    re.IGNORECASE,
+)
+_PART = re.compile(r"[^\W\d_]{2,30}$")
 _TAG = (
     r"<(?:/?(?:b|i|u|em|strong|span|mark|small|big|font|code)"
     r"(?: [a-z-]{1,20}=(?:\"[^\"<>]{0,200}+\"|'[^'<>]{0,200}+'))*+ ?|wbr ?/?)>"
@@ -48,8 +53,16 @@ def find_references(text: str, fold: Callable[[str], str]) -> Iterator[Edit]:
 
 
 def find_spaces(folded: str) -> list[Edit]:
-    """Several spaces, as references leave them, each time as one."""
+    """Several spaces, as references leave them, and HTML's line breaks, each time as one space."""
     return [(*found.span(), " ") for found in _SPACES.finditer(folded)]
+
+
+def find_parted(text: str, words: Container[str]) -> Iterator[Edit]:
+    """The hyphens at the end of a line that part one of these words, to be left out."""
+    for found in _PARTED.finditer(text):
+        part = _PART.search(text, max(0, found.start() - 30), found.start())
+        if part and f"{part[0]}{found[1]}".lower() in words:
+            yield found.start(), found.start(1), ""
 
 
 def find_marks(folded: str) -> list[Edit]:

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -17,7 +17,9 @@ Built = TypeVar("Built")
 
 _END = re.compile(r"[.!?]['\")\]]* (?=[^a-z]*\w)|[;]")
 """Where a sentence ends in a folded text, unless the word before is an abbreviation."""
-_BREAK = re.compile(r"\n[ \t]*\n|\n[ \t]*(?:[-*•‣–]|\(?\d{1,2}[.)])[ \t]")
+_BREAK = re.compile(
+    r"(?:\n|<br ?/?>)[ \t]*(?:\n|<br|(?:[-*•‣–]|\(?\d{1,2}[.)])[ \t])", re.IGNORECASE
+)
 """Where lines part sentences: an empty line, the next item of a list. A mere line end does not."""
 _LINE_BEGIN = re.compile(r"(?:^|\n)[ \t|]*(?:[-*•‣–+]|\(?\d{1,2}[.)])?[ \t]*$")
 _ABBREVIATION = re.compile(
@@ -110,6 +112,9 @@ class Reading:
         return [bisect_left(begins, place) for place in at]
 
 
-def read(text: str) -> Reading:
-    """The reading of a text; nothing is looked for before it is asked for."""
-    return Reading(text, fold(text))
+def read(text: str, words: Container[str] = ()) -> Reading:
+    """The reading of a text; nothing is looked for before it is asked for.
+
+    One of `words` that is parted at the end of a line is read as a whole.
+    """
+    return Reading(text, fold(text, words))
