@@ -382,11 +382,12 @@ def test_the_perplexity_of_any_text_is_told_per_token_word_and_byte(
         scores.append(score)
 
     note, rows = scores
+    assert note["bytes"] == rows["bytes"] == (tiny_model / "model.safetensors").stat().st_size
     assert (note["items"], rows["items"]) == (1, 2)
     assert (note["words"], rows["words"]) == (8, 3)
-    assert rows["bytes"] == len("No fracture.") + len("Clear.")
+    assert rows["text_bytes"] == len("No fracture.") + len("Clear.")
     nats = note["loss"] * note["tokens"]
-    assert note["bits_per_byte"] == pytest.approx(nats / math.log(2) / note["bytes"])
-    assert note["byte_perplexity"] == pytest.approx(math.exp(nats / note["bytes"]))
+    assert note["bits_per_byte"] == pytest.approx(nats / math.log(2) / note["text_bytes"])
+    assert note["byte_perplexity"] == pytest.approx(math.exp(nats / note["text_bytes"]))
     assert note["word_perplexity"] == pytest.approx(math.exp(nats / 8))
     assert note["bits_per_byte_low"] is None and rows["bits_per_byte_low"] is None, "of too few"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.responses import JSONResponse, Response
 
 from medllm.data.example import Example, Message
 from medllm.engines.base import (
@@ -85,6 +86,24 @@ def test_a_server_that_is_busy_is_asked_again(opened: Opened) -> None:
         server.busy = 99
         with pytest.raises(SetupError, match="does not answer as it should"):
             list(engine.generate_batch([asking("a")]))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": {"message": "a secret"}},
+        {"choices": []},
+        {"choices": [{"finish_reason": "stop"}]},
+        {"choices": [{"message": {"content": [{"text": "a"}]}, "finish_reason": "stop"}]},
+    ],
+)
+def test_what_is_no_answer_is_no_crash(answer: dict[str, Any], opened: Opened) -> None:
+    class Odd(Server):
+        def _chat(self, prompt: str, usage: dict[str, int], *, streams: bool) -> Response:
+            return JSONResponse(answer)
+
+    with served(Odd()) as url, pytest.raises(SetupError, match="does not answer as it should"):
+        list(opened(url).generate_batch([asking("a")]))
 
 
 @pytest.mark.parametrize("shows_begin", [True, False])

@@ -98,6 +98,9 @@ def test_answers_are_judged_criterion_by_criterion(data: Path) -> None:
 def test_what_a_judge_says_is_read_or_not() -> None:
     assert read_verdict('{"criteria_met": true}') is True
     assert read_verdict("criteria_met: False") is False
+    assert read_verdict("{'explanation': 'so', 'criteria_met': True}") is True
+    assert read_verdict('Here you are: **criteria_met**: "false".') is False
+    assert read_verdict("whether criteria_met is true") is None
     assert read_verdict("yes") is None
     assert read_verdict('"criteria_met": true or "criteria_met": false') is None
     assert score_rubric([["a", -5, []]], [True]) is None
@@ -110,6 +113,10 @@ def test_without_a_judge_or_with_a_broken_sheet_nothing_is_asked(data: Path) -> 
     config = EvaluateConfig(tasks=("healthbench",), data_dir=data, judge="http://127.0.0.1:9#x",
                             judge_sheet=data / "sheet.csv")  # fmt: skip
     with pytest.raises(DataError, match="row 1"):
+        _ = Task("healthbench", config).decides
+    rows = "answer_code,criterion,met\nA1,1,yes\nA1,2, YES \nA1,1,no\n"
+    (data / "sheet.csv").write_text(rows)
+    with pytest.raises(DataError, match="row 3: another row says the contrary"):
         _ = Task("healthbench", config).decides
 
 

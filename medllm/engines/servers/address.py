@@ -102,7 +102,8 @@ class AddressEngine(OpenAIEngine):
     def _whole(self, request: GenerateRequest) -> Piece | DataError:
         try:
             path, body = self.body_of(replace(request, whole=True))
-            return read_whole(self._post(path, body))
+            with _foreign():
+                return read_whole(self._post(path, body))
         except DataError as problem:
             return problem
 

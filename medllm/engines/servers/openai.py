@@ -251,12 +251,18 @@ def read_event(event: Mapping[str, Any]) -> Piece | None:
 
 
 def read_whole(answer: Mapping[str, Any]) -> Piece:
-    """A whole answer as one piece."""
+    """A whole answer as one piece.
+
+    Raises:
+        LookupError, TypeError: it is none.
+    """
     choice, usage = answer["choices"][0], answer.get("usage") or {}
     message = choice["message"] if "message" in choice else {"content": choice["text"]}
     calls = read_calls(message.get("tool_calls"))
-    tokens, reason = usage.get("completion_tokens", 0), choice["finish_reason"] or "stop"
-    return Piece(message.get("content") or "", tokens, reason, calls=calls)
+    text, tokens = message.get("content") or "", usage.get("completion_tokens") or 0
+    if not isinstance(text, str) or not isinstance(tokens, int):
+        raise TypeError("an answer that is no text")
+    return Piece(text, tokens, choice["finish_reason"] or "stop", calls=calls)
 
 
 def one_call(piece: Piece) -> Piece:

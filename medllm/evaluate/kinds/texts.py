@@ -10,6 +10,7 @@ from medllm.engines.base import Engine, Expects, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.evaluate.kinds.generated import groups_of
 from medllm.measures.intervals import Estimate, estimate_ratio
 from medllm.measures.likelihood import score_texts
 
@@ -39,13 +40,15 @@ class Texts(Answers):
             return numbers
         losses = [-record["logprob"] for record in records]
         bits = estimate_ratio(
-            [loss / math.log(2) for loss in losses], [record["bytes"] for record in records]
+            [loss / math.log(2) for loss in losses],
+            [record["bytes"] for record in records],
+            groups_of(records),
         )
         words = sum(record["words"] for record in records)
         return {
             **numbers,
             "words": words,
-            "bytes": sum(record["bytes"] for record in records),
+            "text_bytes": sum(record["bytes"] for record in records),  # `bytes` is the model's size
             "bits_per_byte": bits.value,
             "bits_per_byte_low": bits.low,
             "bits_per_byte_high": bits.high,

@@ -16,7 +16,6 @@ from medllm.data.shapes.rubrics import RUBRICS
 from medllm.data.shapes.values import text_of
 from medllm.errors import DataError
 from medllm.evaluate.kinds.generated import Answered
-from medllm.places import short_path
 
 COLUMNS = ("answer_code", "criterion", "met", "text", "answer", "conversation", "comment")
 ANSWERS = 50
@@ -63,29 +62,35 @@ def write_sheet(path: Path, answered: Sequence[Answered], seed: int) -> None:
             cells = [harmless(console.printable(text)) for text in (criterion, *texts)]
             writer.writerow([code_of(each), number, "", *cells, ""])
     write_atomically(path, "\ufeff" + buffer.getvalue())  # by this mark Excel knows UTF-8
-    console.say(f"  {short_path(path)}: for people to fill in `met`; it holds texts of data")
+    name = (
+        f"{path.parent.name}/{path.name}"  # the folder above it has another name once it is whole
+    )
+    console.say(f"  {name}: for people to fill in `met`; it holds texts of data")
 
 
 def read_sheet(path: Path) -> Iterator[Said]:
     """What people say; rows without a verdict are left out.
 
     Raises:
-        DataError: a row lacks something; names it. Or nothing is filled in.
+        DataError: a row lacks something, or says the contrary of another; names it. Or nothing is
+            filled in.
     """
-    is_filled = False
+    said: dict[tuple[str, str | None, int], bool] = {}
     for number, row in enumerate(read_rows(path), 1):
         met = text_of(row.get("met")).strip().lower()
         if not met and "met" in row:
             continue
-        is_filled = True
         code, at = text_of(row.get("answer_code")), text_of(row.get("criterion"))
         answer = code or text_of(row.get("id"))
         if met not in SAID or not at.isdigit() or not answer:
             message = f"{path}: row {number}: needs answer_code (or id), criterion (a number)"
             raise DataError(f"{message} and met (yes or no)", "correct the row, or leave it out")
         model = text_of(row.get("model")) or None
+        if said.setdefault((answer, model, int(at)), SAID[met]) is not SAID[met]:
+            message = f"{path}: row {number}: another row says the contrary of the same criterion"
+            raise DataError(message, "leave one of them; give each person a sheet of their own")
         yield Said(answer, bool(code), model, int(at), SAID[met])
-    if not is_filled:
+    if not said:
         raise DataError(f"{path}: nothing is filled in", "write yes or no in the column met")
 
 

@@ -41,7 +41,7 @@ Criterion:
 Answer with a JSON object and nothing else: {{"explanation": "one sentence", \
 "criteria_met": true}} or the same with false."""
 """Not OpenAI's own words, so scores differ a little from those that its program gives."""
-VERDICT = re.compile(r"\"?criteria_met\"?\s*:\s*\"?(true|false)", re.IGNORECASE)
+VERDICT = re.compile(r"criteria_met\W{0,6}[:=]\W{0,6}(true|false)\b", re.IGNORECASE)
 SAMPLING = Sampling(max_tokens=512)
 
 
@@ -144,6 +144,9 @@ def _ask(judge: AddressEngine, requests: Sequence[GenerateRequest], what: str) -
             if not isinstance(written, DataError):
                 verdicts[place] = read_verdict(written.text)
             advance(1)
+    if lost := verdicts.count(None):
+        console.notice(f"{what}: the judge does not settle {lost} of {len(verdicts)}: it refuses, "
+                       "or its answer has no criteria_met, true or false")  # fmt: skip
     return verdicts
 
 
