@@ -45,6 +45,39 @@ def test_what_was_given_and_what_is_general_is_no_finding(answer: str) -> None:
     assert found(answer) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "answer", "said"),
+    [
+        ("Does not respond to pain.", "The patient is alert and orientated.", "is alert"),
+        ("AVPU: U. RR 8", "Level of consciousness: alert", "consciousness: alert"),
+        ("GCS 6", "He is fully alert.", "fully alert"),
+        ("Alert. GCS 15", "The patient is unresponsive.", "unresponsive"),
+        ("acutely confused since yesterday", "The patient is alert.", "is alert"),
+    ],
+)
+def test_another_level_of_consciousness_is_found(given: str, answer: str, said: str) -> None:
+    for question, record in ((given, ""), ("Summarise.", given)):
+        (finding,) = review_answer(answer, question=question, record=record).report.findings
+        assert (finding.rule, finding.severity) == ("vital.altered", "major")
+        assert [answer[slice(*span)] for span in finding.spans] == [said]
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ("Does not respond to pain.", "The patient is unresponsive."),
+        ("GCS 13", "The patient is drowsy but rousable to voice."),
+        ("drowsy", "He is drowsy. If he becomes unresponsive, call 2222."),
+        ("unconscious", "Stay alert; place an unconscious patient on the side."),
+        ("not himself", "He seems confused."),
+        ("BP 140/90", "She is alert."),
+    ],
+)
+def test_a_level_that_was_given_or_left_open_is_no_finding(given: str, answer: str) -> None:
+    assert "vital.altered" not in dict(found(answer, given))
+    assert "vital.invented" not in dict(found(answer, given))
+
+
 def test_the_offsets_are_those_of_the_number_and_it_blocks_only_on_demand() -> None:
     answer = "BP 118/70. The heart rate is 98 now."
     for unverified in (False, True):

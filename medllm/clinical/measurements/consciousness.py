@@ -64,7 +64,7 @@ _CHRONIC = re.compile(r"\b(?:chronic(?:ally)?|long-?standing|pre-?existing|usual
 _USUAL = re.compile(
     r",? ?(?:(?:at|is|as|his|her|their|the|usual) )*baseline\b|(?:,| \w+)? as usual"
 )
-_EARLIER = re.compile(r"(?: \w+){0,2}? (?:yesterday|earlier|last night|last week)\b")
+_EARLIER = re.compile(r"(?: (?!since\b)\w+){0,2}? (?:yesterday|earlier|last night|last week)\b")
 _OPEN = re.compile(
     r"\b(?:if|when|whenever|unless|until|once|in case|whether)\b[^,;]*$|"
     r"\b(?:may|might|could|can|would|will|should|to (?:be|become|get|grow|avoid|prevent|leave))"

@@ -140,9 +140,20 @@ def check_vitals(given: str, answer: str) -> tuple[StatedVital, ...]:
     which points of the coma scale tell, too. The time is linear in both texts.
     """
     known = known_vitals(given)
-    levels = [each.letters for each in find_levels(given) if each.is_said]
-    levels += [letters_of_coma(each.readings[0]) for each in known.get(COMA, ())]
-    stated = [_with_level(each, levels) for each in check_against(known, answer)]
+    return check_known(known, known_levels(given), answer)
+
+
+def known_levels(given: str) -> list[str]:
+    """The levels of consciousness of a text, each as letters of ACVPU."""
+    return [each.letters for each in find_levels(given) if each.is_said]
+
+
+def check_known(
+    known: Mapping[str, Sequence[Measurement]], levels: Sequence[str], answer: str
+) -> tuple[StatedVital, ...]:
+    """The same, held against signs and levels that are known."""
+    levels = [*levels, *(letters_of_coma(each.readings[0]) for each in known.get(COMA, ()))]
+    stated = [_with_level(each, levels) for each in _check_numbers(known, answer)]
     stated += [_stated_level(each, levels) for each in find_levels(answer)]
     return tuple(sorted(stated, key=lambda one: one.begin))
 
@@ -169,10 +180,9 @@ def _level_outcome(stated: str, levels: Sequence[str]) -> Outcome:
     return "altered" if is_ruled_out else "invented"
 
 
-def check_against(
+def _check_numbers(
     known: Mapping[str, Sequence[Measurement]], answer: str
 ) -> tuple[StatedVital, ...]:
-    """The same, held against signs that are known."""
     stated: list[StatedVital] = []
     for each in _measurements(answer):
         outcome = _outcome(answer, each, known, stated[-1] if stated else None)
