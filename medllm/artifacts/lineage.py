@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files
+from medllm.artifacts.gguf_files import gguf_parts
 from medllm.artifacts.manifest import NAME, DataTerm, Manifest, Parent, check_files
 from medllm.config.base import is_there
 from medllm.errors import ArtifactError
@@ -93,7 +94,10 @@ def _with_article(kind: str) -> str:
 
 
 def _foreign(path: Path, role: str) -> Input:
-    if path.is_file():
+    parts = gguf_parts(path)
+    if len(parts) > 1:
+        identity = digest_files(path.parent, parts)
+    elif path.is_file():
         identity = digest_file(path)
     else:
         files = (file for file in path.rglob("*") if file.is_file())

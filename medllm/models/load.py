@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_files, digest_text
+from medllm.artifacts.gguf_files import gguf_in, gguf_parts
 from medllm.artifacts.job import begin_work
 from medllm.artifacts.lineage import open_input, readable
 from medllm.artifacts.manifest import BUILT_IN, BaseModelRef, DataTerm, Kind, Manifest, Parent
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 TINY = BUILT_IN
 """The REF of the built-in tiny model."""
-IMATRIX = "imatrix.gguf"
-PROJECTOR = "mmproj-F16.gguf"
-"""What lies beside a quantized .gguf file and is no model: its importance matrix, and the part that
-turns images or sound into what the model reads, by the name that llama.cpp's users know."""
 GENERATION = "generation_config.json"
 MODEL_KINDS: tuple[Kind, ...] = ("model", "quantized", "adapter")
 
@@ -76,7 +73,7 @@ class ModelRef:
     @property
     def weight_bytes(self) -> int:
         """The size of its weights."""
-        files = [self.path] if self.is_gguf else weight_files(self.path)
+        files = gguf_parts(self.path) if self.is_gguf else weight_files(self.path)
         return sum(file.stat().st_size for file in files)
 
     @property
@@ -119,13 +116,6 @@ def resolve_model(
         fix = f"`medllm merge --adapter {ref}` folds it into its base: name what that makes"
         raise ArtifactError(f"{role}: {ref} is an adapter, and a whole model is needed", fix)
     return model
-
-
-def gguf_in(path: Path) -> Path:
-    """The .gguf file of a folder that holds just one model; else the path as it is."""
-    found = [] if (path / "config.json").is_file() else path.glob("*.gguf")
-    files = [file for file in found if file.name not in (IMATRIX, PROJECTOR)]
-    return files[0] if len(files) == 1 else path
 
 
 def _check_is_model(path: Path, role: str) -> None:

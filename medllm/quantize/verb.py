@@ -9,6 +9,7 @@ from types import ModuleType
 
 from medllm import console
 from medllm.artifacts.digest import digest_file
+from medllm.artifacts.gguf_files import gguf_in
 from medllm.artifacts.job import Job, Outcome, begin_work, check_output, finished_manifest, produce
 from medllm.artifacts.manifest import Counts, Manifest
 from medllm.clinical.look_alikes import LOOK_ALIKES
@@ -16,14 +17,7 @@ from medllm.clinical.terms import TERMS
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.foreign import check_files_finite, check_fits
 from medllm.models.gpu import describe_device
-from medllm.models.load import (
-    ModelRef,
-    auto_class,
-    computed_in,
-    gguf_in,
-    is_quantized,
-    resolve_model,
-)
+from medllm.models.load import ModelRef, auto_class, computed_in, is_quantized, resolve_model
 from medllm.models.memory import within_memory
 from medllm.models.weights import weight_files
 from medllm.quantize.calibration import Calibration

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
+from medllm.artifacts.gguf_files import IMATRIX, PROJECTOR
 from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.hardware import pick_device
-from medllm.models.load import IMATRIX, PROJECTOR, load_tokenizer
+from medllm.models.load import load_tokenizer
 from medllm.quantize.config import GgufFormat
 from medllm.quantize.gguf import files
 from medllm.quantize.gguf.architectures import has_projector

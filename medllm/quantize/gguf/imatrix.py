@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medllm import console
+from medllm.artifacts.gguf_files import IMATRIX
 from medllm.engines.llama_cpp_setup import import_gguf
 from medllm.errors import ArtifactError, DataError
 from medllm.models.hardware import Dtype
-from medllm.models.load import IMATRIX, ModelRef, load_causal_lm
+from medllm.models.load import ModelRef, load_causal_lm
 from medllm.models.memory import release_gpu
 from medllm.models.offload import is_offloaded
 from medllm.quantize.calibration import Calibration
