@@ -24,6 +24,14 @@ PUBTATOR = """12|t|Lithium carbonate toxicity.
 14|t|Cut.
 14|a|Short.
 14\t3\t99\tfar\tDisease\tD1
+
+15|t|Naïve µg asthma.
+15|a|Its places count bytes.
+15\t11\t17\tasthma\tDisease\tD2
+
+16|t|BRCA1 is a gene.
+16|a|And no disease.
+16\t0\t5\tBRCA1\tGene\tG1
 """
 IOB = (
     "Acute\tB-Disease\nrenal\tI-Disease\nfailure\tI-Disease\nafter\tO\naspirin\tB-Chemical\n\n"
@@ -43,7 +51,7 @@ def read(
 
 def test_pubtator_is_read_with_its_spans_and_its_splits(tmp_path: Path) -> None:
     files = {"CDR_TestSet.PubTator.txt": PUBTATOR, "CDR_TrainingSet.PubTator.txt": PUBTATOR[:0]}
-    dataset, (first, second, cut) = read(tmp_path, "bc5cdr", files)
+    dataset, (first, second, cut, bytes_of, gene) = read(tmp_path, "bc5cdr", files)
 
     assert isinstance(first, Example) and isinstance(second, Example)
     assert (first.id, first.group_key) == ("bc5cdr/12", "article:12")
@@ -57,6 +65,8 @@ def test_pubtator_is_read_with_its_spans_and_its_splits(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (second.completion, mentions_of(second)) == ("none", {})
     assert cut == Rejected("bc5cdr/14", "a mention lies outside of the text")
+    assert bytes_of == Rejected("bc5cdr/15", "other words stand where a mention is said to be")
+    assert gene == Rejected("bc5cdr/16", "a mention is neither of a disease nor of a chemical")
     assert dataset.split_of(first, SplitConfig()) == "test"
 
 

@@ -46,6 +46,10 @@ def judged(number: int, answer: str) -> dict[str, Any]:
         ('{\n"diseases": [\n  "gout",\n  "renal failure"\n],\n"chemicals": []\n}',
          (["gout", "renal failure"], [])),
         ("disease: none\nchemical: No chemicals are named.", ([], [])),
+        ('{"disease": ["gout"], "chemical": ["lithium"]}', (["gout"], ["lithium"])),
+        ('```json\n[{"type": "Disease", "name": "gout"}, {"label": "drug", "text": "Li"}]\n```',
+         (["gout"], ["Li"])),
+        ('{"entities": [{"type": "gene", "name": "BRCA1"}, 7]}', ([], [])),
     ],
 )  # fmt: skip
 def test_lists_are_read_as_models_write_them(
@@ -77,7 +81,8 @@ def test_a_repeated_instruction_is_unreadable_and_none_is_an_answer() -> None:
     asked = "List every disease as `disease: NAME`. Without any, write `none`."
 
     assert judged(1, f"{asked}\n\n{asked}")["unreadable"] is True
-    for answer in ("none", "None.", "disease: none\nchemical: none", "There are no diseases."):
+    none = ("none", "None.", "disease: none\nchemical: none", "There are no diseases.")
+    for answer in (*none, '{"disease": [], "chemical": []}', "[]"):
         assert judged(1, answer)["unreadable"] is False, answer
 
 

@@ -15,9 +15,11 @@ from medllm.data.shapes.columns import Columns
 
 ENTITIES = "entities"
 """The metadata that holds them, as [begin, end, type] in characters of the prompt."""
-TYPES: Mapping[str, str] = {"Chemical": "chemical"}
-"""By the corpora's types; all others of these corpora are diseases (NCBI's SpecificDisease,
-DiseaseClass, CompositeMention, Modifier)."""
+DISEASES = ("Disease", "SpecificDisease", "DiseaseClass", "CompositeMention", "Modifier", "")
+"""What the corpora call diseases; IOB without a type is of diseases alone."""
+TYPES: Mapping[str, str] = {"Chemical": "chemical", **dict.fromkeys(DISEASES, "disease")}
+OTHER = "other"
+"""A type that is none of them, as of genes; a text with one is left out."""
 BLOCK = re.compile(r"^(\d+)\|t\|(.*)\n\1\|a\|(.*)")
 NOTHING = "none"
 
@@ -37,6 +39,10 @@ def read_entities(dataset: str, number: int, row: Row, columns: Columns) -> Exam
         return Rejected(identity, "no text")
     if any(end > len(text) or begin >= end for begin, end, _ in mentions):
         return Rejected(identity, "a mention lies outside of the text")
+    if any(kind == OTHER for _, _, kind in mentions):
+        return Rejected(identity, "a mention is neither of a disease nor of a chemical")
+    if found and not _are_where_they_say(block, text):
+        return Rejected(identity, "other words stand where a mention is said to be")
     return Example(
         id=identity,
         dataset=dataset,
@@ -56,10 +62,23 @@ def write_list(text: str, mentions: Sequence[Mention]) -> str:
 
 def _of_pubtator(block: str) -> Iterator[Mention]:
     """The mentions; a relation (CID) has fewer columns."""
+    for begin, end, _, kind in _lines_of(block):
+        yield begin, end, TYPES.get(kind, OTHER)
+
+
+def _lines_of(block: str) -> Iterator[tuple[int, int, str, str]]:
     for line in block.split("\n")[2:]:
         columns = line.split("\t")
         if len(columns) >= 5 and columns[1].isdigit() and columns[2].isdigit():
-            yield int(columns[1]), int(columns[2]), TYPES.get(columns[4], "disease")
+            yield int(columns[1]), int(columns[2]), columns[3], columns[4].strip()
+
+
+def _are_where_they_say(block: str, text: str) -> bool:
+    """Whether each mention's words stand at its place: not so where places count bytes."""
+    return all(
+        "".join(text[begin:end].split()) == "".join(words.split())
+        for begin, end, words, _ in _lines_of(block)
+    )
 
 
 def _of_iob(block: str) -> tuple[str, list[Mention]]:
@@ -69,7 +88,7 @@ def _of_iob(block: str) -> tuple[str, list[Mention]]:
         token, _, tag = line.partition("\t")
         begin = len(text) + bool(text)
         text += f" {token}" if text else token
-        kind = TYPES.get(tag[2:], "disease")
+        kind = TYPES.get(tag[2:].strip(), OTHER)
         if tag.startswith("I-") and mentions and mentions[-1][1] == begin - 1:
             mentions[-1] = (mentions[-1][0], len(text), mentions[-1][2])
         elif tag[:2] in ("B-", "I-"):

@@ -1,5 +1,6 @@
 """Named entities: those that a model lists for a text, beside those that people marked in it."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,9 @@ LINE = re.compile(
 PARTED = re.compile(r"\n|;|,\s+")
 BULLET = re.compile(r"^(?:[\s>*•-]|\d+[.)]\s)+|[\s.,;*]+$")
 OF_JSON = re.compile(r"^[\[{\s]+(?=[\"']|$)|(?<=[\"'])[\]}\s]+$|^[\]}\[{\s,]+$")
+FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+KEYS = (("type", "label", "entity_type", "category"), ("name", "text", "entity", "mention"))
+"""Under which keys the objects of a list have the type, and the name."""
 NONE = re.compile(
     r"(?:there (?:are|is) )?"
     r"(?:none|n/a|no (?:diseases?|chemicals?|drugs?|entit\w+|names)\b.{0,60})",
@@ -110,11 +114,15 @@ def read_list(answer: str, types: Sequence[str]) -> dict[str, list[str]]:
     are left out.
     """
     found: dict[str, list[str]] = {}
+    if (told := _of_json(answer)) is not None:
+        for word, name in told:
+            if name.strip() and not NONE.fullmatch(name) and (kind := _type_of(word, types)):
+                found.setdefault(kind, []).append(name.strip())
+        return found
     current = types[0] if len(types) == 1 else None
     for line in answer.splitlines():
         if match := LINE.fullmatch(line):
-            word = match["type"].lower()
-            current = next((t for t in types if t in (word, WORDS.get(word))), None)
+            current = _type_of(match["type"], types)
             names = list(_names_in(match["names"]))
         elif line.rstrip(" *").endswith(":"):  # a sentence before a list
             said = [t for t in types if t in line.lower()]
@@ -124,6 +132,48 @@ def read_list(answer: str, types: Sequence[str]) -> dict[str, list[str]]:
         if current and names:
             found.setdefault(current, []).extend(names)
     return found
+
+
+def _type_of(word: str, types: Sequence[str]) -> str | None:
+    """Which type a word names, also in the plural: of one type a list may name none."""
+    word = word.strip().lower()
+    known = {word, word.removesuffix("s"), WORDS.get(word.removesuffix("s"))}
+    if not word and len(types) == 1:
+        return types[0]
+    return next((kind for kind in types if kind in known), None)
+
+
+def _of_json(answer: str) -> list[tuple[str, str]] | None:
+    """Types and names of an answer that is JSON, alone or in a block of code; else None.
+
+    It is `{"disease": ["asthma"]}`, or a list of names, or of objects with a type and a name.
+    """
+    fenced = FENCED.search(answer)
+    try:
+        told = json.loads(fenced[1] if fenced else answer)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(told, dict) and len(told) == 1 and "entities" in told:
+        told = told["entities"]
+    if isinstance(told, dict):
+        pairs = [(str(word), each) for word, names in told.items() for each in _listed(names)]
+        return [(word, each) for word, each in pairs if isinstance(each, str)]
+    if not isinstance(told, list):
+        return None
+    return [("", each) if isinstance(each, str) else _of_object(each) for each in told]
+
+
+def _listed(names: Any) -> list[Any]:
+    return names if isinstance(names, list) else [names]
+
+
+def _of_object(told: Any) -> tuple[str, str]:
+    """The type and the name of an object, under the keys that models choose."""
+    known = told if isinstance(told, dict) else {}
+    word, name = (
+        next((known[key] for key in keys if isinstance(known.get(key), str)), "") for keys in KEYS
+    )
+    return word, name
 
 
 def _names_in(text: str) -> Iterator[str]:
@@ -139,7 +189,9 @@ def _bare(part: str) -> str:
 
 
 def _says_none(answer: str) -> bool:
-    """Whether a line says that there is nothing; a repeated instruction does not."""
+    """Whether a line says that there is nothing, or empty JSON; a repeated instruction does not."""
+    if (told := _of_json(answer)) is not None:
+        return all(NONE.fullmatch(name) for _, name in told)
     values = (line.rpartition(":")[2] for line in answer.splitlines())
     return any(NONE.fullmatch(_bare(value)) for value in values)
 
