@@ -54,6 +54,22 @@ def test_ages_are_in_bands_in_their_order() -> None:
     }  # fmt: skip
 
 
+def test_ages_of_a_csv_file_are_in_bands_and_odd_ones_stay() -> None:
+    ages = ["17", "67", " 67 ", "70 years", "81yo", ">89", "unknown", "", float("nan"), 5]
+    found = outcomes([True] * 10, [{"Age": each} for each in ages])
+
+    assert names(score_subgroups([found], ["metadata.Age"])) == {
+        "below 18": 2, "65 to below 80": 3, "80 and over": 1, ">89": 1, "unknown": 1,
+        "not known": 2,
+    }  # fmt: skip
+
+
+def test_blanks_around_a_value_make_no_other_group() -> None:
+    found = outcomes([True] * 3, [{"sex": each} for each in ("F", " F", "F ")])
+
+    assert names(score_subgroups([found], ["sex"])) == {"F": 3}
+
+
 def test_other_numbers_are_in_quarters_and_few_values_stay() -> None:
     found = outcomes([True] * 40, [{"length": n, "pages": n % 3, "new": n < 5} for n in range(40)])
 

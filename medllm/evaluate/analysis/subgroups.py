@@ -19,6 +19,7 @@ FEW = 30
 MOST_VALUES = 12
 """Numbers of more different values than this are put into bands."""
 UNKNOWN = "not known"
+_AGE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?(?:y|yo|y/o|yrs?|years?)?(?: old)?", re.IGNORECASE)
 
 Row = dict[str, Any]
 
@@ -98,7 +99,8 @@ def value_of(record: Record, field: str) -> Any:
     name = field.removeprefix("metadata.")
     facts = record.get("metadata", {})
     value = facts.get(name, record.get(name) if name == field == "target" else None)
-    return None if value == "" else value
+    value = value.strip() if isinstance(value, str) else value
+    return None if value == "" or value != value else value  # NaN is equal to nothing
 
 
 def _facts_of(found: Outcomes) -> set[str]:
@@ -106,14 +108,29 @@ def _facts_of(found: Outcomes) -> set[str]:
 
 
 def _named(field: str, values: Sequence[Any]) -> list[str]:
-    """A name of each value: numbers in bands where there are many."""
-    numbers = [each for each in values if isinstance(each, int | float) and each is not True]
-    are_numbers = len(numbers) == sum(value is not None for value in values)
-    is_age = re.search(r"(^|[._ ])age([._ ]|$)", field) is not None
-    if not are_numbers or (len({*numbers}) <= MOST_VALUES and not is_age):
+    """A name of each value: numbers in bands where there are many, ages also as CSV has them."""
+    is_age = re.search(r"(^|[._ ])age([._ ]|$)", field.lower()) is not None
+    numbers = [_years(value) if is_age else _number(value) for value in values]
+    known = [each for each in numbers if each is not None]
+    are_numbers = is_age or len(known) == sum(value is not None for value in values)
+    if not known or not are_numbers or (len({*known}) <= MOST_VALUES and not is_age):
         return [_shown(value) for value in values]
-    starts = AGES if is_age else sorted({*quantiles(numbers, n=4)})
-    return [UNKNOWN if value is None else _band(value, starts) for value in values]
+    starts = AGES if is_age else sorted({*quantiles(known, n=4)})
+    return [
+        _shown(value) if number is None else _band(number, starts)
+        for value, number in zip(values, numbers, strict=True)
+    ]
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def _years(value: Any) -> float | None:
+    """An age, also as text: `67`, `67 years`."""
+    found = _AGE.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) if found else _number(value)
 
 
 def _band(value: float, starts: Sequence[float]) -> str:
