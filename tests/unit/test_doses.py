@@ -298,3 +298,44 @@ def test_the_route_is_read_from_a_brand() -> None:
     assert worst("Give Diastat 20 mg once for the seizure.") == ""
     assert worst("She takes valproate. Medications include Diastat 20 mg; Topamax 25 mg.") == ""
     assert worst("Give diazepam 20 mg by mouth three times a day.").endswith("diazepam")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("Metformin 10 000 mg daily.", "contraindicated metformin"),
+        ("Metformin 10\u202f000 mg daily.", "contraindicated metformin"),
+        ("Metformin 15 000 000 micrograms daily.", "contraindicated metformin"),
+        ("Paracetamol 1 000 mg every hour.", "contraindicated paracetamol"),
+        ("Metformin 5 grammes twice a day.", "contraindicated metformin"),
+        ("Levothyroxine 1000 microgrammes daily.", "major levothyroxine"),
+        ("A quarter of a gram of digoxin daily.", "contraindicated digoxin"),
+        ("Digoxin half of a gram daily.", "contraindicated digoxin"),
+        ("Insulin glargine 4 thousand units daily.", "contraindicated insulin"),
+        ("Metformin 5k mg daily.", "major metformin"),
+        ("Ibuprofen 800 mg x 20 per day.", "contraindicated ibuprofen"),
+        ("Take ten 500-mg tablets of metformin with each meal.", "contraindicated metformin"),
+        ("Paracetamol 1 000 mg four times a day.", ""),
+        ("Paracetamol 2 500 mg tablets four times a day.", ""),
+        ("Levothyroxine 100 microgrammes daily.", ""),
+    ],
+)
+def test_doses_in_other_forms_are_read(answer: str, found: str) -> None:
+    assert worst(answer) == found
+
+
+def test_a_dose_per_pound_is_one_per_kilogram() -> None:
+    assert worst("Enoxaparin 10 mg/lb twice daily.", weight_kg=80) == "contraindicated enoxaparin"
+    assert worst("Enoxaparin 0.45 mg/lb twice daily.", weight_kg=80) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "readings"),
+    [
+        ("Ibuprofen 6.000 mg daily.", "6 or 6000"),
+        ("Levothyroxine 1.000 mcg daily.", "1 or 1000"),
+        ("Paracetamol 2 500 mg four times a day.", "500 or 2500"),
+    ],
+)
+def test_a_number_with_two_readings_is_named(answer: str, readings: str) -> None:
+    assert any(each.endswith(f"two readings: {readings}") for each in report(answer)[1])

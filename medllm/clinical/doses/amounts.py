@@ -1,12 +1,12 @@
 """Amounts of a drug in text: `500 mg`, `0.5-1 g`, `15 mg/kg`, `250 mg/5 mL`, `5/325`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 
 from medllm.clinical.doses.vocabulary import NUMBERS
-from medllm.clinical.measurements.numbers import NUMBER, read_value
+from medllm.clinical.measurements.numbers import NUMBER, Value, read_value
 from medllm.clinical.measurements.quantities import short
 from medllm.clinical.measurements.reading import read_unit_at
 from medllm.clinical.measurements.units import WRITTEN, kind_of, scale_of
@@ -14,7 +14,7 @@ from medllm.clinical.measurements.units import WRITTEN, kind_of, scale_of
 USUAL = {"mass": "mg", "activity": "U", "charge": "mEq", "amount": "mmol", "share": "%",
          "volume": "mL"}  # fmt: skip
 """The unit that doses are compared in, by what a dose is measured in."""
-_PER_BODY_OR_TIME = {"kg", "1.73 m2", "m2", "h", "min", "day", "week", "mL", "s"}
+_PER_BODY_OR_TIME = {"kg", "lb", "1.73 m2", "m2", "h", "min", "day", "week", "mL", "s"}
 _FROM = re.compile(r"\b(?:by|from) ?$")
 _TO = re.compile(r" ?(?:-|to|or) ?(?=[\d.])")
 _VOLUME = re.compile(rf" ?(?:/|per|in) ?({NUMBER}) ?(mls?|cc|litres?|liters?|l)(?![a-z])")
@@ -33,6 +33,11 @@ _SMALL = re.compile(r"\d+,\d{1,2}")
 TWO_READINGS = "two readings: "
 NO_UNIT = "no unit"
 _TRAILING = re.compile(r"\d+\.0+")
+_THOUSANDS = re.compile(r"(?<![\w.,/:-])([1-9]\d{0,2}(?: \d{3})?) $")
+_HUNDREDS = re.compile(r"\d{3}(?![\d.,])(?! ?[a-z]{1,12} (?:tab|cap|pill|puff|patch))")
+_EITHER = re.compile(r"[1-9]\d{0,2}\.\d00")
+"""A decimal that no one writes so, or thousands as much of Europe writes them."""
+_POUND = Decimal("0.45359237")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,9 @@ def read_amount(text: str, begin: int, european: bool, parts: int) -> Amount | N
     if parts == 1 and (found := _read_first_part(text, begin)):
         return found
     value = read_value(text, begin, european)
-    if not value or value.is_power:
+    if not value:
         return None
+    value = _with_thousands(text, value)
     unit, end = read_unit_at(text, value.end)
     known = _usual(unit)
     if not known:
@@ -95,6 +101,16 @@ def read_amount(text: str, begin: int, european: bool, parts: int) -> Amount | N
     if second:
         span, end = Range(min(span.low, second[0]), max(span.high, second[0])), second[1]
     return _of_what(text, Amount((span,), usual, per, problem, begin, end))
+
+
+def _with_thousands(text: str, value: Value) -> Value:
+    """The value with the thousands before it: `6 000` is 6000, `2 500` may be two of 500."""
+    before = _THOUSANDS.search(text, max(0, value.begin - 9), value.begin)
+    if not before or not _HUNDREDS.match(text, value.begin):
+        return value
+    whole = Decimal(before[1].replace(" ", "")) * 1000 + value.readings[0]
+    is_sure = " " in before[1] or text[value.begin] == "0"
+    return replace(value, readings=(whole,) if is_sure else (*value.readings, whole))
 
 
 def _read_in_words(text: str, begin: int) -> Amount | None:
@@ -153,14 +169,18 @@ def _usual(unit: str) -> tuple[str, Decimal, str] | None:
     is_level = per == "mL" and first in {"ng", "pg", "mL", "%", "microL"}
     if is_level or not set(below) <= _PER_BODY_OR_TIME or (first == "%" and below):
         return None
-    usual = USUAL[kinds[0]]
-    return "/".join([usual, *below]), scale_of(first) / scale_of(usual), per
+    usual, factor = USUAL[kinds[0]], scale_of(first) / scale_of(USUAL[kinds[0]])
+    if "lb" in below:
+        below, factor = ["kg" if each == "lb" else each for each in below], factor / _POUND
+    return "/".join([usual, *below]), factor, per
 
 
 def _problem(text: str, begin: int, end: int, end_of_unit: int, unit: str) -> str:
     number, written = text[begin:end], text[end:end_of_unit].strip(" -")
     if number.startswith("."):
         return "no zero before the decimal point"
+    if _EITHER.fullmatch(number):
+        return f"{TWO_READINGS}{Decimal(number).normalize():f} or {number.replace('.', '')}"
     if _TRAILING.fullmatch(number):
         return "a zero after the decimal point"
     if _SMALL.fullmatch(number):

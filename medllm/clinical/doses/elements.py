@@ -81,7 +81,9 @@ _COUNT = re.compile(
     rf" ?(?:x ?)?(?:(?:of the|a|an|x|oral|small|full|level|5 ?ml) )?(?P<form>{_FORM})(?![a-z])"
 )
 _HALF = re.compile(rf"(?P<low>half|1/2|1/4|3/4)(?: of)?(?: an?)? (?P<form>{_FORM})(?![a-z])")
-_TIMES_AMOUNT = re.compile(rf"{RANGE} ?(?:x ?)?(?=\d+(?:\.\d+)? ?(?:mg|mcg|g|ug|microg)[a-z]*\b)")
+_TIMES_AMOUNT = re.compile(
+    rf"{RANGE} ?(?:x ?)?(?=(?!0\d\d)\d+(?:\.\d+)?[ -]?(?:mg|mcg|g|ug|microg)[a-z]*\b)"
+)
 _PARTS = {"1/2": Decimal("0.5"), "1/4": Decimal("0.25"), "3/4": Decimal("0.75")}
 _LASTING = re.compile(
     rf"(?:(?:for|x|times|over)(?: up to| at least| a total of| the next| the first| another)? ?)?"

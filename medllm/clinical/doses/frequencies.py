@@ -28,7 +28,9 @@ _TIMES = re.compile(
     rf"(?:(?P<low>once|twice|{N}) ?(?:-|to|or) ?)?(?:(?P<word>once|twice|thrice)[ -]?|"
     rf"(?P<high>{N}){_AGAIN} ?(?:x|times?) ?-?){_PERIOD}"
 )
-_X_BEFORE = re.compile(r"x ?(?P<high>\d)(?: ?/ ?| a | per | )(?P<period>day|daily|weekly)(?![a-z])")
+_X_BEFORE = re.compile(
+    r"x ?(?P<high>\d{1,2})(?: ?/ ?| a | per | )(?P<period>day|daily|weekly)(?![a-z])"
+)
 _DOSES = re.compile(
     rf"(?P<high>{N})(?: ?(?:to|-) ?(?P<top>{N}))? ?(?:equal(?:ly)? )?(?:divided )?doses?"
 )

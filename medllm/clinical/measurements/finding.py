@@ -161,7 +161,7 @@ def _parts_of_coma(text: str, found: list[Found]) -> list[Found]:
                 problem = f"impossible: eye, verbal and motor add up to {total}"
                 found[at] = replace(before, meaning=replace(before.meaning, problem=problem))
             continue
-        value = Value((total,), None, "", False, match.start(), match.end())
+        value = Value((total,), None, "", match.start(), match.end())
         new.append(Found(mean(known, value, ""), match.start(), match.end()))
     return new
 
@@ -207,7 +207,7 @@ def _grouped(text: str, begin: int) -> Value | None:
         return None
     joined, last = Decimal(match[0].replace(" ", "")), match[0].rpartition(" ")[2]
     both = (joined,) if last.startswith("0") else (joined, Decimal(last))
-    return Value(both, None, "", False, match.start(), match.end())
+    return Value(both, None, "", match.start(), match.end())
 
 
 def _is_no_amount(written: str, unit: str) -> bool:

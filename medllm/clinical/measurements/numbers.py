@@ -45,7 +45,6 @@ class Value:
     readings: tuple[Decimal, ...]
     upper: Decimal | None
     sign: str
-    is_power: bool
     begin: int
     end: int
 
@@ -81,7 +80,7 @@ def read_value(text: str, position: int, european: bool, before: str = "") -> Va
         sign, upper = sign or "~", (upper if upper is not None else low[0]) + 9
     if upper is not None and upper < low[0]:
         low, upper = (upper,), low[0]
-    return Value(low, upper, sign, bool(power), match.start(), end)
+    return Value(low, upper, sign, match.start(), end)
 
 
 def _is_range(

@@ -64,6 +64,6 @@ def _side(role: str, match: re.Match[str], side: str, end: int, unit: str) -> Fo
     if decade:
         most = (low if most is None else most) + 9
     sign = (groups.get("sign") or "") if side == "high" else ""
-    value = Value((low,), most, sign or "~" * bool(decade), False, match.start(side), end)
+    value = Value((low,), most, sign or "~" * bool(decade), match.start(side), end)
     known = pressure(role)
     return Found(mean(known, value, unit), match.start(side), end, value.sign)

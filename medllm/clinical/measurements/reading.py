@@ -124,7 +124,7 @@ def read_share(text: str, name: Name, done: int) -> Found | None:
     before = known and _SHARE.search(text, max(done, name.begin - 8), name.begin)
     if not known or not before:
         return None
-    value = Value((Decimal(before[2]),), None, "", False, before.start(2), before.end(2))
+    value = Value((Decimal(before[2]),), None, "", before.start(2), before.end(2))
     return Found(mean(known, value, "%"), value.begin, before.end("share"))
 
 
@@ -205,7 +205,7 @@ def with_rest(text: str, value: Value, unit: str, end: int) -> tuple[Value, str,
         return value, unit, end
     total = value.readings[0] * factor + Decimal(match["number"])
     end = match.end() if written else match.end("number")
-    return Value((total,), None, value.sign, False, value.begin, value.end), smaller, end
+    return Value((total,), None, value.sign, value.begin, value.end), smaller, end
 
 
 def _believed(name: Name, known: Quantity, found: Found, value: Value) -> Found | None:

@@ -41,9 +41,9 @@ ATOMS = {
 """A unit → (what it measures, how many of the first of its kind it is)."""
 
 _WRITTEN = {
-    "microg": "mcg ug µg microgram micrograms microgm mcgs",
-    "mg": "mgs milligram milligrams mgm",
-    "g": "gm gms gram grams",
+    "microg": "mcg ug µg microgram micrograms microgm mcgs microgramme microgrammes",
+    "mg": "mgs milligram milligrams mgm milligramme milligrammes",
+    "g": "gm gms gram grams gramme grammes",
     "kg": "kgs kilo kilos kilogram kilograms kilogramme kilogrammes",
     "lb": "lbs pound pounds",
     "oz": "ounce ounces",

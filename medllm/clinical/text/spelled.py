@@ -18,28 +18,29 @@ _SCALES = {"hundred": 100, "thousand": 1000}
 _MOST_WORDS = 9
 """Of a number after its first one: so a list of numbers is not gone through again and again."""
 _HALF = " and a half"
+_PARTS = {"half": "0.5", "quarter": "0.25", "quarters": "0.75"}
 _UNITS = (
     r"(?:mg|mcg|ug|g|gm|grams?|grammes?|milligrams?|milligrammes?|micrograms?|microgrammes?|ml|"
     r"millilit(?:er|re)s?|units?|iu|meq|tab(?:let)?s?|cap(?:sule|let)?s?|pills?|puffs?|drops?)"
 )
 _WORD = "|".join(sorted((*SMALL_NUMBERS, *_TENS, *_SCALES), key=len, reverse=True))
 SPELLED = (
-    rf"\b(?:half an?|(?:a (?=hundred|thousand))?(?:{_WORD})"
+    rf"\b(?:half (?:of )?an?|(?:a |three )?quarters? of an?|(?:a (?=hundred|thousand))?(?:{_WORD})"
     rf"(?:[\s-]+(?:(?:and|point)\s+)?(?:{_WORD})){{0,{_MOST_WORDS}}}(?:{_HALF})?)"
     rf"(?=[\s-](?:of )?{_UNITS}\b)"
 )
 """The pattern of one, in lower case; what follows it is a unit or a form."""
-SPELLED_MARKS = (*_TENS, *_SCALES, "teen", "eleven", "twelve", "half", " point ")
+SPELLED_MARKS = (*_TENS, *_SCALES, "teen", "eleven", "twelve", "half", "quarter", " point ")
 """One of these is in each that `read_spelled` reads, but for `ten`."""
 
 
 def read_spelled(written: str) -> str | None:
     """The number in digits; None for one of a single digit, and for what is none (`two one`)."""
     words = re.split(r"[\s-]+", written.lower())
-    if words[0] == "half":
-        return "0.5"
     if words[-3:] == _HALF.split():
         words[-3:] = ["point", "five"]
+    elif part := next((_PARTS[each] for each in words if each in _PARTS), None):
+        return part
     at = words.index("point") if "point" in words else len(words)
     whole, digits = _whole(words[:at]), [_VALUES.get(word, 10) for word in words[at + 1 :]]
     if whole is None or max(digits, default=0) > 9:
