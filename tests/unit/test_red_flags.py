@@ -33,8 +33,7 @@ def test_families_are_found_in_questions_written_apart_from_the_patterns() -> No
     hits = [f"red_flag.{family}" in described(question) for family, question in asked]
     families = {row["id"] for row in shipped_knowledge().rows("red_flags")}
 
-    later = {"red_flag.unconscious", "red_flag.sepsis_baby"}
-    assert {f"red_flag.{family}" for family, _ in asked} == families - later
+    assert {f"red_flag.{family}" for family, _ in asked} == families - {"red_flag.unconscious"}
     assert sum(hits) >= 118 and len(hits) == 123
 
 
@@ -64,13 +63,13 @@ def test_ordinary_questions_are_no_emergency() -> None:
     ("family", "question"),
     [
         ("sepsis_child", "my baby is floppy and wont wake"),
-        ("sepsis_baby", "my 2 week old is really floppy and not feeding"),
+        ("sepsis_child", "my 2 week old is really floppy and not feeding"),
         ("sepsis_child", "newborn wont feed and is hard to wake"),
         ("sepsis_child", "my 3 week old has gone all blotchy and wont take her bottle"),
         ("sepsis_child", "baby went blue round the mouth and limp"),
         ("sepsis_child", "my 2 month old cant be woken and isnt feeding"),
-        ("sepsis_baby", "my 10 month old is burning up and limp"),
-        ("sepsis_baby", "6 day old wont latch and is really floppy"),
+        ("sepsis_child", "my 10 month old is burning up and limp"),
+        ("sepsis_child", "6 day old wont latch and is really floppy"),
         ("sepsis_child", "bubba is grey and grunting"),
         ("sepsis_child", "cant get the baby to wake up"),
         ("sepsis_child", "baby doesnt respond when i touch her"),
@@ -129,6 +128,7 @@ def test_emergencies_are_found_as_they_are_typed(family: str, question: str) -> 
         "I dont have a fever but my neck is stiff",
         "My stretch marks won't fade, what cream helps?",
         "The hiccups wont stop",
+        "my neck is stiff and hurts when i turn it",
         "my hands go mottled when its cold outside",
         "room temp is 19 is that ok for a newborn",
         "bath is 38 degrees, fine for a newborn?",
@@ -298,6 +298,24 @@ def test_a_patient_in_care_needs_no_call() -> None:
     question = "A 60-year-old man presents with crushing chest pain and sweating. Next step?"
 
     assert {each.kind for each in found(question, "Give aspirin.")} == {"red flag"}
+
+
+@pytest.mark.parametrize(
+    ("question", "family", "verified"),
+    [
+        ("newborn wont feed and is hard to wake", "sepsis_child", True),
+        ("newborn is grunting and wont feed", "sepsis_child", False),
+        ("pulsing lump in my belly and pain", "aortic_emergency", True),
+        ("ripping pain in back and chest", "aortic_emergency", False),
+        ("my oxygen is 85", "severe_breathlessness", False),
+    ],
+)
+def test_a_sign_that_the_source_does_not_name_is_not_verified(
+    question: str, family: str, verified: bool
+) -> None:
+    described = [each for each in found(question) if each.rule == f"red_flag.{family}"]
+
+    assert [each.basis.verified for each in described] == [verified]
 
 
 def test_an_aside_hides_no_sign_that_stands_beside_it() -> None:

@@ -77,8 +77,10 @@ class Flags:
         done = -1
         for number, sign in sorted({one for name in hits for one in self.begun_by.get(name, ())}):
             if number > done and (at := self.flags[number].signs[sign].find(hits)):
-                done = number
-                yield self.flags[number], at
+                done, flag = number, self.flags[number]
+                if sign >= len(flag.row["signs"]):  # of those that its source does not name
+                    flag = replace(flag, row={**flag.row, "verified": False})
+                yield flag, at
 
 
 def build_flags(knowledge: Knowledge) -> Flags:
@@ -93,7 +95,8 @@ def build_flags(knowledge: Knowledge) -> Flags:
         enough = (*ENOUGH[row["urgency"]], *row.get("must_say", ()))
         wrong = (*WRONG, *row.get("must_not_say", ()))
         signs, must, must_not = (
-            tuple(map(words.pattern, texts)) for texts in (row["signs"], enough, wrong)
+            tuple(map(words.pattern, texts))
+            for texts in ((*row["signs"], *row.get("signs_unverified", ())), enough, wrong)
         )
         flags.append(Flag(row, signs, must, must_not))
     begun_by: dict[str, list[tuple[int, int]]] = {}

@@ -62,6 +62,7 @@ RED_FLAGS = Table(
             "name",
             "urgency",
             "signs",
+            "signs_unverified",
             "must_say",
             "must_not_say",
             "must_not_say_verified",
