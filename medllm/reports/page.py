@@ -122,9 +122,17 @@ class Page:
         if values:
             self._plot(title, draw_intervals(values, unit))
 
-    def heat(self, title: str, shares: Mapping[str, Mapping[str, float]]) -> None:
-        """A heat map: a row a name, a column a name within the rows, shares from 0 to 1."""
-        self._plot(title, draw_heat(shares))
+    def heat(
+        self,
+        title: str,
+        shares: Mapping[str, Mapping[str, float]],
+        counts: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """A heat map: a row a name, a column a name within the rows, shares from 0 to 1 of counts.
+
+        A share of few says little, so each cell tells of how many it is.
+        """
+        self._plot(title, draw_heat(shares, counts))
 
     def render(self) -> str:
         """The whole page as HTML."""

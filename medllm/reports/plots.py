@@ -102,19 +102,27 @@ def draw_intervals(values: Mapping[str, tuple[float, float, float]], unit: str) 
     return figure
 
 
-def draw_heat(shares: Mapping[str, Mapping[str, float]]) -> "Figure":
-    """A row of coloured cells a name, each with its share in percent; columns in order of names."""
+def draw_heat(
+    shares: Mapping[str, Mapping[str, float]], counts: Mapping[str, Mapping[str, int]]
+) -> "Figure":
+    """A row of coloured cells a name, each with its share and of how many; columns by name."""
     columns = sorted({name for row in shares.values() for name in row})
     figure, axes = _new_figure(height=1.2 + 0.36 * len(shares))
     cells = [[row.get(name, float("nan")) for name in columns] for row in shares.values()]
     axes.imshow(cells, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
-    for at, row in enumerate(shares.values()):
+    for at, (own, row) in enumerate(shares.items()):
         for place, name in enumerate(columns):
             if name in row:
-                axes.text(place, at, f"{row[name]:.0%}", ha="center", va="center", color="#111111")
+                told = f"{row[name]:.0%} of {counts[own][name]:,}"
+                axes.text(place, at, told, ha="center", va="center", color=_readable(row[name]))
     axes.set_yticks(range(len(shares)), list(map(_label, shares)))
     axes.set_xticks(range(len(columns)), list(map(_label, columns)), rotation=20, ha="right")
     return figure
+
+
+def _readable(share: float) -> str:
+    """A colour of text that can be read on that of a cell, which is dark near 0 and 1."""
+    return "#ffffff" if share < 0.1 or share > 0.9 else "#111111"
 
 
 def _label(name: str) -> str:

@@ -49,6 +49,19 @@ ROWS = [build_example(0, number) for number in range(200)]
         ("Correct the side: it should be left.", "error"),
         ("No error is present, the impression is accurate.", "correct"),
         ("The impression does not contain an error.", "correct"),
+        ("This isn’t correct.", "error"),
+        ("There isn't an error.", "correct"),
+        ("I cannot find any errors.", "correct"),
+        ("Error: none", "correct"),
+        ('{"has_error": false}', "correct"),
+        ('{"has_error": true}', "error"),
+        ("ERROR: No effusion is in the findings.", "error"),
+        ("Error detected: No", "correct"),
+        ("Nothing is wrong with it.", "correct"),
+        ("The correct side is left, so this is an error.", "error"),
+        ("No, it is not correct.", "error"),
+        ("Yes, it is correct.", "correct"),
+        ("Yes. The correct side is left.", "error"),
     ],
 )
 def test_verdicts(answer: str, verdict: str | None) -> None:
@@ -64,6 +77,8 @@ def test_the_right_verdict_is_that_of_the_row() -> None:
     assert target_of(row(metadata={"error_type": "none"})) == "correct"
     assert target_of(row(metadata={"error_type": "overtreatment"})) == "error"
     assert target_of(row(metadata={"has_error": False})) == "correct"
+    assert target_of(row(metadata={"has_error": 0.0})) == "correct"
+    assert target_of(row(metadata={"error_type": float("nan")})) == "correct"
     assert target_of(row("CORRECT - Treatment matches imaging findings")) == "correct"
     assert target_of(row("The lungs are clear.")) is None
     assert KIND.lacking(row("The lungs are clear.")) == "no verdict in its answer"
@@ -132,6 +147,7 @@ def test_the_page_has_a_heat_map(tmp_path: Any) -> None:
     assert "negation" in (tmp_path / "report.html").read_text()
     (picture,) = (tmp_path / "plots").glob("*.png")
     assert picture.stat().st_size > 1000
+    assert sum(sum(row.values()) for row in score["heat_items"].values()) == len(ROWS)
 
 
 def test_images_are_refused_or_left_out_and_counted() -> None:

@@ -11,18 +11,24 @@ from medllm.data.example import Example
 Verdict = Literal["error", "correct"]
 POSITIVE: Verdict = "error"
 """The class that sensitivity is of: the reports with an error."""
+_FAULTS = r"(?:errors?|mistakes?|discrepanc\w+|inconsisten\w+)"
+_SOUNDLY = r"(?:correct|appropriate|accurate|consistent|agree)"
+_WRONGLY = r"(?:incorrect|wrong|inappropriate)"
 _CORRECT = (
     r"no (?:\w+ ){0,2}?(?:errors?|mistakes?|discrepanc\w+|inconsistenc\w+|contradictions?|issues?)"
-    r"\b|(?:without|free of|free from|(?:does not|doesn't) (?:contain|have)|not find|not) (?:an? |"
-    r"any )?"
-    r"(?:\w+ )?(?:errors?|mistakes?|discrepanc\w+|inconsisten\w+)|error[- ]free|"
-    r"not (?:incorrect|wrong|inappropriate)|correct(?!\w| the\b| it\b| this\b)|"
+    r"\b|(?:without|free of|free from|(?:does not|doesn't) (?:contain|have)|"
+    r"(?:not|cannot|\w+n't|unable to) (?:find|see|detect|identify)|not|(?:is|are)n't) "
+    rf"(?:an? |any )?(?:\w+ )?{_FAULTS}|error[- ]free|(?:not|(?:is|are)n't) {_WRONGLY}|"
+    rf"nothing (?:\w+ )?(?:{_WRONGLY}|inconsistent)|"
+    r"(?:has_|is_)?(?:errors?|mistakes?)(?: (?:present|found|detected|identified))?"
+    r"[\"'*]*\s*[:=?]\s*[\"'*]*(?:none|no|0|false)[\"'*]*(?=\s*(?:[.;}\n]|$))|"
+    r"(?<!the )correct(?!\w| the\b| it\b| this\b)|"
     r"(?<!in)appropriate\b|(?<!in)accurate\b|consistent(?= with)|agrees?\b"
 )
 _ERROR = (
-    r"not (?:\w+ )?(?:correct|appropriate|accurate|consistent|agree)|incorrect|inappropriate|"
-    r"inaccurate|inconsistent|unnecessary|overtreatment|errors?\b|mistakes?\b|mistaken|wrong\b|"
-    r"discrepanc\w+|contradict\w*|correct (?:the|it|this)\b|"
+    rf"(?:not|\w+n't) (?:\w+ )?{_SOUNDLY}|incorrect|inappropriate|"
+    r"inaccurate|inconsistent|unnecessary|overtreatment|(?:has_|is_)?errors?\b|mistakes?\b|"
+    r"mistaken|wrong\b|discrepanc\w+|contradict\w*|correct (?:the|it|this)\b|"
     r"does(?: not|n't) (?:agree|match)|should (?:read|say|be corrected)"
 )
 _FIRST = re.compile(
@@ -31,7 +37,22 @@ _FIRST = re.compile(
     re.IGNORECASE,
 )
 _VERDICT = re.compile(rf"\b(?:(?P<correct>{_CORRECT})|(?P<error>{_ERROR}))", re.IGNORECASE)
-_SOUND = {"none", "no", "no error", "correct", "normal", "0", "false", ""}
+_SENTENCE_END = re.compile(r"[.!\n]")
+_SOUND = {
+    "none",
+    "no",
+    "no error",
+    "correct",
+    "normal",
+    "0",
+    "0.0",
+    "false",
+    "n",
+    "nan",
+    "null",
+    "n/a",
+    "",
+}
 _IMPRESSION = re.compile(r"\b(?:impression|conclusion)\b\W*:", re.IGNORECASE)
 _TREATMENT = re.compile(r"\b(?:prescribed treatment|treatment|plan)\b\W*:", re.IGNORECASE)
 _NORMAL = re.compile(
@@ -47,11 +68,21 @@ _OTHER = {"left": "right", "right": "left"}
 
 
 def read_verdict(answer: str) -> Verdict | None:
-    """What an answer says first: that there is an error, or none; None where it says neither."""
-    if match := _FIRST.match(answer):
-        return "error" if match["yes"] else "correct"
-    match = _VERDICT.search(answer)
-    return None if not match else "correct" if match["correct"] else "error"
+    """What an answer says first: that there is an error, or none; None where it says neither.
+
+    A yes or no is of whether there is an error, but where its own sentence says which: "No, it is
+    not correct".
+    """
+    answer = answer.replace("’", "'")
+    if first := _FIRST.match(answer):
+        end = _SENTENCE_END.search(answer, first.end())
+        said = _VERDICT.search(answer, first.end(), end.start() if end else len(answer))
+        return _verdict_of(said) or ("error" if first["yes"] else "correct")
+    return _verdict_of(_VERDICT.search(answer))
+
+
+def _verdict_of(found: re.Match[str] | None) -> Verdict | None:
+    return None if not found else "correct" if found["correct"] else "error"
 
 
 def target_of(item: Example) -> Verdict | None:

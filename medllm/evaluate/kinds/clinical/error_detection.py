@@ -1,7 +1,7 @@
 """Error detection: does a report have an error? The positive class is "error"."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,8 @@ class ErrorDetection(Generated):
             "majority": majority_share([record["target"] for record in records]),
             "rules": detection_rates(records, "rules"),
             **by_field,
-            "heat": _heat(records),
+            "heat": _cells(records, lambda cell: sum(map(_is_right, cell)) / len(cell)),
+            "heat_items": _cells(records, len),
         }
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
@@ -106,7 +107,7 @@ class ErrorDetection(Generated):
     def tell(self, page: Page, score: Mapping[str, Any], records: Sequence[Record]) -> None:
         """A heat map: how many verdicts are right by modality and type of error."""
         page.heading(f"{score['model']}, {score['task']}: right verdicts, in percent")
-        page.heat(f"{score['model']} {score['task']} right", score["heat"])
+        page.heat(f"{score['model']} {score['task']} right", score["heat"], score["heat_items"])
         page.text(
             f"Sensitivity is of the class “{POSITIVE}”. An answer without a verdict is wrong "
             f"({score['unclear']} here). Plain rules, which read no model's mind and no image, "
@@ -180,12 +181,15 @@ def _parts(records: Sequence[Record], name: str) -> dict[str, list[Record]]:
     return parts
 
 
-def _heat(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """The share of right verdicts by modality, and by type of error within it."""
+def _is_right(record: Record) -> bool:
+    return bool(record["answer"] == record["target"])
+
+
+def _cells(
+    records: Sequence[Record], measure: Callable[[Sequence[Record]], float]
+) -> dict[str, dict[str, float]]:
+    """A number of the records of each modality, by type of error within it."""
     return {
-        modality: {
-            kind: sum(each["answer"] == each["target"] for each in cell) / len(cell)
-            for kind, cell in sorted(_parts(rows, "error_type").items())
-        }
+        modality: {kind: measure(cell) for kind, cell in sorted(_parts(rows, "error_type").items())}
         for modality, rows in sorted(_parts(records, "modality").items())
     }
