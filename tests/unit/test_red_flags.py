@@ -38,7 +38,7 @@ def test_families_are_found_in_questions_written_apart_from_the_patterns() -> No
 
 
 def test_emergencies_as_people_type_them_and_ordinary_sentences() -> None:
-    """Of those of the second half 45 were found by the patterns before, and 52 at first after."""
+    """At first 52 of the second 62 emergencies were found, and 31 of the last 40."""
     typed = (HERE / "typed_emergencies.tsv").read_text().splitlines()
     ordinary = (HERE / "typed_ordinary.txt").read_text().splitlines()
 
@@ -49,8 +49,8 @@ def test_emergencies_as_people_type_them_and_ordinary_sentences() -> None:
             missed.append(question)
     flagged = [question for question in ordinary if described(question)]
 
-    assert missed == [] and len(typed) == 136
-    assert len(flagged) <= 8 and len(ordinary) == 198
+    assert missed == [] and len(typed) == 176
+    assert len(flagged) <= 11 and len(ordinary) == 258
 
 
 def test_ordinary_questions_are_no_emergency() -> None:

@@ -11,8 +11,8 @@ _NOT = (
     r"(?:is|are|was|were|do|does|did|has|have|had|ca|wo|could|would|should|must|need)nt)"
 )
 _DENIES = re.compile(
-    r"\b(?:no(?! longer| better| worse| relief| help| idea| one| matter| response| pulse)|without|"
-    r"den(?:y|ies|ied|ying)|never(?= had| have| experienced| felt)|negative for|free of|"
+    r"\b(?:no(?! longer| sorry| better| worse| relief| help| idea| one| matter| response| pulse)|"
+    r"without|den(?:y|ies|ied|ying)|never(?= had| have| experienced| felt)|negative for|free of|"
     rf"rule[sd]? out|{_NOT} (?:have|having|had|any|got|experienc\w+|"
     r"complain\w+ of|report\w*|suffer\w*|noticed))\b"
 )
