@@ -233,6 +233,12 @@ def test_what_is_not_honoured_is_refused(url: str, body: dict[str, Any], param: 
     assert sorted(error) == ["code", "message", "param", "type"]
 
 
+@pytest.mark.parametrize(("prompts", "n", "param"), [(129, 1, "prompt"), (65, 2, "n")])
+def test_what_asks_too_many_answers_is_named(url: str, prompts: int, n: int, param: str) -> None:
+    response = post(url, {"prompt": ["a"] * prompts, "n": n}, path="completions")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
 @pytest.mark.parametrize("prompt", [["a", 1], [None], 5, [], None])
 def test_prompts_must_be_texts(url: str, prompt: Any) -> None:
     response = post(url, {"prompt": prompt}, path="completions")

@@ -256,7 +256,7 @@ class AnswerRoutes:
             raise ApiError(400, "stream_options needs stream: true", param="stream_options")
         if prompts * body.count > MAX_ANSWERS:
             message = f"one request gets at most {MAX_ANSWERS} answers, prompts times n"
-            raise ApiError(400, message, param="n")
+            raise ApiError(400, message, param="n" if body.count > 1 else "prompt")
         if body.top is not None:
             self._check_logprobs(body)
         elif isinstance(body, ChatRequest) and body.top_logprobs is not None:
