@@ -172,6 +172,21 @@ def test_what_a_source_says_in_other_words_is_supported(answer: str, source: str
     assert unsupported(answer, source) == []
 
 
+@pytest.mark.parametrize(
+    ("source", "is_flip"),
+    [
+        ("Amoxicillin discontinued due to rash.", True), ("Amoxicillin 500 mg tid stopped.", True),
+        ("DISCONTINUED: amoxicillin", True), ("He stopped taking amoxicillin.", True),
+        ("He no longer takes amoxicillin.", True), ("Amoxicillin was never stopped.", False),
+        ("Amoxicillin stopped, restarted on day 3.", False),
+    ],
+)  # fmt: skip
+def test_a_drug_that_was_stopped_is_not_continued(source: str, is_flip: bool) -> None:
+    flips = [flip for _, flip in unsupported("Continue amoxicillin.", source)]
+
+    assert flips == ["stopping"] * is_flip
+
+
 def test_what_is_measured_in_blood_is_a_drug_only_where_it_is_taken() -> None:
     said = "Sodium 140, potassium 3.1, glucose 7. Give potassium 20 mEq. Home oxygen."
     kinds = [(each.kind, said[slice(*each.place)]) for each in find_facts(read(said))]

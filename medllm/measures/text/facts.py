@@ -50,6 +50,19 @@ _COUNTS = {word: number for number, word in enumerate(
     "a": 1, "next": 1, "twelve": 12}  # fmt: skip
 _UNITS: Mapping[str, tuple[str, int]] = {"week": ("day", 7), "year": ("month", 12)}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_STOPPED_BEFORE = re.compile(
+    r"(?<!not )(?<!never )\b(?:"
+    r"(?:stopped|discontinued|ceased)(?: (?:taking|using|his|her|the|home))*|"
+    r"no longer (?:takes?|taking|uses?|using|on))[: ]+$"
+)
+_STOPPED_AFTER = re.compile(
+    r"(?: (?:\d[\w.,/%-]*|mg|mcg|g|units?|tablets?|po|iv|daily|bid|tid|once|twice|a day|"
+    r"therapy|then|was|were|has|have|been))*"
+    r"[ (:-]{1,3}(?:stopped|discontinued|d/?c'?d|ceased|withdrawn)\b"
+)
+_NEAR = 120
+"""Characters before and after a drug in which it may be said to be stopped."""
+_BEGUN_AGAIN = re.compile(r"\b(?:restarted|resumed|reintroduced|started again|begun again)\b")
 _PRIMARY = re.compile(r"pcp|gp|general|family|primary")
 
 
@@ -127,7 +140,9 @@ def _medications(reading: Reading, drugs: tuple[Mention, ...]) -> Iterator[Fact]
     for number, mention in enumerate(drugs):
         if not mention.drugs:
             continue
-        is_warned = stance_of(reading, mention.first) is Stance.WARNED
+        is_warned = stance_of(reading, mention.first) is Stance.WARNED or _is_stopped(
+            reading, mention
+        )
         is_, other = ("not given", "given") if is_warned else ("given", "not given")
         name, place = (mention.drugs, is_), reading.place(mention.first, mention.last)
         contrary: dict[Key, str] = {(mention.drugs, other): "stopping"}
@@ -140,6 +155,17 @@ def _medications(reading: Reading, drugs: tuple[Mention, ...]) -> Iterator[Fact]
         yield Fact("medication", frozenset({name}), frozenset({name}), place, contrary)
         for dose in doses:
             yield Fact("medication", dose, dose, place)
+
+
+def _is_stopped(reading: Reading, mention: Mention) -> bool:
+    """Whether a note says in few words that a drug was stopped, and not begun again."""
+    text = reading.folded.text
+    first, last = reading.sentence_at(mention.first)
+    begin, end = reading.begins[mention.first], reading.ends[mention.last - 1]
+    before = text[max(reading.begins[first], begin - _NEAR) : begin]
+    after = text[end : min(reading.ends[last - 1], end + _NEAR)]
+    is_so = _STOPPED_BEFORE.search(before) or _STOPPED_AFTER.match(after)
+    return bool(is_so) and not _BEGUN_AGAIN.search(after)
 
 
 def _doses(sig: Sig) -> Iterator[frozenset[Key]]:

@@ -34,7 +34,8 @@ OTHER = "other"
 
 DISCHARGE: Mapping[str, str] = {
     "reason for admission": r"\badmitted\b|\bpresent(?:s|ed|ing)\b|complaint|reason for|brought in",
-    "condition at discharge": r"\bstable\b|\b(?:good|fair|satisfactory) condition|"
+    "condition at discharge": r"\bstable\b(?! (?:angina|coronary|ischa?emic))|"
+                              r"\b(?:good|fair|satisfactory) condition|"
                               r"condition (?:at|on|upon)? ?discharge|discharge condition",
     "instructions": r"instruct|\badvised\b|\bcall (?:if|your|the)|return (?:if|to)|"
                     r"\bdiet\b|\bactivity\b|should (?:avoid|take|call|return)",
