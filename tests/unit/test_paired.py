@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom, permutation_test
 
-from medllm.measures.intervals import Estimate, estimate_macro_f1, estimate_share
+from medllm.measures.intervals import (
+    Estimate,
+    estimate_macro_f1,
+    estimate_proportion,
+    estimate_share,
+)
 from medllm.measures.paired import (
     compare_means,
     compare_ratios,
@@ -245,15 +250,15 @@ def test_non_inferiority_is_a_matter_of_the_worst_bound(
     assert judge_margin(estimate, 0.02, higher_is_better=higher) == verdict
 
 
-def test_shares_of_repeated_patients_are_bootstrapped_over_them() -> None:
+def test_shares_of_repeated_patients_are_as_sure_as_so_many_patients() -> None:
     groups = [str(n // 5) for n in range(100)]
     alike = [n // 5 < 14 for n in range(100)]  # a patient's items are all right, or all wrong
 
     found = estimate_share(alike, groups)
 
-    error = math.sqrt(0.7 * 0.3 / 20)
-    assert found.low == pytest.approx(0.7 - 1.96 * error, abs=0.03)
-    assert found.high == pytest.approx(0.7 + 1.96 * error, abs=0.03)
+    exact = estimate_proportion(14, 20)
+    assert found.low == pytest.approx(exact.low, abs=0.03)
+    assert found.high == pytest.approx(exact.high, abs=0.03)
     assert estimate_share(alike, [str(n) for n in range(100)]) == estimate_share(alike)
 
 
