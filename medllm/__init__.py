@@ -59,7 +59,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # OpenMP threads that spin for long crawl as soon as another process wants a core; those that sleep
 # at once are woken slowly on a machine that has nothing else to do. In libgomp they spin 0.03 ms.
+SPINS = "3000"
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 pin_library_folders()

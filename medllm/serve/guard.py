@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from medllm.clinical.patient import read_patient
@@ -31,7 +32,8 @@ WITHHELD = "content_filter"
 MOST_HELD_TOKENS = 64
 """Of a stream whose sentences are reviewed before they go out."""
 SHORT = 2000
-"""Characters of what was asked that are quicker reviewed with the answer than beside an engine that
+"""Characters that take so few milliseconds that no other thread pays: it would hold the interpreter
+as long. What was asked, if it is short, is reviewed with the answer and not beside an engine that
 begins to write: it has all processors, and waits for one that is taken from it. Where the border
 lies was not measured."""
 _SENTENCE_END = re.compile(r"[.!?:][\"')\]]*(?=\s+[^\W\d_])|\n")
@@ -140,6 +142,7 @@ class GuardedAnswer:
         self._guard, self._context, self._whole, self._unread = guard, context, whole, unread
         # read once, though a stream is reviewed at each of its sentences
         self._question, self._record = read(said_by("user", asked)), read(said_by("system", asked))
+        self._asked_characters = len(self._question.text) + len(self._record.text)
         try:
             read_patient(context)
         except DataError as problem:
@@ -152,7 +155,7 @@ class GuardedAnswer:
         Raises:
             ApiError: it could not be reviewed, and is withheld.
         """
-        if self._whole and len(self._question.text) + len(self._record.text) < SHORT:
+        if self._whole and self._asked_characters < SHORT:
             async for piece in self._at_once(answer):
                 yield piece
             return
@@ -224,11 +227,16 @@ class GuardedAnswer:
         return any(blocks(each) for each in report.findings if is_whole or each.kind != "missing")
 
     async def _review(self, answer: str, calls: Sequence[ToolCall] = ()) -> Report:
-        reviewing = asyncio.ensure_future(
-            asyncio.to_thread(
-                self._guard.review, answer, self._question, self._context, self._record, calls
-            )
+        review = partial(
+            self._guard.review, answer, self._question, self._context, self._record, calls
         )
+        written = (answer, *(call.arguments for call in calls))
+        is_short = self._asked_characters + sum(map(len, written)) < SHORT
+
+        async def reviewed() -> Report:
+            return review() if is_short else await asyncio.to_thread(review)
+
+        reviewing = asyncio.ensure_future(reviewed())
         await asyncio.wait([reviewing])
         if problem := reviewing.exception():  # whatever it is: nothing goes out unreviewed
             log_bug(problem)

@@ -17,6 +17,7 @@ import pytest
 from outgoing import outgoing, places
 from streamed import read
 
+from medllm import SPINS
 from medllm.artifacts.serving import ServerSettings
 from medllm.data.example import Message
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
@@ -25,7 +26,7 @@ from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.many import write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.servers.chat import Chat, UnfitChat
-from medllm.engines.servers.llama_server import LlamaServerEngine
+from medllm.engines.servers.llama_server import SPINS_OF_SERVER, LlamaServerEngine
 from medllm.engines.servers.process import Supervised
 from medllm.errors import DataError, SetupError
 from medllm.measures.logprobs import write_with_logprobs
@@ -267,6 +268,20 @@ def test_it_listens_on_no_address_and_nobody_else_may_ask(engine: LlamaServerEng
     assert socket.parent.stat().st_mode & 0o777 == 0o700
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as client:
         assert client.post("http://x/completion", json={"prompt": [1]}).status_code == 401
+
+
+@pytest.mark.parametrize(("said", "told"), [(SPINS, SPINS_OF_SERVER), ("7", "7"), (None, None)])
+def test_its_threads_stay_awake_between_two_steps_unless_somebody_says_otherwise(
+    said: str | None, told: str | None, tiny_f16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if said:
+        monkeypatch.setenv("GOMP_SPINCOUNT", said)
+
+    with closing(started(tiny_f16, 1)) as engine:
+        its = Path(f"/proc/{engine.server.process.pid}/environ").read_text().split("\0")
+
+    assert dict(each.split("=", 1) for each in its if each).get("GOMP_SPINCOUNT") == told
 
 
 def test_an_engine_that_dies_is_started_again(tiny_f16: Path) -> None:
