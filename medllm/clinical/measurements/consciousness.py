@@ -46,6 +46,11 @@ _WORDS = (
     ("C", _CONFUSED), ("A", _ALERT), ("A", r"\bfully conscious\b"),
 )  # fmt: skip
 _LEVEL = re.compile("|".join(f"(?P<l{at}>{words})" for at, (_, words) in enumerate(_WORDS)))
+_STEM = re.compile(
+    r"alert|a ?& ?o|acvpu|avpu|coma|confus|conscious|deliri|disorient|drows|letharg|mental status|"
+    r"obtund|opens|respon|rous|sleepy|somnol|stupor|wake|woken"
+)
+"""What stands in every level: a text without it is not searched at length."""
 _IS_KEYED = re.compile(_KEY)
 _SCALE = re.compile(
     r"\b[acvpu] ?[=:] ?(?:new )?(?:alert|confus\w+|respon\w+|voice|pain|unresponsive)|"
@@ -112,6 +117,8 @@ def find_levels(text: str) -> tuple[Level, ...]:
     """The levels in a text, in order, but those of the past, of others, and of old confusion."""
     reading = read(text)
     folded = reading.folded.text
+    if not _STEM.search(folded):
+        return ()
     masked = _SCALE.sub(lambda match: "_" * len(match[0]), folded)
     found: list[Level] = []
     for match in _LEVEL.finditer(masked):
