@@ -30,8 +30,10 @@ KEY = "benchmark"
 N_CTX, SLOTS = 2048, 8
 CONCURRENT = (1, 4, 8)
 OTHERS = 3
-PAIRS = 10
+PAIRS = 30
 """Single answers of each arm in a round."""
+PAUSE_S = 0.2
+"""After which a person asks again: what spins between two answers is asleep by then."""
 NOTE = "The patient reports a cough and a fever of two days; the lungs are clear on both sides. "
 
 
@@ -140,14 +142,20 @@ async def measure_all(urls: Mapping[str, str], rounds: int, tokens: int) -> dict
                     found[arm].setdefault(name, []).append(value)
                 print(f"{arm}: round {number} of {rounds}", file=sys.stderr)
         if number:
-            await add_pairs(urls, tokens, number, found)
+            for pause_s in (0.0, PAUSE_S):
+                await add_pairs(urls, tokens, number, found, pause_s)
     return {arm: summary(figures) for arm, figures in found.items()}
 
 
 async def add_pairs(
-    urls: Mapping[str, str], tokens: int, number: int, found: dict[str, dict[str, list[float]]]
+    urls: Mapping[str, str],
+    tokens: int,
+    number: int,
+    found: dict[str, dict[str, list[float]]],
+    pause_s: float,
 ) -> None:
     """Single answers of 16 tokens, one of each arm after the other, beside the first arm's."""
+    when = " after a pause" if pause_s else ""
     async with AsyncExitStack() as stack:
         asking = {}
         for arm, url in urls.items():
@@ -158,13 +166,15 @@ async def add_pairs(
         for pair in range(PAIRS):
             took = {}
             for arm, one in asking.items():
+                await asyncio.sleep(pause_s)
                 began = time.perf_counter()
-                await one.whole(f"{NOTE}Pair {number}.{pair}: ", 16)
+                await one.whole(f"{NOTE}Pair {number}.{pair}{when}: ", 16)
                 took[arm] = time.perf_counter() - began
             bare = next(iter(took.values()))
             for arm, seconds in took.items():
-                found[arm].setdefault("seconds of 16 tokens", []).append(seconds)
-                found[arm].setdefault("seconds more than the first", []).append(seconds - bare)
+                found[arm].setdefault(f"seconds of 16 tokens{when}", []).append(seconds)
+                more = found[arm].setdefault(f"seconds more than the first{when}", [])
+                more.append(seconds - bare)
 
 
 def summary(figures: Mapping[str, list[float]]) -> dict[str, Any]:

@@ -179,9 +179,13 @@ def test_what_a_source_says_in_other_words_is_supported(answer: str, source: str
         ("DISCONTINUED: amoxicillin", True), ("He stopped taking amoxicillin.", True),
         ("He no longer takes amoxicillin.", True), ("Amoxicillin was never stopped.", False),
         ("Amoxicillin stopped, restarted on day 3.", False),
+        ("Amoxicillin held.", True), ("We held his amoxicillin.", True),
+        ("Amoxicillin is on hold.", True), ("Discharged off amoxicillin.", True),
+        ("Amoxicillin was held and resumed.", False), ("Do not hold amoxicillin.", False),
+        ("Amoxicillin withheld on arrival, resumed on day 2.", False),
     ],
 )  # fmt: skip
-def test_a_drug_that_was_stopped_is_not_continued(source: str, is_flip: bool) -> None:
+def test_a_drug_that_was_stopped_or_held_is_not_continued(source: str, is_flip: bool) -> None:
     flips = [flip for _, flip in unsupported("Continue amoxicillin.", source)]
 
     assert flips == ["stopping"] * is_flip
@@ -260,9 +264,19 @@ def test_sides_and_denials_need_no_vocabulary(answer: str, flip: str) -> None:
         ("Margins were negative.", "Margins were not positive.", 0),
         ("ER-positive cancer.", "ER-positive, HER2-negative cancer", 0),
         ("HER2-positive cancer.", "ER-positive, HER2-negative cancer", 1),
+        ("She is pregnant.", "She is not pregnant.", 1),
+        ("She is not pregnant.", "A pregnant woman in her third month.", 1),
+        ("Non-pregnant.", "She is not pregnant.", 0),
+        ("He was intubated.", "He was never intubated.", 1),
+        ("Febrile on admission.", "Afebrile throughout.", 1),
+        ("Afebrile.", "Not febrile.", 0),
+        ("Not intubated at discharge.", "Intubated on day 1. Not intubated at discharge.", 0),
+        ("If she becomes pregnant, stop.", "She is not pregnant.", 0),
+        ("Is she pregnant?", "She is not pregnant.", 0),
+        ("She is not pregnant.", "Her sister is pregnant.", 0),
     ],
 )
-def test_results_that_are_the_other_way_round_are_flips(
+def test_results_and_states_that_are_the_other_way_round_are_flips(
     answer: str, source: str, flips: int
 ) -> None:
     found = find_flips(read(answer), read(source))

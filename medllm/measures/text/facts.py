@@ -52,13 +52,15 @@ _UNITS: Mapping[str, tuple[str, int]] = {"week": ("day", 7), "year": ("month", 1
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _STOPPED_BEFORE = re.compile(
     r"(?<!not )(?<!never )\b(?:"
-    r"(?:stopped|discontinued|ceased)(?: (?:taking|using|his|her|the|home))*|"
+    r"(?:stopped|discontinued|ceased|held|holding|hold|withheld)"
+    r"(?: (?:taking|using|his|her|the|home))*|"
+    r"(?:discharged|taken|weaned|came|come|is|was|now|stay(?:ed)?) off(?: (?:of|his|her|the))*|"
     r"no longer (?:takes?|taking|uses?|using|on))[: ]+$"
 )
 _STOPPED_AFTER = re.compile(
     r"(?: (?:\d[\w.,/%-]*|mg|mcg|g|units?|tablets?|po|iv|daily|bid|tid|once|twice|a day|"
-    r"therapy|then|was|were|has|have|been))*"
-    r"[ (:-]{1,3}(?:stopped|discontinued|d/?c'?d|ceased|withdrawn)\b"
+    r"therapy|then|is|are|was|were|has|have|been|being))*"
+    r"[ (:-]{1,3}(?:stopped|discontinued|d/?c'?d|ceased|withdrawn|withheld|held|on hold)\b"
 )
 _NEAR = 120
 """Characters before and after a drug in which it may be said to be stopped."""

@@ -33,6 +33,18 @@ _NO_NAMES = frozenset(
     )
 )
 """Words before a result that no result is of."""
+_STATES = frozenset(
+    words_in(
+        "pregnant breastfeeding intubated ventilated sedated febrile septic hypoxic hypoxemic "
+        "hypoxaemic hypotensive hypertensive tachycardic bradycardic tachypneic tachypnoeic "
+        "jaundiced icteric cyanotic cyanosed diabetic anemic anaemic dehydrated suicidal psychotic "
+        "immunosuppressed immunocompromised anticoagulated incontinent intoxicated neutropenic"
+    )
+)
+"""What somebody is or is not."""
+_FREE_OF = {f"a{word}": word for word in ("febrile", "cyanotic")} | {
+    f"non{word}": word for word in ("pregnant", "diabetic", "icteric")
+}
 _SKIPPED = frozenset(
     words_in(
         "the a an in on at of with and or to for by from was is were ama against side sided after"
@@ -73,6 +85,7 @@ def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
         *_contrary(_sides(answer), _sides(source), answer, "laterality"),
         *_contrary(_sexes(answer), _sexes(source), answer, "sex"),
         *_contrary(_results(answer), _results(source), answer, "negation"),
+        *_contrary(_states(answer), _states(source), answer, "negation"),
         *_contrary(_denials(answer, phrases), _denials(source, phrases), answer, "negation"),
     ]
     return sorted(found, key=lambda each: each.place)
@@ -143,6 +156,19 @@ def _results(reading: Reading) -> Iterator[_Meant]:
             yield _Meant(f"result of {normal(words[of])}", word, min(of, at), max(of, at) + 1)
 
 
+def _states(reading: Reading) -> Iterator[_Meant]:
+    """What somebody is or is not, where that is stated: `not pregnant`, `afebrile`."""
+    for at, word in enumerate(reading.words):
+        state = _FREE_OF.get(word, word)
+        if state not in _STATES:
+            continue
+        context = context_of(reading, at, at + 1)
+        if context.experiencer == "patient" and not context.hypothetical:
+            is_free = state != word or reading.words[max(at - 1, 0)] == "non"
+            how = "denied" if context.negated != is_free else "affirmed"
+            yield _Meant(state, "asked" if _is_asked(reading, at) else how, at, at + 1)
+
+
 def _is_said(reading: Reading, at: int) -> bool:
     """Whether a result is stated, neither denied nor asked for nor only possible."""
     context = context_of(reading, at, at + 1)
@@ -169,9 +195,13 @@ def _denials(reading: Reading, phrases: set[tuple[str, ...]]) -> Iterator[_Meant
             last = at + length
             if tuple(words[at:last]) not in phrases:
                 continue
-            asked = "?" in reading.between(reading.sentence_at(at)[1] - 1)
             how = "denied" if context_of(reading, at, last).negated else "affirmed"
-            yield _Meant(" ".join(words[at:last]), "asked" if asked else how, at, last)
+            how = "asked" if _is_asked(reading, at) else how
+            yield _Meant(" ".join(words[at:last]), how, at, last)
+
+
+def _is_asked(reading: Reading, at: int) -> bool:
+    return "?" in reading.between(reading.sentence_at(at)[1] - 1)
 
 
 def _begins(
