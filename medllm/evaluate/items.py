@@ -132,7 +132,7 @@ class Task:
             lost.update(row.reason for row in self.source.examples() if isinstance(row, Rejected))
         told = ", ".join(f"{count} rows: {reason}" for reason, count in lost.items())
         message = f"the task {self.name} has no items" + (f" ({told})" if told else "")
-        return DataError(message, "check the data: a test split with answers is needed")
+        return DataError(message, "check the data: rows that hold what the task scores are needed")
 
     def _rows_to_show(self) -> Iterator[Example]:
         """What worked examples come from: the rows to train on, as the source has them."""
