@@ -15,9 +15,11 @@ _NEWS = (
     r"(?:\s?\((?:news|ews) ?2?\))?+"
 )
 _WAY = (
-    r"(?:[ -]+(?:news(?:[ -]?2(?!\d))?+|(?:score|total|points?|of|is|was|has|the|this|that|an?|"
-    r"aggregate|here|now|today|currently|therefore|thus|patient's|for (?:this|the|that|our) "
-    r"patient|comes to|adds up to|sums to|equals|should be|calculated(?: as)?|"
+    r"(?:[ -]+(?:news(?:[ -]?2(?!\d))?+|"
+    r"was \d{1,2}\b[^.;\n\d]{0,40}?\b(?:and|but) (?:it )?(?:is )?now(?: at)?(?= \d)|"
+    r"(?:score|total|points?|of|is|was|has|the|this|that|an?|aggregate|here|now|today|currently|"
+    r"therefore|thus|patient's|for (?:this|the|that|our) patient|comes to|adds up to|sums to|"
+    r"equals|should be|calculated(?: as)?|"
     r"as follows|(?:risen|increased|fallen|decreased|gone up)(?: from \d{1,2})?(?: to)?|"
     r"at least)\b))*+[\s:=*_()|]{0,10}+(?:is |was |of |at least )?+\**+\+?"
 )
