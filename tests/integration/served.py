@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from medllm import console
+
 SECONDS = 60
 """The longest that a tiny model takes to be served."""
 
@@ -16,15 +18,20 @@ SECONDS = 60
 def interrupted_once_served(
     capfd: pytest.CaptureFixture[str], ask: Callable[[str, str], None]
 ) -> Iterator[None]:
-    """Call `ask` with the address once it is told, and all that was printed; then press Ctrl-C."""
+    """Call `ask` with the address once it is told, and all that was printed; then press Ctrl-C.
+
+    What is printed is read once, when all is: of what comes while it is read some would be lost.
+    """
+    is_served, notice = threading.Event(), console.notice
+
+    def note(text: str) -> None:
+        notice(text)
+        if "Ctrl-C stops" in text:
+            is_served.set()
 
     def ask_and_interrupt() -> None:
-        printed, pause = "", threading.Event()
-        for _ in range(SECONDS * 20):
-            printed += "".join(capfd.readouterr())
-            if "Ctrl-C stops" in printed:
-                break
-            pause.wait(0.05)
+        is_served.wait(SECONDS)
+        printed = "".join(capfd.readouterr())
         try:
             (url,) = re.findall(r"^address +(.*)$", printed, re.MULTILINE)
             ask(url, printed)
@@ -32,8 +39,10 @@ def interrupted_once_served(
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=ask_and_interrupt)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, "notice", note)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()

@@ -10,6 +10,7 @@ import pytest
 
 from medllm.clinical.settings import ReviewSettings
 from medllm.data.example import read_jsonl
+from medllm.data.split import SplitConfig
 from medllm.engines.fake import FakeEngine
 from medllm.prepare.config import PrepareConfig
 from medllm.prepare.verb import prepare
@@ -139,11 +140,11 @@ def test_what_may_be_trained_on_goes_through_prepare(door: Door, tmp_path: Path)
 
     data = tmp_path / "feedback.jsonl"
     data.write_text(door.send("GET", "/feedback", key="ops").text)
-    manifest = prepare(PrepareConfig(datasets=(str(data),), output=tmp_path / "out"))
+    everything = SplitConfig(validation=0, test=0)  # by ids, which are drawn
+    config = PrepareConfig(datasets=(str(data),), output=tmp_path / "out", split=everything)
+    manifest = prepare(config)
     assert manifest.counts and manifest.counts.rejected == {}
-    splits = [read_jsonl(tmp_path / "out" / f"{name}.jsonl") for name in ("train", "validation")]
-    kept = [row for split in splits for row in split]
-    kept += read_jsonl(tmp_path / "out" / "test.jsonl")
+    kept = list(read_jsonl(tmp_path / "out" / "train.jsonl"))
     assert {row["completion"] for row in kept} == {ANSWER, "Water helps."}
     assert all(row["metadata"]["rated_by"] == "ward" for row in kept)
 
