@@ -9,8 +9,9 @@ IMATRIX = "imatrix.gguf"
 PROJECTOR = "mmproj-F16.gguf"
 """What lies beside a quantized .gguf file and is no model: its importance matrix, and the part that
 turns images or sound into what the model reads, by the name that llama.cpp's users know."""
-_NO_MODEL = re.compile(r"imatrix|mmproj", re.IGNORECASE)
-_PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<parts>\d{5})\.gguf")
+_NO_MODEL = re.compile(r"(?:^|.*[._-])imatrix\.gguf|.*mmproj.*", re.IGNORECASE)
+"""A model that was quantized with a matrix often has `imatrix` within its name."""
+_PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<parts>(?!0{5})\d{5})\.gguf")
 
 
 def gguf_in(path: Path) -> Path:
@@ -22,7 +23,7 @@ def gguf_in(path: Path) -> Path:
     if path.suffix == ".gguf" and path.is_file():
         return gguf_parts(path)[0]
     found = [] if (path / "config.json").is_file() else path.glob("*.gguf")
-    firsts = {gguf_parts(file)[0] for file in found if not _NO_MODEL.search(file.name)}
+    firsts = {gguf_parts(file)[0] for file in found if not _NO_MODEL.fullmatch(file.name)}
     return firsts.pop() if len(firsts) == 1 else path
 
 

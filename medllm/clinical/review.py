@@ -37,9 +37,8 @@ def review_answer(  # noqa: PLR0913
     policy = policy or Policy()
     rules = knowledge or shipped_knowledge()
     patient = read_patient(context)
-    words = rules.built(build_drug_names).words
     asked, told, given = (
-        each if isinstance(each, Reading) else read(each, words)
+        each if isinstance(each, Reading) else read_for_review(each, rules)
         for each in (question, record, answer)
     )
     case = Case(given, asked, patient, rules, policy, told)
@@ -51,3 +50,8 @@ def review_answer(  # noqa: PLR0913
     unknown = dict.fromkeys(str(each) for each in found if isinstance(each, NotChecked))
     report = Report(tuple(findings), tuple(unknown), policy, count_rules(rules))
     return Reviewed(report.render(answer), report)
+
+
+def read_for_review(text: str, knowledge: Knowledge) -> Reading:
+    """A text as a review reads it: names of drugs that a line's end parts are whole."""
+    return read(text, knowledge.built(build_drug_names).words)

@@ -102,8 +102,12 @@ def with_tokenizer(model: ModelRef, base: ModelRef | None = None) -> ModelRef:
     Raises:
         ArtifactError: the base is missing, or not the one that the adapter was trained on.
     """
-    has_own = not model.is_adapter or any(model.path.glob("tokenizer*"))
-    return model if has_own else base or base_of(model)
+    return model if has_tokenizer(model) else base or base_of(model)
+
+
+def has_tokenizer(model: ModelRef) -> bool:
+    """Whether its own folder has one, which an adapter's may lack."""
+    return not model.is_adapter or any(model.path.glob("tokenizer*"))
 
 
 def _trained_on(adapter: ModelRef) -> Parent | None:

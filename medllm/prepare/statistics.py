@@ -14,7 +14,7 @@ from medllm.data.example import Example, from_json
 from medllm.data.shapes.answers import LETTERS
 from medllm.data.shapes.pubmedqa import DECISIONS
 from medllm.data.split import SPLITS
-from medllm.models.adapter import with_tokenizer
+from medllm.models.adapter import has_tokenizer
 from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.load import TINY, load_tokenizer, resolve_model
 from medllm.models.tiny.base import tiny_place
@@ -143,7 +143,8 @@ def load_template(plan: Plan) -> TokenizerTemplate | None:
         return None
     if not (tiny_place() if ref == TINY else Path(ref)).is_dir():
         return None
-    return TokenizerTemplate(load_tokenizer(with_tokenizer(resolve_model(ref)).location))
+    model = resolve_model(ref)
+    return TokenizerTemplate(load_tokenizer(model.location)) if has_tokenizer(model) else None
 
 
 def _may_show(plan: Plan) -> bool:

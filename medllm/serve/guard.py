@@ -14,11 +14,11 @@ from typing import Any
 from medllm.clinical.patient import read_patient
 from medllm.clinical.policy import Policy
 from medllm.clinical.report import Report
-from medllm.clinical.review import review_answer
+from medllm.clinical.review import read_for_review, review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
 from medllm.clinical.text.arguments import told_call
-from medllm.clinical.text.reading import Reading, read
+from medllm.clinical.text.reading import Reading
 from medllm.data.example import Message, said_by
 from medllm.data.readers.reviewed import load_knowledge
 from medllm.engines.base import Piece, TokenLogprob
@@ -32,10 +32,10 @@ WITHHELD = "content_filter"
 MOST_HELD_TOKENS = 64
 """Of a stream whose sentences are reviewed before they go out."""
 SHORT = 2000
-"""Characters that take so few milliseconds that no other thread pays: it would hold the interpreter
-as long. What was asked, if it is short, is reviewed with the answer and not beside an engine that
-begins to write: it has all processors, and waits for one that is taken from it. Where the border
-lies was not measured."""
+"""Characters whose review is so quick (longest of nothing but prescriptions) that no other thread
+pays: it would hold the interpreter as long. What was asked, if it is short, is reviewed with the
+answer and not beside an engine that begins to write: it has all processors, and waits for one that
+is taken from it. Where the border lies was not measured."""
 _SENTENCE_END = re.compile(r"[.!?:][\"')\]]*(?=\s+[^\W\d_])|\n")
 """Not within numbers (`2.5`) or abbreviations that a small letter or a digit follows (`p.o. 5`)."""
 _FIRST_IS_SMALL = re.compile(r"\s+[a-z]")
@@ -49,6 +49,10 @@ class Guard:
         self.policy: Policy = settings.build_policy()
         self._knowledge: Knowledge = load_knowledge(settings.rules)
         self.review("Rest.", "What helps?", None)  # builds what is built once
+
+    def read(self, text: str) -> Reading:
+        """A text as a review reads it, for who reviews with it several times."""
+        return read_for_review(text, self._knowledge)
 
     def review(
         self,
@@ -141,7 +145,9 @@ class GuardedAnswer:
         self.report: Report | None = None
         self._guard, self._context, self._whole, self._unread = guard, context, whole, unread
         # read once, though a stream is reviewed at each of its sentences
-        self._question, self._record = read(said_by("user", asked)), read(said_by("system", asked))
+        self._question, self._record = (
+            guard.read(said_by(role, asked)) for role in ("user", "system")
+        )
         self._asked_characters = len(self._question.text) + len(self._record.text)
         try:
             read_patient(context)

@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from medllm.clinical.review import review_answer
 from medllm.clinical.settings import ReviewSettings
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
+from medllm.serve import guard
 from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.audit.chain import day_files
@@ -237,10 +239,30 @@ def test_the_log_and_the_numbers_tell_the_rules_that_found_something(tmp_path: P
     assert metrics.registry.get_sample_value("medllm_findings_total", labels)
 
 
+def test_what_was_asked_is_read_as_by_any_review() -> None:
+    own = Guard(ReviewSettings())
+    asked = "I take metho-\ntrexate 10 mg weekly."
+
+    by_server = own.review("Take trimethoprim 200 mg.", own.read(asked), None)
+
+    assert [each.rule for each in by_server.findings] == [
+        each.rule
+        for each in review_answer("Take trimethoprim 200 mg.", question=asked).report.findings
+    ]
+    assert any(each.kind == "interaction" for each in by_server.findings)
+
+
+@pytest.mark.parametrize("short", [0, guard.SHORT], ids=["in a thread", "at once"])
 @pytest.mark.parametrize("policy", ["annotate", "append", "block"])
 def test_an_answer_that_cannot_be_reviewed_does_not_go_out_whole(
-    policy: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    policy: str,
+    short: int,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(guard, "SHORT", short)
+
     def fail(answer: str, *given: object) -> Sequence[object]:
         if answer:
             raise ZeroDivisionError("Zebulon")

@@ -79,6 +79,8 @@ def test_the_right_verdict_is_that_of_the_row() -> None:
     assert target_of(row(metadata={"has_error": False})) == "correct"
     assert target_of(row(metadata={"has_error": 0.0})) == "correct"
     assert target_of(row(metadata={"error_type": float("nan")})) == "correct"
+    assert target_of(row(metadata={"has_error": float("nan"), "error_type": "omission"})) == "error"
+    assert target_of(row(metadata={"has_error": ""})) is None  # nobody said
     assert target_of(row("CORRECT - Treatment matches imaging findings")) == "correct"
     assert target_of(row("The lungs are clear.")) is None
     assert KIND.lacking(row("The lungs are clear.")) == "no verdict in its answer"

@@ -28,6 +28,15 @@ def test_parts_are_one_model_whichever_of_them_is_named(tmp_path: Path) -> None:
     assert gguf_parts(parts[0]) == parts
 
 
+@pytest.mark.parametrize("name", ["m-imatrix-Q4_K_M.gguf", "m-00001-of-00000.gguf", "m.i1.gguf"])
+def test_a_name_that_looks_like_another_file_is_a_model(tmp_path: Path, name: str) -> None:
+    (model,) = put(tmp_path, name)
+    put(tmp_path, IMATRIX, PROJECTOR)
+
+    assert gguf_in(tmp_path) == model
+    assert gguf_parts(model) == [model]
+
+
 def test_a_model_of_parts_is_known_by_all_of_them(tmp_path: Path) -> None:
     parts = put(tmp_path, *PARTS)
     whole = resolve_model(str(tmp_path))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pace import is_linear, repeated
 
+from medllm.clinical.measurements.consciousness import find_levels
 from medllm.clinical.measurements.fidelity import check_vitals
 
 GIVEN = (
@@ -70,6 +71,24 @@ def test_fahrenheit_given_and_celsius_stated() -> None:
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_no_text_crashes_it(one: str, other: str) -> None:
     check_vitals(one, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [
+        ("ACVPU: A", "A"), ("AVPU is voice", "V"), ("level of consciousness: new confusion", "C"),
+        ("mental status: unresponsive", "U"), ("reduced conscious level", "CVPU"),
+        ("He does not respond to pain.", "U"), ("She is comatose.", "PU"),
+        ("He cannot be woken.", "PU"), ("He could not be roused.", "PU"),
+        ("She rouses to voice.", "V"), ("He wakes to pain.", "P"),
+        ("She opens her eyes to speech.", "V"), ("drowsy", "VP"), ("somnolent", "VP"),
+        ("lethargic", "VP"), ("obtunded", "VP"), ("stuporous", "VP"), ("very sleepy", "VP"),
+        ("newly disoriented", "C"), ("delirious", "C"), ("delirium", "C"), ("A&Ox3", "A"),
+        ("He is a & o x 3.", "A"), ("fully conscious", "A"), ("alert and oriented", "A"),
+    ],
+)  # fmt: skip
+def test_a_level_is_found_however_it_is_said(text: str, letters: str) -> None:
+    assert [each.letters for each in find_levels(text)] == [letters]
 
 
 def test_its_time_is_linear() -> None:

@@ -31,8 +31,9 @@ PARALLEL = 4
 KEY_VARIABLE = "LLAMA_API_KEY"
 SPINS_OF_SERVER = "30000"
 """How often a thread of llama.cpp looks whether there is work before it sleeps, about 0.3 ms. With
-medllm's own `SPINS` an answer of 16 tokens after a pause took 67 ms in place of 15: threads that
-fall asleep between two steps wake on one processor, and stay there."""
+as few as medllm's own `SPINS` an answer after a pause takes four times as long: threads that fall
+asleep between two steps wake on one processor, and stay there. `GOMP_SPINCOUNT=3001` in the
+environment of `scripts/benchmarks/serve.py` shows it."""
 
 
 class LlamaServerEngine(GgufTemplate):

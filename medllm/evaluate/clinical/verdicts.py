@@ -38,21 +38,9 @@ _FIRST = re.compile(
 )
 _VERDICT = re.compile(rf"\b(?:(?P<correct>{_CORRECT})|(?P<error>{_ERROR}))", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!\n]")
-_SOUND = {
-    "none",
-    "no",
-    "no error",
-    "correct",
-    "normal",
-    "0",
-    "0.0",
-    "false",
-    "n",
-    "nan",
-    "null",
-    "n/a",
-    "",
-}
+_SOUND = {"none", "no", "no error", "correct", "normal", "0", "0.0", "false", "n"}
+_EMPTY = {"", "nan", "null", "n/a"}
+"""What a table has where nothing is known: no label, and of a type of error that there is none."""
 _IMPRESSION = re.compile(r"\b(?:impression|conclusion)\b\W*:", re.IGNORECASE)
 _TREATMENT = re.compile(r"\b(?:prescribed treatment|treatment|plan)\b\W*:", re.IGNORECASE)
 _NORMAL = re.compile(
@@ -90,8 +78,9 @@ def target_of(item: Example) -> Verdict | None:
     if item.target and item.target.lower() in ("error", "correct"):
         return "error" if item.target.lower() == "error" else "correct"
     for key in ("has_error", "is_error", "error_type"):
-        if (value := item.metadata.get(key)) is not None:
-            return "correct" if str(value).strip().lower() in _SOUND else "error"
+        said = str(item.metadata.get(key, "")).strip().lower()
+        if item.metadata.get(key) is not None and (said not in _EMPTY or key == "error_type"):
+            return "correct" if said in _SOUND | _EMPTY else "error"
     return read_verdict(item.completion)
 
 

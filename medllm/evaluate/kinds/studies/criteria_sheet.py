@@ -62,9 +62,8 @@ def write_sheet(path: Path, answered: Sequence[Answered], seed: int) -> None:
             cells = [harmless(console.printable(text)) for text in (criterion, *texts)]
             writer.writerow([code_of(each), number, "", *cells, ""])
     write_atomically(path, "\ufeff" + buffer.getvalue())  # by this mark Excel knows UTF-8
-    name = (
-        f"{path.parent.name}/{path.name}"  # the folder above it has another name once it is whole
-    )
+    # the folder above its own has another name once it is whole
+    name = f"{path.parent.name}/{path.name}"
     console.say(f"  {name}: for people to fill in `met`; it holds texts of data")
 
 
