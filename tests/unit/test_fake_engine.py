@@ -150,6 +150,14 @@ def test_stop_strings_are_found_however_the_text_is_cut(
     assert all(piece.finish_reason is None for piece in answer[:-1])
 
 
+def test_of_stop_strings_that_end_in_one_token_the_first_to_begin_counts() -> None:
+    pieces = [Piece("a his"), Piece("tory of"), Piece("", 0, "length")]
+
+    said = list(until_stop(pieces, ("to", "story", "y")))
+
+    assert [piece.text for piece in said] == ["a hi", ""]
+
+
 def test_a_long_stop_string_costs_no_more_than_the_text() -> None:
     stop, text = "a" * 400_000 + "b", "a" * 200_000
     pieces = [Piece(text[at : at + 20]) for at in range(0, len(text), 20)]

@@ -29,12 +29,20 @@ class StopWatch:
         self._held = ""  # may be the beginning of a stop string
 
     def take(self, piece: Piece) -> Piece:
-        """The piece as it may be shown; where a stop string ends, the answer does."""
+        """The piece as it may be shown; before a stop string that ends in it the answer ends.
+
+        Of several that do, it is the one that begins first, as llama-server has it.
+        """
         text = self._held + piece.text
-        for at, character in enumerate(piece.text, len(self._held) + 1):
-            if found := [len(e.stop) for e in self._searches if e.ends_with(character)]:
-                self.has_stopped = True
-                return replace(piece, text=text[: at - max(found)], finish_reason="stop")
+        begins = [
+            end - len(search.stop)
+            for end, character in enumerate(piece.text, len(self._held) + 1)
+            for search in self._searches
+            if search.ends_with(character)
+        ]
+        if begins:
+            self.has_stopped = True
+            return replace(piece, text=text[: min(begins)], finish_reason="stop")
         doubtful = max((each.begun for each in self._searches), default=0)
         ready = len(text) if piece.finish_reason else len(text) - doubtful
         self._held = text[ready:]
@@ -58,6 +66,6 @@ class _Search:
         return self.begun == len(self.stop)
 
     def _longer(self, begun: int, character: str) -> int:
-        while begun and self.stop[begun] != character:
+        while begun and self.stop[begun : begun + 1] != character:  # all of it may be there
             begun = self._shorter[begun - 1]
         return begun + (self.stop[begun] == character)
