@@ -1,6 +1,8 @@
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,17 @@ def test_a_file_that_is_none_of_keys_lets_nobody_in(content: str, ring: KeyRing)
 
     with pytest.raises(ConfigError, match="cannot be read as a file of keys"):
         ring.find("x")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path)])
+def test_a_path_that_is_no_file_lets_nobody_in(make: Callable[[Path], None], ring: KeyRing) -> None:
+    ring.path.parent.mkdir()
+    make(ring.path)
+
+    for ask in (partial(ring.find, "x"), ring.all_keys, partial(ring.add, Caller(name="a"))):
+        with pytest.raises(ConfigError, match="cannot be read as a file of keys") as raised:
+            ask()
+        assert raised.value.message.count(str(ring.path)) == 1
 
 
 def test_a_day_that_is_none_is_found_when_the_file_is_read(ring: KeyRing) -> None:

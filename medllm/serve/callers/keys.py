@@ -117,6 +117,8 @@ class KeyRing:
         except FileNotFoundError:
             self._seen, self._keys = None, {}
             return self._keys
+        except OSError as problem:
+            raise _unreadable(self.path, problem) from problem
         seen = (found.st_mtime_ns, found.st_size, found.st_ino)
         if found.st_mode & stat.S_IWOTH:
             fix = f"see which keys are yours, then chmod 0600 {self.path}"
@@ -188,8 +190,13 @@ def _read_keys(path: Path) -> dict[str, Key]:
             raise ValueError("a name or a digest stands twice")
         return found
     except UNREADABLE as problem:
-        fix = "mend it, or remove it and give out new keys"
-        raise ConfigError(f"{path} cannot be read as a file of keys ({problem})", fix) from problem
+        raise _unreadable(path, problem) from problem
+
+
+def _unreadable(path: Path, problem: Exception) -> ConfigError:
+    why = problem.strerror if isinstance(problem, OSError) else problem
+    fix = "mend it, or remove it and give out new keys"
+    return ConfigError(f"{path} cannot be read as a file of keys ({why})", fix)
 
 
 def _whole(key: Key, limit: str) -> int | None:
