@@ -80,7 +80,7 @@ def check_log(folder: Path, head: Path, key: bytes, soak: Soak) -> dict[str, Any
     for line in lines:
         if "id" in line:
             by_id[line["id"]].append(line)
-    prompts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    prompts: dict[str, set[str]] = defaultdict(set)
     faults = Counter[str]()
     for got in soak.got:
         found = by_id[got.id]
@@ -88,7 +88,7 @@ def check_log(folder: Path, head: Path, key: bytes, soak: Soak) -> dict[str, Any
             faults[f"an answer with {len(found)} lines"] += 1
             continue
         (line,) = found
-        prompts[line["route"], got.question].add(line["prompt"])
+        prompts[got.question].add(line["prompt"])
         faults["a line of another caller"] += line["caller"] != got.caller
         if got.is_whole:
             digest = hmac.new(key, got.text.encode("utf-8", "replace"), "sha256").hexdigest()

@@ -128,7 +128,7 @@ async def whole(soak: Soak, kind: str, question: str, caller: str) -> None:
         text = text_of(kind, answer)
         soak.judge(kind, kind, question, text)
         if "id" in answer:
-            soak.got.append(Got(answer["id"].split("-")[1], caller, question, text, True))
+            soak.got.append(Got(answer["id"], caller, question, text, True))
         return None
 
     await patiently(soak, kind, ask)
@@ -151,7 +151,7 @@ async def streamed(soak: Soak, kind: str, question: str, caller: str) -> None:
                     return 503
                 is_whole = is_whole or line == "data: [DONE]"
                 if event:
-                    seen = event["id"].split("-")[1]
+                    seen = event["id"]
                     texts.append(text_of("chat", event))
                 if kind == "cut" and "".join(texts):
                     break
@@ -204,7 +204,7 @@ async def slow_sender(soak: Soak, kind: str, question: str, caller: str) -> None
             answer = json.loads(await reader.readexactly(length))
         text = text_of("chat", answer)
         soak.judge(kind, "chat", question, text)
-        soak.got.append(Got(answer["id"].split("-")[1], caller, question, text, True))
+        soak.got.append(Got(answer["id"], caller, question, text, True))
         return None
 
     await patiently(soak, kind, ask)
@@ -303,6 +303,6 @@ async def learn(soak: Soak) -> None:
             response.raise_for_status()
             soak.expected[way, question] = text_of(way, response.json())
             if way != "plain":
-                known = response.json()["id"].split("-")[1]
+                known = response.json()["id"]
                 text = soak.expected[way, question]
                 soak.got.append(Got(known, CALLERS[0], question, text, True))

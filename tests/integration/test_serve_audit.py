@@ -1,6 +1,7 @@
 """The audit log of a server that answers."""
 
 import base64
+import hmac
 import json
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from served import interrupted_once_served
 from typed import Typed
 
+from medllm.artifacts.own_key import own_key
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import SetupError
@@ -70,14 +72,16 @@ def test_each_answer_has_a_line_and_no_text_is_in_it(tmp_path: Path) -> None:
     start, first, second, third, stop = lines_of(tmp_path / "log")
     assert (start["event"], stop["event"]) == ("start", "stop")
     assert start["signature"] and stop["signature"]
-    assert f"chatcmpl-{first['id']}" == whole["id"]
+    assert first["id"] == whole["id"]
     assert second["id"] in streamed
     assert first["caller"] == "ward-3"
     assert first["route"] == second["route"] == "/v1/chat/completions"
     assert first["completion_tokens"] == whole["usage"]["completion_tokens"]
     assert first["finish_reason"] == whole["choices"][0]["finish_reason"]
     assert (first["prompt"], first["answer"]) == (second["prompt"], second["answer"])
-    assert third["prompt"] != first["prompt"] and len(first["prompt"]) == 64
+    said = (SECRET, whole["choices"][0]["message"]["content"])
+    digests = [hmac.new(own_key(), each.encode(), "sha256").hexdigest() for each in said]
+    assert [first["prompt"], first["answer"]] == digests and third["prompt"] == first["prompt"]
     text = "".join(path.read_text() for path in day_files(tmp_path / "log"))
     answer = whole["choices"][0]["message"]["content"]
     assert "Quackenbush" not in text and answer not in text and key not in text
@@ -157,7 +161,7 @@ def test_an_answer_that_nobody_waited_for_has_a_line_too(tmp_path: Path) -> None
         engine.gone.set()
 
     (line,) = lines
-    assert line["why"] and "answer" not in line
+    assert line["why"] == "left" and "answer" not in line
 
 
 class Broken(FakeEngine):

@@ -105,7 +105,7 @@ def test_each_answer_is_reviewed_and_has_its_line(tmp_path: Path) -> None:
     assert told["safety_report"]["risk_level"] == second  # beside all, the worst of them
     lines = [line for path in tmp_path.glob("*.jsonl") for line in read_jsonl(path)]
     mine = [line for line in lines if line["event"] == "answer"]
-    assert {line["id"] for line in mine} == {told["id"].removeprefix("cmpl-")}
+    assert {line["id"] for line in mine} == {told["id"]}
     assert sorted(line["choice"] for line in mine) == [0, 1]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Asked:
     caller: str
     route: str
     prompt: str
-    """Digest of the prompt, under the key of the log."""
+    """Digest of the texts of the prompt, under the key of the log."""
     prompt_tokens: int | None
     began: float = field(default_factory=time.monotonic)
     choice: int | None = None
@@ -129,12 +129,10 @@ class AuditLog:
         """Whether prompts and answers are kept, encrypted."""
         return self._seal is not None
 
-    def digest(self, said: str | bytes | Sequence[int]) -> str:
-        """The keyed digest of a text, of token ids or of a file: who has the key finds it again."""
-        if not isinstance(said, bytes):
-            text = said if isinstance(said, str) else " ".join(map(str, said))
-            said = text.encode("utf-8", "replace")
-        return hmac.new(self._key, said, "sha256").hexdigest()
+    def digest(self, said: str | bytes) -> str:
+        """The keyed digest of a text or a file: who has the key finds it again."""
+        content = said if isinstance(said, bytes) else said.encode("utf-8", "replace")
+        return hmac.new(self._key, content, "sha256").hexdigest()
 
     async def answered(self, asked: Asked, answer: str) -> None:
         """Tell of an answer; returns when the line is on the disk.
@@ -157,7 +155,9 @@ class AuditLog:
 
     def failed(self, asked: Asked, problem: BaseException | None, said: str) -> None:
         """Tell of a request that got no whole answer, and what `said`; on the disk soon."""
-        why = problem.status if isinstance(problem, ApiError) else type(problem).__name__
+        is_left = isinstance(problem, asyncio.CancelledError | GeneratorExit)
+        left = "left" if is_left else type(problem).__name__
+        why = problem.status if isinstance(problem, ApiError) else left
         try:
             self._write("no answer", asked, {"why": why, **self._sealed(asked, said)})
         except OSError as failure:  # nothing goes out that it should have told of

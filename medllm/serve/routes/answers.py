@@ -231,7 +231,7 @@ class AnswerRoutes:
     def _begin_line(self, sent: Sent, prompt: Prompt) -> Asked:
         """What the audit log will tell of this request."""
         asked, around = prompt.request, self.answering.around
-        text = asked.prompt or "\n".join(turn.content for turn in prompt.turns)
+        text = "\n".join(turn.content for turn in prompt.turns)
         digest = around.audit.digest(text) if around.audit else ""
         line = Asked(sent.reply.id, sent.caller.name, sent.path, digest, asked.prompt_tokens)
         line.question = around.given.digest(prompt.turns)

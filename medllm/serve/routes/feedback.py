@@ -49,7 +49,7 @@ def check_feedback(said: FeedbackRequest, caller: Caller, given: GivenAnswers) -
     Raises:
         ApiError: this caller got no such answer, or its texts are not those of the answer.
     """
-    found = given.find(said.response_id.rpartition("-")[2], caller.name)
+    found = given.find(said.response_id, caller.name)
     if found is None:
         message = "this key got no answer of this id since the server started"
         raise ApiError(404, message, "response_not_found", "response_id")

@@ -68,6 +68,6 @@ def as_plain(reply: Reply, outcome: Outcome, began: float) -> dict[str, Any]:
         "safety_report": outcome.report.to_json() if outcome.report else None,
         "mean_token_logprob": outcome.mean_logprob,
         "inference_time_ms": round((time.monotonic() - began) * 1000),
-        "response_id": reply.public_id,
+        "response_id": reply.id,
         **({"clamped": clamped} if clamped else {}),
     }

@@ -41,13 +41,13 @@ class Reply:
     include_usage: bool = False
     clamped: Mapping[str, int] = field(default_factory=dict)
     """What the caller asked more of than there is, and what it gets."""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    random: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
-    def public_id(self) -> str:
-        """The id that the caller gets."""
-        return f"chatcmpl-{self.id}" if self.chat else f"cmpl-{self.id}"
+    def id(self) -> str:
+        """By what the caller, the audit log and feedback know the answers."""
+        return f"chatcmpl-{self.random}" if self.chat else f"cmpl-{self.random}"
 
     def whole(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """The answers in one object; beside them what the review found in the worst of them."""
@@ -104,7 +104,7 @@ class Reply:
         self, choices: Sequence[dict[str, Any]], first: int = 0, suffix: str = ""
     ) -> dict[str, Any]:
         return {
-            "id": self.public_id,
+            "id": self.id,
             "object": f"chat.completion{suffix}" if self.chat else "text_completion",
             "created": self.created,
             "model": self.model,
