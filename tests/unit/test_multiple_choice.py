@@ -48,6 +48,9 @@ FORMS: dict[str, dict[str, Any]] = {
                 "cop": 2},
     "CSV": {"question": QUESTION, **{f"choice{n}": text for n, text in enumerate(TEXTS)},
             "answer": "2"},
+    "lettered columns": {"question": QUESTION, **OPTIONS, "answer": "C"},
+    "in lower case": {"question": QUESTION, **{a.lower(): text for a, text in OPTIONS.items()},
+                      "answer": "c"},
 }  # fmt: skip
 
 

@@ -195,8 +195,29 @@ def test_other_encodings_are_refused(name: str) -> None:
 
     problem = refusal(name, text[name].encode("latin-1"))
 
-    place = "a.json: " if name == "a.json" else f"{name}:3: not UTF-8 text"
-    assert problem.message.startswith(place)
+    assert problem.message == f"{name}:{1 if name == 'a.json' else 3}: not UTF-8 text"
+    assert problem.fix.endswith("or `encoding: cp1252` in a dataset.yaml beside it")
+
+
+@pytest.mark.parametrize("encoding", ["cp1250", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.json", '[{"text": "žluť"}]'), ("b.json", '{"1": {"text": "žluť"}}'),
+     ("a.jsonl", '{"text": "žluť"}')],
+)  # fmt: skip
+def test_json_of_an_encoding_that_is_named(name: str, content: str, encoding: str) -> None:
+    Path(name).write_bytes(content.encode(encoding))
+
+    (row,) = read_rows(Path(name), Layout(encoding=encoding))
+
+    assert row["text"] == "žluť"
+
+
+def test_json_that_is_not_of_the_encoding_that_is_named() -> None:
+    Path("a.json").write_bytes(b'[{"text": "\x81"}]')
+
+    with pytest.raises(DataError, match=r"a\.json: not cp1252 text: "):
+        [*read_rows(Path("a.json"), Layout(encoding="cp1252"))]
 
 
 def test_an_encoding_that_is_named_is_used() -> None:
@@ -279,7 +300,7 @@ def test_nesting_is_counted_over_pieces_and_not_in_strings(size: int) -> None:
 
 
 def test_an_error_of_json_does_not_quote_the_file() -> None:
-    problem = refusal("a.json", b'[{"note": \xffJohn Smith has HIV}]')
+    problem = refusal("a.json", '[{"note": John Smith has HIV}]')
 
     assert problem.message == "a.json: not valid JSON: lexical error: invalid char in json text."
 

@@ -422,6 +422,68 @@ def test_a_users_file_in_the_data_folder_is_never_replaced(data: Path) -> None:
     assert not theirs.is_symlink()
 
 
+def test_the_description_beside_a_file_is_its_own(data: Path) -> None:
+    put(Path("icu/dataset.yaml"), "title: T\nshape: columns\naccess: open\nlicence: MIT\n"
+        "columns: {completion: body}\n")  # fmt: skip
+
+    line = add_dataset("icu", put(Path("icu/a.csv"), "body\nText.\n"), None, None)
+
+    assert "1 row of shape columns (columns body)" in line
+    assert open_dataset("icu").term.access == "open"
+
+
+def test_a_description_beside_a_release_tightens_its_terms(data: Path) -> None:
+    put(Path("own/dataset.yaml"), "title: T\nshape: pubmedqa\nlicence: contract\n")
+    put(Path("own/ori_pqal.json"), RELEASE)
+
+    add_dataset("pubmedqa", Path("own"), None, None)
+
+    term = open_dataset("pubmedqa").term
+    assert (term.access, term.licence) == ("private", "contract")
+
+
+def test_what_was_added_before_is_read_too_and_said(data: Path) -> None:
+    add_dataset("ward", put(Path("january.jsonl"), NOTES), None, None)
+
+    line = add_dataset("ward", put(Path("february.jsonl"), NOTES), None, None)
+
+    assert line.endswith(
+        "linked into " + str(data / "ward, beside january.jsonl, which is read, too")
+    )
+    assert len(ids(open_dataset("ward"))) == 6
+
+
+def test_data_that_lie_in_their_place_stay_there(data: Path) -> None:
+    theirs = put(data / "ward/notes.jsonl", NOTES)
+    linked = put(Path("linked.jsonl"), NOTES)
+    add_dataset("linked", linked, None, None)
+
+    add_dataset("ward", data / "ward", None, None)
+    add_dataset("linked", data / "linked", None, None)
+
+    assert not theirs.is_symlink()
+    assert (data / "linked/linked.jsonl").resolve() == linked.resolve()
+    assert len(ids(open_dataset("ward"))) == len(ids(open_dataset("linked"))) == 3
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_row(data: Path) -> None:
+    for name in ("a", "b"):
+        add_dataset("ward", put(Path(f"{name}.jsonl"), NOTES), None, None)
+    Path("b.jsonl").unlink()
+
+    with pytest.raises(DataError, match=r"ward/b\.jsonl leads to no file"):
+        open_dataset("ward")
+
+
+def test_a_link_to_a_folder_is_said_not_to_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    put(Path("2024/a.jsonl"), NOTES)
+    put(Path("ward/b.jsonl"), NOTES)
+    Path("ward/2024").symlink_to(Path("2024").resolve())
+
+    assert open_dataset("ward").left_out == ("2024",)
+    assert "ward: not read, for they are no data files: 1 (2024)" in capsys.readouterr().err
+
+
 # Describing
 
 
@@ -534,7 +596,7 @@ def test_text_files_beside_tables_are_read_unless_they_are_about_them(
 
     assert ids(dataset) == ["release/history_and_physical", "release/note/notes.csv/1"]
     assert dataset.left_out == tuple(about)
-    said = "release: not read, for they are no data: 4 (LICENSE.txt, README.first.txt, "
+    said = "release: not read, for they are no data files: 4 (LICENSE.txt, README.first.txt, "
     assert said in capsys.readouterr().err
 
 
@@ -560,6 +622,18 @@ def test_a_row_without_an_id_keeps_its_own_whichever_other_files_are_there() -> 
     put(Path("ward/a.csv"), "text\none\ntwo\n")
 
     assert ids(open_dataset("ward"))[2:] == alone == ["ward/b.csv/1"]
+
+
+def test_a_group_by_the_place_of_a_file_is_the_same_wherever_the_folder_lies(data: Path) -> None:
+    spec = "title: T\nshape: columns\ncolumns: {group: __file__, group_pattern: 'p(\\d+)/'}\n"
+    for folder in (Path("hosp2024/ward"), Path("ward")):
+        put(folder / "dataset.yaml", spec)
+        put(folder / "p17/note.txt", "A note.")
+    add_dataset("ward", Path("ward"), None, None)
+    groups = [row.group for ref in ("hosp2024/ward", "./ward", "ward")
+              for row in open_dataset(ref).examples() if isinstance(row, Example)]  # fmt: skip
+
+    assert groups == ["17", "17", "17"]
 
 
 def test_the_file_that_is_named_as_its_folder_needs_no_more_in_its_ids() -> None:

@@ -160,6 +160,6 @@ def _undecodable(path: Source) -> tuple[int, str]:
                 line.decode("utf-8")
             except UnicodeDecodeError:
                 wide = number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-                return number, "utf-16" if wide else "latin1"
+                return number, "utf-16" if wide else "cp1252"
             number += line.endswith(b"\n")
-    return number, "latin1"
+    return number, "cp1252"

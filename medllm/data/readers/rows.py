@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TextIO
 from zipfile import BadZipFile, ZipFile
 from zipfile import Path as Member
 
 from medllm.data.example import read_jsonl
 from medllm.data.readers.delimited import read_delimited, unusual_form
 from medllm.data.readers.documents import read_text, read_xml
-from medllm.data.readers.files import Source, check_unpacked, kind_of, open_bytes
+from medllm.data.readers.files import Source, check_unpacked, kind_of, open_bytes, open_text
 from medllm.errors import DataError
 
 Row = dict[str, Any]
@@ -97,16 +97,17 @@ def _read_json(path: Source, layout: Layout) -> Iterator[Row]:
     if _is_jsonl(path):
         yield from _read_lines(path, layout)
         return
-    with open_bytes(path) as file:
-        first = _first_character(file)
+    encoding = layout.encoding or "utf-8"
+    with open_text(path, newline="", encoding=encoding) as text:
+        first = _first_character(text)
     try:
-        with open_bytes(path) as file:
-            if first == b"[":
-                meter = _Metered(path, file, LONGEST_ITEM)
+        with open_text(path, newline="", encoding=encoding) as text:
+            if first == "[":
+                meter = _Metered(path, text, LONGEST_ITEM)
                 items = ijson.items(meter, "item", use_float=True, map_type=meter.object)
                 yield from _objects(path, meter.each(items))
             else:
-                meter = _Metered(path, file, LONGEST_MAPPING)
+                meter = _Metered(path, text, LONGEST_MAPPING)
                 pairs = ijson.kvitems(meter, "", use_float=True, map_type=meter.object)
                 yield from _read_mapping(path, meter.each(pairs))
     except (ijson.JSONError, ValueError) as problem:
@@ -136,9 +137,9 @@ class _Object(dict[str, Any]):
 
 
 class _Metered:
-    """A file that is read no further than so many bytes for one item."""
+    """A text that is read, as UTF-8, no further than so many bytes for one item."""
 
-    def __init__(self, path: Source, file: BinaryIO, most: int) -> None:
+    def __init__(self, path: Source, file: TextIO, most: int) -> None:
         self._path = path
         self._file = file
         self._most = most
@@ -156,7 +157,7 @@ class _Metered:
         Raises:
             DataError: the item is too long.
         """
-        content = self._file.read(size)
+        content = self._file.read(size).encode()
         self._read += len(content)
         if self._read > self._most:
             raise DataError(
@@ -257,11 +258,11 @@ def _is_jsonl(path: Source) -> bool:
     return all(line.startswith(b"{") and line.endswith(b"}") for line in lines)
 
 
-def _first_character(file: BinaryIO) -> bytes:
-    while character := file.read(1):
+def _first_character(text: TextIO) -> str:
+    while character := text.read(1):
         if not character.isspace():
             return character
-    return b""
+    return ""
 
 
 def _read_table(path: Source, layout: Layout) -> Iterator[Row]:

@@ -32,7 +32,13 @@ from medllm.data.readers.rows import (
     unusual_forms,
 )
 from medllm.data.registry.hub import HubSource, is_offline, pin_commit, read_hub
-from medllm.data.registry.release import alternatives, find_files, left_out, split_of_file
+from medllm.data.registry.release import (
+    alternatives,
+    check_links,
+    find_files,
+    left_out,
+    split_of_file,
+)
 from medllm.data.registry.specs import (
     CATALOG,
     SPEC_FILE,
@@ -141,7 +147,7 @@ class Dataset:
         """The rows of one file, marked with where they come from."""
         spec = self.spec
         stem = re.sub(r"(\.\w+)(\.gz)?$", "", name)
-        split, place = split_of_file(name, spec), str(path)
+        split, place = split_of_file(name, spec), self._place_of(path)
         is_document = kind_of(path) == ".txt" and spec.document_start is None
         rows = read_rows(path, Layout(spec.header, spec.document_start, spec.encoding))
         if spec.document_start and kind_of(path) == ".parquet":
@@ -158,11 +164,17 @@ class Dataset:
                 row.setdefault(KEY, f"{stem}-{number}")
             yield row
 
+    def _place_of(self, path: Path) -> str:
+        """The path of a file of the user's below their folder, the same wherever that lies."""
+        if self.root is None:
+            return str(path)
+        return path.name if path == self.root else path.relative_to(self.root).as_posix()
+
     def _mark(self, row: Row, path: Path, number: int) -> None:
         """Note the file of a row of the user's, by which its id is told from those of others."""
         assert self.root
         is_alone = path in (self.root, self._namesake)
-        below = "" if is_alone else path.relative_to(self.root).as_posix()
+        below = "" if is_alone else self._place_of(path)
         row[PART] = "/".join(filter(None, (below, row.get(PART))))
         row.setdefault(NUMBER, number)
 
@@ -231,6 +243,7 @@ def open_dataset(
     check_agreement(ref, spec.access, spec.agreement, accepted)
     if spec.notice:
         console.notice(f"{ref}: {spec.notice}")
+    check_links(folder / ref)
     files = find_files(folder / ref, spec)
     if not files and not spec.is_generated:
         spec = spec.model_copy(update={"hub": _find_on_hub(ref, spec, folder / ref)})
@@ -264,7 +277,7 @@ def build_dataset(
         return dataset
     others = left_out(place, spec, files) if place.is_dir() else ()
     if others:
-        console.notice(f"{name}: not read, for they are no data: {_some(others)}")
+        console.notice(f"{name}: not read, for they are no data files: {_some(others)}")
     return replace(dataset, root=place, left_out=others)
 
 
@@ -327,6 +340,7 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
         else DatasetSpec(title=path.stem, shape="local")
     )
     check_agreement(name, spec.access, spec.agreement, accepted)
+    check_links(path)
     files = find_files(path, spec) if path.is_dir() else (path,)
     if path.is_file():
         check_kind(path)

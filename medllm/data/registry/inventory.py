@@ -1,7 +1,7 @@
 """What the registry tells people: lists, descriptions, and adding files to it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
@@ -25,9 +25,9 @@ from medllm.data.registry.datasets import (
     keep_examples,
     known_specs,
     open_dataset,
-    read_spec,
 )
 from medllm.data.registry.hub import fetch_files
+from medllm.data.registry.specs import open_spec
 from medllm.errors import ConfigError, DataError
 from medllm.places import data_dir
 
@@ -185,35 +185,37 @@ def add_dataset(
     """
     if not is_there(path):
         raise DataError(f"no such data file or folder: {str(path):.300}", "check the path")
-    spec, declared = known_specs().get(name), path / SPEC_FILE
-    if (spec or declared.is_file()) and (licence or access or language):
+    known, folder = known_specs().get(name), data_dir() / name
+    declared = (path if path.is_dir() else path.parent) / SPEC_FILE
+    if (known or declared.is_file()) and (licence or access or language):
         raise ConfigError(
             f"{name} has its licence and language declared already",
             "leave --licence, --access and --language out",
         )
-    is_new = spec is None
-    if spec is None:
+    if not known:
         _check_name(name)
-        spec = (
-            read_spec(declared)
-            if declared.is_file()
-            else _new_spec(name, licence, access, language)
-        )
+    if declared.is_file():
+        spec = open_spec(name, declared)
+    else:
+        spec = known or _new_spec(name, licence, access, language)
     files = (path,) if path.is_file() else find_files(path, spec)
     if not files:
         raise DataError(
             f"{path}: has no files like {', '.join(spec.files)}", "name the folder that holds them"
         )
-    found = _count(build_dataset(name, spec, files), path)
-    _link(name, spec, files, path)
-    if is_new and declared.is_file():
-        (data_dir() / name / SPEC_FILE).symlink_to(declared.resolve())
-    elif is_new:
+    found = _count(build_dataset(name, spec, files, path), path)
+    links = {folder / _place_of(file, spec, path): file.resolve() for file in files}
+    if declared.is_file():
+        links[folder / SPEC_FILE] = declared.resolve()
+    _link(links)
+    if not known and not declared.is_file():
         content = spec.model_dump(
             mode="json", include={"title", "shape", "licence", "access", "language"}
         )
-        (data_dir() / name / SPEC_FILE).write_text(yaml.safe_dump(content), encoding="utf-8")
-    return f"{found}; linked into {data_dir() / name}"
+        (folder / SPEC_FILE).write_text(yaml.safe_dump(content), encoding="utf-8")
+    others = sorted(one.name for one in find_files(folder, spec) if one not in links)
+    beside = f", beside {', '.join(others)}, which is read, too" if others else ""
+    return f"{found}; linked into {folder}{beside}"
 
 
 def _count(dataset: Dataset, place: Path) -> str:
@@ -286,14 +288,19 @@ def _release_name(file: Path, spec: DatasetSpec) -> str:
     raise DataError(f"{file}: not one of {', '.join(spec.files)}", "convert it to that kind")
 
 
-def _link(name: str, spec: DatasetSpec, files: tuple[Path, ...], place: Path) -> None:
-    """Link files below the data folder: one by its release name, those of a folder as they lie."""
-    for file in files:
-        own = _release_name(file, spec) if file == place else str(file.relative_to(place))
-        link = data_dir() / name / own
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if link.is_symlink():
-            link.unlink()
-        if link.exists():
+def _place_of(file: Path, spec: DatasetSpec, added: Path) -> str:
+    """Where a file lies below its dataset's folder: one by its release name, others as they lay."""
+    return _release_name(file, spec) if file == added else str(file.relative_to(added))
+
+
+def _link(links: Mapping[Path, Path]) -> None:
+    """Make links to files; earlier links are replaced, files never."""
+    for link, file in links.items():
+        is_theirs = link.exists() and not link.is_symlink()
+        if is_theirs and not link.samefile(file):
             raise DataError(f"{link} is there already", "remove it first if it is to be replaced")
-        link.symlink_to(file.resolve())
+    for link, file in links.items():
+        if link.is_symlink() or not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(file)

@@ -11,6 +11,7 @@ from medllm.data.readers.files import kind_of
 from medllm.data.readers.rows import READERS
 from medllm.data.registry.specs import SPEC_FILE, DatasetSpec
 from medllm.data.split import Split
+from medllm.errors import DataError
 
 ABOUT = re.compile(
     r"(?i)(?:(?:licen[cs]e|copying|copyright|read[ _-]?me|(?:sha|md)[-_]?\d+(?:[-_]?sums?)?|"
@@ -34,15 +35,26 @@ def find_files(folder: Path, spec: DatasetSpec) -> tuple[Path, ...]:
     return ()
 
 
+def check_links(folder: Path) -> None:
+    """Raise DataError for a link to a data file that is gone: its rows would be missed."""
+    for path in sorted(folder.rglob("*")):
+        is_gone = path.is_symlink() and not path.exists()
+        if is_gone and kind_of(path) in READERS and not _is_hidden(path.relative_to(folder)):
+            raise DataError(f"{path} leads to no file", "put the file back, or remove the link")
+
+
 def left_out(folder: Path, spec: DatasetSpec, files: Sequence[Path]) -> tuple[str, ...]:
     """The files of a folder that are not among those that are read, hidden ones apart.
 
-    Bytes of their names that are not UTF-8 are spelt out.
+    Links to folders, which are not followed, are among them. Bytes of their names that are not
+    UTF-8 are spelt out.
     """
     names = (
         path.relative_to(folder)
         for path in sorted({*folder.rglob("*")} - {*files})
-        if path.is_file() and path.name != SPEC_FILE and path.absolute() != spec.test_ids
+        if (path.is_file() or path.is_symlink())
+        and path.name != SPEC_FILE
+        and path.absolute() != spec.test_ids
     )
     return tuple(
         os.fsencode(name).decode("utf-8", "backslashreplace")

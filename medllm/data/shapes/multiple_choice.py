@@ -22,6 +22,8 @@ OPTION_COLUMNS = (
     ("opa", "opb", "opc", "opd", "ope"),
     tuple(f"ending{n}" for n in range(5)),
     tuple(f"choice{n}" for n in range(5)),
+    tuple(LETTERS),
+    tuple(LETTERS.lower()),
 )
 ANSWER_COLUMNS = ("answer_idx", "cop", "label", "answer")
 LABEL_COLUMNS = ("answer_idx", "cop")
