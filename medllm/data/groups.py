@@ -37,6 +37,8 @@ ARTICLE = re.compile(r"(?i)(?:pmid|https?://(?:www\.)?pubmed\.ncbi\.nlm\.nih\.go
 IDENTIFIERS = frozenset(
     {"id", "ids", "uid", "uuid", "guid", "mrn", "nr", "no", "num", "number", "key", "identifier"}
 )
+GERMAN = ("nr", "nummer")
+"""How German compounds end that are identifiers: `Fallnr`, `patientennummer`."""
 OWN = frozenset({"id", "idx", "rowid", "rowno", "rownr", "rownumber", "questionid", "qid"})
 """Columns that number rows, not what rows have in common."""
 
@@ -146,4 +148,5 @@ def _is_identifier(name: str) -> bool:
     if name.startswith("__") or squeeze(name) in OWN:
         return False
     words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
-    return bool(words) and words[-1].lower() in IDENTIFIERS
+    last = words[-1].lower() if words else ""
+    return last in IDENTIFIERS or last.endswith(GERMAN)

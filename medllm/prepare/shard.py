@@ -32,6 +32,8 @@ from medllm.tasks.words import name_of_task, put_as
 
 Block = Sequence[tuple[int, int, Row]]
 """(number of the dataset, number of the row, raw row)."""
+NO_SPLIT = "no official split"
+"""Why a row is left out where only the source's own splits count."""
 TIMES = ("charttime", "storetime", "date", "year")
 LONGEST_LABEL = 40
 BLANK: tuple[Any, ...] = ("", [], {})
@@ -163,7 +165,7 @@ class ShardWriter:
             return Rejected(example.id, reason)
         split = place(example, dataset, config)
         if split is None:
-            return Rejected(example.id, "no official split")
+            return Rejected(example.id, NO_SPLIT)
         name = config.task or name_of_task(example, dataset.spec.task, self._plan.task_names)
         if config.tasks and name not in config.tasks:
             return Rejected(example.id, f"of another task ({name})")

@@ -30,10 +30,13 @@ def describe_columns(named: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
-def announce(unused: Mapping[str, dict[str, int]], cut: int) -> None:
-    """Say what of each dataset no model will see."""
+def announce(unused: Mapping[str, dict[str, int]], cut: int, undated: int) -> None:
+    """Say what of each dataset no model will see, and how many training rows have no time."""
     for dataset, named in unused.items():
         columns = describe_columns(named)
         console.notice(f"prepare: {dataset}: columns that no model will see: {columns}")
     if cut:
         console.notice(f"prepare: {cut:,} conversations were cut after their last answer")
+    if undated:
+        told = f"{console.counted(undated, 'row')} without a time that can be read (ISO 8601)"
+        console.notice(f"prepare: {told} may be newer than what is held out, and are trained on")

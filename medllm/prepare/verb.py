@@ -25,7 +25,7 @@ from medllm.prepare.output import (
     write_steps,
 )
 from medllm.prepare.pipeline import write_shards
-from medllm.prepare.shard import FORMS, ROWS_CUT, Plan
+from medllm.prepare.shard import FORMS, NO_SPLIT, ROWS_CUT, Plan
 from medllm.prepare.statistics import build_page, collect_statistics, load_template
 from medllm.prepare.unused import announce
 from medllm.prepare.verdicts import Verdicts, judge
@@ -121,8 +121,11 @@ def _nothing_to_train_on(examples: Mapping[str, int], rejected: Counter[str]) ->
             f"nothing is left to train on: {held_out} rows are held out, for validation or testing",
             "add rows to train on; a group keeps its place, so a file that was held out stays so",
         )
-    why = f": most rows were left out as '{rejected.most_common(1)[0][0]}'" if rejected else ""
+    reason = rejected.most_common(1)[0][0] if rejected else ""
+    why = f": most rows were left out as '{reason}'" if reason else ""
     fix = "check the file and the names of its columns"
+    if reason == NO_SPLIT:
+        fix = "name the split of each row in a column `split`, or say `split: {by: ratio}`"
     return DataError(f"nothing is left to train on{why}", fix)
 
 
@@ -136,7 +139,8 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
         raise _nothing_to_train_on(numbers["examples"], rejected)
     unused = {name: columns for name, columns in numbers["unused_columns"].items() if columns}
     cut = numbers["cleaning"].get(ROWS_CUT, 0)
-    announce(unused, cut)
+    undated = verdicts.undated if plan.config.split.by == "time" else 0
+    announce(unused, cut, undated)
     announce_groups(plan, known)
     write_splits(plan, folder, verdicts)
     planted = plant_canaries(plan, folder, verdicts)
@@ -149,6 +153,7 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     lost = {
         "unused_columns": unused,
         "conversations_cut": cut,
+        "rows_without_time": undated,
         "files_not_read": {one.name: list(one.left_out) for one in plan.datasets if one.left_out},
     }
     noted = {name: value for name, value in {**lost, "canaries": planted}.items() if value}

@@ -53,6 +53,11 @@ class Verdicts:
         """Give those of the rows that still stay a reason not to."""
         self.reason[rows & (self.reason == 0)] = REASONS.index(reason)
 
+    @property
+    def undated(self) -> int:
+        """How many rows to train on have no time."""
+        return int((self.in_split("train") & (self.columns["time"] == UNDATED)).sum())
+
     def shard(self, number: int) -> slice:
         """The rows of a shard."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))

@@ -244,6 +244,27 @@ def test_a_split_by_time_needs_times(tmp_path: Path) -> None:
     assert not (tmp_path / "out.unfinished").exists()
 
 
+def test_rows_without_a_time_are_trained_on_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = questions(40)
+    for row in rows:
+        row["charttime"] = f"20{row['id'] % 10 + 10}-01-01" if row["id"] % 4 else "01.02.2024"
+
+    manifest = run(tmp_path, rows, split=SplitConfig(by="time", validation=0.1, test=0.1))
+
+    assert manifest.results["rows_without_time"] == 10
+    assert (manifest.results["train"], manifest.results["test"]) == (34, 3)
+    assert "10 rows without a time that can be read (ISO 8601)" in capsys.readouterr().err
+
+
+def test_a_folder_that_medllm_wrote_is_no_raw_data(tmp_path: Path) -> None:
+    run(tmp_path, questions(40))
+
+    with pytest.raises(DataError, match="holds a result of medllm, not raw data"):
+        prepare(PrepareConfig(datasets=(str(tmp_path / "out"),), output=tmp_path / "again"))
+
+
 # Duplicates and contamination
 
 

@@ -119,9 +119,10 @@ def test_columns_that_look_like_identifiers_are_told_by_their_last_word() -> Non
         "case_no",
         "FallNr",
         "KIS-ID",
+        "patientennummer",
         "label",
         "__key__",
         "Row Number",
     )
 
-    assert likely_identifiers(names) == ("case_no", "FallNr", "KIS-ID")
+    assert likely_identifiers(names) == ("case_no", "FallNr", "KIS-ID", "patientennummer")

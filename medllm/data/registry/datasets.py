@@ -12,7 +12,7 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_files, digest_text
-from medllm.artifacts.manifest import FOR_CARDS, DataTerm, Parent
+from medllm.artifacts.manifest import FOR_CARDS, NAME, DataTerm, Parent
 from medllm.data.access import check_agreement
 from medllm.data.example import Example, Rejected
 from medllm.data.generators import GENERATORS
@@ -333,6 +333,10 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
     declared = (path if path.is_dir() else path.parent) / SPEC_FILE
     if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         raise DataError(f"{path}: cannot be read: permission denied", "check its permissions")
+    if (path / NAME).is_file():
+        raise DataError(
+            f"{path}: holds a result of medllm, not raw data", "name a file in it, as train.jsonl"
+        )
     name = path.name.split(".")[0] or path.name
     spec = (
         open_spec(name, declared)
