@@ -61,8 +61,8 @@ class CleanConfig(Strict):
     """`drop` leaves out rows with more placeholders a word than this."""
     min_words: int = Field(default=2, ge=0)
     """Rows with fewer words, placeholders apart, are near-empty."""
-    languages: tuple[str, ...] = ()
-    """Languages to keep (en, de, fr, es, it, pt); empty: all. An uncertain guess is kept."""
+    languages: tuple[Literal["en", "de", "fr", "es", "it", "pt"], ...] = ()
+    """Languages to keep; empty: all. An uncertain guess is kept."""
 
 
 WINDOWS_1252 = {

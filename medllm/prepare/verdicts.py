@@ -67,7 +67,7 @@ def judge(plan: Plan, count: int) -> Verdicts:
     """What becomes of each row of some shards.
 
     Raises:
-        DataError: the split is by time, and no row has one.
+        DataError: the split is by time, and no row has one; or a task has a share and no row.
     """
     verdicts = _load(plan, count)
     columns = verdicts.columns
@@ -174,6 +174,11 @@ def _apply_shares(plan: Plan, verdicts: Verdicts) -> None:
     if not shares:
         return
     rows = {name: verdicts.in_split("train") & _is_task(plan, columns, name) for name in shares}
+    if none := [name for name in shares if not rows[name].any()]:
+        raise DataError(
+            f"no row to train on is of the task {none[0]}, which has a share",
+            "add such rows, or leave the task out of `tasks`",
+        )
     whole = sum(shares.values())
     total = min(int(rows[name].sum()) * whole / share for name, share in shares.items())
     for name, quota in largest_remainder(shares, int(total)).items():

@@ -334,6 +334,13 @@ def test_text_is_a_task_too(tmp_path: Path) -> None:
     assert row["completion"].startswith("What of")
 
 
+def test_a_share_of_a_task_without_rows_is_refused(tmp_path: Path) -> None:
+    tasks = {"qa": TaskShare(share=75), "mcq": TaskShare(share=25)}
+
+    with pytest.raises(DataError, match="no row to train on is of the task mcq"):
+        run(tmp_path, questions(20), tasks=tasks)
+
+
 def test_shares_of_tasks_are_kept_with_as_many_rows_as_they_allow(tmp_path: Path) -> None:
     notes = [{"id": f"t{n}", "text": f"A note number {n}.", "split": "train"} for n in range(30)]
     tasks = {"qa": TaskShare(share=75), "text": TaskShare(share=25)}

@@ -165,6 +165,11 @@ def test_near_empty_rows_have_a_reason(text: str, answer: str, reason: str | Non
     assert why_poor(text, len(text.split()), answer, CleanConfig(), Counter()) == reason
 
 
+def test_a_language_that_nobody_tells_is_refused() -> None:
+    with pytest.raises(ValueError, match="Input should be 'en', 'de'"):
+        CleanConfig.model_validate_json('{"languages": ["english"]}')
+
+
 def test_only_a_certain_guess_of_another_language_is_a_reason() -> None:
     english = re.findall(r"\S+", "the patient was admitted with pain and is not on treatment")
     german = re.findall(r"\S+", "der Patient wurde mit Schmerzen in die Klinik gebracht und ist da")
