@@ -2,8 +2,9 @@
 
 python scripts/benchmarks/clinical_doses.py [NOTES.csv.gz …]
 
-The list is `tests/unit/sig_strings.txt`; NOTES are gzipped CSV files with a column
-`transcription` (MTSamples), or JSONL files with a field `answer` (MedQuAD).
+The list is `tests/unit/sig_strings.txt`, that of drugs that are often used is
+`tests/unit/common_drugs.txt`; NOTES are gzipped CSV files with a column `transcription`
+(MTSamples), or JSONL files with a field `answer` (MedQuAD).
 """
 
 import csv
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from medllm.clinical.case import Case
 from medllm.clinical.doses.checks import find_doses
+from medllm.clinical.doses.limits import build_limits
+from medllm.clinical.drugs.mentions import find_drugs
 from medllm.clinical.finding import Finding
 from medllm.clinical.patient import Patient
 from medllm.clinical.policy import Policy
@@ -23,8 +26,10 @@ from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.reading import read
 from medllm.measures.intervals import estimate_proportion
 
-sys.path.append(str(Path(__file__).parents[2] / "tests" / "unit"))
+TESTS = Path(__file__).parents[2] / "tests" / "unit"
+sys.path.append(str(TESTS))
 PARTS = ("built on", "held out", "added later")
+PLACES = ("outside hospital", "in hospital")
 
 
 def main() -> None:
@@ -32,9 +37,11 @@ def main() -> None:
     import measure
 
     figures: dict[str, object] = {part: count_sigs(part) for part in PARTS}
+    figures["table"] = count_table()
+    figures |= {f"drugs often used {where}": count_common(where) for where in PLACES}
     figures |= {path.name: count_findings(path) for path in map(Path, sys.argv[1:])}
     for name, row in figures.items():
-        print(f"{name:32}{row}")
+        print(f"{name:36}{row}")
     measure.write("clinical-doses", figures)
 
 
@@ -52,6 +59,24 @@ def count_sigs(part: str) -> dict[str, object]:
         "rows": len(rows(part)), "whole": whole, "right": right, "read": found, "wanted": wanted,
         "precision": interval(right, found), "recall": interval(right, wanted),
     }  # fmt: skip
+
+
+def count_table() -> dict[str, int]:
+    """The drugs and the rows of the table."""
+    limits = shipped_knowledge().built(build_limits)
+    return {"drugs": len(limits), "rows": sum(map(len, limits.values()))}
+
+
+def count_common(where: str) -> dict[str, int]:
+    """Of the drugs that are often used there: how many are known, and have a limit."""
+    knowledge = shipped_knowledge()
+    limits, counts = knowledge.built(build_limits), Counter[str]()
+    listed = (TESTS / "common_drugs.txt").read_text().split(f"# {where}\n")[1].split("#")[0]
+    for name in listed.replace("\n", " ").split(";"):
+        found = find_drugs(read(f"Take {name.strip()} 5 mg daily."), knowledge)
+        drugs = [drug for each in found for drug in each.drugs]
+        counts.update(listed=1, known=bool(drugs), limited=any(each in limits for each in drugs))
+    return dict(counts)
 
 
 def interval(right: int, of: int) -> list[float]:

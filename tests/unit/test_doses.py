@@ -152,6 +152,10 @@ def test_a_weekly_drug_given_daily_rests_on_the_regulator() -> None:
          "contraindicated tramadol"),
         ("enoxaparin 100 mg SC q12h", {"weight_kg": 60}, "major enoxaparin"),
         ("enoxaparin 60 mg SC q12h", {"weight_kg": 60}, ""),
+        ("dalteparin 18000 units SC once daily", {"weight_kg": 60}, "major dalteparin"),
+        ("dalteparin 12000 units SC once daily", {"weight_kg": 60}, ""),
+        ("dalteparin 20000 units SC once daily", {"weight_kg": 150}, "major dalteparin"),
+        ("dalteparin 25000 units SC once daily", {}, "major dalteparin"),
         ("paracetamol 1 g IV every 6 hours", {"weight_kg": 40}, "major paracetamol"),
         ("carvedilol 50 mg twice daily", {"weight_kg": 70}, "major carvedilol"),
         ("carvedilol 50 mg twice daily", {"weight_kg": 90}, ""),
@@ -204,8 +208,8 @@ def test_words_of_children_that_mean_nobody_hide_no_overdose() -> None:
 
 
 def test_what_no_row_covers_is_said_not_checked() -> None:
-    assert report("ceftriaxone 1 g IV daily") == ([], ["dose: ceftriaxone"])
-    assert report("furosemide 80 mg IV twice daily") == ([], ["dose: furosemide, iv"])
+    assert report("fusidic acid 1 g IV daily") == ([], ["dose: fusidic acid: no limit is known"])
+    assert report("furosemide 80 mg PR daily")[1] == ["dose: furosemide, rectal: no limit is known"]
     assert report("enoxaparin 60 mg SC q12h")[1] == [
         "dose: enoxaparin, sc: the limit is per kg, and the weight is not known"
     ]
@@ -253,12 +257,35 @@ def test_the_table_has_the_largest_doses_of_many_drugs_each_with_a_source() -> N
     knowledge = shipped_knowledge()
     limits = knowledge.built(build_limits)
 
-    assert sum(any(e.single or e.daily or e.weekly for e in each) for each in limits.values()) > 150
+    assert sum(any(e.single or e.daily or e.weekly for e in each) for each in limits.values()) > 400
     for rows in limits.values():
         for each in rows:
             if each.single and each.daily and each.single.unit == each.daily.unit:
                 is_rarer = each.single.value > each.daily.value
                 assert not is_rarer or each.weekly or "note" in each.row, each.row["id"]
+
+
+def dose_sentences() -> dict[str, list[str]]:
+    """The sentences of `dose_sentences.txt` by drug, each with its mark."""
+    found: dict[str, list[str]] = {}
+    for line in Path(__file__).with_name("dose_sentences.txt").read_text().splitlines()[1:]:
+        if line.startswith("# "):
+            sentences = found[line[2:]] = []
+        elif line:
+            sentences.append(line)
+    return found
+
+
+@pytest.mark.parametrize(("drug", "sentences"), dose_sentences().items())
+def test_usual_and_largest_doses_are_silent_and_ten_times_as_much_is_found(
+    drug: str, sentences: list[str]
+) -> None:
+    assert {each[0] for each in sentences} == {"=", "!"}
+    for each in sentences:
+        found, _ = report(each[2:])
+        told = [one.message for one in found if one.severity != "info"]
+        assert (each[0] == "!") == bool(told), each
+        assert all(one.startswith(drug) for one in told)
 
 
 def test_a_hospital_may_set_a_lower_ceiling(tmp_path: Path) -> None:
@@ -281,6 +308,7 @@ def test_a_hospital_may_set_a_lower_ceiling(tmp_path: Path) -> None:
         ("drug: warfarin, daily: five", "daily must be a dose such as"),
         ("drug: warfarin, daily: 5 mg, routes: oral", "routes must be a list"),
         ("drug: warfarin, daily: 5 mg, limit: soft", "limit must be one of caution, ceiling"),
+        ("drug: warfarin, daily: '1 mg/kg, at most 5 g/kg'", "daily must be a dose such as"),
         ("drug: warfarin", "no dose: give single"),
     ],
 )

@@ -64,7 +64,10 @@ def find_doses(case: Case) -> Iterator[Finding | NotChecked]:
         uses += found
     for drug, own in by_drug(uses).items():
         rows = limits.get(drug)
-        yield from check.of_drug(drug, own, rows) if rows else [NotChecked("dose", drug)]
+        if rows:
+            yield from check.of_drug(drug, own, rows)
+        else:
+            yield NotChecked("dose", f"{drug}: no limit is known")
     yield from check.opioids(uses)
 
 
@@ -330,7 +333,7 @@ def _not_compared(drug: str, dose: _Dose, limits: Sequence[Limit]) -> str:
     known = [measure for each in limits if (measure := each.of(dose.column) or each.daily)]
     if any(each.unit == f"{unit}/kg" for each in known):
         return f"{way}: the limit is per kg, and the weight is not known"
-    return f"{way}: in {unit}" if known else way
+    return f"{way}: no limit in {unit} is known" if known else f"{way}: no limit is known"
 
 
 def _amount(dose: Measure, column: str) -> str:

@@ -68,7 +68,7 @@ def excess(dose: Measure, limit: Limit, column: str, weight_kg: float | None) ->
     if measure.unit != dose.unit:
         if measure.unit != f"{dose.unit}/kg":
             return None
-        most *= Decimal(str(weight_kg or HEAVIEST_KG))
+        most = measure.for_weight(Decimal(str(weight_kg or HEAVIEST_KG)))
     ratio = dose.value / most if most else Decimal(99)
     if weight_kg is None and measure.unit != dose.unit and ratio <= 1:
         return None
@@ -138,23 +138,16 @@ def severity_of(found: Excess) -> Severity:
     """
     row, ratio = found.limit.row, found.ratio
     if row.get("limit") == "caution":
-        steps: tuple[tuple[Decimal, Severity], ...] = ((TENFOLD, "contraindicated"),
-                                                       (TWICE, "major"))  # fmt: skip
-        return next((severity for least, severity in steps if ratio >= least), "moderate")
-    worst_from = TWICE
-    if row.get("fatal"):
-        worst_from = _LETHAL_FROM
-    elif row.get("margin") == "wide":
-        worst_from = FIVEFOLD
+        return "contraindicated" if ratio >= TENFOLD else "major" if ratio >= TWICE else "moderate"
+    wide = FIVEFOLD if row.get("margin") == "wide" else TWICE
+    worst_from = _LETHAL_FROM if row.get("fatal") else wide
     return "contraindicated" if ratio >= worst_from else "major"
 
 
 def too_often(use: Use, limits: Sequence[Limit], knowledge: Knowledge) -> Limit | None:
     """The row of a weekly or monthly drug that the text gives more often, such as every day."""
     often = use.sig.often
-    a_day = often.a_day if often else None
-    if use.sig.daily and a_day is None:
-        a_day = Decimal(1)
+    a_day = often.a_day if often else Decimal(1) if use.sig.daily else None
     deciding = [each for each in limits if not each.narrows
                 and (each.daily or "every_days" in each.row)]  # fmt: skip
     if a_day is None or not deciding or any("every_days" not in each.row for each in deciding):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from medllm.clinical.text.folding import fold
 from medllm.errors import did_you_mean
 
 COLUMNS = ("single", "daily", "weekly")
+_MEASURES = (*COLUMNS, "least")
 GROUPS = ("insulin", "opioids")
 """What `drug` may name beside an ingredient: `opioids` are counted together."""
 _NUMBERS = ("age_from", "egfr_from", "egfr_below", "weight_below", "weight_above", "every_days",
@@ -34,9 +35,9 @@ def _faults(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
     for drug in (row["drug"], *row.get("with", ())):
         if drug not in GROUPS and drug not in tables["drugs"]:
             yield f"unknown drug '{drug}'; {did_you_mean(drug, tables['drugs'])}".rstrip("; ")
-    for column in (*COLUMNS, "least"):
+    for column in _MEASURES:
         if column in row and _measure(str(row[column])) is None:
-            yield f"{column} must be a dose such as '500 mg' or '5 mg/kg'"
+            yield f"{column} must be a dose such as '500 mg' or '15 mg/kg, at most 1500 mg'"
     yield from _faults_of_kind(row)
     if not row.keys() & {*COLUMNS, "every_days", "mme", "never"}:
         yield "no dose: give single, daily, weekly, every_days, mme or never"
@@ -64,16 +65,27 @@ DOSES = Table(
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A dose of the table in the unit that doses are compared in."""
+    """A dose of the table in the unit that doses are compared in.
+
+    `cap` is what a dose per kg may not exceed, whatever the weight.
+    """
 
     value: Decimal
     unit: str
+    cap: Decimal | None = None
 
     def __str__(self) -> str:
+        if self.cap is not None:
+            whole = Measure(self.cap, self.unit.removesuffix("/kg"))
+            return f"{replace(self, cap=None)}, at most {whole}"
         unit = "units" if self.unit == "U" else self.unit
         if unit.startswith("mg") and 0 < self.value < Decimal("0.5"):
             return f"{(self.value * 1000).normalize():f} mc{unit.removeprefix('m')}"
         return f"{self.value.normalize():f} {unit.replace('U/', 'units/')}"
+
+    def for_weight(self, kg: Decimal) -> Decimal:
+        """The dose in all, of a dose per kg."""
+        return self.value * kg if self.cap is None else min(self.value * kg, self.cap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +93,13 @@ class Limit:
     """A row of the table, read."""
 
     row: Row
-    single: Measure | None
-    daily: Measure | None
-    weekly: Measure | None
-    least: Measure | None
     routes: frozenset[str]
     narrows: bool
     """Whether it is for some patients alone, who may have less than others."""
+    single: Measure | None = None
+    daily: Measure | None = None
+    weekly: Measure | None = None
+    least: Measure | None = None
 
     def of(self, column: str) -> Measure | None:
         """The largest dose of this column."""
@@ -100,21 +112,21 @@ Limits = Mapping[str, tuple[Limit, ...]]
 
 def build_limits(knowledge: Knowledge) -> Limits:
     """The rows by drug; ask `knowledge.built` for it."""
-    limits: dict[str, list[Limit]] = {}
+    limits: dict[str, tuple[Limit, ...]] = {}
     for row in knowledge.rows("doses"):
-        read = {name: _measure(str(row[name])) if name in row else None
-                for name in (*COLUMNS, "least")}  # fmt: skip
-        limits.setdefault(row["drug"], []).append(
-            Limit(row, read["single"], read["daily"], read["weekly"], read["least"],
-                  frozenset(row.get("routes", ())), not _NARROWING.isdisjoint(row))
-        )  # fmt: skip
-    return {drug: tuple(rows) for drug, rows in limits.items()}
+        read = {name: _measure(str(row[name])) for name in _MEASURES if name in row}
+        routes, narrows = frozenset(row.get("routes", ())), not _NARROWING.isdisjoint(row)
+        limits[row["drug"]] = (*limits.get(row["drug"], ()), Limit(row, routes, narrows, **read))
+    return limits
 
 
 @cache
 def _measure(written: str) -> Measure | None:
-    amount = read_amount(fold(written).text, 0, False, 1)
-    return Measure(amount.values[0].high, amount.unit) if amount and not amount.per else None
+    each, _, most = fold(written).text.partition(", at most ")
+    amount, cap = read_amount(each, 0, False, 1), _measure(most) if most else None
+    if not amount or amount.per or (most and f"{cap and cap.unit}/kg" != amount.unit):
+        return None
+    return Measure(amount.values[0].high, amount.unit, cap.value if cap else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +162,7 @@ class Setting:
             known.append(True if True in either else None if None in either else False)
         if False in known:
             return False
-        is_known = [each for each in known if each is not ...]
-        return None if None in is_known else True
+        return None if None in known else True
 
     def _is_with(self, drugs: Sequence[str]) -> bool | None:
         """Whether one of these is taken; not known where the answer names it beside the other."""
