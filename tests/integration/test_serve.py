@@ -233,6 +233,12 @@ def test_what_is_not_honoured_is_refused(url: str, body: dict[str, Any], param: 
     assert sorted(error) == ["code", "message", "param", "type"]
 
 
+def test_a_misspelt_field_is_named_as_it_should_be(url: str) -> None:
+    told = post(url, {"patientcontext": {"age": 3}, "messages": [{"role": "user", "content": "a"}]})
+    assert told.status_code == 400
+    assert "did you mean 'patient_context'? if not, leave it out" in told.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(("prompts", "n", "param"), [(129, 1, "prompt"), (65, 2, "n")])
 def test_what_asks_too_many_answers_is_named(url: str, prompts: int, n: int, param: str) -> None:
     response = post(url, {"prompt": ["a"] * prompts, "n": n}, path="completions")

@@ -127,5 +127,8 @@ def test_a_setting_that_nobody_would_heed_is_refused(path: Path, tmp_path: Path)
     for name, value in {**sizes, "tool_call_parser": "hermes"}.items():
         with pytest.raises(ConfigError, match=f"serve.{name} is of the engine") as refused:
             choose_engine(model(tmp_path / "m"), "auto", ServerSettings(**{name: value}), lambda: 1)
-        assert "vllm" in refused.value.fix
+        assert refused.value.fix == f"leave {name} out, or use --engine vllm"
+    with pytest.raises(ConfigError) as refused:  # llama-server heeds it, and cannot run a folder
+        choose_engine(model(tmp_path / "m"), "auto", ServerSettings(n_threads=2), lambda: 1)
+    assert refused.value.fix == "leave n_threads out"
     assert os.environ["PATH"] == str(path)

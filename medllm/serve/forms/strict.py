@@ -5,6 +5,8 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from medllm.errors import did_you_mean
+
 HARMLESS = {
     "user",
     "metadata",
@@ -86,7 +88,11 @@ class Strict(BaseModel):
             # Types are compared too: to Python `logprobs: 0` is False, to OpenAI it asks for one.
             neutral = any(type(value) is type(v) and value == v for v in NEUTRAL.get(name, ()))
             if value is not None and name not in HARMLESS and not neutral:
-                message = WHY.get(name, "not supported by this server; leave it out")
+                near = did_you_mean(name, type(self).model_fields)
+                otherwise = (
+                    f"not supported by this server; {near and near + 'if not, '}leave it out"
+                )
+                message = WHY.get(name, otherwise)
                 raise PydanticCustomError(UNSUPPORTED, message, {"field": name})
         return self
 

@@ -1,6 +1,6 @@
 """Which engine serves a model, and why; and the engine itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 
@@ -54,7 +54,7 @@ def choose_engine(
         fix = f"use --engine {' or '.join(fitting)}, or auto"
         raise ConfigError(f"the engine {wanted} cannot run {model.location}", fix)
     chosen = _for_gguf(wanted) if model.is_gguf else _for_folder(model, wanted, gpus)
-    check_settings(chosen, settings)
+    check_settings(chosen, settings, fitting)
     if chosen.name == "vllm":
         _check_gpus(settings, gpus())
     return chosen
@@ -111,15 +111,15 @@ def _for_folder(model: ModelRef, wanted: ServingEngine, gpus: Callable[[], int])
     return Chosen("vllm", f"vLLM and a GPU are here; {vllm.UNTESTED}")
 
 
-def check_settings(chosen: Chosen, settings: ServerSettings) -> None:
-    """Raise ConfigError where the engine would not heed a setting."""
+def check_settings(chosen: Chosen, settings: ServerSettings, fitting: Sequence[str] = ()) -> None:
+    """Raise ConfigError where the engine would not heed a setting, and name those that would."""
     named = {name for name, value in asdict(settings).items() if value is not None}
     for name in sorted(named - HEEDED.get(chosen.name, set())):
         engines = " or ".join(each for each, heeded in HEEDED.items() if name in heeded)
         message = f"serve.{name} is of the engine {engines}, and {chosen.name} is taken"
-        raise ConfigError(
-            f"{message} ({chosen.why})", f"leave {name} out, or use --engine {engines}"
-        )
+        able = " or ".join(each for each in fitting if name in HEEDED.get(each, ()))
+        fix = f"leave {name} out" + (f", or use --engine {able}" if able else "")
+        raise ConfigError(f"{message} ({chosen.why})", fix)
 
 
 def _check_gpus(settings: ServerSettings, here: int) -> None:
