@@ -70,6 +70,8 @@ class Tally:
     """What was found in all answers, without a word of them."""
 
     answers: int = 0
+    questions: int = 0
+    patient_contexts: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     risk_levels: Counter[int] = field(default_factory=Counter)
     severities: Counter[str] = field(default_factory=Counter)
@@ -77,9 +79,11 @@ class Tally:
     rules: Counter[tuple[str, str, Severity, bool]] = field(default_factory=Counter)
     not_checked: Counter[str] = field(default_factory=Counter)
 
-    def add(self, report: Report) -> None:
-        """Count a report."""
+    def add(self, answer: _Answer, report: Report) -> None:
+        """Count an answer and its report."""
         self.answers += 1
+        self.questions += bool(answer.question)
+        self.patient_contexts += answer.context is not None
         self.risk_levels[report.risk_level] += 1
         self.blocked += report.is_blocked
         if severity := worst(report.findings):
@@ -117,7 +121,7 @@ def review(task: ReviewTask) -> Tally:
         with open_private(unfinished) as file, console.progress("review") as advance:
             for answer in _read_answers(task, tally):
                 reviewed = _review(answer, task.policy, knowledge)
-                tally.add(reviewed.report)
+                tally.add(answer, reviewed.report)
                 write_row(file, _row_of(answer, reviewed))
                 if task.show_text and len(shown) < SHOWN:
                     shown += [*_quotes(answer, reviewed.report)][: SHOWN - len(shown)]
@@ -169,6 +173,7 @@ def _read_answers(task: ReviewTask, tally: Tally) -> Iterator[_Answer]:
         yield _Answer(
             text_of(row.get("id")) or str(number), number, text, question, context, record
         )
+    contexts.check_column(task.source)
 
 
 def _asked_and_answered(number: int, row: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
@@ -236,6 +241,8 @@ def _tell(
     summary = {
         "path": str(task.output),
         "answers": tally.answers,
+        "questions": tally.questions,
+        "patient_contexts": tally.patient_contexts,
         "left_out": dict(tally.left_out),
         "risk_levels": {str(level): tally.risk_levels[level] for level in range(4)},
         "blocked": tally.blocked,
@@ -260,6 +267,7 @@ def _sentences(task: ReviewTask, tally: Tally) -> Iterator[str]:
     levels = ", ".join(f"{tally.risk_levels[level]} of level {level}" for level in range(4))
     counted = console.counted(tally.answers, "answer")
     yield f"{counted}, {with_findings} with a finding; risk: {levels}"
+    yield f"{tally.questions} with a question, {tally.patient_contexts} with a patient context"
     if tally.blocked:
         yield f"{tally.blocked} withheld by the policy"
     if tally.left_out:

@@ -29,7 +29,7 @@ def review(
     ),
     fhir: bool | None = option("Write OperationOutcomes of FHIR R4, too.", None, "--fhir"),
     show_text: bool | None = option("Show the words that findings rest on.", None, "--show-text"),
-    overwrite: bool | None = option("Replace findings that are there.", None, "--overwrite"),
+    overwrite: bool | None = option("Replace findings that no review wrote.", None, "--overwrite"),
 ) -> None:
     """Review answers against clinical rules: doses, interactions, red flags and more.
 

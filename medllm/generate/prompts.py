@@ -67,6 +67,8 @@ def read_prompts(
         except LeftOut as problem:
             rejected[str(problem)] += 1
             left_out.append(number)
+    if contexts:
+        contexts.check_column(source)
     if not prompts and not left_out:
         raise DataError(f"{source}: no rows in it", "name a file of prompts, one a row or line")
     if not prompts:

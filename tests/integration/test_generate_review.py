@@ -62,6 +62,9 @@ def test_a_wrong_context_is_told_before_a_model_answers(typed: Typed) -> None:
     assert ended.returncode == 3
     assert "row 1: patient context: unknown key 'alergies'; " not in ended.stdout
     assert "row 1: patient context: unknown key 'alergies'" in ended.stderr
+    wrong = typed("generate", "--input", source, "--set", "generate.review.context=contxt")
+    assert wrong.returncode == 3 and "no row has the column 'contxt'" in wrong.stderr
+    assert "did you mean 'context'?" in wrong.stderr and not Path("out").exists()
     wrong = typed("generate", "--input", source, "--set", "generate.review.rules=nowhere")
     assert wrong.returncode == 2 and "no such folder of rules" in wrong.stderr
 

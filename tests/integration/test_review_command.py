@@ -49,10 +49,25 @@ def test_the_result_has_its_documented_form(answers: str, typed: Typed) -> None:
 
     result = read_result(ended.stdout, "review")
     assert (result["answers"], result["left_out"]) == (4, {"no answer": 1})
+    assert (result["questions"], result["patient_contexts"]) == (3, 1)
     assert result["risk_levels"] == {"0": 1, "1": 0, "2": 1, "3": 2}
     assert result["rules"]["red_flags"] > 50
     assert result == json.loads(Path("runs/review/summary.json").read_text())
     assert PATIENT not in ended.stdout
+
+
+def test_a_column_of_contexts_that_no_row_has_is_an_error(typed: Typed) -> None:
+    row = {"answer": "Take amoxicillin.", "Patient-Context": {"allergies": ["penicillin"]}}
+    Path("one.jsonl").write_text(json.dumps(row) + "\n")
+
+    assert typed("review", "--input", "one.jsonl", "--fail-on", "major").returncode == 6
+    for name in ("patient context", "Patient_Context"):
+        assert typed("review", "--input", "one.jsonl", "--context", name).returncode == 0
+        assert findings()[0]["risk_level"] == 3
+    ended = typed("review", "--input", "one.jsonl", "--context", "patient_contxt")
+
+    assert ended.returncode == 3 and "no row has the column 'patient_contxt'" in ended.stderr
+    assert "did you mean 'patient_context'?" in ended.stderr
 
 
 @pytest.mark.parametrize(("severity", "code"), [("contraindicated", 6), ("major", 6)])

@@ -1,6 +1,7 @@
 """What a review needs of files: a patient context of a row, and a hospital's own rules."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from medllm.clinical.patient import read_patient
 from medllm.clinical.rules.files import read_rules
 from medllm.clinical.rules.knowledge import KNOWLEDGE, Knowledge, shipped_knowledge
 from medllm.data.readers.own_interactions import join_interactions
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ConfigError, DataError, did_you_mean
 
 COLUMNS = ("patient", "patient_context", "context")
 """Columns that hold what is known of a patient, where none is named."""
@@ -53,9 +54,18 @@ class ContextReader:
     """
 
     def __init__(self, column: str | None) -> None:
-        """The reader of one file; `column` is in lower case."""
-        self._column = column
+        """The reader of one file; of a name, case, spaces and dashes make no difference."""
+        self._column = _plain(column) if column else None
+        self._names_of_first: list[str] = []
+        self._is_there = column is None
         self.passages = 0
+
+    def check_column(self, source: Path) -> None:
+        """Raise DataError if no row had the column that was named, once all rows are read."""
+        if not self._is_there:
+            near = did_you_mean(self._column or "", self._names_of_first)
+            fix = f"{near}name the column with what is known of the patient"
+            raise DataError(f"{source}: no row has the column '{self._column}'", fix)
 
     def split(
         self, row: Mapping[str, Any], place: str
@@ -79,8 +89,10 @@ class ContextReader:
         return dict(row), None
 
     def _names(self, row: Mapping[str, Any]) -> list[str]:
-        wanted = (self._column.lower(),) if self._column else COLUMNS
-        named = {str(name).strip().lower(): name for name in row}
+        wanted = (self._column,) if self._column else COLUMNS
+        named = {_plain(str(name)): name for name in row}
+        self._names_of_first = self._names_of_first or list(named)
+        self._is_there = self._is_there or self._column in named
         return [named[name] for name in wanted if name in named and row[named[name]]]
 
     def _count_passage(self, name: str) -> None:
@@ -88,6 +100,10 @@ class ContextReader:
         if self.passages == 1:
             told = f"the column '{name}' holds text, no patient context (a JSON object)"
             console.notice(f"review: {told}; nothing is known of patients from it")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def _mapping(value: Any) -> dict[str, Any] | None:
