@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typed import Typed
 
+from medllm.finetune.config import FinetuneConfig
 from medllm.models import gpu
 from medllm.models.hardware import pick_device
 
@@ -69,3 +70,20 @@ def test_the_doctor_tells_it_and_does_not_stop(nvidia_smi: None, typed: Typed) -
     assert ended.returncode == 0
     assert "NVIDIA A100, Tesla T4: PyTorch" in " ".join(ended.stdout.split())
     assert "driver 535.104.05" in ended.stdout
+
+
+def test_of_several_gpus_a_training_takes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL refuses the copies of a model that transformers would put on all of them."""
+    import torch
+
+    from medllm.finetune.train.trainer import trainer_arguments
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = FinetuneConfig(model="medllm/tiny", dtype="float32")
+
+    arguments = trainer_arguments(config, tmp_path, "cuda", can_evaluate=False)
+
+    assert arguments.n_gpu == 1
+    assert arguments.train_batch_size == config.training.per_device_train_batch_size

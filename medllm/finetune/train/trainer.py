@@ -85,9 +85,11 @@ def trainer_arguments(
         **extra,
     }
     try:
-        return SFTConfig(**arguments)
+        made = SFTConfig(**arguments)
     except (TypeError, ValueError) as problem:
         raise ConfigError(f"finetune.training: {problem}", "correct the option") from problem
+    made._n_gpu = min(made.n_gpu, 1)  # of several it would take all, which TRL refuses
+    return made
 
 
 def _split_batches(arguments: "SFTConfig", splits: Splits) -> None:

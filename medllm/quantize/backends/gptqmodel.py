@@ -33,6 +33,11 @@ CANNOT_READ = (*CANNOT_LOAD, AttributeError, LookupError, RuntimeError)
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 """What config.json calls the number of experts, by architecture."""
 QUANTIZE_CONFIG = "quantize_config.json"
+ON_ONE_GPU = {
+    "auto_forward_data_parallel": False,
+    "compute_device_filter": lambda devices: devices[:1],
+}
+"""Of several GPUs it would take all, whoever else computes there."""
 
 
 def check_gptqmodel(what: str) -> None:
@@ -61,7 +66,8 @@ def quantize_layers(
     target = folder.resolve()
     kept = work.scratch.resolve() / folder.name
     with _gptqmodel(work.scratch) as library:
-        settings = {**settings, "offload_to_disk_path": str(Path.cwd() / "offloaded")}
+        room = {"offload_to_disk_path": str(Path.cwd() / "offloaded")}
+        settings = {**settings, **ON_ONE_GPU, **room}
         try:
             loaded = _quantized(library, settings, work, kept, how)
         except KeptUnusable as problem:
