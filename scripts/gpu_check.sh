@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All that only a CUDA GPU can show, in one call of less than nine minutes: tests/gpu, then the benchmarks of training,
-# quantizing, and answering. A part that fails or takes too long does not stop the next one.
+# answering, and quantizing. A part that fails or takes too long does not stop the next one.
 #
 #   scripts/gpu_check.sh [--smoke] [--seconds N] [OUT]
 #

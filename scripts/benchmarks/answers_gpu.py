@@ -28,7 +28,7 @@ from finetune_gpu import matmul_rate, multiplying
 from quantize_gpu import fast_folder, gpu, say
 
 from medllm.data.generators import radiology
-from medllm.engines.base import GenerateRequest, Sampling, ScoreRequest
+from medllm.engines.base import GenerateRequest, Sampling, ScoreRequest, likelihoods
 from medllm.models.hardware import peak_memory_gib, pick_device
 
 CHOICES = ("yes", "no", "maybe", "the report does not say")
@@ -113,8 +113,8 @@ def expect(engine: Any, documents: int) -> dict[str, float]:
     texts = [reports(engine.tokenizer, length, f"document-{n}") for n in range(documents)]
 
     def read(ids: list[int]) -> None:
-        for _ in engine.log_probs(ids):
-            pass
+        for block in engine.log_probs(ids):
+            likelihoods(block, [0])  # a GPU has computed the block once a number of it is here
 
     read(texts[0])
     seconds = timed(lambda: [read(ids) for ids in texts])
@@ -158,11 +158,12 @@ def serve(engine: Any) -> dict[str, Any]:
     """The same answer from the server, once, and several at once."""
     try:
         from medllm.serve.app import build_app
+        from medllm.serve.callers.callers import Callers
         from medllm.serve.server import ask, running_server
     except ModuleNotFoundError as problem:  # the extra `serve`, or what it needs
         return {"not_measured": f"{problem.name} is not installed"}
 
-    app = build_app(engine, model_id="random", api_key=None, max_tokens=ANSWER)
+    app = build_app(engine, model_id="random", callers=Callers(None), max_tokens=ANSWER)
     question = engine.tokenizer.decode(reports(engine.tokenizer, 200, "prompt"))
     with running_server(app) as url, ThreadPoolExecutor(TOGETHER) as callers:
 

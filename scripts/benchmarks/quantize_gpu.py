@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -53,7 +53,11 @@ def main() -> None:
     parser.add_argument("--who", choices=RUNS, action="append", default=[], help="only this one")
     parser.add_argument("--folder", type=Path, help="keeps the model for a next run")
     parser.add_argument("--smoke", action="store_true", help="a tiny shape, on any machine")
+    parser.add_argument("--kernels", action="store_true", help="compile the two, and nothing else")
     asked = parser.parse_args()
+    if asked.kernels:
+        wait_for_all({name: start_compiling(code) for name, code in KERNELS.items()})
+        return
     shape = "smoke" if asked.smoke else "8b"
     layers, texts, tokens = (2, 4, 64) if asked.smoke else (asked.layers, asked.texts, asked.tokens)
     machine = gpu(asked.smoke)
@@ -68,7 +72,7 @@ def main() -> None:
             rows = random_model.write_calibration(room / "texts", texts, tokens)
             cut_texts(rows, tokens)
             say(f"{texts} texts are written")
-            kernels = {name: wait_for(name, process) for name, process in compiling.items()}
+            kernels = wait_for_all(compiling)
             found = {who: run(who, process, model, rows, room) for who, process in runs.items()}
             extrapolate(found, model, layers)
     about = {"gpu": machine, "shape": shape, "layers": layers, "texts": texts, "tokens": tokens}
@@ -115,6 +119,11 @@ def start_compiling(code: str) -> tuple[float, subprocess.Popen[str]]:
         [sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     return time.perf_counter(), process
+
+
+def wait_for_all(compiling: Mapping[str, tuple[float, subprocess.Popen[str]]]) -> dict[str, Any]:
+    """What became of each."""
+    return {name: wait_for(name, process) for name, process in compiling.items()}
 
 
 def wait_for(name: str, compiling: tuple[float, subprocess.Popen[str]]) -> dict[str, Any]:

@@ -29,6 +29,13 @@ tests/gpu/test_road.py::test_b some words of a library
 FAILED                                                                  [ 66%]
 tests/gpu/test_road.py::test_c SKIPPED (torch sees no CUDA GPU)         [100%]
 """
+NAMED_AGAIN = """
+=========================== warnings summary ============================
+tests/gpu/test_road.py::test_a[x y]
+  a library warns
+======================== short test summary info ========================
+SKIPPED [1] tests/gpu/test_road.py:16: torch sees no CUDA GPU
+"""
 
 
 def is_running(process: int) -> bool:
@@ -97,7 +104,8 @@ def test_what_a_torn_log_tells_is_counted() -> None:
     arm = {"useful_tokens_per_second": 5577.4, "share_of_matmul_rate": 0.2123}
     torn = f"lora {json.dumps(arm)}\nqlora {{"
 
-    assert check.of_tests(TORN, {}) == ["1 failed, 1 passed, 1 skipped", "FAILED: test_b"]
+    for said in (TORN, TORN + NAMED_AGAIN):
+        assert check.of_tests(said, {}) == ["1 failed, 1 passed, 1 skipped", "FAILED: test_b"]
     assert check.of_arms(torn, {}) == ["lora: tokens/s 5577, of the matmul rate 0.2123"]
 
 
@@ -117,3 +125,5 @@ def test_all_parts_fit_into_nine_minutes(tmp_path: Path) -> None:
     files = [word for part in parts for word in part.command if word.endswith(".py")]
     assert len(files) >= len(parts)
     assert all((SCRIPTS.parent / file).is_file() for file in files)
+    tests = {str(file) for file in SCRIPTS.parent.glob("tests/gpu/test_*.py")}
+    assert tests <= set(files)
