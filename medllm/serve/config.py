@@ -1,5 +1,6 @@
 """The `serve:` section of a recipe."""
 
+import re
 from dataclasses import fields
 from ipaddress import ip_network
 from typing import Annotated, Literal
@@ -11,13 +12,19 @@ from medllm.clinical.settings import ReviewSettings
 from medllm.config.base import NOT_IDENTITY, ContextLength, Place, Ref, Strict
 from medllm.models.hardware import Dtype
 
-ApiKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")]
-"""What fits into an HTTP header: printable ASCII without spaces."""
-
-
 ParserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$")]
-Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^/*\s]+$")]
-"""Scheme, host and port of a web page."""
+
+
+def _check_key(key: str) -> str:
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ValueError("use printable ASCII without spaces, which an HTTP header can carry")
+    return key
+
+
+def _check_origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/*\s]+", text):
+        raise ValueError("name a page by scheme, host and port, as http://localhost:3000")
+    return text
 
 
 def _check_network(text: str) -> str:
@@ -33,6 +40,10 @@ def _check_header(name: str) -> str:
     return name
 
 
+ApiKey = Annotated[str, AfterValidator(_check_key)]
+"""What fits into an HTTP header."""
+Origin = Annotated[str, AfterValidator(_check_origin)]
+"""Scheme, host and port of a web page."""
 ProxyAddress = Annotated[str, AfterValidator(_check_network)]
 """An address of a machine, or a network as 10.20.0.0/24."""
 HeaderName = Annotated[

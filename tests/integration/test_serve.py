@@ -459,8 +459,10 @@ def test_a_key_has_limits_of_its_own(tmp_path: Path) -> None:
 )
 def test_pages_are_named_one_by_one(origin: str) -> None:
     assert ServeConfig(allow_origins=("http://localhost:3000", "https://chat.example.org"))
-    with pytest.raises(ValueError, match="allow_origins"):
+    with pytest.raises(ValueError, match="by scheme, host and port"):
         ServeConfig(allow_origins=(origin,))
+    with pytest.raises(ValueError, match="printable ASCII"):
+        ServeConfig(api_key="a b")
 
 
 def test_is_loopback() -> None:

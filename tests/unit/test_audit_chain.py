@@ -137,6 +137,15 @@ def test_a_chain_written_anew_has_no_signature_of_the_key(
     assert any("is another one than the head tells of" in each for each in faults)
 
 
+def test_a_file_that_is_no_public_key_is_named(log: Log, tmp_path: Path) -> None:
+    log.write(1)
+    (tmp_path / "notes.pem").write_text("no key")
+    for name in ("notes.pem", "nothing.pem"):
+        with pytest.raises(ArtifactError, match=f"{name} holds no public key") as raised:
+            verify_log(log.folder, None, tmp_path / name)
+        assert raised.value.fix == "name another with --public-key"
+
+
 def test_a_line_that_a_killed_server_left_torn_is_cut_off_and_told(log: Log) -> None:
     log.write(2)
     with log.file.open("a") as file:
@@ -258,7 +267,7 @@ def test_what_is_no_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds no audit log"):
         verify_log(tmp_path)
     (tmp_path / "2026-01-01.jsonl").write_text("{}\n")
-    with pytest.raises(ArtifactError, match="cannot be checked"):
+    with pytest.raises(ArtifactError, match="public.pem holds no public key"):
         verify_log(tmp_path)
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from medllm.errors import SetupError
+from medllm.errors import ArtifactError, SetupError
 
 
 class Signer:
@@ -31,6 +31,17 @@ class Signer:
     def sign(self, content: bytes) -> str:
         """The signature, in hex."""
         return self._key.sign(content).hex()
+
+
+def read_public(path: Path) -> bytes:
+    """A public key, as PEM; raises ArtifactError where the file holds none."""
+    try:
+        is_signed(content := path.read_bytes(), "", b"")
+    except (OSError, ValueError) as problem:
+        why = f": {problem.strerror}" if isinstance(problem, OSError) else ""
+        message = f"{path} holds no public key of an audit log{why}"
+        raise ArtifactError(message, "name another with --public-key") from problem
+    return content
 
 
 def is_signed(public_pem: bytes, signature: str, content: bytes) -> bool:

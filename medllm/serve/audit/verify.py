@@ -16,7 +16,7 @@ from medllm.serve.audit.chain import (
     read_line,
     render_line,
 )
-from medllm.serve.audit.signing import is_signed
+from medllm.serve.audit.signing import is_signed, read_public
 
 MOST_FAULTS = 20
 """Named one by one; a log that was written anew would have one a line."""
@@ -61,8 +61,8 @@ def verify_log(folder: Path, head: Head | None = None, public_key: Path | None =
     files = day_files(folder)
     if not files:
         raise ArtifactError(f"{folder} holds no audit log", "name the folder of the day files")
+    public = read_public(public_key or folder / "public.pem")
     try:
-        public = (public_key or folder / "public.pem").read_bytes()
         checked = Checked()
         last = _check_lines(files, public, head, checked)
         checked.faults += _missing_beginning(checked)
