@@ -90,7 +90,8 @@ def open_output(folder: Path, command: str, file: str, role: str) -> Input:
 
 
 def _with_article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+    named = kind.replace("quantized", "quantized model")
+    return f"an {named}" if named[0] in "aeiou" else f"a {named}"
 
 
 def _foreign(path: Path, role: str) -> Input:

@@ -186,7 +186,7 @@ class AnswerRequest(Strict):
     logit_bias: Biases | None = None
     """Token ids, and what is added to the logit of each."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    """What draws the same answer again."""
+    """What draws the same answer again, where none is written beside it."""
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     """Answers to each prompt."""
     stream: bool | None = None
