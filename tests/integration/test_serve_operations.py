@@ -243,7 +243,9 @@ def test_files_that_are_no_certificate_and_key_are_named(tmp_path: Path) -> None
     certificate, key = self_signed(tmp_path)
     with pytest.raises(ConfigError, match="TLS needs serve.tls_key, too"):
         read_tls(certificate, None)
-    for wrong in (certificate, tmp_path / "none.pem", tmp_path / "locked.pem"):
+    for wrong in (certificate, tmp_path / "locked.pem"):
         with pytest.raises(SetupError, match="cannot be used for TLS"):
             read_tls(certificate, wrong)
+    with pytest.raises(SetupError, match=r"/none.pem cannot be read for TLS: No such file"):
+        read_tls(certificate, tmp_path / "none.pem")
     assert read_tls(None, None) is None

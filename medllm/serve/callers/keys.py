@@ -209,7 +209,9 @@ def _whole(key: Key, limit: str) -> int | None:
 
 def _check(name: str, expires: str | None) -> None:
     if not NAME.fullmatch(name):
-        raise ConfigError("a key's name is of letters, digits, dots and dashes", "choose another")
+        raise ConfigError(
+            "a key's name is of letters, digits, dots, dashes and _", "choose another"
+        )
     try:
         last = date.fromisoformat(expires) if expires else date.max
     except ValueError:
