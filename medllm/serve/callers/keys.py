@@ -194,8 +194,9 @@ def _read_keys(path: Path) -> dict[str, Key]:
 
 
 def _unreadable(path: Path, problem: Exception) -> ConfigError:
-    why = problem.strerror if isinstance(problem, OSError) else problem
-    fix = "mend it, or remove it and give out new keys"
+    why, fix = str(problem), "mend it, or remove it and give out new keys"
+    if isinstance(problem, OSError):
+        why, fix = str(problem.strerror), "see that it is a file, and that this user may read it"
     return ConfigError(f"{path} cannot be read as a file of keys ({why})", fix)
 
 
