@@ -1,8 +1,8 @@
 """The `calibrate:` section."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medllm.config.base import DataConfig, Place, Ref
 from medllm.data.fit import OverLength
@@ -41,3 +41,9 @@ class CalibrateConfig(DataConfig):
     """Texts with these terms come first: radiology, pathology, cardiology, or a file of terms."""
     split: SplitConfig = SplitConfig()
     """What is held out; a shared key."""
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("`min_tokens` is more than `max_tokens`")
+        return self

@@ -230,12 +230,15 @@ def _write_holdout(
 ) -> list[Row]:
     """Texts of the validation split, as many as there are up to the number asked for."""
     taken = drawing.draw(mix, config.holdout_samples, "validation", rebalance=True)
-    rows = _as_rows(taken, kind)
+    rows, wanted = _as_rows(taken, kind), config.holdout_samples
+    why = (
+        "the validation split has no more rows of this length" if mix.shares else f"no {kind} text"
+    )
     if rows:
         write_jsonl(folder / f"holdout_{kind}.jsonl", rows)
-    elif config.holdout_samples:
-        why = "the validation split has no rows of this length" if mix.shares else f"no {kind} text"
-        console.notice(f"calibrate: holdout_{kind}.jsonl is not written: {why}")
+    if len(rows) < wanted:
+        told = f"has {len(rows)} of {wanted} texts" if rows else "is not written"
+        console.notice(f"calibrate: holdout_{kind}.jsonl {told}: {why}")
     return rows
 
 

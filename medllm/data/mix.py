@@ -1,9 +1,9 @@
 """Mixes: named shares of datasets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medllm.config.base import LARGEST, Strict
 from medllm.config.loader import read_named
@@ -20,6 +20,12 @@ class Mix(Strict):
     """Share of each dataset; they need not sum to 100."""
     pack: tuple[str, ...] = ()
     """Datasets whose rows are short: several are joined to one sample, which counts as one."""
+
+    @model_validator(mode="after")
+    def _check_packed(self) -> Self:
+        if strange := sorted({*self.pack} - {*self.shares}):
+            raise ValueError(f"`pack` names {strange[0]}, which has no share")
+        return self
 
 
 def find_mix(name: str, folder: Path | None = None) -> Mix:

@@ -55,6 +55,17 @@ def texts_for(model: Path, folder: Path) -> list[str]:
     return [tokenizer.decode(ids, skip_special_tokens=True) for ids in found.token_ids]
 
 
+def test_a_holdout_that_is_short_of_texts_is_said(
+    make_set: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_set(holdout_samples=5000)
+
+    written = len([*read_jsonl(folder / "holdout_medical.jsonl")])
+    told = f"holdout_medical.jsonl has {written} of 5000 texts: the validation split has no more"
+    assert 0 < written < 5000
+    assert told in capfd.readouterr().err
+
+
 def test_the_same_template_is_not_rendered_again(
     tiny_model: Path, make_set: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

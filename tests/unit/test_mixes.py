@@ -1,7 +1,8 @@
-"""The mixes that ship."""
+"""The mixes that ship, and those that are refused."""
 
 import pytest
 
+from medllm.calibrate.config import CalibrateConfig
 from medllm.config.loader import list_named
 from medllm.data.mix import SHIPPED, Mix, find_mix
 from medllm.data.registry.datasets import known_specs
@@ -27,3 +28,13 @@ def test_the_quotas_of_the_radiology_mix() -> None:
         "pmc_patients": 154,
         "synthetic_radiology": 51,
     }
+
+
+def test_what_is_packed_has_a_share() -> None:
+    with pytest.raises(ValueError, match="`pack` names medqaa, which has no share"):
+        Mix(shares={"medqa": 1}, pack=("medqaa",))
+
+
+def test_bounds_that_no_text_can_meet_are_refused() -> None:
+    with pytest.raises(ValueError, match="`min_tokens` is more than `max_tokens`"):
+        CalibrateConfig(min_tokens=500, max_tokens=100)
