@@ -32,6 +32,6 @@ def doctor(
     console.table(columns, rows)
     fitting = [(name, ", ".join(each) or "fits") for name, each in lacks.items()]
     console.table(("recipe", "fits this machine, or lacks"), fitting)
-    console.say("what a model of yours takes: medllm run --config RECIPE --dry-run\n")
+    console.say("other recipes need what your model takes: medllm run --config RECIPE --dry-run\n")
     console.report(conclusion=conclude(rows))
     console.say(conclude(rows))

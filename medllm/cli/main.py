@@ -205,8 +205,11 @@ def _report_usage(problem: TyperException, arguments: Sequence[str]) -> int:
     from medllm.cli.near_misses import meant_by
 
     context = getattr(problem, "ctx", None)
-    command = context.command_path if context else "medllm"
+    first = [word for word in arguments[:1] if word.isalpha()]
+    command = context.command_path if context else " ".join(["medllm", *first])
     message = message[:1].lower() + message[1:].rstrip(".")
+    if problem.message and (option := getattr(problem, "param", None)):
+        message = f"{option.opts[0]}: {message}"
     hint = meant_by(message, context.command, arguments) if context else ""
     return _report(ConfigError(message, f"{hint}see `{command} --help`"))
 

@@ -111,8 +111,8 @@ CASES: dict[str, tuple[Sequence[str], int, str, str]] = {
     "out of range": (
         ["calibrate", "--samples", "0"], 2, "--samples: input should be greater than 0",
         ""),
-    "wrong type of a flag": (["calibrate", "--samples", "many"], 2, "'many' is not a valid int",
-                             "see `medllm calibrate --help`"),
+    "wrong type of a flag": (["calibrate", "--samples", "many"], 2,
+                             "--samples: 'many' is not a valid int", "see `medllm calibrate --help`"),
     "unknown flag": (["prepare", "--datset", "x"], 2, "no such option: --datset",
                      "see `medllm prepare --help`"),
     "unknown command": (["finetun"], 2, "no such command 'finetun'", "see `medllm --help`"),
