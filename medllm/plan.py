@@ -118,7 +118,8 @@ def recipe_of_flags(verb: str, flags: Mapping[str, Any], **own: Any) -> Recipe:
     if recipe.model is None and not named and verb not in {"merge", "prepare"}:
         recipe = recipe.model_copy(update={"model": TINY})
         if uses_model(recipe, verb, TINY):
-            console.notice(f"no model is named: using the built-in {TINY}; name yours with --model")
+            flag = "--tokenizer" if verb == "calibrate" else "--model"
+            console.notice(f"no model is named: using the built-in {TINY}; name yours with {flag}")
     return recipe
 
 
