@@ -10,7 +10,13 @@ import numpy as np
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_json
-from medllm.data.registry.datasets import Dataset, open_dataset, share_test_groups, specs_of
+from medllm.data.registry.datasets import (
+    SAY_COLUMNS,
+    Dataset,
+    open_dataset,
+    share_test_groups,
+    specs_of,
+)
 from medllm.data.split import SPLITS
 from medllm.errors import ConfigError, DataError
 from medllm.models.chat.template import TokenizerTemplate
@@ -123,7 +129,7 @@ def _nothing_to_train_on(examples: Mapping[str, int], rejected: Counter[str]) ->
         )
     reason = rejected.most_common(1)[0][0] if rejected else ""
     why = f": most rows were left out as '{reason}'" if reason else ""
-    fix = "check the file and the names of its columns"
+    fix = SAY_COLUMNS
     if reason == NO_SPLIT:
         fix = "name the split of each row in a column `split`, or say `split: {by: ratio}`"
     return DataError(f"nothing is left to train on{why}", fix)

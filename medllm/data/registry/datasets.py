@@ -56,10 +56,12 @@ from medllm.data.split import Split, SplitConfig, split_of
 from medllm.errors import ConfigError, DataError, did_you_mean
 from medllm.places import data_dir as default_data_dir
 
-__all__ = ["CATALOG", "SPEC_FILE", "Dataset", "DatasetSpec", "alternatives", "build_dataset",
-           "find_files", "keep_examples", "known_specs", "open_dataset", "read_spec",
-           "share_test_groups", "specs_of"]  # fmt: skip
+__all__ = ["CATALOG", "SAY_COLUMNS", "SPEC_FILE", "Dataset", "DatasetSpec", "alternatives",
+           "build_dataset", "find_files", "keep_examples", "known_specs", "open_dataset",
+           "read_spec", "share_test_groups", "specs_of"]  # fmt: skip
 
+SAY_COLUMNS = "check its columns, or say in a dataset.yaml which is what (docs/datasets.md)"
+"""The remedy for files of which no row can be read."""
 SHOWN = 8
 """Names of files in a notice."""
 

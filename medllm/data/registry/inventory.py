@@ -16,6 +16,8 @@ from medllm.data.access import may_show
 from medllm.data.example import Example
 from medllm.data.readers.files import kind_of
 from medllm.data.registry.datasets import (
+    CATALOG,
+    SAY_COLUMNS,
     SPEC_FILE,
     Dataset,
     DatasetSpec,
@@ -237,10 +239,11 @@ def _count(dataset: Dataset, place: Path) -> str:
             if reasons
             else ": they are empty"
         )
-        raise DataError(
-            f"{place}: the files do not parse as {dataset.name}{why}",
-            f"see `medllm datasets show {dataset.name}` for its form",
+        is_shipped = (CATALOG / f"{dataset.name}.yaml").is_file()
+        fix = (
+            f"see `medllm datasets show {dataset.name}` for its form" if is_shipped else SAY_COLUMNS
         )
+        raise DataError(f"{place}: the files do not parse as {dataset.name}{why}", fix)
     total = good + reasons.total()
     note = (
         f" ({spec.expected_rows:,} in the full release)"
