@@ -34,11 +34,8 @@ LONGEST = 64
 """Characters. A longer one is a text (rows on the same note are one group): its digest is kept."""
 WHOLE = re.compile(r"([+-]?\d+)\.0*")
 ARTICLE = re.compile(r"(?i)(?:pmid|https?://(?:www\.)?pubmed\.ncbi\.nlm\.nih\.gov/)\W*(\d+)/?")
-IDENTIFIERS = frozenset(
-    {"id", "ids", "uid", "uuid", "guid", "mrn", "nr", "no", "num", "number", "key", "identifier"}
-)
-GERMAN = ("nr", "nummer")
-"""How German compounds end that are identifiers: `Fallnr`, `patientennummer`."""
+IDENTIFIER = re.compile(r"(?i)(?:^(?:ids?|u?uid|guid|mrn|no|num|number|key|identifier)|nr|nummer)$")
+"""How the last word of an identifier's name ends, German compounds (`Fallnr`) among them."""
 OWN = frozenset({"id", "idx", "rowid", "rowno", "rownr", "rownumber", "questionid", "qid"})
 """Columns that number rows, not what rows have in common."""
 
@@ -148,5 +145,4 @@ def _is_identifier(name: str) -> bool:
     if name.startswith("__") or squeeze(name) in OWN:
         return False
     words = re.findall(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
-    last = words[-1].lower() if words else ""
-    return last in IDENTIFIERS or last.endswith(GERMAN)
+    return bool(words and IDENTIFIER.search(words[-1]))

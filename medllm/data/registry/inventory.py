@@ -211,10 +211,8 @@ def add_dataset(
         links[folder / SPEC_FILE] = declared.resolve()
     _link(links)
     if not known and not declared.is_file():
-        content = spec.model_dump(
-            mode="json", include={"title", "shape", "licence", "access", "language"}
-        )
-        (folder / SPEC_FILE).write_text(yaml.safe_dump(content), encoding="utf-8")
+        content = yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True))
+        (folder / SPEC_FILE).write_text(content, encoding="utf-8")
     others = sorted(one.name for one in find_files(folder, spec) if one not in links)
     beside = f", beside {', '.join(others)}, which is read, too" if others else ""
     return f"{found}; linked into {folder}{beside}"
@@ -269,13 +267,8 @@ def _check_name(name: str) -> None:
 def _new_spec(
     name: str, licence: str | None, access: str | None, language: Sequence[str]
 ) -> DatasetSpec:
-    data = {
-        "title": name,
-        "shape": "local",
-        "licence": licence or "undeclared",
-        "access": access or "private",
-        "language": list(language),
-    }
+    terms = {"licence": licence or "undeclared", "access": access or "private"}
+    data = {"title": name, "shape": "local", **terms, "language": list(language)}
     return validate(DatasetSpec, Document(data))
 
 
