@@ -32,7 +32,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         here: Any = {"namespace": "medllm", "registry": self.registry}
         self._answers = Counter(
-            "answers", "Requests to the model, by how they ended: stop, length or the status.",
+            "answers", "Answers begun, by how they ended: a finish_reason, a status, or left.",
             ("route", "outcome"), **here,
         )  # fmt: skip
         self._errors = Counter("errors", "Responses of status 400 and above.", ("status",), **here)
@@ -63,7 +63,7 @@ class Metrics:
         """What is counted of a shadow or a canary."""
         from prometheus_client import Counter, Histogram
 
-        told = "Requests to the canary, by how they ended."
+        told = "Answers of the canary, by how they ended."
         self._canary = Counter("canary_answers", told, ("outcome",), **here)
         told = "Findings of the review in the canary's answers."
         self._canary_findings = Counter("canary_findings", told, ("severity",), **here)

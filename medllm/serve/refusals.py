@@ -20,6 +20,10 @@ ADDRESSES = (
 )
 
 
+LEFT = 499
+"""The status of a client that hung up, as nginx has it: it did nothing wrong."""
+
+
 def error_response(error: ApiError) -> Response:
     """The answer that tells an error."""
     headers = dict(error.headers)
@@ -31,7 +35,7 @@ def error_response(error: ApiError) -> Response:
 async def explain(request: Request, error: Exception) -> Response:
     """Any error that a route ended with."""
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=LEFT)  # nobody reads it, but it is counted
     if isinstance(error, HTTPException):
         return _explain_address(request, error)
     return error_response(api_error(error))

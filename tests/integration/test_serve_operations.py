@@ -114,6 +114,21 @@ def test_the_queue_is_bounded() -> None:
         assert [each.result().status_code for each in asked] == [200, 200]
 
 
+def test_a_client_that_hangs_up_is_counted_as_one_that_left() -> None:
+    engine, metrics = Held(), Metrics()
+    with served(Around(metrics=metrics), engine) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/completions", json=BODY, timeout=0.3)
+        labels = {"status": "499"}
+        while not metrics.registry.get_sample_value("medllm_errors_total", labels):
+            time.sleep(0.01)
+        engine.let.set()
+
+    of_route = {"route": "/v1/completions", "outcome": "left"}
+    assert metrics.registry.get_sample_value("medllm_answers_total", of_route) == 1
+    assert metrics.registry.get_sample_value("medllm_errors_total", {"status": "400"}) is None
+
+
 def test_a_burst_gets_as_many_places_as_there_are_and_each_is_free_again() -> None:
     engine, metrics, port = Held(), Metrics(), free_port()
     around = Around(metrics=metrics, most_waiting=2)
