@@ -31,6 +31,8 @@ WITHHELD = "content_filter"
 """OpenAI's reason of the end of an answer that was withheld."""
 MOST_HELD_TOKENS = 64
 """Of a stream whose sentences are reviewed before they go out."""
+OF_HARM = ("doses", "contraindications", "interactions", "red_flags")
+"""The tables of rules of which it is told how many withhold an answer."""
 SHORT = 2000
 """Characters whose review is so quick (longest of nothing but prescriptions) that no other thread
 pays: it would hold the interpreter as long. What was asked, if it is short, is reviewed with the
@@ -49,6 +51,18 @@ class Guard:
         self.policy: Policy = settings.build_policy()
         self._knowledge: Knowledge = load_knowledge(settings.rules)
         self.review("Rest.", "What helps?", None)  # builds what is built once
+
+    @property
+    def limit(self) -> str | None:
+        """How few rules withhold answers, where the policy is to withhold any and not by all."""
+        if self.policy.action != "block" or self.policy.block_unverified:
+            return None
+        told = []
+        for name in OF_HARM:
+            rows = self._knowledge.rows(name)
+            may = [self._knowledge.basis(row).may_block() for row in rows]
+            told.append(f"{sum(may)} of {len(may)} {name.replace('_', ' ')}")
+        return f"only {', '.join(told)} withhold; the others warn (block_unverified: all do)"
 
     def read(self, text: str) -> Reading:
         """A text as a review reads it, for who reviews with it several times."""

@@ -83,7 +83,8 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
             _loaded(source, engine, callers, around) as (engine, app),
         ):
             listen(sock)  # from here on a client is not refused, so the address may be told
-            _announce(source, engine, base_url(sock, "https" if tls else "http"), callers)
+            url = base_url(sock, "https" if tls else "http")
+            _announce(source, engine, url, callers, guard)
             if around.switch.is_offline:
                 console.notice(OFFLINE)
             if told := describe_second(config, source.name(engine), around, callers):
@@ -199,7 +200,9 @@ def _log_name(source: Source) -> str:
     return source.name() if config.model else urlsplit(config.upstream or "").netloc
 
 
-def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> None:
+def _announce(
+    source: Source, engine: Answers, url: str, callers: Callers, guard: "Guard | None"
+) -> None:
     config, name = source.config, source.name(engine)
     several = f", {engine.parallel} at once" if isinstance(engine, AnswersMany) else ""
     context = f"{engine.context_length:,} tokens of context{several}"
@@ -224,8 +227,7 @@ def _announce(source: Source, engine: Answers, url: str, callers: Callers) -> No
         f"try it    {_render_curl(config, name, engine, url, has_key=not callers.are_unnamed)}"
     )
     _announce_key(config, callers)
-    how = f"policy {config.review.policy}" if config.review else "none"
-    console.say(f"review    {how}; a safety net, no medical device")
+    _announce_review(guard)
     if config.metrics_port is not None:
         console.say(f"metrics   http://127.0.0.1:{config.metrics_port}/metrics")
     if not config.no_audit:
@@ -246,6 +248,13 @@ def _announce_key(config: ServeConfig, callers: Callers) -> None:
     if callers.proxies:
         where = ", ".join(config.trusted_proxies)
         console.say(f"users     those whom {config.user_header} names, from {where} alone")
+
+
+def _announce_review(guard: "Guard | None") -> None:
+    how = f"policy {guard.policy.action}" if guard else "none"
+    console.say(f"review    {how}; a safety net, no medical device")
+    if guard and guard.limit:
+        console.notice(f"          {guard.limit}")
 
 
 def _announce_known(known: Known) -> None:

@@ -1,6 +1,7 @@
 """Answers are reviewed before they go out, whole and streamed; what fails withholds them."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -209,6 +210,21 @@ def test_an_altered_number_that_spans_chunks_ends_a_stream() -> None:
         pieces, reason, report = streamed(client, body(given, patient_context=None))
     assert reason == "content_filter" and "128 now. Rest" not in "".join(pieces)
     assert [each["rule"] for each in report["findings"]] == ["vital.altered"]
+
+
+def test_a_server_that_withholds_says_by_how_few_rules() -> None:
+    assert Guard(ReviewSettings()).limit is None
+    assert Guard(ReviewSettings(policy="block", block_unverified=True)).limit is None
+    told = Guard(ReviewSettings(policy="block")).limit or ""
+    pairs = [(int(may), int(of)) for may, of in re.findall(r"(\d+) of (\d+)", told)]
+    assert len(pairs) == 4 and all(0 < may < of for may, of in pairs)
+
+    overdose = "Take amitriptyline 2 g daily."  # a monograph's limit, which only warns
+    with served(overdose, policy="block") as client:
+        text, reason, report = whole(client, body())
+    assert (reason, report["risk_level"]) == ("stop", 3) and report["warnings"][0] in text
+    with served(overdose, policy="block", block_unverified=True) as client:
+        assert whole(client, body())[1] == "content_filter"
 
 
 def test_the_review_is_skipped_only_where_the_server_allows_it() -> None:
