@@ -67,6 +67,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def rounded(value: float, digits: int = 4) -> str:
+    """A number with so many digits, or all of those before its point: 0.4351, 12, 10,020."""
+    is_long = 10 ** (digits - 1) <= abs(float(f"{value:.{digits}g}")) < 1e15
+    return f"{value:,.0f}" if is_long else f"{value:.{digits}g}"
+
+
 def lasting(seconds: float) -> str:
     """A time for people: 48 s, 12 min, 3.4 h."""
     if seconds < 120:

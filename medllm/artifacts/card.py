@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from medllm import console
 from medllm.artifacts.manifest import BUILT_IN, Manifest
 from medllm.artifacts.serving import serving_lines
 
@@ -138,5 +139,5 @@ def _serving(manifest: Manifest) -> str:
 
 def _bullets(values: dict[str, Any]) -> str:
     plain = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
-    texts = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in plain.items()}
+    texts = {n: console.rounded(v) if isinstance(v, float) else v for n, v in plain.items()}
     return "\n".join(f"- {name}: {text}" for name, text in texts.items())

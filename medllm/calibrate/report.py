@@ -7,7 +7,8 @@ from medllm import console
 from medllm.reports.page import Page
 
 TOTALS = {
-    "samples": "texts",
+    "samples": "samples",
+    "documents": "texts in them, of which a window holds several",
     "tokens": "tokens",
     "mean_tokens": "tokens on average",
     "median_tokens": "median",
@@ -27,7 +28,7 @@ def show_statistics(statistics: Mapping[str, Any]) -> None:
     """Print totals, sources and checks."""
     console.table(("", ""), [(label, _text(value)) for label, value in _totals(statistics)])
     if len(statistics["sources"]) > 1:
-        console.table(("source", "texts", "share"), _sources(statistics))
+        console.table(("source", "samples", "share"), _sources(statistics))
     for check in statistics["checks"]:
         word, style = ("pass", "good") if check["passed"] else ("warn", "warning")
         console.say(f"  {word}  {check['found']}", style)
@@ -53,10 +54,10 @@ def build_page(
     for check in statistics["checks"]:
         page.check(check["passed"], f"{check['found']}: {check['reason']}")
     page.heading("Lengths")
-    page.histogram("Tokens of a text", lengths, "tokens")
+    page.histogram("Tokens of a sample", lengths, "tokens")
     page.heading("Sources")
-    page.table(("source", "texts", "share"), _sources(statistics))
-    page.bars("Texts by source", statistics["sources"], "texts")
+    page.table(("source", "samples", "share"), _sources(statistics))
+    page.bars("Samples by source", statistics["sources"], "samples")
     for name, ids in statistics["overlaps"].items():
         if ids:
             page.heading(f"Shared with the evaluation set of {name}")
@@ -76,6 +77,8 @@ def _verdict(statistics: Mapping[str, Any]) -> str:
 
 def _totals(statistics: Mapping[str, Any]) -> list[tuple[str, Any]]:
     known = {key: value for key, value in statistics.items() if value is not None}
+    if known["documents"] == known["samples"]:
+        del known["documents"]
     return [(label, known[key]) for key, label in TOTALS.items() if key in known]
 
 
@@ -85,4 +88,4 @@ def _sources(statistics: Mapping[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def _text(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
+    return f"{value:,}" if isinstance(value, int) else console.rounded(value)

@@ -245,5 +245,5 @@ def _write_holdout(
 def describe(manifest: Manifest) -> str:
     """The set in a line: texts by source, and their length."""
     found = manifest.results
-    texts, sources = console.counted(found["samples"], "text"), ", ".join(found["sources"])
+    texts, sources = console.counted(found["samples"], "sample"), ", ".join(found["sources"])
     return f"{texts} of {sources}, {found['mean_tokens']:.0f} tokens on average"

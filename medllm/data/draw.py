@@ -79,14 +79,19 @@ class Drawing:
 
     def _samples(self, name: str, split: Split, quota: int, *, is_packed: bool) -> Iterator[Sample]:
         """The samples of a dataset's split in the order of rank, as long as somebody asks."""
-        fit = self._fit.pack if is_packed else self._fit.fit
+        fit = self._pack if is_packed else self._fit.fit
         expected = quota * ROWS_A_WINDOW if is_packed else quota
         for pool in self._ranked[name].pools(split, expected):
             for sample in fit(list(self._new_groups(pool))):
                 if isinstance(sample, Rejected):
                     self._left_out[sample.reason] += 1
-                elif self._is_new(sample):
+                elif is_packed or self._is_new(sample.text):
                     yield sample
+
+    def _pack(self, examples: Sequence[Example]) -> Iterator[Sample | Rejected]:
+        """Windows of texts each of which is new: two windows differ though they share a text."""
+        render, bare = self._fit.render, self._fit.bare
+        return self._fit.pack([each for each in examples if self._is_new(bare(render(each)))])
 
     def _new_groups(self, examples: Sequence[Example]) -> Iterator[Example]:
         """The first example of each group: one note with ten questions is one text, not ten."""
@@ -97,8 +102,8 @@ class Drawing:
                 self._groups.add(example.group_key)
                 yield example
 
-    def _is_new(self, sample: Sample) -> bool:
-        digest = digest_words(sample.text)
+    def _is_new(self, text: str) -> bool:
+        digest = digest_words(text)
         if digest in self._texts:
             self._left_out["duplicate text"] += 1
             return False

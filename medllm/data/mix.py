@@ -27,6 +27,10 @@ class Mix(Strict):
             raise ValueError(f"`pack` names {strange[0]}, which has no share")
         return self
 
+    def __str__(self) -> str:
+        """The datasets and their shares, where a mix without a name is shown."""
+        return ", ".join(f"{name} {share:g}" for name, share in self.shares.items())
+
 
 def find_mix(name: str, folder: Path | None = None) -> Mix:
     """The mix of a name.

@@ -10,6 +10,7 @@ from medllm.evaluate.analysis.shown import (
     OF_SUBGROUPS,
     comparisons_of,
     interval_of,
+    shown_p,
     subgroups_of,
 )
 from medllm.evaluate.analysis.subgroups import FEW
@@ -52,7 +53,7 @@ def build_page(
     _add_checks(page, checks)
     page.heading("Scores")
     columns, rows = table_of(scores)
-    page.table([column.replace("\n", ", ") for column in columns], rows)
+    page.table(columns, rows)
     page.text(
         "Below each score stands its 95 % interval: exact for shares, else "
         "bootstrapped; over patients or whatever groups repeat."
@@ -82,17 +83,27 @@ def _lead(
         failed = sum(not check.passed for _, check in checks)
         told.append(f"It fails {failed} of {len(checks)} checks of the gate." if failed
                     else f"It passes the gate, all {len(checks)} checks.")  # fmt: skip
-    for row in analysis["comparisons"]:
-        if "refused" not in row and row["conclusion"] != "no difference shown":
-            told.append(f"{row['model']} is {row['conclusion']} than {row['baseline']} on "
-                        f"{row['task']} by {row['measure']} (p {row['p_holm']:.2g} by "
-                        "Holm).")  # fmt: skip
+    told += _differing(analysis["comparisons"])
     guessing = {score["model"] for score in scores if not is_above_trivial(score)}
     if guessing:
         told.append(f"Not surely above guessing the most frequent label: {', '.join(guessing)}.")
     if analysis["comparisons"] and len(told) == bool(checks) + bool(guessing):
         told.append("No difference between the models is shown by these items.")
     return " ".join(told) or "The scores of each model on each task, with their 95 % intervals."
+
+
+def _differing(comparisons: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Which models are better or worse than another on what, a sentence for those alike."""
+    alike: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in comparisons:
+        if "refused" not in row and row["conclusion"] != "no difference shown":
+            key = row["conclusion"], row["baseline"] or "?", row["task"], row["measure"]
+            alike.setdefault(key, {})[row["model"]] = row["p_holm"]
+    for (conclusion, baseline, task, measure), p in alike.items():
+        who, sure = f"{next(iter(p))} is", f"p {shown_p(max(p.values()))}"
+        if len(p) > 1:
+            who, sure = f"{', '.join(p)} are", f"largest {sure}"
+        yield f"{who} {conclusion} than {baseline} on {task} by {measure} ({sure}, by Holm)."
 
 
 def _add_checks(page: Page, checks: Sequence[tuple[Subject, Check]]) -> None:
@@ -126,7 +137,7 @@ def _add_comparisons(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
     for task in dict.fromkeys(row["task"] for row in rows):
         columns, shown, title = comparisons_of([row for row in rows if row["task"] == task])
         page.text(title[:1].upper() + title[1:])
-        page.table([column.replace("\n", ", ") for column in columns], shown)
+        page.table(columns, shown)
     for row in rows:
         if "refused" in row:
             on = " ".join(filter(None, [row["task"], row.get("measure")]))

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medllm import console
 from medllm.artifacts.manifest import write_json
 from medllm.config.base import Strict, is_there
 from medllm.config.loader import read_named, read_yaml, validate
@@ -120,10 +121,13 @@ class Check:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.figure} is not measured"
+        found = f"{self.figure} {console.rounded(self.value)}"
         if self.low is None and self.items is None:
-            return f"{self.figure} {self.value:.4g} is more than max_{self.figure} {self.max:g}"
-        sure = "no interval" if self.low is None else f"95 % {self.low:.4g} to {self.high:.4g}"
-        told = f"{self.figure} {self.value:.4g} ({sure}, n = {self.items:,})"
+            return f"{found} is more than max_{self.figure} {self.max:g}"
+        sure = "no interval"
+        if self.low is not None and self.high is not None:
+            sure = f"95 % {console.rounded(self.low)} to {console.rounded(self.high)}"
+        told = f"{found} ({sure}, n = {self.items:,})"
         if self.passed:
             return f"{told} is {self._wanted}"
         who = "its worse end is" if self.bound else "is"

@@ -45,14 +45,18 @@ class Room:
             return
         is_gpu = self.device == "cuda"
         where = "of the GPU's memory are free" if is_gpu else "of memory are free here"
-        ways = [f"{way} (about {gib:.2g} GiB) fits" for way, gib in smaller if gib <= self.free_gib]
+        ways = [
+            f"{way} (about {console.rounded(gib, 2)} GiB) fits"
+            for way, gib in smaller
+            if gib <= self.free_gib
+        ]
         fix = ways[0] if ways else "no smaller form of it fits: take a smaller model"
         if is_gpu:
             fix += "; `nvidia-smi` shows what else takes memory"
         if is_gpu and needed_gib <= self.processor_gib:
             fix += f"; {ON_PROCESSOR}, slowly"
-        sizes = f"about {needed_gib:.2g} GiB, and {self.free_gib:.2g} GiB {where}"
-        raise SetupError(f"{what} takes {sizes}", fix)
+        needed, free = console.rounded(needed_gib, 2), console.rounded(self.free_gib, 2)
+        raise SetupError(f"{what} takes about {needed} GiB, and {free} GiB {where}", fix)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def exact_place(folder: Path, stored: str) -> tuple[str, Dtype]:
                 return place, dtype
     needed, free = numbers * WIDTHS[narrow] / 2**30, free_memory_gib("cpu")
     if stored != narrow and needed > free:
-        what = f"{folder.name}: {narrow} takes {needed:.2g} GiB of memory, {free:.2g} are free"
+        sizes = f"{console.rounded(needed, 2)} GiB of memory, {console.rounded(free, 2)} are free"
+        what = f"{folder.name}: {narrow} takes {sizes}"
         raise SetupError(what, "free some; --set merge.verify=false leaves a merge unchecked")
     return "cpu", narrow
 
@@ -82,8 +83,8 @@ def fit(location: Path, wanted: Dtype, device: str) -> dict[str, Any]:
     needed = {name: millions * 1e6 * width / 2**30 for name, width in WIDTHS.items()}
     if needed[dtype] <= room:
         return {}
-    sizes = f"{needed[dtype]:.2g} GiB of weights in {dtype}", f"{room:.2g} GiB of {device} memory"
-    lacks = " do not fit into ".join(sizes)
+    weights, memory = console.rounded(needed[dtype], 2), console.rounded(room, 2)
+    lacks = f"{weights} GiB of weights in {dtype} do not fit into {memory} GiB of {device} memory"
     if (wanted, dtype) == ("auto", "float32") and needed["bfloat16"] <= room:
         console.notice(f"{lacks}: computing in bfloat16, which is less exact")
         return {"dtype": "bfloat16"}

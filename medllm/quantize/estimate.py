@@ -199,9 +199,10 @@ def check_disk(folder: Path, config: QuantizeConfig) -> None:
     place = next(path for path in folders if path.is_dir())
     free, needed = shutil.disk_usage(place).free, results + max(meanwhile, 0)
     if todo and needed > free:
-        parts = f"{results / 2**30:.2g} GiB of results, the rest meanwhile"
-        message = f"quantizing needs about {needed / 2**30:.2g} GiB on the disk ({parts})"
-        where = f"{place} has {free / 2**30:.2g} GiB free"
+        lasting, most, left = (console.rounded(size / 2**30, 2) for size in (results, needed, free))
+        parts = f"{lasting} GiB of results, the rest meanwhile"
+        message = f"quantizing needs about {most} GiB on the disk ({parts})"
+        where = f"{place} has {left} GiB free"
         raise SetupError(f"{message}; {where}", "free some space, or choose another --output")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from medllm import console
 from medllm.artifacts.manifest import PLOTS, write_atomically
 from medllm.reports.plots import (
     Points,
@@ -37,9 +38,10 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .8rem 0; }
 th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
-         vertical-align: top; }
+         vertical-align: top; white-space: pre-line; }
 .about td { overflow-wrap: anywhere; } .about td:first-child { opacity: .7; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, td.short { white-space: pre; }
 li { margin-left: 1.2rem; }
 pre { background: var(--box); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; }
@@ -51,6 +53,8 @@ svg [style*="#000000"] { stroke: currentColor !important; }
 """
 NUMBER = re.compile(r"([-+−]?[\d.,]+(e[-+]\d+)?( ?%| [A-Za-z/]{1,4})?)?")
 """A cell that is a number, with or without a unit, or empty."""
+SHORT = 18
+"""Characters of a line that is not broken."""
 
 
 class Page:
@@ -168,19 +172,27 @@ class Page:
         if not rows:
             return
         cells = [[_shown(value) for value in row] for row in rows]
-        numeric = [all(map(NUMBER.fullmatch, column)) for column in zip(*cells, strict=True)]
-        body = _lines("td", cells, numeric)
+        looks = [_look_of(column) for column in zip(*cells, strict=True)]
+        body = _lines("td", cells, looks)
         if any(columns):
-            body = _lines("th", [columns], numeric) + body
+            body = _lines("th", [columns], looks) + body
         self._add('<div class="{}"><table>{}</table></div>', kind, body)
 
     def _add(self, template: str, *values: object) -> None:
         self._parts.append(Markup(template).format(*map(escape, values)))
 
 
-def _lines(tag: str, rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Markup:
-    """Rows of a table, right-aligned where they are numeric."""
-    opened = [Markup(f'<{tag} class="number">' if each else f"<{tag}>") for each in numeric]
+def _look_of(cells: Sequence[str]) -> str:
+    """How a column is shown: numbers to the right, and what is short in the lines it has."""
+    if all(map(NUMBER.fullmatch, cells)):
+        return "number"
+    longest = max(len(line) for cell in cells for line in cell.split("\n"))
+    return "short" if longest <= SHORT else ""
+
+
+def _lines(tag: str, rows: Sequence[Sequence[str]], looks: Sequence[str]) -> Markup:
+    """Rows of a table; each column has a look."""
+    opened = [Markup(f'<{tag} class="{look}">' if look else f"<{tag}>") for look in looks]
     closed = Markup(f"</{tag}>")
     lines = (
         Markup().join(start + cell + closed for start, cell in zip(opened, row, strict=True))
@@ -198,7 +210,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+        return console.rounded(value)
     return str(value)
 
 

@@ -5,9 +5,12 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
+
+from medllm import console
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +20,14 @@ FEW_POINTS = 20
 Points = Sequence[tuple[float, float]]
 INK = "#3d7ab8"
 ACCENT = "#d97b29"
-COLOURS = (INK, ACCENT, "#5a9367", "#a65fa1")
+COLOURS = (INK, ACCENT, "#5a9367", "#a65fa1", "#c44e52", "#2a9d9d", "#8c6d46", "#7f8894")
 """Of lines and bars; they stand out from white and from black."""
+MARKERS = "osD^v"
+"""Of dots: another shape where the colours begin anew."""
+MANY_SERIES = 4
+"""A legend of more would cover what is drawn, and stands beside it."""
 LONGEST_LABEL = 40
+MOST_BINS = 40
 SIZE = (5.6, 2.5)
 """Width and height in inches, such that the letters can be read on a telephone."""
 MARGINS = {"left": 0.14, "right": 0.98, "top": 0.95, "bottom": 0.21}
@@ -31,7 +39,13 @@ def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> "Figure"
     import numpy
 
     values = [value for numbers in series.values() for value in numbers]
-    bins = numpy.histogram_bin_edges(values, bins=min(40, max(len(set(values)), 1)))
+    low, high = min(values), max(values)
+    whole = all(float(value).is_integer() for value in values)
+    bins = numpy.histogram_bin_edges(values, bins=min(MOST_BINS, len(set(values))))
+    if whole:  # each bin holds as many whole numbers as the next one
+        width = ceil((high - low + 1) / MOST_BINS)
+        count = ceil((high - low + 1) / width)
+        bins = numpy.linspace(low - 0.5, low - 0.5 + count * width, count + 1)
     figure, axes = _new_figure(MARGINS)
     for name, numbers in series.items():
         counts, edges = numpy.histogram(numbers, bins)
@@ -39,6 +53,7 @@ def draw_histogram(series: Mapping[str, Sequence[float]], unit: str) -> "Figure"
         axes.stairs(counts, edges, fill=True, alpha=shade, label=_label(name))  # one patch, not 40
     axes.set_xlabel(unit)
     axes.set_ylabel("count")
+    axes.locator_params(axis="x", integer=whole, min_n_ticks=1)
     axes.locator_params(axis="y", integer=True, nbins=5)
     if len(series) > 1:
         axes.legend(frameon=False)
@@ -50,7 +65,7 @@ def draw_bars(values: Mapping[str, float], unit: str) -> "Figure":
     figure, axes = _new_figure(height=0.6 + 0.32 * len(values))
     bars = axes.barh(range(len(values)), list(values.values()), color=INK)
     axes.set_yticks(range(len(values)), list(map(_label, values)))
-    axes.bar_label(bars, fmt="{:,.4g}", padding=3)
+    axes.bar_label(bars, fmt=console.rounded, padding=3)
     axes.margins(x=0.15)
     axes.locator_params(axis="x", nbins=5)
     axes.invert_yaxis()
@@ -62,17 +77,21 @@ def draw_curves(
     series: Mapping[str, Points], x: str, y: str, dots: Collection[str] = ()
 ) -> "Figure":
     """A line a name through its points; those in `dots` have their points alone."""
-    figure, axes = _new_figure(MARGINS)
-    for name, points in series.items():
+    figure, axes = _new_figure(MARGINS if len(series) <= MANY_SERIES else None)
+    for number, (name, points) in enumerate(series.items()):
         if points:
-            marker = "o" if name in dots else "." if len(points) < FEW_POINTS else ""
+            shape = MARKERS[number // len(COLOURS) % len(MARKERS)]
+            marker = shape if name in dots else "." if len(points) < FEW_POINTS else ""
             line = "" if name in dots else "-"
             axes.plot(*zip(*points, strict=True), marker=marker, linestyle=line, label=_label(name))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     whole = all(float(at).is_integer() for points in series.values() for at, _ in points)
     axes.locator_params(axis="x", integer=whole)
-    if any(series.values()):
+    if len(series) > MANY_SERIES:
+        figure.legend(loc="outside right upper", frameon=False)
+        figure.set_figwidth(1.4 * SIZE[0])
+    elif any(series.values()):
         axes.legend(frameon=False)
     return figure
 

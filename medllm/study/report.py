@@ -53,8 +53,9 @@ def figures_of(outcome: Outcome, name: str) -> Table:
         [arm, _tokens(found), *(_mean_and_range(found, column) for column in columns)]
         for arm, found in arms.items()
     ]
-    scores = (outcome["parent_scores"].get(column) for column in columns)
-    rows.append(["the model", "", *("" if score is None else f"{score:.4g}" for score in scores)])
+    own = outcome["parent_scores"]
+    scores = [console.rounded(own[each]) if each in own else "" for each in columns]
+    rows.append(["the model", "", *scores])
     return ["samples" if is_sweep(outcome) else "arm", "tokens", *columns], rows
 
 
@@ -86,8 +87,8 @@ def _unable(outcome: Outcome) -> list[str]:
 def _mean_and_range(found: Mapping[str, Any], column: str) -> str:
     if column not in found["mean"]:
         return "not measured"
-    mean, low, high = (found[which][column] for which in ("mean", "low", "high"))
-    return f"{mean:.4g}" if low == high else f"{mean:.4g} ({low:.4g} – {high:.4g})"
+    mean, low, high = (console.rounded(found[which][column]) for which in ("mean", "low", "high"))
+    return mean if low == high else f"{mean} ({low} – {high})"
 
 
 def _tokens(found: Mapping[str, Any]) -> str:
@@ -107,7 +108,7 @@ def _knees(outcome: Outcome) -> Iterator[str]:
         yield f"{name}: the knee is at {knee} samples."
         largest = "the largest set's" if not several else "of the largest set's draws"
         where = f"the highest {largest}" if several else f"the upper end of {largest} 95 % interval"
-        yield KNEE.format(limit=f"{limit:.4g}", where=where)
+        yield KNEE.format(limit=console.rounded(limit), where=where)
 
 
 def build_page(outcome: Outcome, recipe: str) -> Page:

@@ -1,10 +1,13 @@
 """The checks of a calibration set: each passes or warns for what the set is."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from medllm.calibrate.analysis import Row, analyze_rows
 from medllm.calibrate.overlap import find_overlaps
+from medllm.calibrate.report import build_page
+from medllm.data.mix import Mix
 from medllm.data.registry.datasets import open_dataset
 from medllm.data.split import SplitConfig
 
@@ -29,6 +32,20 @@ def test_texts_in_windows_count_one_by_one() -> None:
 
     assert outcome(packed, "600 texts in 4 windows, at least 512 wanted")
     assert not outcome(single, "4 texts, at least 512 wanted")
+
+
+def test_a_page_tells_samples_from_the_texts_in_them() -> None:
+    windows = [row(number, f"{number} {CLEAR}") for number in range(4)]
+    mix = Mix(shares={"ward": 60, "notes": 40.5})
+
+    def shown(**packed: int) -> str:
+        found = analyze_rows(windows, **packed)
+        page = build_page("Set", found, [600] * 4, {"mix": mix}, names_rows=True)
+        return re.sub(r"<[^>]*>", " ", page.render())
+
+    assert "ward 60, notes 40.5" in shown()
+    assert re.search(r"samples +4 .* texts in them, .* +600 ", shown(documents=600))
+    assert "texts in them" not in shown()
 
 
 def test_what_is_held_out_of_a_generated_dataset_is_an_evaluation_set(own_places: Path) -> None:

@@ -326,6 +326,16 @@ def test_a_time_is_told_as_people_say_it(seconds: float, said: str) -> None:
     assert console.lasting(seconds) == said
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [(0.43512, 4, "0.4351"), (12.3456, 2, "12"), (99.6, 2, "100"), (134.2, 2, "134"), (0.0, 4, "0"),
+     (1847.3, 4, "1,847"), (10020.4, 4, "10,020"), (-2719.8, 3, "-2,720"), (1.55e-5, 2, "1.6e-05"),
+     (999.96, 4, "1,000"), (float("nan"), 4, "nan"), (float("inf"), 4, "inf")],
+)  # fmt: skip
+def test_a_large_number_is_told_without_an_exponent(value: float, digits: int, said: str) -> None:
+    assert console.rounded(value, digits) == said
+
+
 def test_one_thing_has_no_plural() -> None:
     assert [console.counted(n, "row") for n in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
 

@@ -128,6 +128,20 @@ def test_a_window_counts_as_one_sample(tmp_path: Path) -> None:
     assert len(parts) == len(set(parts))
 
 
+def test_a_text_is_in_one_window_and_never_in_a_holdout_too(tmp_path: Path) -> None:
+    rows = [{"id": n, "text": f"text {n % 50} of a note"} for n in range(500)]  # ten times each
+    made = drawing(tmp_path, a=rows)
+    mix = Mix(shares={"a": 1}, pack=("a",))
+
+    train = made.draw(mix, 6, "train", rebalance=False)["a"]
+    held_out = made.draw(mix, 2, "validation", rebalance=False)["a"]
+
+    texts = [part.text for window in [*train, *held_out] for part in window.whole]
+    assert train
+    assert len(texts) == len(set(texts))
+    assert made.rejected["duplicate text"] > 0
+
+
 def test_unreadable_rows_are_counted_once_however_often_the_file_is_read(tmp_path: Path) -> None:
     made = drawing(tmp_path, a=[*notes(300), {"id": "x", "text": ""}, {"other": 1}])
 

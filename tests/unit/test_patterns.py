@@ -40,7 +40,7 @@ def test_an_option_that_wrong_answers_fall_on_is_named_with_its_rate() -> None:
     )
 
     (row,) = rates(biased, "wrong-option bias").values()
-    assert row["definition"] == "wrong answers that are A, where 33% would be even"
+    assert row["definition"] == "wrong answers that say “A”, where 33% would be even"
     exact = estimate_proportion(30, 30)
     assert (row["of"], row["rate"]["value"], row["rate"]["low"]) == (30, 1.0, exact.low)
     assert "num_fewshot" in row["try"]

@@ -1,5 +1,6 @@
 """The page on a quantized model says first what was lost, and whether that is good enough."""
 
+import re
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_it_begins_with_the_loss_its_interval_and_the_agreement() -> None:
         "4-bit GPTQ of mine/merge loses 0.004 nats a token on medical text (95 % interval 0.002 – "
         "0.006); 97.1% of its likeliest next tokens are the parent&#39;s (KL 0.003). No thresholds "
     ) in html
-    assert "<td>recipe</td><td>mine</td>" in html
+    assert re.search("<td[^>]*>recipe</td><td[^>]*>mine</td>", html)
     assert "/home" not in html
 
 

@@ -90,6 +90,20 @@ def test_copies_of_half_a_text_count_and_chance_does_not(home: Path) -> None:
     assert find_seen(Training((home / "rows.jsonl",)), short[2:]) == {}
 
 
+def test_a_phrase_of_all_held_out_rows_is_no_trace_of_an_item(home: Path) -> None:
+    phrase = f"{told(77)} {told(78)}"
+    items = [ask(n, f"{phrase} {told(n)}") for n in range(1, 5)]  # most of their words are the same
+    rows = [ask(n, f"{phrase} {told(n)}") for n in range(20, 30)]
+    write_jsonl(home / "train.jsonl", [to_json(ask(90, phrase))])
+    training = Training((home / "train.jsonl",))
+
+    assert len(find_seen(training, items)) == 4
+
+    write_jsonl(home / "test.jsonl", map(to_json, [*rows, *items]))
+
+    assert find_seen(training, items) == {}
+
+
 def test_the_score_without_them_stands_beside(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

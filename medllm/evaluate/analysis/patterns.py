@@ -105,7 +105,10 @@ def _wrong_options(records: Sequence[Record], wrong: Sequence[Record]) -> Iterat
             even = sum(record["target"] == label for record in records) / len(records)
             what, of = f"answers that are {label}, which is right for {even:.0%}", len(records)
         else:
-            what, of = f"wrong answers that are {label}, where {even:.0%} would be even", len(could)
+            what, of = (
+                f"wrong answers that say “{label}”, where {even:.0%} would be even",
+                len(could),
+            )
         if given.low is not None and given.low > even:
             advice = "worked examples (num_fewshot), apply_chat_template, or training on this form"
             yield _pattern("wrong-option bias", what, given, of, advice)

@@ -16,6 +16,7 @@ from medllm.models.load import ModelRef
 from medllm.places import short_ref
 
 ROWS = "train.jsonl"
+HELD_OUT = ("validation.jsonl", "test.jsonl")
 AT_ONCE = 2000
 """Training rows that are in memory at a time."""
 
@@ -78,12 +79,14 @@ def find_seen(training: Training, items: Sequence[Example]) -> dict[int, float]:
     """The items that a training row holds at least half of, by place: how much of their text.
 
     Texts are compared by runs of 13 words, as `prepare` does to keep held-out text out; shorter
-    ones as a whole.
+    ones as a whole. What is a phrase of the trade is told by the same rows as there: by all that
+    are held out, not by the items alone.
     """
     places = [at for at, item in enumerate(items) if split_words(item.text)]
     if not places:
         return {}
-    index = OverlapIndex(*fingerprint([encode_words(items[at].text) for at in places]))
+    texts = [items[at].text for at in places] + _other_held_out(training, items)
+    index = OverlapIndex(*fingerprint([encode_words(text) for text in texts]))
     whole = {digest_words(items[at].text): at for at in places}
     shares: dict[int, float] = {}
     for file in training.files:
@@ -93,8 +96,17 @@ def find_seen(training: Training, items: Sequence[Example]) -> dict[int, float]:
             shares |= {at: 1.0 for at in same if at is not None}
             prints = fingerprint([encode_words(row.text) for row in rows])
             for _, number, share in index.overlaps(*prints, MUCH):
-                shares[places[number]] = max(share, shares.get(places[number], 0.0))
+                if number < len(places):
+                    shares[places[number]] = max(share, shares.get(places[number], 0.0))
     return shares
+
+
+def _other_held_out(training: Training, items: Sequence[Example]) -> list[str]:
+    """The texts that were held out of the same data and are not among the items."""
+    asked = {item.id for item in items}
+    files = [file.with_name(name) for file in training.files for name in HELD_OUT]
+    rows = (row for file in files if file.is_file() for row in read_examples(file))
+    return [row.text for row in rows if row.id not in asked]
 
 
 def announce_seen(what: str, training: Training, seen: int, items: int) -> None:

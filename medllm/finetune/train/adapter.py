@@ -85,8 +85,8 @@ def announce_unquantized(model: ModelRef, bits: int) -> None:
     # bitsandbytes quantizes the weights of linear layers; transformers 5 keeps all experts in one
     fused = (w for name, w in skeleton.named_parameters() if EXPERTS in name and w.dim() == 3)
     if numbers := sum(weight.numel() for weight in fused):
-        gib = numbers * bits / 8 / 2**30
-        said = f"nf4 quantizes no experts: {gib:.3g} GiB of them stay in {bits} bits"
+        gib = console.rounded(numbers * bits / 8 / 2**30, 3)
+        said = f"nf4 quantizes no experts: {gib} GiB of them stay in {bits} bits"
         console.notice(f"finetune: {said}")
 
 

@@ -100,8 +100,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._bad_logs = self._bad_logs + 1 if loss > DIVERGED * self._first_loss else 0
         if self._bad_logs == PATIENCE_LOGS:
             raise Diverged(
-                f"the training diverged: loss {loss:.3g} at step {step}, {self._first_loss:.3g} "
-                "at its beginning",
+                f"the training diverged: loss {console.rounded(loss, 3)} at step {step}, "
+                f"{console.rounded(self._first_loss, 3)} at its beginning",
                 "lower training.learning_rate, or raise training.warmup_steps",
             )
 

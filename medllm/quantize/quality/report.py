@@ -189,19 +189,19 @@ def _measures(quality: Quality) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     return ("on held-out text", *texts), rows
 
 
-def _probes(quality: Quality) -> Iterator[tuple[str, str, str, str]]:
+def _probes(quality: Quality) -> Iterator[tuple[str, float, str, str]]:
     """What was probed, its value, its interval, and on how much."""
     for bucket, found in quality["terms"].items():
         lost = found["nats_lost"]
         size = f"{found['terms']} terms, {found['occurrences']} times, {found['documents']} texts"
-        yield f"{bucket} terms, nats per token lost", f"{lost['value']:.4g}", _interval(lost), size
+        yield (f"{bucket} terms, nats per token lost", lost["value"], _interval(lost), size)
     names = quality["look_alikes"]
     size = f"{names['parent']['sentences']} sentences"
     for which in ("parent", "quantized"):
         right = names[which]["right"]
-        yield f"fitting name preferred, {which}", f"{right['value']:.4g}", _interval(right), size
+        yield (f"fitting name preferred, {which}", right["value"], _interval(right), size)
     change = names["change"]
-    yield "change of its margin, nats", f"{change['value']:.4g}", _interval(change), size
+    yield "change of its margin, nats", change["value"], _interval(change), size
 
 
 def _costs(quality: Quality, costs: Mapping[str, float]) -> Iterator[tuple[str, str]]:
@@ -229,10 +229,10 @@ def _value(measure: float | Mapping[str, float]) -> float:
 
 def _cell(measure: float | Mapping[str, float]) -> str:
     spread = f" ({_interval(measure)})" if isinstance(measure, Mapping) else ""
-    return f"{_value(measure):.4g}{spread}"
+    return f"{console.rounded(_value(measure))}{spread}"
 
 
 def _interval(estimate: Mapping[str, float]) -> str:
     if estimate["low"] is None:
         return "none from so few texts"
-    return f"{estimate['low']:.3g} – {estimate['high']:.3g}"
+    return f"{console.rounded(estimate['low'], 3)} – {console.rounded(estimate['high'], 3)}"
