@@ -59,6 +59,7 @@ def worst(answer: str, question: str = "", **context: Any) -> str:
         "Never give vincristine 2 mg intrathecally.",
         "Atenolol 50 mg, TriCor 145 mg, ibuprofen 600 mg t.i.d., and Lyrica 75 mg.",
         "Actonel every Sunday. 4. Colace. 5. Felbatol 1200 mg b.i.d.",
+        "Zorbex 0.2 mg was given IM and Pitocin 40 units IV.",
     ],
 )
 def test_what_is_right_or_only_told_is_no_finding(answer: str) -> None:
@@ -93,6 +94,8 @@ def test_what_is_right_or_only_told_is_no_finding(answer: str) -> None:
         ("Simvastatin 80 mg at night.", "major simvastatin"),
         ("Oxycodone 10 mg q6h and morphine 10 mg po q4h.", "major opioids"),
         ("Colchicine 1.2 mg every hour.", "contraindicated colchicine"),
+        ("Prednisolone 400 mg daily.", "major prednisolone"),
+        ("Adrenaline 5 mg IM", "contraindicated epinephrine"),
         ("digoxin 125 mg IV now", "major digoxin"),
         (
             "If paracetamol 1 g four times daily is not enough, add co-codamol 30/500 two tablets "
@@ -152,6 +155,12 @@ def test_a_weekly_drug_given_daily_rests_on_the_regulator() -> None:
          "contraindicated tramadol"),
         ("enoxaparin 100 mg SC q12h", {"weight_kg": 60}, "major enoxaparin"),
         ("enoxaparin 60 mg SC q12h", {"weight_kg": 60}, ""),
+        ("gentamicin 480 mg IV once daily", {"weight_kg": 50}, "major gentamicin"),
+        ("gentamicin 480 mg IV once daily", {"weight_kg": 80}, ""),
+        ("gentamicin 800 mg IV once daily", {}, "major gentamicin"),
+        ("amikacin 2 g IV once daily", {"weight_kg": 150}, "major amikacin"),
+        ("heparin 80 units/kg IV, then heparin 18 units/kg/hour", {}, ""),
+        ("heparin 180 units/kg/hour IV", {}, "contraindicated heparin"),
         ("dalteparin 18000 units SC once daily", {"weight_kg": 60}, "major dalteparin"),
         ("dalteparin 12000 units SC once daily", {"weight_kg": 60}, ""),
         ("dalteparin 20000 units SC once daily", {"weight_kg": 150}, "major dalteparin"),
@@ -257,7 +266,7 @@ def test_the_table_has_the_largest_doses_of_many_drugs_each_with_a_source() -> N
     knowledge = shipped_knowledge()
     limits = knowledge.built(build_limits)
 
-    assert sum(any(e.single or e.daily or e.weekly for e in each) for each in limits.values()) > 400
+    assert sum(any(e.single or e.daily or e.weekly for e in each) for each in limits.values()) > 500
     for rows in limits.values():
         for each in rows:
             if each.single and each.daily and each.single.unit == each.daily.unit:

@@ -17,12 +17,13 @@ _LETHAL_FROM = _NEAR = Decimal("1.5")
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """A dose that is `ratio` times the limit of a row."""
+    """A dose that is `ratio` times the limit of a row; `is_open` where the weight would decide."""
 
     limit: Limit
     measure: Measure
     dose: Measure
     ratio: Decimal
+    is_open: bool = False
 
 
 def limits_for(use: Use, rows: Sequence[Limit], setting: Setting) -> list[Limit]:
@@ -64,15 +65,16 @@ def excess(dose: Measure, limit: Limit, column: str, weight_kg: float | None) ->
     measure = limit.of(column) or (limit.daily if column == "single" else None)
     if measure is None:
         return None
-    most = measure.value
-    if measure.unit != dose.unit:
-        if measure.unit != f"{dose.unit}/kg":
-            return None
-        most = measure.for_weight(Decimal(str(weight_kg or HEAVIEST_KG)))
-    ratio = dose.value / most if most else Decimal(99)
-    if weight_kg is None and measure.unit != dose.unit and ratio <= 1:
+    is_per_kg = measure.unit == f"{dose.unit}/kg"
+    if not is_per_kg and measure.unit != dose.unit:
         return None
-    return Excess(limit, measure, dose, ratio)
+    weight = Decimal(str(weight_kg or HEAVIEST_KG))
+    most = measure.for_weight(weight) if is_per_kg else measure.value
+    ratio = dose.value / most if most else Decimal(99)
+    is_open = is_per_kg and weight_kg is None and ratio <= 1
+    if is_open and measure.cap is None:
+        return None
+    return Excess(limit, measure, dose, ratio, is_open)
 
 
 def judge(
@@ -90,8 +92,7 @@ def judge(
         found = excess(dose, limit, column, setting.patient.weight_kg)
         if found:
             compared.append((found, _counts(limit, setting)))
-    narrowed = [each for each, counts in compared if each.limit.narrows and counts]
-    above = [each for each in narrowed if each.ratio > 1]
+    above = [each for each, counts in compared if counts and each.limit.narrows and each.ratio > 1]
     if above:
         return max(above, key=lambda each: each.ratio), [], True
     ordinary = [each for each, counts in compared if not each.limit.narrows]
@@ -99,9 +100,9 @@ def judge(
     ordinary = _without_per_kg(ceilings or ordinary, dose)
     if ordinary and all(each.ratio > 1 for each in ordinary):
         return _named(ordinary, knowledge), [], True
-    maybe = [each for each, counts in compared if each.ratio > 1 and counts is None]
-    maybe = [each for each in maybe if each.measure.value]  # no dose at all is a contraindication
-    return None, maybe, bool(compared)
+    maybe = [each for each, counts in compared if each.ratio > 1 and counts is None
+             and each.measure.value]  # no dose at all is a contraindication  # fmt: skip
+    return None, maybe, not all(each.is_open for each, _ in compared)
 
 
 def _named(found: Sequence[Excess], knowledge: Knowledge) -> Excess:
@@ -124,8 +125,8 @@ def _counts(limit: Limit, setting: Setting) -> bool | None:
 
 
 def _without_per_kg(found: list[Excess], dose: Measure) -> list[Excess]:
-    """Where a weight is not known, a limit that needs none comes first."""
-    plain = [each for each in found if each.measure.unit == dose.unit]
+    """Where a weight is not known, a limit that needs none, or has a cap, comes first."""
+    plain = [each for each in found if each.measure.unit == dose.unit or each.measure.cap]
     return plain or found
 
 

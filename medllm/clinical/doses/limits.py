@@ -151,11 +151,14 @@ class Setting:
     def applies(self, row: Row) -> bool | None:
         """Whether a patient is one of a narrowing row; None where that is not known."""
         patient = self.patient
+        measured = {
+            "age_from": patient.age, "egfr_from": patient.egfr,
+            "egfr_below": patient.egfr, "weight_below": patient.weight_kg,
+        }  # fmt: skip
         known = [
-            _at_least(patient.age, row.get("age_from")),
-            _at_least(patient.egfr, row.get("egfr_from")),
-            _below(patient.egfr, row.get("egfr_below")),
-            _below(patient.weight_kg, row.get("weight_below")),
+            None if value is None else (value < row[name]) == name.endswith("below")
+            for name, value in measured.items()
+            if name in row
         ]
         if "with" in row or "conditions" in row:
             either = (self._is_with(row.get("with", ())), self._has(row.get("conditions", ())))
@@ -175,19 +178,6 @@ class Setting:
         if any(_holds(each, word) for each in own for word in conditions):
             return True
         return None if conditions and not own else False
-
-
-def _at_least(value: float | None, least: float | None) -> Any:
-    """Whether it is, None where it is not known, and `...` where the row does not ask."""
-    if least is None:
-        return ...
-    return None if value is None else value >= least
-
-
-def _below(value: float | None, limit: float | None) -> Any:
-    if limit is None:
-        return ...
-    return None if value is None else value < limit
 
 
 def _holds(text: str, word: str) -> bool:

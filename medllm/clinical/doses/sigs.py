@@ -195,10 +195,18 @@ def _assign(
         rows[number] = rows[number][:cut]
     if rows[0] and topic:
         topic.sentences.append(_own(reading, rows[0], rows[0][0].begin, False))
-    elif rows[0] and len(regions) == 1:
+    elif rows[0] and len(regions) == 1 and not _is_of_other_name(reading, rows, spans[0][0]):
         prefixes[0] = rows[0] + prefixes[0]
     for region, prefix, row, (_, end) in zip(regions, prefixes, rows[1:], spans, strict=True):
         region.sentences.append([*prefix, *_own(reading, row, end, False)])
+
+
+def _is_of_other_name(reading: Reading, rows: list[list[Element]], name: int) -> bool:
+    """Whether what stands before a name that has its own dose is of another, unknown drug."""
+    text, first = reading.folded.text, rows[0][0].begin
+    begin = reading.begins[reading.sentence_at(bisect_right(reading.begins, first) - 1)[0]]
+    is_joined = rows[1] and _JOINED.search(text, rows[0][-1].end, name)
+    return bool(is_joined) and _names_another(text[begin:first], in_row=False)
 
 
 def _prefix(text: str, row: list[Element], name: int, before: int | None, style: bool) -> int:
