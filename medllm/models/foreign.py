@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.errors import ArtifactError, SetupError
+from medllm.models.hardware import lacks_bfloat16
 from medllm.models.memory import gpu_failure, is_out_of_memory
 from medllm.models.weights import Stored, read_weights
 
@@ -195,3 +196,16 @@ def _not_finite(location: str, name: str) -> ArtifactError:
         f"model of {location}: weights are NaN or infinite: {name}",
         "get it again from its source; if it was trained or merged here, that went wrong",
     )
+
+
+def leave_float16(model: "PreTrainedModel", device: str) -> None:
+    """Let an AWQ model compute in bfloat16, as its files say, where the device has that.
+
+    transformers puts any into float16 where there is a GPU, for kernels that are not taken here;
+    Gemma 3 overflows in it. The scales of the quantized layers stay as they are.
+    """
+    if lacks_bfloat16(device):
+        return
+    for weight in model.parameters():
+        if weight.dtype.itemsize == 2:
+            weight.data = weight.data.bfloat16()

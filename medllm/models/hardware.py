@@ -42,6 +42,11 @@ def pick_dtype(wanted: Dtype, device: str) -> Dtype:
     return wanted
 
 
+def lacks_bfloat16(device: str) -> bool:
+    """Whether a device has float16 alone."""
+    return device != "cpu" and pick_dtype("auto", device) == "float16"
+
+
 def multiplies_bfloat16_on_gpu() -> bool:
     """Whether the GPU has instructions for bfloat16: a T4 only emulates it, slowly."""
     import torch

@@ -21,6 +21,7 @@ from medllm.models.foreign import (
     check_fits,
     check_is_whole,
     first_line,
+    leave_float16,
     loading,
     read_mapping,
 )
@@ -234,6 +235,7 @@ def load_causal_lm(
     device = device or pick_device()
     quantization = _quantization_of(location)
     named = {read_config(Path(location)).get(key) for key in ("dtype", "torch_dtype")}
+    wanted = named if dtype == "auto" else {dtype}
     if quantization and "bfloat16" in named | {quantization.get("bnb_4bit_compute_dtype")}:
         pick_dtype("bfloat16", device)  # says so where it is only emulated
     if quantization.get("dynamic"):
@@ -256,6 +258,8 @@ def load_causal_lm(
         model, found = auto_class(location).from_pretrained(location, **options)
     check_is_whole(location, found)
     check_finite(model, location)
+    if quantization.get("quant_method") == "awq" and "bfloat16" in wanted:
+        leave_float16(model, device)
     loaded: PreTrainedModel = (model if is_offloaded(model) else model.to(device)).eval()
     return loaded
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.errors import ConfigError, SetupError
 from medllm.models.adapter import add_adapter, base_of
-from medllm.models.hardware import Dtype, pick_device, pick_dtype
+from medllm.models.hardware import Dtype, lacks_bfloat16, pick_device
 from medllm.models.load import ModelRef, is_quantized, load_as_stored
 
 if TYPE_CHECKING:
@@ -39,11 +39,6 @@ def load_nf4(location: str, device: str | None = None, **options: Any) -> "PreTr
     place = torch.cuda.current_device() if device == "cuda" else device
     options |= {"quantization_config": quantization, "device_map": {"": place}}
     return load_as_stored(location, dtype=rest, **options)
-
-
-def lacks_bfloat16(device: str) -> bool:
-    """Whether a device has float16 alone."""
-    return device != "cpu" and pick_dtype("auto", device) == "float16"
 
 
 def load_on_nf4(model: ModelRef) -> "PreTrainedModel":

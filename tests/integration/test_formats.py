@@ -279,6 +279,28 @@ def test_the_same_again_is_the_same_artifact(made: Made, tmp_path: Path) -> None
     assert again.identity == first.identity
 
 
+def test_awq_computes_in_the_format_of_its_files(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a GPU transformers takes float16 for it, in which some models overflow."""
+    import torch
+
+    quantizer = pytest.importorskip("transformers.quantizers.quantizer_awq").AwqQuantizer
+    folder = str(made["awq-4bit-g32"])
+    narrow = lambda _, dtype: torch.float16 if dtype == torch.bfloat16 else dtype  # noqa: E731
+    stored = load_causal_lm(folder, device="cpu")
+    assert stored.dtype == torch.bfloat16
+
+    monkeypatch.setattr(quantizer, "update_dtype", narrow)
+    found = load_causal_lm(folder, device="cpu")
+
+    for weight, expected in zip(found.parameters(), stored.parameters(), strict=True):
+        assert weight.dtype == expected.dtype
+        assert torch.allclose(weight, expected, atol=6e-8)  # the smallest number of float16
+    monkeypatch.setattr("medllm.models.foreign.lacks_bfloat16", lambda _: True)
+    assert load_causal_lm(folder, device="cpu").dtype == torch.float16
+
+
 # What goes wrong
 
 

@@ -7,9 +7,9 @@ from medllm.errors import ConfigError, SetupError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.train.adapter import announce_unquantized, architecture_of
 from medllm.finetune.train.distributed import is_fsdp
-from medllm.models.hardware import Dtype, multiplies_bfloat16, pick_dtype
+from medllm.models.hardware import Dtype, lacks_bfloat16, multiplies_bfloat16, pick_dtype
 from medllm.models.load import ModelRef, load_causal_lm
-from medllm.models.nf4 import lacks_bfloat16, load_nf4
+from medllm.models.nf4 import load_nf4
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
