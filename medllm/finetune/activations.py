@@ -21,6 +21,9 @@ in the 16 bits that are computed in."""
 RESERVE, RESERVE_GIB = 0.05, 1.0
 """Of the free memory, and beside it, for what is not counted: kernels, logits, fragments."""
 
+SMALLER = "it may not fit: lower per_device_train_batch_size, or max_length"
+"""What is said where even that takes more than there is."""
+
 
 @dataclass(frozen=True)
 class Need:
@@ -117,5 +120,8 @@ class Recomputation:
         which = {0: "kept", 1: "computed again"}.get(
             self.every, f"computed again in one of {self.every} layers, else kept"
         )
+        if not self.estimated_gib or not self.free_gib:
+            return f"activations are {which}"
         why = f"about {self.estimated_gib} GiB of {self.free_gib} GiB that are free"
-        return f"activations are {which}" + (f": {why}" if self.estimated_gib else "")
+        lacking = f"; {SMALLER}" if self.estimated_gib > self.free_gib else ""
+        return f"activations are {which}: {why}{lacking}"
