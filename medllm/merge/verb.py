@@ -24,11 +24,11 @@ from medllm.models.adapter import (
 )
 from medllm.models.adapter_tensors import check_tensors, describe_on_paper
 from medllm.models.chat.answer_end import ensure_end
-from medllm.models.foreign import check_files_finite
+from medllm.models.foreign import check_files_finite, first_line
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import pick_device
 from medllm.models.load import GENERATION, ModelRef, is_quantized, resolve_model, save_tokenizer
-from medllm.models.memory import within_memory
+from medllm.models.memory import is_out_of_memory, within_memory
 from medllm.models.weights import read_weights, stored_dtype
 
 
@@ -103,8 +103,16 @@ def _fold_through_peft(
     dtype = (
         config.dtype if config.dtype != "auto" else stored_dtype(read_weights(base.path).values())
     )
-    tuned = load_adapter(adapter, base, dtype="float32", device="cpu").merge_and_unload()
-    tuned.to(getattr(torch, dtype)).save_pretrained(folder)
+    tuned = load_adapter(adapter, base, dtype="float32", device="cpu")
+    try:
+        with console.quiet():
+            tuned.merge_and_unload().to(getattr(torch, dtype)).save_pretrained(folder)
+    except (AttributeError, RuntimeError) as problem:
+        if is_out_of_memory(problem) or "merge" not in str(problem):
+            raise
+        message = f"{adapter.location}: PEFT cannot merge it: {first_line(problem):.200}"
+        fix = "evaluate, generate and serve take an adapter as it is"
+        raise ArtifactError(message, fix) from problem
     return Merged(str(folder), dtype)
 
 

@@ -38,6 +38,9 @@ def adapter_config(adapter: ModelRef) -> dict[str, Any]:
         raise ArtifactError(f"{path} is broken: {first_line(problem)}", FIX) from None
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
         raise ArtifactError(f"{path} is broken: it describes no adapter (no peft_type)", FIX)
+    if "num_virtual_tokens" in config:  # passes that read a part of a text would count them anew
+        message = f"{adapter.location} is a learned prompt ({config['peft_type']}), not weights"
+        raise ArtifactError(message, "train an adapter such as LoRA")
     if config["peft_type"] == "LORA":
         _check_numbers(path, config)
     return config

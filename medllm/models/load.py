@@ -128,8 +128,12 @@ def _check_is_model(path: Path, role: str) -> None:
         if len(several) > 1:
             message = f"{role}: {path} holds several .gguf files: {', '.join(several):.200}"
             raise ArtifactError(message, "name one of them")
+        below = {file.parent.name for name in names for file in path.glob(f"*/{name}")}
         fix = "name a folder that transformers can load"
-        raise ArtifactError(f"{role}: {path} holds no model (no config.json)", fix)
+        if below:
+            fix = f"name one of the folders in it: {', '.join(sorted(below)):.200}"
+        wanted = names[role == "adapter"]
+        raise ArtifactError(f"{role}: {path} holds no model (no {wanted})", fix)
     if path.is_dir():
         check_configuration(path)
 
@@ -187,7 +191,7 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder or hub id.
 
     Raises:
-        ArtifactError: there is none, or it is broken.
+        ArtifactError: there is none, it is broken, or which chat template is meant is not known.
     """
     with loading(f"tokenizer of {location}"):
         from transformers import AutoTokenizer
@@ -195,6 +199,10 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, trust_remote_code=False
         )
+    if isinstance(found := tokenizer.chat_template, dict) and "default" not in found:
+        message = f"{location} has several chat templates, and none is its default: "
+        fix = "put the one that is meant beside its tokenizer, as chat_template.jinja"
+        raise ArtifactError(message + ", ".join(sorted(found)), fix)
     return tokenizer
 
 

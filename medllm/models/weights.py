@@ -202,6 +202,10 @@ def _shards(folder: Path) -> list[Path]:
         raise ArtifactError(message, "name the model that the file was made from")
     for name in names:
         if not (folder / name).is_file():
+            if name == SINGLE and any(folder.glob("pytorch_model*.bin")):
+                message = f"{folder}: its weights are pickles (.bin), which are not read"
+                fix = "get it as safetensors, or load and save it again with transformers"
+                raise ArtifactError(message, fix)
             message = f"{folder}: its weights are not whole: {name} is missing"
             raise ArtifactError(message, "get it again from the model's source, as safetensors")
     return [folder / name for name in names]

@@ -315,8 +315,8 @@ def test_a_vision_language_model_keeps_its_tower(tiny_model: Path, tmp_path: Pat
 # What is wrong
 
 
-def made(tmp_path: Path, tiny_model: Path, shards: str = "50GB") -> MergeConfig:
-    case = Case({"target_modules": ATTENTION}, shards=shards)
+def made(tmp_path: Path, tiny_model: Path, shards: str = "50GB", **lora: bool) -> MergeConfig:
+    case = Case({"target_modules": ATTENTION, **lora}, shards=shards)
     write_base(case, tmp_path / "b", tiny_model)
     write_adapter(case, tmp_path / "b", tmp_path / "a")
     return MergeConfig(adapter=tmp_path / "a", model=str(tmp_path / "b"), output=tmp_path / "m")
@@ -419,6 +419,16 @@ def test_another_rank_than_described_is_named(tiny_model: Path, tmp_path: Path) 
         merge(config)
 
 
+@pytest.mark.filterwarnings("ignore::peft.utils.warning.PeftWarning")
+def test_what_peft_cannot_merge_is_said(tiny_model: Path, tmp_path: Path) -> None:
+    config = made(tmp_path, tiny_model, lora_bias=True)
+
+    with pytest.raises(ArtifactError, match="PEFT cannot merge it: Impossible to merge LoRA"):
+        merge(config)
+
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_pickle_is_read_by_nothing(tiny_model: Path, tmp_path: Path) -> None:
     config = made(tmp_path, tiny_model)
     (tmp_path / "a/adapter_model.safetensors").unlink()
@@ -442,6 +452,7 @@ def test_a_pickle_is_read_by_nothing(tiny_model: Path, tmp_path: Path) -> None:
             '{"peft_type": "LORA", "base_model_name_or_path": "."}',
             "is an adapter, and a whole model",
         ),
+        ('{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}', "is a learned prompt"),
         ('{"peft_type": "LORA", "lora_alpha": NaN}', "it holds NaN"),
         ('{"peft_type": "LORA", "lora_alpha": 1e999}', "lora_alpha cannot be inf"),
         ('{"peft_type": "LORA", "lora_alpha": "x"}', "lora_alpha cannot be 'x'"),
