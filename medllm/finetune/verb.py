@@ -12,7 +12,7 @@ from medllm.artifacts.job import Job, Outcome
 from medllm.artifacts.lineage import open_output
 from medllm.artifacts.manifest import Counts, Manifest, Source
 from medllm.data.registry.datasets import specs_of
-from medllm.errors import ConfigError
+from medllm.errors import ArtifactError, ConfigError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.report import LossCurves, write_report
 from medllm.finetune.results import (
@@ -35,7 +35,7 @@ from medllm.models.chat.answer_end import answer_end
 from medllm.models.gpu import describe_device
 from medllm.models.hardware import peak_memory_gib
 from medllm.models.image_files import digest_images, named_images
-from medllm.models.load import ModelRef, resolve_model
+from medllm.models.load import ModelRef, is_quantized, resolve_model
 from medllm.models.memory import within_memory
 from medllm.models.weights import read_weights
 from medllm.ranks import count_processes, is_main
@@ -86,7 +86,10 @@ def open_inputs(config: FinetuneConfig) -> Inputs:
     data = open_output(config.data, "prepare", "train.jsonl", "training data")
     check_can_search(config, data.path)
     replayed = open_replay(config)
-    model = resolve_model(config.model, kinds=("model",))
+    model = resolve_model(config.model, kinds=("model", "quantized"))
+    if is_quantized(model.location):  # what is trained on it could be merged into nothing
+        fix = "name the model it was made from; quantization: nf4 trains on its 4 bits"
+        raise ArtifactError(f"{model.ref} is quantized already", fix)
     read_weights(model.path)  # pickled, cut off or missing ones are known before anything slow
     return Inputs(model, data, replayed, named_images(data.path))
 

@@ -15,6 +15,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from medllm.cli.main import run_command
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError
+from medllm.finetune.config import FinetuneConfig
+from medllm.finetune.verb import finetune
 from medllm.models.load import load_causal_lm, resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig
 from medllm.quantize.verb import quantize
@@ -74,6 +76,13 @@ def index(places: object) -> Change:
     return change
 
 
+def several_templates(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    named = [{"name": name, "template": "{{ messages }}"} for name in ("tool_use", "rag")]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+
+
 def set_last(value: bytes) -> Change:
     """The last float32 of the weights."""
 
@@ -118,6 +127,9 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "bytes at the end": (bytes_of(lambda raw: raw.extend(b"x" * 100)), "cut off or broken"),
     "half of the weights": (bytes_of(lambda raw: raw.__delitem__(slice(-5000, None))), "cut off"),
     "a pickle": (put(WEIGHTS, b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."), "cut off"),
+    "a shard of pickles": (
+        lambda f: (f / WEIGHTS).rename(f / "pytorch_model-00001-of-00002.bin"),
+        r"pickles \(.bin\), which are not read"),
     "a shard is missing": (index({"a": "model-00001-of-00002.safetensors"}), "is missing"),
     "a shard is elsewhere": (index({"a": "../../../etc/passwd"}), "which is elsewhere"),
     "a shard has a full path": (index({"a": "/etc/passwd"}), "which is elsewhere"),
@@ -140,6 +152,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a decoder that calls itself two": (config(is_encoder_decoder=True), "cannot be loaded"),
     "a tokenizer as a list": (put("tokenizer_config.json", "[]"), "it holds no mapping"),
     "a tokenizer of nothing": (put("tokenizer.json", "{}"), "tokenizer of .* cannot be loaded"),
+    "a choice of templates": (several_templates, "none is its default: rag, tool_use"),
     "a template of bytes": (put("chat_template.jinja", b"\xff\xfe\x00"), "cannot be loaded"),
 }  # fmt: skip
 FILES = ("config", "a size", "fewer", "more", "a tensor", "a shard", "a weight")
@@ -223,3 +236,22 @@ def test_a_quantized_model_is_refused_before_it_is_calibrated_for(
     assert run_command(["quantize", *arguments]) == 4
 
     assert "model-Q8_0.gguf is quantized already" in capfd.readouterr().err
+
+
+def test_nothing_is_trained_on_a_quantized_model(foreign: Path, tmp_path: Path) -> None:
+    config(quantization_config={"quant_method": "gptq", "bits": 4})(foreign)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.jsonl").write_text("")
+
+    with pytest.raises(ArtifactError, match="is quantized already") as caught:
+        finetune(FinetuneConfig(model=str(foreign), data=tmp_path / "data"))
+
+    assert "quantization: nf4" in caught.value.fix
+
+
+def test_a_model_in_a_folder_of_the_named_one_is_pointed_out(foreign: Path) -> None:
+    for role, missing in (("model", "config.json"), ("adapter", "adapter_config.json")):
+        with pytest.raises(ArtifactError, match=rf"no {missing}\)") as caught:
+            resolve_model(str(foreign.parent), role=role)
+
+        assert caught.value.fix == "name one of the folders in it: model"

@@ -148,6 +148,22 @@ def test_a_token_that_the_model_never_had_does_not_make_it_grow(
     assert len(tokenizer.own) == model.get_input_embeddings().weight.shape[0] + 1
 
 
+def test_that_a_model_has_no_chat_template_is_said_where_it_is_trained(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "base")
+    settings = tmp_path / "base/tokenizer_config.json"
+    kept = {k: v for k, v in json.loads(settings.read_text()).items() if k != "chat_template"}
+    settings.write_text(json.dumps(kept))
+    base = resolve_model(str(tmp_path / "base"))
+
+    Tokenizer.open(FinetuneConfig(), base)
+    assert "has no chat template: it is trained on plain text" in capfd.readouterr().err
+
+    Tokenizer.open(FinetuneConfig(prompt_template="plain"), base)
+    assert "no chat template" not in capfd.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template")

@@ -130,7 +130,7 @@ def test_what_cannot_be_trained_is_refused_before_the_model_loads(
     assert "1 training examples" in said(tiny_model, tmp_path / "one")
     assert "no validation rows" in said(tiny_model, tmp_path / "alone", early_stopping_patience=2)
     assert "the model 4 positions" in said(short, data)
-    assert "model.safetensors is missing" in said(pickled, data)
+    assert "its weights are pickles (.bin), which are not read" in said(pickled, data)
     assert "no option 'learning_rte'" in said(tiny_model, data, extra={"learning_rte": 1})
     assert "cannot be written" in said(tiny_model, data, "file/out")
     with pytest.raises(ValidationError):
@@ -147,6 +147,17 @@ def test_an_adapter_on_the_head_is_refused_with_the_remedy(
     with pytest.raises(ConfigError, match="lm_head would never be trained") as caught:
         finetune(one)
     assert "modules_to_save" in caught.value.fix
+
+
+@pytest.mark.parametrize("option", ["target_modules", "modules_to_save", "exclude_modules"])
+def test_a_layer_that_the_model_lacks_is_named(
+    option: str, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    lora = LoraSettings(**{option: ("q_proj", "lmhead")})
+    one = config(tiny_model, data, tmp_path / "out").model_copy(update={"lora": lora})
+
+    with pytest.raises(ConfigError, match=f"lora.{option}: nothing in this model is called lmhead"):
+        finetune(one)
 
 
 def test_stopping_early_keeps_the_best_weights(

@@ -39,6 +39,11 @@ class Tokenizer:
         name = config.prompt_template
         if name:
             set_template(tokenizer, name)
+        elif not tokenizer.chat_template:
+            console.notice(
+                "finetune: the model has no chat template: it is trained on plain text, and the "
+                "server takes no chats for it; prompt_template gives it one"
+            )
         _announce_end(TokenizerTemplate(tokenizer))
         return cls(model, tokenizer, is_padded or not has_end or name is not None, rows)
 

@@ -25,12 +25,15 @@ def build_adapter(lora: LoraSettings, base: "PreTrainedModel") -> "LoraConfig":
     What reads its images has layers of the same names, which `exclude_modules: []` lets in.
 
     Raises:
-        ConfigError: the model has nothing of a name that is to be excluded, or of a parameter.
+        ConfigError: the model has nothing of a name, which PEFT would pass over.
     """
     from peft import LoraConfig
 
     modules, parameters = dict(base.named_modules()), dict(base.named_parameters())
     _check_names("exclude_modules", lora.exclude_modules, modules)
+    _check_names("modules_to_save", lora.modules_to_save, modules)
+    if lora.target_modules != "all-linear":
+        _check_names("target_modules", lora.target_modules, modules)
     _check_names("target_parameters", lora.target_parameters, parameters)
     settings: dict[str, Any] = lora.model_dump(mode="json")
     if lora.exclude_modules is None:

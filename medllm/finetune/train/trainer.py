@@ -3,6 +3,7 @@
 import os
 import signal
 import statistics
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,7 @@ def open_trainer(
         ConfigError: an option that the trainer does not know, or an adapter that fits no layer.
         SetupError: something to load the model with is not installed.
     """
+    warnings.filterwarnings("ignore", "Setting `save_embedding_layers`")  # PEFT's; we say it
     splits = material.splits
     can_evaluate = splits.validation is not None
     arguments = trainer_arguments(config, folder, device, can_evaluate=can_evaluate)

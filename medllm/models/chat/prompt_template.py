@@ -54,7 +54,9 @@ def reserve_padding(tokenizer: "PreTrainedTokenizerBase") -> bool:
     if chosen is None or chosen == tokenizer.eos_token:
         chosen = ADDED
     tokenizer.add_special_tokens({"pad_token": chosen})
-    console.notice(f"finetune: the tokenizer has no padding token; {chosen} serves as one")
+    console.notice(
+        f"finetune: the tokenizer has no padding token of its own; {chosen} serves as one"
+    )
     return True
 
 
