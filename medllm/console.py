@@ -214,7 +214,7 @@ def _are_numbers(cells: Iterable[str]) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    parts = re.sub(r"[,±°]|%(?=\s|$)|–", " ", cell).split()
+    parts = re.sub(r"no interval|[,±°]|%(?=\s|$)|–", " ", cell).split()
     return bool(parts) and all(re.fullmatch(NUMBER, part) for part in parts)
 
 

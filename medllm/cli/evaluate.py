@@ -88,7 +88,8 @@ def show_tasks(flags: Mapping[str, Any]) -> None:
     folder = (recipe.evaluate.task_dir if recipe.evaluate else None) or recipe.task_dir
     found = describe_tasks(folder)
     console.report(tasks=found)
-    console.table(("task", "kind", "asks", "what it is"), [[*each.values()] for each in found])
+    shown = [[each["name"], each["asks"], each["description"]] for each in found]
+    console.table(("task", "asks", "what it is"), shown)
 
 
 def _compare(folders: list[Path], output: str | None) -> None:

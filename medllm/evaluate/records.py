@@ -99,7 +99,7 @@ def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
     cut = sum(record.get("cut", 0) > 0 for record in asked)
     what = f"evaluate: {model}, {task.name}: of {len(records)} items"
     if reasons:
-        console.notice(f"{what} {sum(reasons.values())} were not asked: {told}")
+        console.notice(f"{what} not asked: {told}")
     if cut:
         console.notice(f"{what} {cut} lost their beginning to fit n_ctx {how['n_ctx']:,}")
     counts = {"not_asked": dict(reasons), "cut": cut}

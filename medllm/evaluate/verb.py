@@ -28,7 +28,7 @@ from medllm.evaluate.kinds.base import Sees
 from medllm.evaluate.records import sum_up_records, write_records
 from medllm.evaluate.report import build_page
 from medllm.evaluate.summary import Score, footnotes, table_of
-from medllm.measures.gates import find_gate
+from medllm.measures.gates import GateFile, find_gate
 from medllm.measures.room import check_room
 from medllm.models.address import address_in, name_in, resolve_address
 from medllm.models.gpu import describe_device
@@ -69,6 +69,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     if any(model.quantization for model in models):
         job = job.deciding(quantizations=[model.quantization for model in models])
     gate = find_gate(config.gate) if config.gate else None
+    _check_compared(config, gate)
     if config.baseline:
         check_baseline(config.baseline, [task.name for task in tasks])
     manifest = produce(job, partial(_evaluate, config, models, tasks))
@@ -83,6 +84,17 @@ def evaluate(config: EvaluateConfig) -> Manifest:
             show_details([manifest], [job.output])
             raise
     return manifest
+
+
+def _check_compared(config: EvaluateConfig, gate: GateFile | None) -> None:
+    """Raise ConfigError where a difference is asked for, and there is nothing to differ from."""
+    if config.baseline or len(config.models) > 1:
+        return
+    of_gate = gate and any(line.of == "difference" for line in gate.thresholds)
+    if of_gate or config.margin:
+        what = f"the gate {config.gate}" if of_gate else f"a margin of {config.margin:g}"
+        message = f"{what} is for what a model has more or less than another, and there is none"
+        raise ConfigError(message, "--baseline DIR, an earlier evaluation; or a second --model")
 
 
 def reads(config: EvaluateConfig, field: str) -> bool:
@@ -254,7 +266,7 @@ def _label(model: ModelRef) -> str:
         return "merged"
     if model.manifest and model.manifest.kind == "quantized":
         return (model.path.parent if model.path.is_file() else model.path).name
-    if model.is_adapter:
+    if model.is_adapter and model.manifest:
         return f"adapter-{model.quantization}" if model.quantization else "adapter"
     return model.path.stem if model.is_gguf else model.ref.rstrip("/").rpartition("/")[2]
 

@@ -225,7 +225,8 @@ def test_subgroups_and_gates_are_of_the_same_items(
     found = typed(*ask, "--by", "metadata.sex", "--by", "age")
     unknown = typed(*ask, "--by", "metadata.gender")
     failed = typed(*ask, "--gate", "strict.yaml", "--json")
-    again = typed(*ask, "--gate", "release")
+    again = typed(*ask, "--gate", "strict.yaml")
+    alone = [typed(*ask, "--gate", "release"), typed(*ask, "--margin", "0.02")]
     misspelt = typed(*ask, "--gate", "relase")
 
     assert (found.returncode, unknown.returncode, misspelt.returncode) == (0, 2, 2)
@@ -242,8 +243,9 @@ def test_subgroups_and_gates_are_of_the_same_items(
              if case.metadata["sex"] == "female"]  # fmt: skip
     assert values["female"] == sum(women) / 12
     outcome = json.loads(Path("out/gate.json").read_text(encoding="utf-8"))
-    assert outcome["gate"]["name"] == "release" and not outcome["passed"]
-    assert "difference of ward accuracy is not measured" in again.stderr
+    assert outcome["gate"]["name"].endswith("strict.yaml") and not outcome["passed"]
+    for ended, what in zip(alone, ("the gate release", "a margin of 0.02"), strict=True):
+        assert ended.returncode == 2 and f"error: {what} is for what" in ended.stderr
 
 
 def sample(item: Example, right: bool, number: int) -> dict[str, Any]:

@@ -126,6 +126,18 @@ def test_a_name_and_a_number_are_never_broken(
     ]
 
 
+def test_a_number_without_an_interval_is_not_broken(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    shares = ["0.000\n0.000–0.522"] * 4
+
+    console.table(("model", *"abcd", "signs restated"), [["merged", *shares, "0.000\nno interval"]])
+
+    shown = capfd.readouterr().out
+    assert "restated" in shown and "no interval" in shown and " 0.000\n" in shown
+
+
 def test_a_table_whose_columns_have_no_names_has_no_head(capfd: pytest.CaptureFixture[str]) -> None:
     console.table(("", ""), [("texts", 3)])
 
