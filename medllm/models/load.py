@@ -14,7 +14,7 @@ from medllm.artifacts.lineage import open_input, readable
 from medllm.artifacts.manifest import BUILT_IN, BaseModelRef, DataTerm, Kind, Manifest, Parent
 from medllm.data.registry.hub import is_offline
 from medllm.errors import ArtifactError, ConfigError, did_you_mean
-from medllm.models.chat.prompt_template import drop_generation_markers
+from medllm.models.chat.prompt_template import check_template, drop_generation_markers
 from medllm.models.foreign import (
     check_configuration,
     check_finite,
@@ -199,10 +199,7 @@ def load_tokenizer(location: str) -> "PreTrainedTokenizerBase":
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, trust_remote_code=False
         )
-    if isinstance(found := tokenizer.chat_template, dict) and "default" not in found:
-        message = f"{location} has several chat templates, and none is its default: "
-        fix = "put the one that is meant beside its tokenizer, as chat_template.jinja"
-        raise ArtifactError(message + ", ".join(sorted(found)), fix)
+    check_template(tokenizer, location)
     return tokenizer
 
 

@@ -41,6 +41,14 @@ def set_template(tokenizer: "PreTrainedTokenizerBase", name: PromptTemplate) -> 
     tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
 
 
+def check_template(tokenizer: "PreTrainedTokenizerBase", location: str) -> None:
+    """Raise ArtifactError where a model has several templates, and none is the default."""
+    if isinstance(found := tokenizer.chat_template, dict) and "default" not in found:
+        message = f"{location} has several chat templates, and none is its default: "
+        fix = "put the one that is meant beside its tokenizer, as chat_template.jinja"
+        raise ArtifactError(message + ", ".join(sorted(found)), fix)
+
+
 def reserve_padding(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Give a tokenizer without a padding token one that is never EOS; whether it was changed.
 
