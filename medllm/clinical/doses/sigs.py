@@ -15,23 +15,23 @@ from medllm.clinical.text.reading import Reading, Span
 
 _FILLER = frozenset(
     words_in("""
-    take taking give given start started continue use using inject administer adult adults dose
-    doses dosage dosing usual usually normal recommended standard typical typically initial
-    initially starting maintenance oral tablet tablets capsule capsules strength each about
-    approximately around roughly only just another extra additional of the a an is are at to be it
-    this that can may should would will with from up by as in for or and then than more less not no
-    maximum max total daily once twice one two three four half either prescribe prescribed try
-    increase increased reduce reduced add adding please you your patient patients he she they
-    morning evening night elderly children child first second next after before later low high
-    followed repeat release extended modified sustained slow immediate ir er xr sr mr cr la xl cd
-    ec dt sodium hcl hydrochloride solution suspension injection inj syrup cream gel drops inhaler
-    infusion bolus stat prn dissolve drink inhale spray place put insert instil instill sos
-    apply applying swallow chew wear stick place doctor prescriber recommends suggests advised
-    drug medication medicine amount value quantity coated
-    says sig disp label directions minimum least lowest highest smallest largest safe
+    take taking give given start started continue using inject administer adult adults dose doses
+    dosage dosing usual usually normal recommended standard typical typically initial initially
+    starting maintenance oral tablet tablets capsule capsules strength each about approximately
+    around roughly only just another extra additional this that should would will with from then
+    than more less maximum total daily once twice three four half either prescribe prescribed
+    increase increased reduce reduced adding please your patient patients they morning evening night
+    elderly children child first second next after before later high followed repeat release
+    extended modified sustained slow immediate sodium hydrochloride solution suspension injection
+    syrup cream drops inhaler infusion bolus stat dissolve drink inhale spray place insert instil
+    instill apply applying swallow chew wear stick doctor prescriber recommends suggests advised
+    drug medication medicine amount value quantity coated says disp label directions minimum least
+    lowest highest smallest largest safe better rather meant mean sorry instead suggest suggested
+    recommend advise prefer preferably consider raise raised double doubled change changed switch
+    move even perhaps maybe probably
     """)
 )
-"""Words that may stand before a dose without being the name of another drug."""
+"""Words of four letters and more that stand before a dose and are no name of another drug."""
 _PARTED = re.compile(r".*(?:[,;:&+/(*•<>]|\b(?:and|or|plus|with|then)\b|^)", re.DOTALL)
 _NAMELIKE = re.compile(r"[a-z][a-z'-]{3,}")
 _LINKS = frozenset(words_in("for of at is are was which that to in by on into after before"))
