@@ -38,11 +38,11 @@ MEMORY, MODEL_GIB = Path("/dev/shm"), 48  # noqa: S108
 
 UNSLOTH = ROOT / ".gpu/unsloth"
 """Where unsloth lies installed, alone, if it is to be measured, too."""
-ARMS = ("lora", "qlora")
+ARMS = ("lora", "qlora", "trl-packed", "lora-again")
 UNSLOTH_ARMS = ("unsloth", "unsloth-qlora")
-LATER_ARMS = ("trl-packed", "trl", "lora-again", "qlora-again")
+LATER_ARMS = ("trl", "qlora-again")
 """Of finetune_gpu.py's, those that show whether its goals are met, as far as there is time; alone
-it has time for all."""
+it has time for all. Unsloth compiles for longer than any of the first takes."""
 GPU_TESTS = {"training": ("packed", "training", "offload"), "road": ("road", "formats")}
 """Files of tests/gpu by part; the first needs no kernel, which are compiled meanwhile."""
 
