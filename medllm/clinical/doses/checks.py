@@ -357,9 +357,6 @@ def _message(drug: str, above: Excess, column: str, uses: Sequence[Use], besides
     message = f"{drug}: {said}{dose}{together} is above the largest dose, {above.measure} ({when})"
     if above.ratio < TENFOLD:
         return f"{message}."
-    if above.dose.unit.startswith("mg") and above.ratio < 2 * 1000:
-        is_slip = above.ratio >= 50
-        return (
-            f"{message}; was mcg meant, not mg?" if is_slip else f"{message}; ten times too much?"
-        )
-    return f"{message}; is the unit right?"
+    if not above.dose.unit.startswith("mg") or above.ratio >= 2 * 1000:
+        return f"{message}; is the unit right?"
+    return f"{message}; {'was mcg meant, not mg' if above.ratio >= 50 else 'ten times too much'}?"

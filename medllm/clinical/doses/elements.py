@@ -81,6 +81,8 @@ _COUNT = re.compile(
     rf" ?(?:x ?)?(?:(?:of the|a|an|x|oral|small|full|level|5 ?ml) )?(?P<form>{_FORM})(?![a-z])"
 )
 _HALF = re.compile(rf"(?P<low>half|1/2|1/4|3/4)(?: of)?(?: an?)? (?P<form>{_FORM})(?![a-z])")
+_SPOONS = ("teaspoon", "teaspoonful", "tablespoon", "tablespoonful")
+_SPOON = re.compile(rf"(?<=\ba )(?P<form>{'|'.join(_SPOONS)})(?![a-z]| of (?!the |[\w-]+ \d))")
 _TIMES_AMOUNT = re.compile(
     rf"{RANGE} ?(?:x ?)?(?=(?!0\d\d)\d+(?:\.\d+)?[ -]?(?:mg|mcg|g|ug|microg)[a-z]*\b)"
 )
@@ -120,7 +122,7 @@ _PLAIN = re.compile(r"\.?\d[\d.,]* ?(?:mg|mcg|ug|g|ml|units?|meq)\b")
 _BEFORE_NAME = re.compile(rf"{RANGE} ")
 _TAKING = re.compile(r"\b(?:takes?|taking|give|use|swallow|up to|have|and|or|another) $")
 _INTRATHECAL = re.compile(r"it(?= ?(?:$|[.,;)]|weekly|once|stat|q\d|every|on day))")
-_STARTS = {*NUMBERS, "once", "twice", "thrice"}
+_STARTS = {*NUMBERS, *_SPOONS, "once", "twice", "thrice"}
 _TRIGGERS = {*_STARTS, "every", "each", "for", "over", "in", "on", "at", "am", "pm", "it"}
 _LATER_SIGN = Sign("over")
 _BEFORE_LATER = re.compile(r"\b(?:after|within|in|than|next|last|past|day|week|every) $")
@@ -309,7 +311,7 @@ def _numbered(text: str, begin: int) -> Element | None:
     """What begins with its number, apart from amounts."""
     if often := read_often(text, begin):
         return Element(often[0], begin, often[1])
-    for pattern in (_HALF, _COUNT):
+    for pattern in (_HALF, _COUNT, _SPOON):
         if match := pattern.match(text, begin):
             return Element(Count(_counted(match), FORMS[match["form"]]), begin, match.end())
     match = _TIMES_AMOUNT.match(text, begin)
@@ -347,7 +349,8 @@ def _counted(match: re.Match[str]) -> Range:
     found = match.groupdict()
     if found.get("and_half"):
         return Range(Decimal("1.5"), Decimal("1.5"))
-    low = _PARTS.get(match["low"]) or number(match["low"])
+    written = found.get("low") or "one"
+    low = _PARTS.get(written) or number(written)
     high = number(found["high"]) if found.get("high") else low
     if found.get("part"):
         low = high = low + Decimal("0.5")
