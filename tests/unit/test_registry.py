@@ -494,7 +494,7 @@ def test_a_description_says_terms_and_files(data: Path) -> None:
     assert "licence: MIT (open)" in lines
     files = "ori_pqal.json, **/pqa_labeled/*.parquet"
     assert f"raw files, also gzipped: {files}" in lines
-    assert f"found: hub ({data / 'pubmedqa'})" in lines
+    assert f"found: hub; its folder is {data / 'pubmedqa'}" in lines
 
 
 def test_open_rows_at_hand_are_shown(data: Path) -> None:
@@ -543,6 +543,7 @@ def test_rows_of_restricted_data_are_never_shown(data: Path) -> None:
 
 
 def test_credentialed_data_are_not_fetched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "  1. name it, and its rows are generated" in describe_dataset("synthetic_vitals")
     with pytest.raises(DataError, match="mimic_cxr: medllm may not or cannot download it"):
         fetch_dataset("mimic_cxr")
 

@@ -92,7 +92,7 @@ def describe_dataset(name: str) -> list[str]:
         "note": spec.notice,
         "written by a program or a model": "yes" if spec.synthetic else "",
         "rows of the full release": f"{spec.expected_rows:,}" if spec.expected_rows else "",
-        "found": f"{_where(name, spec)} ({data_dir() / name})",
+        "found": f"{_where(name, spec)}; its folder is {data_dir() / name}",
         "raw files, also gzipped": release,
         "hub": spec.hub.label if spec.hub else "",
         "official splits": _official_splits(spec),
@@ -130,6 +130,8 @@ def access_steps(name: str, spec: DatasetSpec) -> list[str]:
             f"Put the files into {data_dir() / name}, or `medllm datasets add {name} PATH`",
             f"Name the agreement wherever they are read: --accept-terms {agreement}",
         ]
+    elif spec.is_generated:
+        steps = ["name it, and its rows are generated"]
     elif not steps and spec.hub:
         steps = [f"medllm datasets fetch {name}"]
     numbered = [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
@@ -164,7 +166,8 @@ def fetch_dataset(name: str) -> str:
         console.report(how_to_get=steps)
         for line in steps:
             console.say(line)
-        raise DataError(f"{name}: medllm may not or cannot download it", "follow the steps above")
+        fix = "follow the steps above" if steps else f"`medllm datasets add {name} PATH`"
+        raise DataError(f"{name}: medllm may not or cannot download it", fix)
     folder = data_dir() / name
     fetch_files(spec.hub, folder)
     files = find_files(folder, spec)
