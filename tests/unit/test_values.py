@@ -22,7 +22,12 @@ NAN = float("nan")
     ("value", "text"),
     [
         (" 5 mg\n", "5 mg"),
-        ("nan", "nan"),
+        ("nan", ""),
+        (" NULL ", ""),
+        (r"\N", ""),
+        ("NA", "NA"),
+        ("null", "null"),
+        ("nan mg", "nan mg"),
         ("1\x002 mg", "1 2 mg"),
         ("a\x00 b \x00c", "a b c"),
         ("None", "None"),

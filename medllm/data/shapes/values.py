@@ -17,6 +17,11 @@ PART = {"text", "type", "annotations", "cache_control"}
 SPAN = {"text", "answer_start", "answer_end"}
 """The keys of SQuAD's answer, which is a span of its context."""
 
+NULLS = frozenset({"NaN", "nan", "NULL", "<NA>", "#N/A", "NaT", r"\N"})
+"""What pandas, SQL and Excel write into a table where nothing is. `NA`, `None` and `nil` are texts:
+sodium, and what is known of allergies."""
+LONGEST_NULL = 6
+"""Characters, with a blank or two around."""
 DEEPEST = 20
 """Levels of lists and mappings in metadata."""
 
@@ -27,7 +32,7 @@ def is_missing(value: Any) -> bool:
 
 
 def clean(value: Any) -> str:
-    """A value as text that UTF-8 can hold; "" for a missing one.
+    """A value as text that UTF-8 can hold; "" for a missing one, also as tables write it.
 
     Numbers and booleans are spelt as JSON spells them. A list of one text is that text, content
     parts of type text are joined, and of SQuAD's answers the first counts. NUL becomes a blank, not
@@ -39,6 +44,8 @@ def clean(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else _spelt(value)
+    if len(text) <= LONGEST_NULL and text.strip() in NULLS:
+        return ""
     if "\x00" in text:
         text = NUL.sub(lambda nul: "" if nul["beside"] is not None else " ", text)
     return text if text.isascii() else text.encode("utf-8", errors="replace").decode()
