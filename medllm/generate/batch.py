@@ -9,7 +9,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.job import Outcome
 from medllm.artifacts.manifest import Counts
-from medllm.data.example import read_jsonl
+from medllm.data.example import last_question, read_jsonl
 from medllm.data.readers.reviewed import ContextReader
 from medllm.engines.base import Generates
 from medllm.engines.row_file import Row, RowFile
@@ -93,7 +93,9 @@ class Writer:
         row |= judge(answer, self.config)
         if self.reviewer is None:
             return row
-        reviewed = self.reviewer.review(answer.text, prompt.messages, prompt.patient)
+        reviewed = self.reviewer.review(
+            answer.text, *last_question(prompt.messages), context=prompt.patient
+        )
         return {**row, "answer": reviewed.text, "review": record_of(reviewed.report)}
 
 

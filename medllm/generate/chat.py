@@ -87,7 +87,7 @@ def _take_turn(
 
 def _show_reviewed(reviewer: Reviewer, said: str, asked: Turns, *, is_held_back: bool) -> str:
     """The answer as it may be shown, which was not shown before where it is held back."""
-    reviewed = reviewer.review(said, asked)
+    reviewed = reviewer.review_turn(said, asked)
     console.show_text(reviewed.text if is_held_back else "")
     show_report(reviewed.report)
     return reviewed.text if is_held_back else said

@@ -13,7 +13,7 @@ from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.settings import ReviewSettings
-from medllm.data.example import Message, last_question
+from medllm.data.example import Message, said_by
 from medllm.data.readers.reviewed import load_knowledge
 
 RISKS = tuple(range(max(RISK_LEVELS.values()) + 1))
@@ -40,11 +40,14 @@ class Reviewer:
         """What becomes of answers."""
         return self.settings.build_policy()
 
+    def review_turn(self, answer: str, asked: Sequence[Message]) -> Reviewed:
+        """The answer within a conversation, in which an emergency of an earlier turn goes on."""
+        return self.review(answer, said_by("user", asked), said_by("system", asked))
+
     def review(
-        self, answer: str, messages: Sequence[Message], context: Mapping[str, Any] | None = None
+        self, answer: str, question: str, record: str = "", context: Mapping[str, Any] | None = None
     ) -> Reviewed:
-        """The answer to a conversation as it may be shown, and the report."""
-        question, record = last_question(messages)
+        """The answer to a question as it may be shown, and the report."""
         return review_answer(
             answer,
             question=question,

@@ -108,7 +108,7 @@ def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
             console.show_text(piece.text, end="")
     shown = "".join(texts)
     if reviewer:
-        reviewed = reviewer.review(shown, [Message("user", prompt)])
+        reviewed = reviewer.review(shown, prompt, config.system or "")
         console.show_text(reviewed.text if is_held_back else "")
         show_report(reviewed.report)
         console.report(answer=reviewed.text, review=reviewed.report.to_json())

@@ -44,6 +44,16 @@ def test_what_is_piped_in_is_answered_line_by_line(
     assert "review: " in reviewed.stderr
 
 
+def test_an_emergency_goes_on_in_the_turns_after_it(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(b"I have crushing chest pain and I am sweating.\nAre you sure?\n", monkeypatch)
+
+    told = typed(*CHAT, "--review").stderr
+
+    assert told.count("does not say to get emergency help") == 2
+
+
 def test_a_full_context_is_said_and_the_conversation_goes_on(
     typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
