@@ -249,13 +249,23 @@ def _announce_unlike(task: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def label_models(models: Sequence[ModelRef]) -> list[str]:
-    """A short name for each model, all different."""
+    """A short name for each model, all different: where it would stand twice, after a folder."""
+    names = [_label(model) for model in models]
     labels: list[str] = []
-    for model in models:
-        name = _label(model)
-        same = sum(1 for label in labels if label.partition("#")[0] == name)
-        labels.append(f"{name}#{same + 1}" if same else name)
+    for name, model in zip(names, models, strict=True):
+        alike = [each for each, other in zip(models, names, strict=True) if other == name]
+        label = f"{_own_folder(model, alike)}-{name}" if len(alike) > 1 else name
+        same = sum(1 for other in labels if other.partition("#")[0] == label)
+        labels.append(f"{label}#{same + 1}" if same else label)
     return labels
+
+
+def _own_folder(model: ModelRef, alike: Sequence[ModelRef]) -> str:
+    """The nearest folder above a model by which it is told from those that are named alike."""
+    above = [[folder.name for folder in each.path.absolute().parents] for each in alike]
+    own = above[alike.index(model)]
+    depths = zip(own, *above, strict=False)
+    return next((name for name, *every in depths if len({*every}) == len(every)), own[0])
 
 
 def _label(model: ModelRef) -> str:

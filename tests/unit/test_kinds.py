@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from medllm.artifacts.manifest import BaseModelRef, Parent
 from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import KINDS, Asking
 from medllm.evaluate.summary import standing, table_of, verdict
+from medllm.evaluate.verb import label_models
+from medllm.models.load import ModelRef
 
 ITEM = Example(
     id="ward/1", dataset="ward", group="1", prompt=(Message("user", "So?"),), completion="yes",
@@ -124,3 +127,29 @@ def test_pairs_are_right_where_the_fitting_name_is_likelier() -> None:
     assert kind.lacking(ITEM) is None
     assert kind.lacking(replace(ITEM, choices=())) == "no two sentences to choose from"
     assert kind.lacking(replace(ITEM, target="perhaps")) == "no right sentence"
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels"),
+    [
+        (["runs/a/m", "runs/b/m", "x/tiny"], ["a-m", "b-m", "tiny"]),
+        (["a/quantize/q4", "b/quantize/q4", "b/quantize/q8"], ["a-q4", "b-q4", "q8"]),
+        (["a/v1/m", "a/v2/m", "b/v2/m"], ["v1-m", "v2-m", "v2-m#2"]),
+        (["m"], ["m"]),
+    ],
+)
+def test_models_of_one_name_are_told_apart_by_their_folders(
+    paths: list[str], labels: list[str]
+) -> None:
+    models = [
+        ModelRef(
+            path,
+            Path(path),
+            None,
+            Parent(kind="model", path=path, identity=path),
+            BaseModelRef(id="x"),
+        )
+        for path in paths
+    ]
+
+    assert label_models(models) == labels
