@@ -57,6 +57,7 @@ class _Loader(yaml.SafeLoader):
         inner: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             inner = [part for pair in node.value for part in pair]
+            _check_colons(node)
         elif isinstance(node, yaml.SequenceNode):
             inner = node.value
         sizes = [self._sizes[id(part)] for part in inner]
@@ -108,6 +109,13 @@ for kind, pattern, beginnings in SCALARS:
 _Loader.add_constructor(
     f"{PREFIX}int", lambda _, node: int(node.value, 0 if node.value[:2] in {"0o", "0x"} else 10)
 )
+
+
+def _check_colons(node: yaml.MappingNode) -> None:
+    """Raise where a colon has no blank after it: `{a:1}` is a key `a:1` without a value."""
+    for key, value in node.value:
+        if ":" in key.value and (key.style, value.value) == (None, ""):
+            raise _mistake(f"no blank after the colon of {key.value}", key.start_mark)
 
 
 def _check_size(values: int, levels: int, mark: Any) -> None:

@@ -268,6 +268,12 @@ def test_broken_yaml_names_its_line(text: str, line: int) -> None:
     assert refusal(text).message.startswith(f"sheet.yaml:{line}: not valid YAML: ")
 
 
+@pytest.mark.parametrize("text", ["training: {extra:5}", "{name:a}", "training: {bf16: true, x:y}"])
+def test_a_colon_without_a_blank_is_said(text: str) -> None:
+    assert ": not valid YAML: no blank after the colon of " in refusal(text).message
+    assert load("training: {bf16: true}\nname: 'a:b'").name == "a:b"
+
+
 @pytest.mark.parametrize("text", ["name: a\x00b\n", "name: \x07\n", "[a, b]: 1\n", "{a: 1}: 1\n"])
 def test_what_yaml_cannot_hold_is_a_config_error(text: str) -> None:
     assert refusal(text).message.startswith("sheet.yaml")
