@@ -67,16 +67,18 @@ def count_table() -> dict[str, int]:
     return {"drugs": len(limits), "rows": sum(map(len, limits.values()))}
 
 
-def count_common(where: str) -> dict[str, int]:
-    """Of the drugs that are often used there: how many are known, and have a limit."""
+def count_common(where: str) -> dict[str, int | list[str]]:
+    """Of the drugs that are often used there: how many are known and have a limit; which do not."""
     knowledge = shipped_knowledge()
-    limits, counts = knowledge.built(build_limits), Counter[str]()
+    limits, counts, without = knowledge.built(build_limits), Counter[str](), list[str]()
     listed = (TESTS / "common_drugs.txt").read_text().split(f"# {where}\n")[1].split("#")[0]
     for name in listed.replace("\n", " ").split(";"):
         found = find_drugs(read(f"Take {name.strip()} 5 mg daily."), knowledge)
         drugs = [drug for each in found for drug in each.drugs]
-        counts.update(listed=1, known=bool(drugs), limited=any(each in limits for each in drugs))
-    return dict(counts)
+        is_limited = any(each in limits for each in drugs)
+        counts.update(listed=1, known=bool(drugs), limited=is_limited)
+        without += [] if is_limited else [name.strip()]
+    return {**counts, "without": without}
 
 
 def interval(right: int, of: int) -> list[float]:
