@@ -209,3 +209,18 @@ def test_a_package_brings_a_shape_of_its_own(
     assert row == Example("lab/1", "lab", "g", (), "Sodium 140")
     find_shape.cache_clear()
     del sys.modules["hl7shape"]
+
+
+def test_two_columns_that_differ_in_case_only_are_not_chosen_between() -> None:
+    row = {"Note": "one", "note": "other", "Ward": 1, "ward": 2, "answer": "a"}
+
+    told = [read_columns("d", 1, row, Columns(**given)) for given in (
+        {"completion": "{note}"}, {"completion": "answer", "metadata": ("ward",)},
+        {"completion": "answer"},
+    )]  # fmt: skip
+
+    assert told[:2] == [
+        Rejected("d/1", "several columns note"),
+        Rejected("d/1", "several columns ward"),
+    ]
+    assert isinstance(told[2], Example) and told[2].completion == "a"

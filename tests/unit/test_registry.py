@@ -762,3 +762,26 @@ def test_where_else_a_dataset_lies_decides_nothing_of_its_files(tmp_path: Path) 
 
     assert there.term.hub == "org/rows"
     assert there.parent.identity == here.parent.identity
+
+
+def test_columns_that_no_file_has_are_named(data: Path) -> None:
+    put(Path("ward/dataset.yaml"), "title: T\nshape: columns\ncolumns: {id: nr, images: [scan], "
+        "metadata: [Ward, bed], completion: '{body|text}', group: '{case|}', "
+        "cut: {bed: {column: body, pattern: 'bed .'}}}\n")  # fmt: skip
+    put(Path("ward/a.csv"), "body,x\nText.,1\n")
+    put(Path("ward/b.csv"), "BODY,WARD,x\nMore text.,3,1\n")
+
+    line = add_dataset("ward", Path("ward"), None, None)
+
+    assert "; no file has nr, case, scan, which dataset.yaml names; linked into" in line
+
+
+def test_a_form_of_a_release_that_another_one_hides_is_said(data: Path) -> None:
+    row = {"QUESTION": "q?", "CONTEXTS": ["c"], "final_decision": "yes", "LONG_ANSWER": "a"}
+    add_dataset("pubmedqa", put(Path("ori_pqal.json"), json.dumps({"1": row})), None, None)
+    put(data / "pubmedqa/pqa_labeled/train.parquet", "")
+
+    line = add_dataset("pubmedqa", Path("ori_pqal.json"), None, None)
+
+    assert line.endswith("not read, as another form of the release goes before: "
+                         "1 (pqa_labeled/train.parquet)")  # fmt: skip

@@ -13,7 +13,7 @@ from medllm import console
 from medllm.config.base import MOST_NAME_BYTES, is_there
 from medllm.config.loader import Document, validate
 from medllm.data.access import may_show
-from medllm.data.example import Example
+from medllm.data.example import Example, Rejected
 from medllm.data.readers.files import kind_of
 from medllm.data.registry.datasets import (
     CATALOG,
@@ -27,9 +27,11 @@ from medllm.data.registry.datasets import (
     keep_examples,
     known_specs,
     open_dataset,
+    some_of,
 )
 from medllm.data.registry.hub import fetch_files
 from medllm.data.registry.specs import open_spec
+from medllm.data.shapes.columns import absent_from
 from medllm.errors import ConfigError, DataError
 from medllm.places import data_dir
 
@@ -176,7 +178,8 @@ def fetch_dataset(name: str) -> str:
             f"{spec.hub.id}: has no files like {', '.join(spec.files)}",
             "tell us; until then put the files there by hand",
         )
-    return f"{_count(build_dataset(name, spec, files), folder)}; in {folder}"
+    found = _count(build_dataset(name, spec, files), folder)
+    return f"{found}; in {folder}{_unread_forms(folder, spec)}"
 
 
 def add_dataset(
@@ -218,7 +221,16 @@ def add_dataset(
         (folder / SPEC_FILE).write_text(content, encoding="utf-8")
     others = sorted(one.name for one in find_files(folder, spec) if one not in links)
     beside = f", beside {', '.join(others)}, which is read, too" if others else ""
-    return f"{found}; linked into {folder}{beside}"
+    return f"{found}; linked into {folder}{beside}{_unread_forms(folder, spec)}"
+
+
+def _unread_forms(folder: Path, spec: DatasetSpec) -> str:
+    """What lies there in other forms of the release than the one that is read."""
+    one_each = (spec.model_copy(update={"files": (pattern,)}) for pattern in spec.files)
+    found = {path for one in one_each for path in find_files(folder, one)}
+    unread = found - {*find_files(folder, spec)}
+    names = some_of(sorted(path.relative_to(folder).as_posix() for path in unread))
+    return f"; not read, as another form of the release goes before: {names}" if unread else ""
 
 
 def _count(dataset: Dataset, place: Path) -> str:
@@ -229,9 +241,16 @@ def _count(dataset: Dataset, place: Path) -> str:
     """
     spec = dataset.spec
     reasons: Counter[str] = Counter()
+    names: dict[Any, None] = {}
+
+    def read() -> Iterator[Example | Rejected]:
+        for number, row in enumerate(dataset.rows(), 1):
+            names.update(dict.fromkeys(row))
+            yield dataset.read(number, row)
+
     with console.progress(f"{dataset.name}: rows") as advance:
         good = 0
-        for _ in keep_examples(dataset.examples(), reasons):
+        for _ in keep_examples(read(), reasons):
             good += 1
             advance(1)
     if not good:
@@ -254,9 +273,12 @@ def _count(dataset: Dataset, place: Path) -> str:
     columns = [name for name in next(dataset.rows()) if not name.startswith("__")]
     told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     left = f"; {reasons.total():,} left out: {told}" if reasons else ""
+    is_shipped = (CATALOG / f"{dataset.name}.yaml").is_file()
+    absent = [] if is_shipped else absent_from(tuple(names), spec.columns)
+    lacking = f"; no file has {', '.join(absent)}, which {SPEC_FILE} names" if absent else ""
     return (
         f"{dataset.name}: {console.counted(good, 'row')}{note} of shape {spec.shape} "
-        f"(columns {', '.join(columns)}){left}"
+        f"(columns {', '.join(columns)}){left}{lacking}"
     )
 
 

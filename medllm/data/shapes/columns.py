@@ -74,6 +74,10 @@ class Columns(Strict):
     """How answers of multiple choice name an option: `letter`, `number`, `text`; likewise."""
 
 
+TEMPLATES = {"id", "group", "prompt", "completion", "target"}
+"""The fields of Columns that are templates."""
+
+
 class MissingColumn(LeftOut):
     """A row lacks a column that its template needs."""
 
@@ -96,12 +100,24 @@ def read_with(
     """What `build` makes of a row and its id, or why it makes nothing."""
     identity = f"{dataset}/{number}"
     try:
+        _check_names(tuple(row), columns)
         row = with_cuts(row, columns)
         source_id = source_id_of(number, row, columns)
         identity = f"{dataset}/{source_id}"
         return build(dataset, source_id, row, columns)
     except LeftOut as problem:
         return Rejected(identity, str(problem))
+
+
+def _check_names(names: tuple[Any, ...], columns: Columns) -> None:
+    """Raise LeftOut where a column that is read has another one's name but for its case."""
+    at_hand = columns_of(names)
+    if len(at_hand) < len(names):
+        kept = {*at_hand.values()}
+        twice = {str(name).strip().lower() for name in names if name not in kept}
+        read = {str(name).strip().lower() for name in used_by(columns, names)}
+        if found := sorted(twice & read):
+            raise LeftOut(f"several columns {found[0]}")
 
 
 def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
@@ -163,15 +179,33 @@ def _plan(template: str, names: tuple[Any, ...]) -> list[tuple[str, list[Any], s
 
     Last comes the name of what must not be empty there.
     """
-    if template and "{" not in template:
-        template = f"{{{template}}}"
     at_hand = columns_of(names)
     plan = []
-    for literal, field, _, _ in Formatter().parse(template):
-        wanted = [part.strip().lower() for part in field.split("|")] if field else []
+    for literal, wanted in _parts(template):
         needed = wanted[0] if wanted and "" not in wanted else ""
         plan.append((literal, [at_hand[name] for name in wanted if name in at_hand], needed))
     return plan
+
+
+def _parts(template: str) -> list[tuple[str, list[str]]]:
+    """Its literal texts, each with the names of which the first that holds text follows it."""
+    if template and "{" not in template:
+        template = f"{{{template}}}"
+    return [
+        (literal, [part.strip().lower() for part in field.split("|")] if field else [])
+        for literal, field, _, _ in Formatter().parse(template)
+    ]
+
+
+def absent_from(names: tuple[Any, ...], columns: Columns) -> list[str]:
+    """The columns that a dataset's YAML names and that are not among those of its files."""
+    told = columns.model_dump(include=TEMPLATES, exclude_unset=True, exclude_none=True)
+    templates = [*told.values(), *(cut.column for cut in columns.cut.values())]
+    asked = [wanted for one in templates for _, wanted in _parts(one)]
+    asked += [[*columns.images], *([name] for name in columns.metadata)]
+    at_hand = columns_of(names).keys() | map(str.lower, columns.cut)
+    missed = (wanted for wanted in asked if at_hand.isdisjoint(map(str.lower, wanted)))
+    return [*dict.fromkeys(name for wanted in missed for name in wanted if name)]
 
 
 def used_by(columns: Columns, names: tuple[Any, ...]) -> set[Any]:
