@@ -19,8 +19,8 @@ class CalibrateConfig(DataConfig):
     """Folder with your own mixes (`<name>.yaml`)."""
     samples: int = Field(default=512, gt=0)
     """Medical texts in the set."""
-    general_share: float = Field(default=0.0, ge=0)
-    """General texts on top, as a share of `samples`."""
+    general_share: float = Field(default=0.0, ge=0, le=1)
+    """General texts on top, as a share of `samples`: 0.25 is one on top of every four."""
     general: str | Mix = "general"
     """The mix of general text; `holdout_general` is drawn from it where it is on this machine."""
     holdout_samples: int = Field(default=64, ge=0)

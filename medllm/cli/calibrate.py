@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm import console
-from medllm.cli.options import READING, WRITING, option, run_verb, takes
+from medllm.cli.options import READING, WRITING, option, refuse_unread, run_verb, takes
 
 
 @takes(*READING, *WRITING)
@@ -39,6 +39,8 @@ def calibrate(
     if analyze is None:
         run_verb("calibrate", flags, **own)
         return
+    elsewhere = {key: flags[key] for key in ("seed", "overwrite", "dry_run")}
+    refuse_unread("--analyze", own | elsewhere | {"tokenizer": None})
     from medllm.calibrate.inspect import analyze as analyze_file
     from medllm.plan import recipe_of_flags
     from medllm.recipe import wire

@@ -1,6 +1,6 @@
 """Options that several commands share, and the way from flags to a verb's configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
 from typing import Any
 
@@ -8,6 +8,7 @@ import typer
 
 from medllm.cli.voice import places_only
 from medllm.data.names import completer
+from medllm.errors import ConfigError
 
 Command = Callable[..., None]
 
@@ -74,6 +75,14 @@ def takes(*shared: Parameter) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def refuse_unread(mode: str, given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a flag that is given beside one with which it does nothing."""
+    unread = [key for key, value in given.items() if value is not None and value is not False]
+    if unread:
+        named = ", ".join(f"--{key.strip('_').replace('_', '-')}" for key in unread)
+        raise ConfigError(f"{named}: {mode} does not read it", f"leave out {named}")
 
 
 def run_verb(verb: str, flags: dict[str, Any], **own: Any) -> None:

@@ -71,3 +71,28 @@ def test_a_file_without_texts_is_an_error_and_leaves_nothing(
 
     assert error in capfd.readouterr().err
     assert not (own_places / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--samples", "5"], "--samples"),
+        (["--seed", "1", "--dry-run", "--min-tokens", "9"], "--min-tokens, --seed, --dry-run"),
+    ],
+)
+def test_a_flag_that_a_report_does_not_read_is_refused(
+    texts: Path, capfd: pytest.CaptureFixture[str], flags: list[str], named: str
+) -> None:
+    assert run_command(["calibrate", "--analyze", "texts.jsonl", "--output", "report", *flags]) == 2
+
+    assert f"{named}: --analyze does not read it" in capfd.readouterr().err
+    assert not (texts.parent / "report").exists()
+
+
+@pytest.mark.parametrize("share", ["25", "1.01", "-0.1"])
+def test_a_percentage_is_no_general_share(
+    own_places: Path, capfd: pytest.CaptureFixture[str], share: str
+) -> None:
+    assert run_command(["calibrate", "--general-share", share, "--dry-run"]) == 2
+
+    assert "--general-share: input should be" in capfd.readouterr().err
