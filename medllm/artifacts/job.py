@@ -42,7 +42,7 @@ from medllm.artifacts.manifest import (
     without_nan,
     write_atomically,
 )
-from medllm.artifacts.unfinished import DISK_FULL, LOCK, REQUEST, locked
+from medllm.artifacts.unfinished import DISK_FULL, ELSEWHERE, LOCK, REQUEST, locked
 from medllm.config.base import VerbConfig, inputs_of, settings_of
 from medllm.errors import ArtifactError, ConfigError, MedllmError, SetupError
 from medllm.ranks import count_processes
@@ -211,26 +211,24 @@ def check_output(job: Job) -> None:
     """Raise ArtifactError unless the output is free, or may go with no file of the user in it."""
     _check_place(job)
     if job.output.exists() and not job.output.is_dir():
-        raise ArtifactError(f"{job.output} is a file", "choose another --output")
+        raise ArtifactError(f"{job.output} is a file", ELSEWHERE)
     if not job.output.is_dir() or not any(job.output.iterdir()):
         return
     if not (job.output / NAME).is_file():
-        message = f"{job.output} is not empty and was not made by medllm"
-        raise ArtifactError(message, "choose another --output")
+        raise ArtifactError(f"{job.output} is not empty and was not made by medllm", ELSEWHERE)
     if not job.overwrite:
         message = f"{job.output} holds another {Manifest.read(job.output).kind}"
-        raise ArtifactError(message, "add --overwrite, or choose another --output")
+        raise ArtifactError(message, f"add --overwrite, or {ELSEWHERE}")
     if users := next(_users_files(job.output), None):
         message = f"{job.output} holds a file that medllm did not write: {users}"
-        raise ArtifactError(message, "move it away, or choose another --output")
+        raise ArtifactError(message, f"move it away, or {ELSEWHERE}")
 
 
 def _check_place(job: Job) -> None:
     """Raise ArtifactError for a place that cannot be written, or that must not be replaced."""
-    output, fix = job.output, "choose another --output"
-    real = _resolved(output)
+    output, fix, real = job.output, ELSEWHERE, _resolved(job.output)
     if real == Path(os.environ.get("HOME", "/")) or real.is_mount():
-        raise ArtifactError(f"{output} is a home folder or a whole disk", f"--output {output}/NAME")
+        raise ArtifactError(f"{output} is a home folder or a whole disk", "name a folder in it")
     if Path.cwd().is_relative_to(real):
         raise ArtifactError(f"{output} is or holds the working folder", fix)
     for source in map(Path.resolve, job.sources):
@@ -248,13 +246,13 @@ def _resolved(output: Path) -> Path:
     """
     if len(os.fsencode(output.name)) > MOST_NAME_BYTES:
         message = f"{output.name:.40}… is longer than {MOST_NAME_BYTES} bytes, too long for a name"
-        raise ArtifactError(message, "choose another --output")
+        raise ArtifactError(message, ELSEWHERE)
     try:
         output.stat()
     except OSError as problem:
         if problem.errno not in {errno.ENOENT, errno.ENOTDIR}:
             message = f"{str(output):.200} cannot be written: {problem.strerror}"
-            raise ArtifactError(message, "choose another --output") from None
+            raise ArtifactError(message, ELSEWHERE) from None
     return output.resolve()
 
 

@@ -15,6 +15,8 @@ from medllm.errors import ArtifactError
 FOREIGN = "foreign"
 OUTPUT_KINDS = {"prepare": "dataset", "calibrate": "calibration"}
 """What the verbs make whose folders others read files from."""
+OWN_KINDS = {"evaluation", "generation"}
+"""What no other tool makes."""
 
 _announced: set[Path] = set()  # of a foreign input it is said once what it is
 
@@ -32,7 +34,8 @@ class Input:
 def open_input(path: Path, kinds: Collection[str], role: str) -> Input:
     """The input at `path`, checked to be complete, unaltered and of one of `kinds`.
 
-    A folder or file without a manifest is foreign: digested, its terms unknown, said once.
+    A folder or file without a manifest is foreign: digested, its terms unknown, said once. What no
+    other tool makes is refused without one, and nothing of it is read.
 
     Raises:
         ArtifactError: missing, unfinished, altered, of another kind, or nobody may read it.
@@ -47,10 +50,9 @@ def readable(path: Path, role: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        fix = "check the path and its permissions"
         where = problem.filename if isinstance(problem.filename, str) else path
         message = f"{role}: {where} cannot be read: {problem.strerror or problem}"
-        raise ArtifactError(message, fix) from problem
+        raise ArtifactError(message, "check the path and its permissions") from problem
 
 
 def _open(path: Path, kinds: Collection[str], role: str) -> Input:
@@ -64,6 +66,8 @@ def _open(path: Path, kinds: Collection[str], role: str) -> Input:
         fix = "check the path, or make it first"
         raise ArtifactError(f"{role}: no such file or folder: {str(path):.300}", fix)
     if not (folder / NAME).is_file():
+        if OWN_KINDS.issuperset(kinds):
+            raise ArtifactError(f"{role}: {path} holds no result of medllm", "name one that does")
         return _foreign(path, role)
     manifest = Manifest.read(folder)
     if manifest.kind not in kinds:

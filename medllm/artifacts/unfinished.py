@@ -24,6 +24,7 @@ REQUEST = "request.json"
 LOCK = "lock"
 MARK = b"medllm\n"
 """What our lock file holds; one of a user's holds something else."""
+ELSEWHERE = "choose another --output, or another output_dir in the recipe"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WRITTEN = (
     NAME, REQUEST, LOCK, "run.log", "README.md", "report.html", PLOTS, "course.json",
@@ -67,18 +68,17 @@ def locked(folder: Path, request: bytes, command: str) -> Iterator[None]:
 def _open_lock(folder: Path) -> BinaryIO:
     if folder.is_symlink():
         message = f"{folder} is a link, and what it leads to is not medllm's to write"
-        raise ArtifactError(message, "remove the link, or choose another --output")
+        raise ArtifactError(message, f"remove the link, or {ELSEWHERE}")
     try:
         if folder.is_dir() and any(folder.iterdir()) and not _was_begun(folder):
-            raise ArtifactError(f"{folder} was not made by medllm", "choose another --output")
+            raise ArtifactError(f"{folder} was not made by medllm", ELSEWHERE)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(folder / LOCK, flags, 0o600), "r+b", buffering=0)
     except OSError as problem:
         if problem.errno in DISK_FULL:
             raise
-        message = f"{folder} cannot be written: {problem.strerror}"
-        raise ArtifactError(message, "choose another --output") from problem
+        raise ArtifactError(f"{folder} cannot be written: {problem.strerror}", ELSEWHERE) from None
 
 
 def _was_begun(folder: Path) -> bool:
@@ -111,7 +111,7 @@ def _take(lock: BinaryIO, folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         message = f"{folder} is being written by another medllm"
-        raise ArtifactError(message, "wait for it, or choose another --output") from None
+        raise ArtifactError(message, f"wait for it, or {ELSEWHERE}") from None
     if not lock.read():
         lock.write(MARK)
 

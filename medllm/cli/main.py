@@ -27,6 +27,8 @@ INTERRUPTED = 130
 TERMINATED = 128 + signal.SIGTERM
 STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "ended by SIGTERM"}
 RESUME = "run the same command again to resume"
+RESUMED = {*VERBS, "run", "datasets fetch"} - {"serve"}
+"""The commands that go on where they stopped."""
 PURPOSE = """From raw medical text to a served, checked model, on machines that keep their data.
 
 \b
@@ -155,8 +157,9 @@ def _attempt(arguments: Sequence[str]) -> int:
     except Terminated:
         result = TERMINATED
     if told := STOPPED.get(result):
-        console.notice(f"{told}; {RESUME}")
-        error = {"code": result, "kind": "Interrupted", "message": told, "fix": RESUME}
+        fix = RESUME if console.result.get("command") in RESUMED else ""
+        console.notice(f"{told}; {fix}" if fix else told)
+        error = {"code": result, "kind": "Interrupted", "message": told, "fix": fix}
         console.report(error=error)
     return result if isinstance(result, int) else 0
 

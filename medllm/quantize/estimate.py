@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medllm import console
+from medllm.artifacts.unfinished import ELSEWHERE
 from medllm.errors import SetupError
 from medllm.models.hardware import (
     WIDTHS,
@@ -203,7 +204,7 @@ def check_disk(folder: Path, config: QuantizeConfig) -> None:
         parts = f"{lasting} GiB of results, the rest meanwhile"
         message = f"quantizing needs about {most} GiB on the disk ({parts})"
         where = f"{place} has {left} GiB free"
-        raise SetupError(f"{message}; {where}", "free some space, or choose another --output")
+        raise SetupError(f"{message}; {where}", f"free some space, or {ELSEWHERE}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from medllm import console
 from medllm.artifacts.digest import digest_text
-from medllm.artifacts.unfinished import LOCK
+from medllm.artifacts.unfinished import ELSEWHERE, LOCK
 from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype, pick_device
 from medllm.models.load import ModelRef
@@ -155,11 +155,11 @@ def _locked(folder: Path) -> Iterator[None]:
         lock = (folder / LOCK).open("w")
     except OSError as problem:
         message = f"{folder.parent} cannot be written: {problem.strerror}"
-        raise ArtifactError(message, "choose another --output") from problem
+        raise ArtifactError(message, ELSEWHERE) from problem
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"{folder.parent} is being written by another medllm"
-            raise ArtifactError(message, "wait for it, or choose another --output") from None
+            raise ArtifactError(message, f"wait for it, or {ELSEWHERE}") from None
         yield

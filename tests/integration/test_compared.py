@@ -210,7 +210,7 @@ def test_a_leaderboard_has_side_by_side_what_was_asked_alike(
     page = Path("board/leaderboard.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2 and "gemma" in page
     assert [each.returncode for each in (unknown, forgotten, taken)] == [4, 2, 4]
-    assert "is no evaluation" in unknown.stderr
+    assert "holds no result of medllm" in unknown.stderr
 
 
 def test_subgroups_and_gates_are_of_the_same_items(

@@ -23,6 +23,7 @@ from medllm.artifacts.digest import digest_file
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.lineage import Input, open_input
 from medllm.artifacts.manifest import NAME, Counts, DataTerm, Manifest, Parent
+from medllm.artifacts.unfinished import ELSEWHERE
 from medllm.config.base import Place, VerbConfig
 from medllm.data.example import open_private
 from medllm.errors import ArtifactError, ConfigError, SetupError
@@ -172,7 +173,7 @@ def test_another_job_refuses_until_overwrite(
         produce(other, Making("other"))
 
     assert caught.value.message == f"{output} holds another dataset"
-    assert caught.value.fix == "add --overwrite, or choose another --output"
+    assert caught.value.fix == f"add --overwrite, or {ELSEWHERE}"
     assert contents(output) == before
     produce(replace(other, overwrite=True), Making("other"))
     assert (output / "rows.jsonl").read_text() == "other"
@@ -368,7 +369,7 @@ def test_an_output_that_cannot_be_is_refused(place: str) -> None:
 
     with pytest.raises(ArtifactError, match=r"cannot be written: ") as caught:
         produce(job_of(Path.cwd() / place), Making())
-    assert caught.value.fix == "choose another --output"
+    assert caught.value.fix == ELSEWHERE
 
 
 def test_an_empty_folder_and_a_link_to_one_are_fine(output: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -196,3 +197,10 @@ def test_tokens_of_a_day_are_counted_until_the_day_ends(monkeypatch: pytest.Monk
     assert refused(limits, caller) == "3600"
     monkeypatch.setattr(keys, "today", lambda: date(2999, 1, 1))
     assert refused(limits, caller) is None
+
+
+def test_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "keys.json")  # whoever opens it waits for ever
+
+    with pytest.raises(ConfigError, match="no regular file"):
+        KeyRing(tmp_path / "keys.json").all_keys()

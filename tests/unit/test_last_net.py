@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medllm.cli.last_net import explain, explain_import
-from medllm.cli.main import app, commands, run_command
+from medllm.cli.main import RESUMED, TERMINATED, Terminated, app, commands, run_command
 from medllm.models.memory import within_memory
 
 
@@ -143,3 +143,15 @@ def test_odd_names_are_refused_in_two_lines(
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
     assert said in lines[0]
+
+
+def test_what_goes_nowhere_again_does_not_say_that_it_resumes(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise Terminated(TERMINATED)
+
+    with command_fail(fail):
+        assert run_command(["fail"]) == TERMINATED
+    assert capfd.readouterr().err == "ended by SIGTERM\n"
+    assert {"prepare", "finetune", "run"} <= RESUMED and "serve" not in RESUMED

@@ -137,7 +137,7 @@ def test_an_evaluation_must_be_of_this_model_and_whole(model: Path, tmp_path: Pa
     with pytest.raises(ArtifactError, match="evaluates other models"):
         know(ref, other)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArtifactError, match="holds no evaluation"):
+    with pytest.raises(ArtifactError, match="holds no result of medllm"):
         know(ref, tmp_path / "empty")
     with pytest.raises(ArtifactError, match="is a model, not an evaluation"):
         know(ref, model)

@@ -9,7 +9,6 @@ from medllm.artifacts.lineage import open_input
 from medllm.artifacts.manifest import Manifest
 from medllm.data.example import read_jsonl
 from medllm.data.generators.canaries import ROLE
-from medllm.errors import ArtifactError
 
 Score = Mapping[str, Any]
 """The numbers of a model on a task, as they stand in the manifest."""
@@ -170,9 +169,7 @@ class Evaluation:
             ArtifactError: there is none, or it was altered.
         """
         found = open_input(folder, ("evaluation",), role)
-        if found.manifest is None:
-            fix = "name a folder that `medllm evaluate` wrote"
-            raise ArtifactError(f"{role}: {folder} is no evaluation", fix)
+        assert found.manifest
         return cls(folder, found.manifest)
 
     @property

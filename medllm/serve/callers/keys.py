@@ -1,5 +1,6 @@
 """The named keys of callers: kept as digests, with a role, an end and limits of their own."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -120,6 +121,8 @@ class KeyRing:
         except OSError as problem:
             raise _unreadable(self.path, problem) from problem
         seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise _unreadable(self.path, OSError(errno.EINVAL, "no regular file"))
         if found.st_mode & stat.S_IWOTH:
             fix = f"see which keys are yours, then chmod 0600 {self.path}"
             raise ConfigError(f"{self.path} can be written by anybody: its keys prove nothing", fix)

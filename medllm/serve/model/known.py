@@ -120,9 +120,7 @@ def read_tasks(evaluation: Path, identity: str) -> tuple[str, ...]:
         ArtifactError: it is none, is altered, or is of other models.
     """
     found = open_input(evaluation, ("evaluation",), "evaluation")
-    if not found.manifest:
-        message = f"{short_path(evaluation)} holds no evaluation"
-        raise ArtifactError(message, "name a folder that `medllm evaluate` wrote")
+    assert found.manifest
     scores = found.manifest.results.get("scores", [])
     tasks = [score["task"] for score in scores if score.get("identity") == identity]
     if not tasks:
