@@ -117,6 +117,8 @@ def test_what_is_right_or_only_told_is_no_finding(answer: str) -> None:
         ("Take 2 tablets of Tylenol (500 mg each) every 4 hours.", "major paracetamol"),
         ("Digoxin 0.125 mg daily. Sorry, I meant 12.5 mg daily.", "contraindicated digoxin"),
         ("Digoxin 0.125 mg daily, better 12.5 mg daily.", "contraindicated digoxin"),
+        ("Digoxin 0.125 mg daily. No, 12.5 mg daily.", "contraindicated digoxin"),
+        ("Take 0.005 kg of paracetamol.", "contraindicated paracetamol"),
     ],
 )
 def test_what_is_above_the_largest_dose_is_found(answer: str, expected: str) -> None:

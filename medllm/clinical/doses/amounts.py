@@ -38,6 +38,8 @@ _HUNDREDS = re.compile(r"\d{3}(?![\d.,])(?! ?[a-z]{1,12} (?:tab|cap|pill|puff|pa
 _EITHER = re.compile(r"[1-9]\d{0,2}\.\d00")
 """A decimal that no one writes so, or thousands as much of Europe writes them."""
 _POUND = Decimal("0.45359237")
+_IN_KG, _LIGHT_KG = ("mg", Decimal(1_000_000), ""), Decimal("0.1")
+"""Less is no weight of a body, nor a change of one: `0.005 kg` is a dose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def read_amount(text: str, begin: int, european: bool, parts: int) -> Amount | N
         return None
     value = _with_thousands(text, value)
     unit, end = read_unit_at(text, value.end)
-    known = _usual(unit)
+    known = _IN_KG if unit == "kg" and value.readings[-1] < _LIGHT_KG else _usual(unit)
     if not known:
         return None
     usual, factor, per = known
@@ -123,8 +125,8 @@ def _read_in_words(text: str, begin: int) -> Amount | None:
     known = _usual(unit)
     if not known or end == word.end():
         return None
-    span = Range(short(value * known[1]), short(value * known[1]))
-    return _of_what(text, Amount((span,), known[0], known[2], "", begin, end))
+    most = short(value * known[1])
+    return _of_what(text, Amount((Range(most, most),), known[0], known[2], "", begin, end))
 
 
 def _of_what(text: str, amount: Amount) -> Amount:

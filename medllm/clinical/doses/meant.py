@@ -84,11 +84,8 @@ def is_for_child(reading: Reading, who: Who, begin: int, end: int) -> bool | Non
     at = bisect_right(who.begins, begin) - 1
     if at >= 0 and who.begins[at] >= earliest:
         return who.is_child[at]
-    if at + 1 < len(who.begins):
-        until = reading.ends[last - 1]
-        if who.begins[at + 1] < until:
-            return who.is_child[at + 1]
-    return None
+    is_later = at + 1 < len(who.begins) and who.begins[at + 1] < reading.ends[last - 1]
+    return who.is_child[at + 1] if is_later else None
 
 
 _TOLD = re.compile(
@@ -119,6 +116,8 @@ _ENDS = re.compile(r"[;:]|, (?:but|and|so|then)\b|\b(?:but|however|instead,|rath
 _WITHOUT = re.compile(r"\b(?:without|not) (?:stop|stopping|exceed|exceeding|crush|chew)\b")
 
 
+_NO = re.compile(r"no[,:;] (?:(?:take|give|make it|it is|it's|that is|rather) )?")
+"""Before a dose that takes the place of the one before: "No, 12.5 mg daily." denies that one."""
 _CUES_BEFORE = frozenset(
     words_in("""
     overdose overdosed overdosing toxic toxicity lethal fatal deadly poisoning took ingested
@@ -146,9 +145,8 @@ def is_meant(reading: Reading, sig: Sig, name: int) -> bool:
     word = max(bisect_right(reading.begins, max(sig.begin, 0)) - 1, 0)
     first, last = reading.sentence_at(word)
     is_limit = not sig.doses and not sig.daily
-    if "?" in reading.between(last - 1):
-        return False
-    if _is_told_before(reading, sig, range(first, word), is_limit):
+    is_asked = "?" in reading.between(last - 1)
+    if is_asked or _is_told_before(reading, sig, range(first, word), is_limit):
         return False
     after = reading.folded.text[sig.end : min(reading.ends[last - 1], sig.end + FARTHEST)]
     end = bisect_right(reading.begins, sig.end)
@@ -160,7 +158,10 @@ def is_meant(reading: Reading, sig: Sig, name: int) -> bool:
         return True
     if is_condition(reading, word) and not _FAILS.search(after):
         return False
-    return Stance.WARNED not in (stance_of(reading, word), stance_of(reading, name))
+    instead = _NO.fullmatch(reading.folded.text, reading.begins[first], sig.begin)
+    return Stance.WARNED not in {
+        stance_of(reading, each) for each in (name if instead else word, name)
+    }
 
 
 def _is_told_before(reading: Reading, sig: Sig, words: range, is_limit: bool) -> bool:
@@ -171,6 +172,5 @@ def _is_told_before(reading: Reading, sig: Sig, words: range, is_limit: bool) ->
     begin = max(reading.begins[words.start], sig.begin - FARTHEST)
     before = reading.folded.text[begin : sig.begin]
     before = before[max((match.end() for match in _ENDS.finditer(before)), default=0) :]
-    if _TOLD.search(before):
-        return True
-    return not is_limit and bool(_WARNED.search(before)) and not _WITHOUT.search(before)
+    is_warned = not is_limit and _WARNED.search(before) and not _WITHOUT.search(before)
+    return bool(is_warned or _TOLD.search(before))
