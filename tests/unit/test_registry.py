@@ -475,6 +475,14 @@ def test_a_link_that_leads_nowhere_is_no_missing_row(data: Path) -> None:
         open_dataset("ward")
 
 
+def test_a_link_that_leads_to_itself_never_had_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    put(Path("ward/a.jsonl"), NOTES)
+    Path("ward/self.jsonl").symlink_to("self.jsonl")
+
+    assert len(ids(open_dataset("ward"))) == 3
+    assert "self.jsonl" in capsys.readouterr().err
+
+
 def test_a_link_to_a_folder_is_said_not_to_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     put(Path("2024/a.jsonl"), NOTES)
     put(Path("ward/b.jsonl"), NOTES)
