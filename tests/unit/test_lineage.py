@@ -80,7 +80,7 @@ def test_a_parent_is_known_by_its_identity_wherever_it_lies() -> None:
 
 @pytest.mark.parametrize(
     ("kinds", "expected"),
-    [(("adapter",), "an adapter"), (("quantized", "model"), "a model or quantized")],
+    [(("adapter",), "an adapter"), (("quantized", "model"), "a model or quantized model")],
 )
 def test_the_kind_is_checked(kinds: tuple[str, ...], expected: str) -> None:
     dataset = make("dataset", "prepare")
