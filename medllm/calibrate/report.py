@@ -8,7 +8,7 @@ from medllm.reports.page import Page
 
 TOTALS = {
     "samples": "samples",
-    "documents": "texts in them, of which a window holds several",
+    "documents": "texts in them (a window holds several)",
     "tokens": "tokens",
     "mean_tokens": "tokens on average",
     "median_tokens": "median",

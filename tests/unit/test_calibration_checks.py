@@ -44,7 +44,7 @@ def test_a_page_tells_samples_from_the_texts_in_them() -> None:
         return re.sub(r"<[^>]*>", " ", page.render())
 
     assert "ward 60, notes 40.5" in shown()
-    assert re.search(r"samples +4 .* texts in them, .* +600 ", shown(documents=600))
+    assert re.search(r"samples +4 .* texts in them .* +600 ", shown(documents=600))
     assert "texts in them" not in shown()
 
 

@@ -99,7 +99,9 @@ def test_case_breaks_and_unicode_forms_change_nothing(form: str) -> None:
 def test_no_text_crashes_it(text: str) -> None:
     reading = read(text)
     for first in range(len(reading.words)):
-        context_of(reading, first, min(first + 2, len(reading.words)))
+        found = context_of(reading, first, min(first + 2, len(reading.words)))
+        assert found == context_of(reading, first, min(first + 2, len(reading.words)))
+        assert found.experiencer in {"patient", "family", "other"}
 
 
 def test_every_aspect_has_cues_that_are_words() -> None:

@@ -51,7 +51,7 @@ def test_of_two_options_all_answers_count() -> None:
     found = outcomes(*[("AB"[n % 2], likes("A", letters="AB")) for n in range(40)], letters="AB")
 
     (row,) = rates(found, "wrong-option bias").values()
-    assert (row["definition"], row["of"]) == ("answers that are A, which is right for 50%", 40)
+    assert (row["definition"], row["of"]) == ("answers that say “A”, the label of 50%", 40)
 
 
 def test_confident_errors_close_calls_and_cut_prompts_are_counted() -> None:

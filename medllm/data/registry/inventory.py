@@ -240,6 +240,7 @@ def _count(dataset: Dataset, place: Path) -> str:
         DataError: none does.
     """
     spec = dataset.spec
+    is_shipped = (CATALOG / f"{dataset.name}.yaml").is_file()
     reasons: Counter[str] = Counter()
     names: dict[Any, None] = {}
 
@@ -259,7 +260,6 @@ def _count(dataset: Dataset, place: Path) -> str:
             if reasons
             else ": they are empty"
         )
-        is_shipped = (CATALOG / f"{dataset.name}.yaml").is_file()
         fix = (
             f"see `medllm datasets show {dataset.name}` for its form" if is_shipped else SAY_COLUMNS
         )
@@ -273,7 +273,6 @@ def _count(dataset: Dataset, place: Path) -> str:
     columns = [name for name in next(dataset.rows()) if not name.startswith("__")]
     told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     left = f"; {reasons.total():,} left out: {told}" if reasons else ""
-    is_shipped = (CATALOG / f"{dataset.name}.yaml").is_file()
     absent = [] if is_shipped else absent_from(tuple(names), spec.columns)
     lacking = f"; no file has {', '.join(absent)}, which {SPEC_FILE} names" if absent else ""
     return (

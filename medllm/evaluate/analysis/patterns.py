@@ -103,12 +103,10 @@ def _wrong_options(records: Sequence[Record], wrong: Sequence[Record]) -> Iterat
         if len(labels) == 2:  # a wrong answer of two has no choice left: count all answers instead
             given = estimate_proportion(sum(r["answer"] == label for r in records), len(records))
             even = sum(record["target"] == label for record in records) / len(records)
-            what, of = f"answers that are {label}, which is right for {even:.0%}", len(records)
+            what, of = f"answers that say “{label}”, the label of {even:.0%}", len(records)
         else:
-            what, of = (
-                f"wrong answers that say “{label}”, where {even:.0%} would be even",
-                len(could),
-            )
+            what = f"wrong answers that say “{label}”, where {even:.0%} would be even"
+            of = len(could)
         if given.low is not None and given.low > even:
             advice = "worked examples (num_fewshot), apply_chat_template, or training on this form"
             yield _pattern("wrong-option bias", what, given, of, advice)
