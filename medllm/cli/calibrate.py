@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from medllm import console
 from medllm.cli.options import READING, WRITING, option, refuse_unread, run_verb, takes
 
 
 @takes(*READING, *WRITING)
 def calibrate(
+    context: typer.Context,
     mix: str | None = option("Name of a mix of datasets.  [default: pubmedqa]", takes="mix"),
     samples: int | None = option("Medical texts in the set.  [default: 512]"),
     tokenizer: str | None = option(
@@ -35,12 +38,14 @@ def calibrate(
 
     Example: medllm calibrate --mix radiology --tokenizer ./llama-3-8b
     """
-    own = {key: value for key, value in locals().items() if key not in {"flags", "analyze"}}
+    own = {
+        key: value for key, value in locals().items() if key not in ("context", "flags", "analyze")
+    }
     if analyze is None:
         run_verb("calibrate", flags, **own)
         return
-    elsewhere = {key: flags[key] for key in ("seed", "overwrite", "dry_run")}
-    refuse_unread("--analyze", own | elsewhere | {"tokenizer": None})
+    unread = own | {key: flags[key] for key in ("seed", "overwrite", "dry_run")}
+    refuse_unread(context, "--analyze", unread | {"tokenizer": None})
     from medllm.calibrate.inspect import analyze as analyze_file
     from medllm.plan import recipe_of_flags
     from medllm.recipe import wire

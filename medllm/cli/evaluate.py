@@ -7,9 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from medllm import console
-from medllm.cli.options import READING, WRITING, option, run_verb, takes
+from medllm.cli.options import READING, WRITING, option, refuse_unread, run_verb, takes
 from medllm.errors import ConfigError
 
+READ_BY = {
+    "--list": ("config", "set_"),
+    "--compare": ("output",),
+    "--review-sheet": ("data", "limit", "output"),
+    "--ratings": ("output",),
+}
+"""What shows or compares instead of asking models, and the flags that it reads."""
 Folders = Annotated[
     list[str] | None,
     typer.Argument(
@@ -57,26 +64,29 @@ def evaluate(
 
     Example: medllm evaluate --model ./base --model runs/lora/merge --tasks pubmedqa --limit 200
     """
+    asked: dict[str, Any] = {"models": models, "tasks": tasks, "limit": limit, "data": data}
+    asked |= {"baseline": baseline, "margin": margin, "by": by, "gate": gate}
+    modes = zip(READ_BY, (list_, compare, review_sheet, ratings), strict=True)
+    chosen = [mode for mode, is_on in modes if is_on]
+    if len(chosen) > 1 or (folders and chosen in ([], ["--list"])):
+        context.fail(f"Got unexpected extra argument(s) ({' '.join(chosen[1:] or folders or [])})")
+    if not chosen:
+        names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
+        run_verb("evaluate", flags, **asked | {"tasks": names})
+        return
+    given = asked | flags
+    refuse_unread(
+        context, chosen[0], {key: given[key] for key in given.keys() - READ_BY[chosen[0]]}
+    )
+    places = [Path(folder) for folder in folders or []]
     if list_:
         show_tasks(flags)
-        return
-    places = [Path(folder) for folder in folders or []]
-    chosen = [name for name, is_on in (("--compare", compare), ("--review-sheet", review_sheet),
-                                       ("--ratings", ratings)) if is_on]  # fmt: skip
-    if len(chosen) > 1 or (folders and not chosen):
-        context.fail(f"Got unexpected extra argument(s) ({' '.join(chosen[1:] or folders or [])})")
-    if compare:
+    elif compare:
         _compare(places, flags["output"])
     elif review_sheet:
         _make_sheet(places, data, limit, flags["output"])
-    elif ratings:
+    else:
         _read_ratings(places, flags["output"])
-    if chosen:
-        return
-    names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    own: dict[str, Any] = {"limit": limit, "data": data, "baseline": baseline, "margin": margin}
-    own |= {"by": by, "gate": gate}
-    run_verb("evaluate", flags, models=models, tasks=names, **own)
 
 
 def show_tasks(flags: Mapping[str, Any]) -> None:

@@ -77,11 +77,11 @@ def takes(*shared: Parameter) -> Callable[[Command], Command]:
     return decorate
 
 
-def refuse_unread(mode: str, given: Mapping[str, Any]) -> None:
+def refuse_unread(context: typer.Context, mode: str, given: Mapping[str, Any]) -> None:
     """Raise ConfigError for a flag that is given beside one with which it does nothing."""
-    unread = [key for key, value in given.items() if value is not None and value is not False]
+    unread = {key for key, value in given.items() if value is not None and value is not False}
     if unread:
-        named = ", ".join(f"--{key.strip('_').replace('_', '-')}" for key in unread)
+        named = ", ".join(each.opts[0] for each in context.command.params if each.name in unread)
         raise ConfigError(f"{named}: {mode} does not read it", f"leave out {named}")
 
 

@@ -62,8 +62,7 @@ def read_yaml(path: Path, children: tuple[Path, ...] = ()) -> Document:
     """
     path = path.resolve()
     if path in children:
-        fix = "remove one `extends:` of the circle"
-        raise ConfigError(f"{short_path(path)}: extends itself", fix)
+        raise ConfigError(f"{short_path(path)}: extends itself", "remove one of these `extends:`")
     if len(children) > MOST_PARENTS:
         message = f"{short_path(children[0])}: extends a chain of more than {MOST_PARENTS} files"
         raise ConfigError(message, "write the files of the chain into fewer")
@@ -95,8 +94,7 @@ def _parse(path: Path) -> Document:
     _locate(node, (), whole, document.origins)
     document.data = data if node else {}
     if not isinstance(document.data, dict):
-        message = f"{name}: must be a mapping of keys to values"
-        raise ConfigError(message, "start with `name: …`")
+        raise ConfigError(f"{name}: must be a mapping of keys to values", "start with `name: …`")
     return document
 
 
@@ -222,9 +220,15 @@ def _texts(data: Any, key: Key) -> Iterator[tuple[Key, str]]:
 
 
 def list_named(shipped: Path, folder: Path | None) -> dict[str, Path]:
-    """The YAML files of tasks or the like by name; the user's come over the shipped ones."""
+    """The YAML files of tasks or the like by name; the user's come over the shipped ones.
+
+    Raises:
+        ConfigError: the user's folder is none.
+    """
+    if folder and not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder", "name the folder of your YAML files")
     folders = [shipped, *([folder] if folder else [])]
-    return {path.stem: path for place in folders for path in sorted(place.glob("*.yaml"))}
+    return {path.stem: path for place in folders for path in sorted(place.glob("*.y*ml"))}
 
 
 def read_named(

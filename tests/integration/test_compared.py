@@ -13,6 +13,7 @@ from typed import Typed
 
 from medllm.artifacts.manifest import Manifest
 from medllm.artifacts.verify import verify_artifact
+from medllm.cli.main import run_command
 from medllm.data.example import Example, Message, read_jsonl, to_json, write_jsonl
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.verb import evaluate
@@ -258,3 +259,20 @@ def sample(item: Example, right: bool, number: int) -> dict[str, Any]:
     return {"doc_id": number, "doc": {}, "target": "0", "arguments": arguments, "resps": [],
             "filtered_resps": [], "filter": "none", "metrics": ["acc"], "doc_hash": "",
             "prompt_hash": "", "target_hash": "", "acc": float(right)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--list", "--limit", "0"), "--limit: --list"),
+        (("--compare", "a", "--by", "sex", "--model", "m"), "--model, --by: --compare"),
+        (("--review-sheet", "a", "--accept-terms", "x"), "--accept-terms: --review-sheet"),
+        (("--ratings", "a", "b", "--dry-run"), "--dry-run: --ratings"),
+    ],
+)
+def test_flags_that_a_comparison_does_not_read_are_refused(
+    capfd: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
+) -> None:
+    assert run_command(["evaluate", *flags]) == 2
+
+    assert f"{said} does not read it" in capfd.readouterr().err

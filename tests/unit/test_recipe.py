@@ -12,6 +12,7 @@ from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import NAME, Manifest
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.config.loader import read_yaml, validate
+from medllm.data.mix import find_mix
 from medllm.data.readers.reviewed import load_knowledge
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.measures.gates import GateFile, find_gate
@@ -29,7 +30,7 @@ from medllm.recipe import (
     wire,
 )
 from medllm.run import lacks, run_recipe, run_verb
-from medllm.tasks.spec import TaskSpec
+from medllm.tasks.spec import TaskSpec, find_task
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in SHIPPED.glob("*/*.yaml") if path.parent != DEPLOY)
@@ -331,6 +332,14 @@ def test_a_folder_of_tasks_serves_both_verbs_that_read_them(tmp_path: Path) -> N
 
     assert wire(recipe, "prepare").task_dir == tmp_path / "mine"
     assert wire(recipe, "evaluate").task_dir == tmp_path / "others"
+
+
+def test_a_folder_of_tasks_that_is_none_is_refused(tmp_path: Path) -> None:
+    """With the shipped task of the name, a model would be asked what nobody wrote."""
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_task("qa", "evaluate", tmp_path / "mine")
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_mix("radiology", tmp_path / "mine")
 
 
 def test_each_format_has_a_folder_of_its_own(whole: Recipe, runs: Path) -> None:
