@@ -3,9 +3,11 @@
 import atexit
 import os
 import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -57,6 +59,20 @@ def short_path(path: Path) -> str:
 def short_ref(ref: str | Path | None) -> str | None:
     """A model, a folder or a file by its last two names, as on the hub: no path of this machine."""
     return None if ref is None else "/".join(Path(ref).parts[-2:]).strip("/")
+
+
+@contextmanager
+def passing_folder(where: Path) -> Iterator[Path]:
+    """A new folder in `where` that goes again, even where a signal comes while it is made.
+
+    `tempfile.TemporaryDirectory` knows of its folder only once it is there.
+    """
+    folder = where / f"medllm-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pin_library_folders() -> None:

@@ -6,7 +6,6 @@ take its place: what a step costs is linear in the layers.
 
 import copy
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from medllm.models.chat.template import TokenizerTemplate, render_example
 from medllm.models.chat.turns import Answers, find_answers
 from medllm.models.hardware import count_parameters, peak_memory_gib
 from medllm.models.load import ModelRef, auto_class, read_config, save_tokenizer, text_config_of
+from medllm.places import passing_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -125,13 +125,13 @@ def profile(config: FinetuneConfig, material: Material, device: str) -> Forecast
     model, splits = material.inputs.model, material.splits
     layers = text_config_of(read_config(model.path)).get("num_hidden_layers", 0)
     # gigabytes, perhaps: not on the system's small disk
-    with tempfile.TemporaryDirectory(dir=_existing(config.output)) as room:
+    with passing_folder(_existing(config.output)) as room:
         if count_parameters(model.path) <= SMALL or layers <= DEPTHS[1]:
-            said, costs = "the model", run.costs(model, Path(room))
+            said, costs = "the model", run.costs(model, room)
         else:
             said = f"{DEPTHS[0]} and {DEPTHS[1]} of {layers} layers of random weights"
-            cut = (_cut(model, depth, Path(room)) for depth in DEPTHS)
-            shallow, deep = (run.costs(each, Path(room)) for each in cut)
+            cut = (_cut(model, depth, room) for depth in DEPTHS)
+            shallow, deep = (run.costs(each, room) for each in cut)
             costs = shallow.at(layers, deep)
     steps, passes = _steps(config, splits)
     batch = config.training.per_device_train_batch_size

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medllm.errors import ConfigError
-from medllm.places import cache_dir
+from medllm.places import cache_dir, passing_folder
 
 CODE = (
     "import medllm, os\n"
@@ -62,3 +62,28 @@ def test_without_a_home_they_are_the_process_s_own_and_go_with_it(tmp_path: Path
         assert folder.relative_to(tmp_path).parts[0].startswith("medllm-")
         assert not folder.exists()
     assert list(tmp_path.glob("medllm-*")) == []
+
+
+def test_a_signal_while_a_folder_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, place = Path.mkdir, tmp_path / "place"
+    place.mkdir()
+
+    def interrupted(folder: Path, mode: int) -> None:
+        made(folder, mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), passing_folder(place):
+        pass
+
+    assert not any(place.iterdir())
+
+
+def test_a_passing_folder_goes_with_what_is_in_it(tmp_path: Path) -> None:
+    with passing_folder(tmp_path) as folder:
+        (folder / "file").touch()
+        assert folder.stat().st_mode & 0o077 == 0
+
+    assert not folder.exists()

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from medllm import console
@@ -20,6 +19,7 @@ from medllm.models.foreign import first_line
 from medllm.models.hardware import let_gptqmodel_work, pick_device
 from medllm.models.load import ModelRef, read_config, save_companions, text_config_of
 from medllm.models.memory import is_out_of_memory, release_gpu
+from medllm.places import passing_folder
 from medllm.quantize.backends.gptq_checkpoints import KeptUnusable, quantize_kept
 from medllm.quantize.work import Made, Work
 
@@ -133,7 +133,7 @@ def _gptqmodel(scratch: Path) -> Iterator[Any]:
     The working folder is one in `scratch` meanwhile: it writes logs where it stands.
     """
     let_gptqmodel_work()
-    with console.quiet(), TemporaryDirectory(dir=scratch) as room, contextlib.chdir(room):
+    with console.quiet(), passing_folder(scratch) as room, contextlib.chdir(room):
         import gptqmodel
 
         yield gptqmodel
