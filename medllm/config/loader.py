@@ -169,6 +169,8 @@ def _keys_of(value: Any, key: Key) -> Iterator[Key]:
 def validate(model: type[Model], document: Document) -> Model:
     """The document as `model`: places made absolute, then checked; every error at once.
 
+    A model may say in `SHOWN` where good ones are shown.
+
     Raises:
         ConfigError: one line per problem, each with file and line.
     """
@@ -184,7 +186,8 @@ def validate(model: type[Model], document: Document) -> Model:
         lines = list(dict.fromkeys(_describe(model, document, one) for one in found[:MOST_ERRORS]))
         if len(found) > MOST_ERRORS:
             lines.append(f"and {len(found) - MOST_ERRORS:,} more")
-        fix = "correct the line(s) above; `medllm recipes show NAME` shows good ones"
+        shown = getattr(model, "SHOWN", "`medllm recipes show NAME`")
+        fix = f"correct the line(s) above; {shown} shows good ones"
         if all(line.startswith("--") and not line.startswith("--set ") for line in lines):
             fix = "correct it; `--help` of the command says what it may be"
         raise ConfigError("\n".join(lines), fix) from None
@@ -338,7 +341,7 @@ def _told_place(label: str, key: Key) -> str:
     if label.startswith("--") and not label.startswith("--set "):
         in_list = isinstance(key[-1], str) and any(isinstance(part, int) for part in key)
         return f"--{key[-1]}" if in_list else label  # as of quantize.formats.0.bits
-    return label if label == f"--set {dotted}" else f"{label}: {dotted}"
+    return f"{label}: {dotted}" if dotted and label != f"--set {dotted}" else label
 
 
 def _written_key(data: Any, loc: tuple[str | int, ...]) -> Key:

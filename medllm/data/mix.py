@@ -1,7 +1,7 @@
 """Mixes: named shares of datasets."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ SHIPPED = Path(__file__).parent / "mixes"
 class Mix(Strict):
     """Named shares of datasets."""
 
+    SHOWN: ClassVar[str] = "docs/calibration.md"
     description: str = ""
     """What it is for."""
     shares: dict[str, Annotated[float, Field(gt=0, le=LARGEST)]] = Field(min_length=1)

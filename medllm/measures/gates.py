@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,7 @@ class Threshold(Strict):
 class GateFile(Strict):
     """A gate, from its YAML."""
 
+    SHOWN: ClassVar[str] = "docs/evaluate.md"
     description: str = ""
     """What it is for."""
     thresholds: tuple[Threshold, ...] = Field(min_length=1)

@@ -43,6 +43,7 @@ COLUMNS: dict[str, Any] = {
     "id": np.uint64,
     "group": np.uint64,
     "digest": np.uint64,
+    "prompt": np.uint64,
     "order": np.float64,
     "time": np.int64,
     "end": np.uint64,
@@ -56,9 +57,9 @@ COLUMNS: dict[str, Any] = {
     "split": np.uint8,
     "form": np.uint8,
 }
-"""What is known of each row: digests of id, group and words, its place in the draw, its time, where
-its bytes end, how many fingerprints it has, lengths, and its label, task, dataset, kind of group,
-split and form by number."""
+"""What is known of each row: digests of id, group, words and prompt (0 for none), its place in the
+draw, its time, where its bytes end, how many fingerprints it has, lengths, and its label, task,
+dataset, kind of group, split and form by number."""
 FORMS = ("conversations", "plain texts", "rows with images")
 """What rows are to other trainers, which read files of one kind."""
 
@@ -178,6 +179,7 @@ class ShardWriter:
         target_words = len(split_words(answer)) if example.prompt else len(words)
         known = {
             "digest": digest_words(text),
+            "prompt": digest_prompt(example),
             "input_words": len(words) - target_words,
             "target_words": target_words,
             "dataset": which,
@@ -253,6 +255,13 @@ def write_shard(plan: Plan, number: int, block: Block) -> None:
     for which, row_number, row in block:
         writer.add(which, row_number, row)
     writer.write(number)
+
+
+def digest_prompt(example: Example) -> int:
+    """64 bits of what an example asks; 0 where it asks nothing, or of its images."""
+    if example.images or not example.prompt:
+        return 0
+    return digest_words("\n".join(turn.content for turn in example.prompt))
 
 
 def number_of(name: str, names: list[str]) -> int:

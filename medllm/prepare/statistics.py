@@ -21,6 +21,7 @@ from medllm.models.tiny.base import tiny_place
 from medllm.places import short_ref
 from medllm.prepare.groups import ALONE
 from medllm.prepare.output import metas, read_samples
+from medllm.prepare.repeats import count_repeats
 from medllm.prepare.shard import ROWS_CUT, Meta, Plan
 from medllm.prepare.unused import name_columns
 from medllm.prepare.verdicts import Verdicts
@@ -77,6 +78,7 @@ def collect_statistics(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -
             dataset.name: name_columns(counts, total.rows)
             for dataset, counts in zip(plan.datasets, total.unused, strict=True)
         },
+        "prompts_with_another_answer": count_repeats(verdicts),
         "contamination": {
             "rows_removed": rejected["overlaps held-out data"],
             "held_out_rows_found_in_training": len({other for _, other, _ in verdicts.overlaps}),
@@ -211,8 +213,13 @@ def _name_doubts(plan: Plan, numbers: Mapping[str, Any]) -> str:
         for dataset in plan.datasets
         if not dataset.spec.is_generated
     )
+    repeats = numbers["prompts_with_another_answer"]
     doubts = {
         "columns that no model will see": unused,
+        "training rows with the prompt of another one, and another answer": repeats["in_training"],
+        "training rows with the prompt of a held-out row, and another answer": repeats[
+            "of_held_out_rows"
+        ],
         "conversations cut after their last answer": cut,
         "rows that name no patient, article or note, so that each is a group of its own": alone,
     }

@@ -31,6 +31,7 @@ from medllm.prepare.output import (
     write_steps,
 )
 from medllm.prepare.pipeline import write_shards
+from medllm.prepare.repeats import announce_repeats
 from medllm.prepare.shard import FORMS, NO_SPLIT, ROWS_CUT, Plan
 from medllm.prepare.statistics import build_page, collect_statistics, load_template
 from medllm.prepare.unused import announce
@@ -148,6 +149,7 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     undated = verdicts.undated if plan.config.split.by == "time" else 0
     announce(unused, cut, undated)
     announce_groups(plan, known)
+    announce_repeats(numbers["prompts_with_another_answer"])
     write_splits(plan, folder, verdicts)
     planted = plant_canaries(plan, folder, verdicts)
     link_images(plan, folder, known.images)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,7 @@ class Generation(Writing):
 class TaskSpec(Strict):
     """A task, from its YAML: the words of its rows, its scoring, or both."""
 
+    SHOWN: ClassVar[str] = "docs/evaluate.md"
     description: str = ""
     """What it is, and what it measures."""
     kind: str | None = None

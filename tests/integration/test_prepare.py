@@ -64,6 +64,24 @@ def official(count: int, **splits: int) -> list[dict[str, Any]]:
     return rows
 
 
+def test_a_prompt_that_comes_again_with_another_answer_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = official(20, test=4)
+    rows += [{"id": 20, "question": "What  of 0 and 0?", "answer": "Take none.", "split": "train"}]
+    rows += [{**rows[10], "id": 21, "answer": "Take none."}]
+    rows += [{**rows[11], "id": 22}]  # the same answer, too: a duplicate
+
+    run(tmp_path, rows)
+
+    statistics = json.loads((tmp_path / "out/statistics.json").read_text(encoding="utf-8"))
+    assert statistics["rejected"] == {"duplicate": 1}
+    assert statistics["prompts_with_another_answer"] == {"in_training": 2, "of_held_out_rows": 1}
+    said = capfd.readouterr().err
+    assert "2 training rows with the prompt of another one, and another answer" in said
+    assert "1 training row with the prompt of a held-out row, and another answer" in said
+
+
 def test_two_datasets_of_one_name_are_refused(tmp_path: Path) -> None:
     rows = [{"question": "Q", "answer": "A"}]
     files = tuple(write_rows(tmp_path / folder / "notes.jsonl", rows) for folder in "ab")

@@ -313,6 +313,38 @@ def test_a_wrong_declaration_points_at_its_line(data: Path) -> None:
     assert caught.value.message.startswith(f"{path}:3: access: input should be 'open', ")
 
 
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("columns: {group: patient, prompt: x}", "1: columns: the shape local does not read"),
+        ("shape: pubmedqa\ncolumns: {group: p}", "2: columns: the shape pubmedqa does not read"),
+        ("shape: rubrics\ncolumns: {cut: {}}", "2: columns: the shape rubrics does not read cut"),
+        ("shape: columns\ncolumns: {answers: [letter]}", "2: columns: the shape columns does not"),
+    ],
+)
+def test_columns_that_a_shape_does_not_go_by_are_refused(
+    data: Path, declared: str, told: str
+) -> None:
+    """A patient that is named and not read would stand in two splits without a word."""
+    path = put(data / "mine/dataset.yaml", declared)
+
+    with pytest.raises(ConfigError) as caught:
+        open_dataset("mine")
+
+    assert caught.value.message.startswith(f"{path}:{told}")
+    assert caught.value.fix == "correct the line(s) above; docs/datasets.md shows good ones"
+
+
+def test_a_group_alone_may_be_said_of_the_user_s_own_columns(data: Path) -> None:
+    put(data / "mine/dataset.yaml", "columns: {group: ward}")
+    put(data / "mine/notes.jsonl", '{"question": "Q?", "answer": "A.", "ward": "7b"}\n')
+
+    (example,) = open_dataset("mine").examples()
+
+    assert isinstance(example, Example)
+    assert (example.group, example.completion) == ("7b", "A.")
+
+
 def test_missing_test_ids_are_a_data_error(data: Path) -> None:
     put(data / "mine/dataset.yaml", "title: T\nshape: local\ntest_ids: gone.txt\n")
     put(data / "mine/notes.jsonl", NOTES)

@@ -340,11 +340,7 @@ def _open_path(path: Path, data_dir: Path, accepted: Collection[str]) -> Dataset
             f"{path}: holds a result of medllm, not raw data", "name a file in it, as train.jsonl"
         )
     name = path.name.split(".")[0] or path.name
-    spec = (
-        open_spec(name, declared)
-        if declared.is_file()
-        else DatasetSpec(title=path.stem, shape="local")
-    )
+    spec = open_spec(name, declared) if declared.is_file() else DatasetSpec(title=path.stem)
     check_agreement(name, spec.access, spec.agreement, accepted)
     check_links(path)
     files = find_files(path, spec) if path.is_dir() else (path,)

@@ -4,9 +4,9 @@ import math
 import re
 from functools import cache, lru_cache
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from medllm import console
 from medllm.artifacts.manifest import STRICTNESS, Access
@@ -16,7 +16,7 @@ from medllm.data.generators import GENERATORS
 from medllm.data.groups import Group, read_id, squeeze
 from medllm.data.readers.files import open_text
 from medllm.data.registry.hub import HubSource
-from medllm.data.shapes import SHAPES, Columns, list_shapes
+from medllm.data.shapes import SHAPES, Columns, list_shapes, passed_over
 from medllm.data.shapes.columns import Pattern
 from medllm.data.split import Split
 from medllm.errors import ConfigError, DataError, did_you_mean
@@ -54,12 +54,14 @@ Language = Annotated[str, AfterValidator(check_language)]
 class DatasetSpec(Strict):
     """What is known of a dataset, from its YAML."""
 
-    title: str
+    SHOWN: ClassVar[str] = "docs/datasets.md"
+    title: str = ""
     """Name for people."""
     description: str = ""
     """What it is, in a line."""
-    shape: str
-    """How its rows become Examples: `columns`, `local`, one of medllm's or of a package's own."""
+    shape: str = "local"
+    """How its rows become Examples: `columns`, `local` (by the usual names of columns), one of
+    medllm's or of a package's own."""
     columns: Columns = Columns()
     """Which columns hold what."""
     task: Literal["qa", "mcq", "summarize", "text", "reasoning"] | None = None
@@ -121,6 +123,16 @@ class DatasetSpec(Strict):
             hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
             raise ValueError(f"unknown shape '{name}'; {hint.rstrip()}")
         return name
+
+    @field_validator("columns")
+    @classmethod
+    def check_columns(cls, columns: Columns, known: ValidationInfo) -> Columns:
+        """Raise ValueError for columns that are named and that the shape does not go by."""
+        shape = known.data.get("shape", "")  # empty where it is wrong itself
+        if unread := passed_over(shape, columns):
+            hint = "; `shape: columns` does" if shape == "local" else ""
+            raise ValueError(f"the shape {shape} does not read {', '.join(unread)}{hint}")
+        return columns
 
     @property
     def is_generated(self) -> bool:

@@ -48,6 +48,15 @@ READ = {
     "rubrics": rubrics.READ,
 }
 """The columns that a shape reads besides those that the dataset's YAML names."""
+GROUPED = frozenset({"id", "group", "group_kind", "group_pattern"})
+ANSWERED = frozenset({"first_answer", "answers"})
+NAMED = {
+    "columns": Columns.model_fields.keys() - ANSWERED,
+    "local": GROUPED,
+    "multiple_choice": GROUPED | ANSWERED | {"prompt", "metadata", "cut"},
+    "pubmedqa": frozenset({"group_kind"}),
+}
+"""Of `columns:` in a dataset's YAML, what a shape of medllm goes by; the others by none of it."""
 SPLIT_AND_TASK = ("split", "task")
 """Columns that place a row, where they stand beside the text."""
 
@@ -73,6 +82,13 @@ def images_at_hand(shape: str, columns: Columns, row: Row) -> list[tuple[str, ..
     return image_choices(row, [at_hand[n.lower()] for n in names if n.lower() in at_hand])
 
 
+def passed_over(shape: str, columns: Columns) -> list[str]:
+    """What a dataset's YAML says of its columns and its shape, if it is medllm's, does not read."""
+    if shape not in SHAPES:
+        return []
+    return sorted(columns.model_fields_set - NAMED.get(shape, frozenset()))
+
+
 def list_shapes() -> list[str]:
     """The names of all shapes, medllm's and those of installed packages."""
     return sorted({*SHAPES, *entry_points(group=ENTRY_POINTS).names})
@@ -95,6 +111,7 @@ __all__ = [
     "find_shape",
     "images_at_hand",
     "list_shapes",
+    "passed_over",
     "read_prompt",
     "unasked",
     "unread_columns",

@@ -1,0 +1,30 @@
+"""Prompts that come again with another answer: at most one of the answers can be the label."""
+
+import numpy as np
+
+from medllm import console
+from medllm.prepare.verdicts import Verdicts
+
+
+def count_repeats(verdicts: Verdicts) -> dict[str, int]:
+    """How many training rows have the prompt of another one, and how many that of a held-out row.
+
+    Rows with the same answer, too, are left out before; rows with images ask of their images.
+    """
+    prompts, train = verdicts.columns["prompt"], verdicts.in_split("train")
+    trained = prompts[train & (prompts > 0)]
+    _, place, times = np.unique(trained, return_inverse=True, return_counts=True)
+    held_out = prompts[~train & (verdicts.reason == 0)]
+    return {
+        "in_training": int((times[place] > 1).sum()),
+        "of_held_out_rows": int(np.isin(trained, held_out).sum()),
+    }
+
+
+def announce_repeats(repeats: dict[str, int]) -> None:
+    """Say how many training rows contradict each other, or ask what a model is tested on."""
+    others = {"in_training": "another one", "of_held_out_rows": "a held-out row"}
+    for where, other in others.items():
+        if count := repeats[where]:
+            rows = console.counted(count, "training row")
+            console.notice(f"prepare: {rows} with the prompt of {other}, and another answer")
