@@ -1,12 +1,14 @@
 """Groups of tasks: what is scored for them, and their one number."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from medllm.errors import ConfigError
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import find_kind
-from medllm.evaluate.kinds.base import Pools
+from medllm.evaluate.kinds.base import Pools, Record
+from medllm.evaluate.records import read_asked
 from medllm.tasks.spec import find_task
 
 ALIKE = ("model", "identity", "bytes", "computed_in", "engine", "n_ctx", "chat_template",
@@ -30,41 +32,41 @@ def tasks_of(config: EvaluateConfig) -> list[str]:
 
 
 def sum_up_groups(
-    config: EvaluateConfig, scores: Sequence[dict[str, Any]]
+    config: EvaluateConfig, scores: Sequence[dict[str, Any]], folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """The score of each group that is asked for, from those that a model has on its tasks."""
+    """The score of each group that is asked for, from those that a model has on its tasks.
+
+    The records of the tasks lie in `folder`.
+    """
     for name in config.tasks:
         if parts := _parts_of(name, config):
             members = [score for score in scores if score["task"] in parts]
+            records = [(score, each) for score in members
+                       for each in read_asked(folder / f"{score['task']}.jsonl")]  # fmt: skip
             kind = find_kind(members[0]["kind"])
             assert isinstance(kind, Pools)
             alike = {key: members[0][key] for key in ALIKE if key in members[0]}
             own = {"task": name, "kind": members[0]["kind"], "tasks": parts}
             cut = sum(score["cut"] for score in members)
-            yield {**alike, **own, "cut": cut, **kind.pool(members), **_trained_on(kind, members)}
+            pooled = kind.pool(members, [record for _, record in records])
+            yield {**alike, **own, "cut": cut, **pooled, **_trained_on(kind, members, records)}
 
 
-def _trained_on(kind: Pools, members: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _trained_on(
+    kind: Pools, members: Sequence[dict[str, Any]], records: Sequence[tuple[Any, Record]]
+) -> dict[str, Any]:
     """How many items of its tasks a model was trained on, and the score of the others."""
-    seen = [score["trained_on"] for score in members if "trained_on" in score]
-    if not seen:
+    others = [record for score, record in records
+              if "trained_on" not in score or "trained_on" not in record]  # fmt: skip
+    if not any("trained_on" in score for score in members):
         return {}
-    told: dict[str, Any] = {"items": sum(each["items"] for each in seen), "without": None}
-    others = [score for score in map(_without, members) if score]
+    told: dict[str, Any] = {"items": len(records) - len(others), "without": None}
     if others:
-        pooled, name = kind.pool(others), kind.measure
+        pooled, name = kind.pool(members, others), kind.measure
         ends = {end: pooled[f"{name}_{end}"] for end in ("low", "high")}
         known = {"items": pooled["items"], "measure": name}
         told["without"] = {**known, "value": pooled[name], **ends}
     return {"trained_on": told}
-
-
-def _without(score: dict[str, Any]) -> dict[str, Any] | None:
-    """A score on the items that the model was not trained on; None where there are none."""
-    if "trained_on" not in score:
-        return score
-    found = score["trained_on"]["without"]
-    return found and {**score, "items": found["items"], found["measure"]: found["value"]}
 
 
 def _parts_of(name: str, config: EvaluateConfig) -> list[str]:

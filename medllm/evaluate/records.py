@@ -1,9 +1,8 @@
 """The records of a model on a task: written item by item, and summed up."""
 
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from medllm.measures.intervals import (
     estimate_macro_f1,
     estimate_ratio,
     estimate_share,
+    perplexity_of,
     repeats,
 )
 from medllm.models.chat.template import Template
@@ -80,6 +80,11 @@ def write_records(
     write_atomically(_notes_of(path), json.dumps({**how, **asking.notes}) + "\n")
     partial_path.replace(path)
     RowFile(written).discard()
+
+
+def read_asked(path: Path) -> Iterator[Record]:
+    """The records of the items that were asked."""
+    return (record for record in read_jsonl(path) if "not_asked" not in record)
 
 
 def sum_up_records(task: Task, model: str, path: Path) -> dict[str, Any]:
@@ -155,17 +160,13 @@ def grouped_intervals(records: Sequence[Record], *, has_f1: bool = True) -> dict
             known |= ends("accuracy", estimate_share(right, groups))
     elif all("logprob" in record for record in records) and repeats(groups):
         losses, tokens = [-r["logprob"] for r in records], [r["tokens"] for r in records]
-        loss = estimate_ratio(losses, tokens, groups)
-        known |= ends("perplexity", loss, math.exp)
+        known |= ends("perplexity", perplexity_of(estimate_ratio(losses, tokens, groups)))
     return known
 
 
-def ends(
-    name: str, estimate: Estimate, shown: Callable[[float], float] = float
-) -> dict[str, float | None]:
+def ends(name: str, estimate: Estimate) -> dict[str, float | None]:
     """The ends of an interval, under the names that they have in a score."""
-    low, high = (None if end is None else shown(end) for end in (estimate.low, estimate.high))
-    return {f"{name}_low": low, f"{name}_high": high}
+    return {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _notes_of(path: Path) -> Path:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medllm.data.example import read_jsonl
 from medllm.evaluate.analysis.shown import (
     EXPLAINED,
     OF_SUBGROUPS,
@@ -17,6 +16,7 @@ from medllm.evaluate.analysis.subgroups import FEW
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import KINDS
 from medllm.evaluate.kinds.base import MOST_FREQUENT, Tells
+from medllm.evaluate.records import read_asked
 from medllm.evaluate.summary import Score, footnotes, is_above_trivial, table_of
 from medllm.measures.gates import Check, Subject
 from medllm.places import short_ref
@@ -251,8 +251,7 @@ def _add_kinds(page: Page, scores: Sequence[Score], folder: Path | None) -> None
         path = (folder or Path()) / score["model"] / f"{score['task']}.jsonl"
         if folder and isinstance(kind, Tells) and path.is_file():
             page.heading(f"{score['model']}, {score['task']}")
-            asked = [record for record in read_jsonl(path) if "not_asked" not in record]
-            kind.tell(page, score, asked)
+            kind.tell(page, score, list(read_asked(path)))
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

@@ -124,7 +124,7 @@ def _evaluate(
     rows = []
     for label, model in zip(label_models(models), models, strict=True):
         scored = _evaluate_model(config, model, items, folder / label)
-        rows += scored + list(sum_up_groups(config, scored))
+        rows += scored + list(sum_up_groups(config, scored, folder / label))
     for task in tasks:
         _announce_unlike(task.name, [row for row in rows if row["task"] == task.name])
     rejected: Counter[str] = Counter()

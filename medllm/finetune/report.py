@@ -1,7 +1,6 @@
 """The loss curves of a training as numbers, a plot and a page; no text of the data."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +156,3 @@ def _about(config: FinetuneConfig) -> dict[str, Any]:
         method = f"LoRA of rank {config.lora.r}{quantized}"
     places = {"base": short_ref(config.model), "data": short_ref(config.data)}
     return {"method": method, **places, "recipe": config.recipe}
-
-
-def perplexity_of(loss: float | None) -> float | None:
-    """E to the mean loss of a token."""
-    return None if loss is None else math.exp(min(loss, 700))

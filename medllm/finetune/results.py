@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from medllm.finetune.base_name import write_base_name
 from medllm.finetune.config import FinetuneConfig
-from medllm.finetune.report import perplexity_of
 from medllm.finetune.rows.material import Material
 from medllm.finetune.train.distributed import is_sharded, save_weights
 from medllm.finetune.train.moe import of_answers, restore_router
+from medllm.measures.intervals import exponential
 from medllm.models.weights import read_weights, stored_dtype
 from medllm.ranks import count_processes, is_main
 
@@ -46,11 +46,12 @@ def summarize_training(
     trainer: "SFTTrainer", losses: "TrainOutput", after: dict[str, float]
 ) -> dict[str, Any]:
     """Losses in nats per token, and what follows from them; None where there are no such rows."""
+    loss = after.get("eval_loss")
     return {
         "train_loss": _mean_loss(trainer, losses.training_loss),
         "validation_loss_before": loss_before(trainer),
-        "validation_loss": after.get("eval_loss"),
-        "validation_perplexity": perplexity_of(after.get("eval_loss")),
+        "validation_loss": loss,
+        "validation_perplexity": None if loss is None else exponential(loss),
         "validation_token_accuracy": after.get("eval_mean_token_accuracy"),
     }
 

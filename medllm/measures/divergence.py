@@ -1,6 +1,5 @@
 """How far a quantized model is from its parent: what each expects after every token of a text."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from medllm.engines.base import Array, LogProbs, OnDevice
-from medllm.measures.intervals import Estimate, estimate_ratio
+from medllm.measures.intervals import Estimate, estimate_ratio, perplexity_of
 
 WORK_NUMBERS = 2**21
 """Numbers worked on at once, in float64: 16 MiB a temporary array, whatever the vocabulary."""
 
 DEVICE_NUMBERS = 2**25
 """The same on a GPU: 256 MiB."""
-LARGEST_EXPONENT = 709
 
 Floats = npt.NDArray[np.float64]
 
@@ -152,18 +150,7 @@ def summarize_divergence(compared: Sequence[Compared]) -> Divergence:
         kl_median=float(np.median(divergence)),
         kl_p99=float(np.quantile(divergence, 0.99)),
         top1_agreement=estimate_ratio([float(each.agreement.sum()) for each in compared], tokens),
-        perplexity_parent=_exponential(estimate_ratio(parent, tokens)),
-        perplexity=_exponential(estimate_ratio(quantized, tokens)),
+        perplexity_parent=perplexity_of(estimate_ratio(parent, tokens)),
+        perplexity=perplexity_of(estimate_ratio(quantized, tokens)),
         nats_lost=estimate_ratio(np.subtract(quantized, parent).tolist(), tokens),
     )
-
-
-def _exponential(nats: Estimate) -> Estimate:
-    return Estimate(
-        _exp(nats.value), *(None if end is None else _exp(end) for end in (nats.low, nats.high))
-    )
-
-
-def _exp(nats: float) -> float:
-    # what no float can hold comes from a broken model alone
-    return math.exp(nats) if nats < LARGEST_EXPONENT else math.inf

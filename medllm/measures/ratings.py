@@ -163,17 +163,17 @@ def estimate_correlation(
 ) -> Estimate | None:
     """Spearman's correlation of ranks with its 95 % interval; None where one side never changes.
 
-    The interval is that of Bonett and Wright 2000 (Psychometrika 65:23). Of items in groups `units`
-    is the number of groups: items of one patient are not counted as many.
+    The interval is that of Bonett and Wright 2000 (Psychometrika 65:23), which of ranks that are
+    all the same would be a point. Of items in groups `units` is the number of groups: items of one
+    patient are not counted as many.
     """
     from scipy.stats import spearmanr
 
     if len({*one}) < 2 or len({*other}) < 2:
         return None
     value, count = float(spearmanr(one, other).statistic), units or len(one)
-    if count < FEWEST_RANKED:
+    if count < FEWEST_RANKED or abs(value) > 1 - 1e-12:
         return Estimate(value, None, None)
-    near = max(-1 + 1e-12, min(1 - 1e-12, value))
-    error = math.sqrt((1 + near * near / 2) / (count - 3))
+    error = math.sqrt((1 + value * value / 2) / (count - 3))
     far = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
-    return Estimate(value, *(math.tanh(math.atanh(near) + side * far) for side in (-1, 1)))
+    return Estimate(value, *(math.tanh(math.atanh(value) + side * far) for side in (-1, 1)))

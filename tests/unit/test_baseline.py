@@ -176,6 +176,7 @@ def test_a_group_of_tasks_is_compared_as_one_sample() -> None:
 
     assert (found.items, found.gained, found.lost) == (8, 4, 0)
     assert (found.before, found.after) == (0.5, 1.0)
+    assert found.units == 4  # both tasks ask of the same four patients
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])

@@ -9,6 +9,7 @@ from scipy.stats import entropy
 
 from medllm.engines.base import BLOCK_TOKENS, LogProbs
 from medllm.engines.fake import VOCABULARY, FakeEngine
+from medllm.evaluate.kinds.texts import Texts
 from medllm.measures import divergence
 from medllm.measures.divergence import (
     Compared,
@@ -132,3 +133,5 @@ def test_a_perplexity_that_no_number_can_hold() -> None:
     document = Compared("a", np.full(3, 1e4), np.zeros(3, dtype=bool), np.full(3, -1.0), lost)
 
     assert summarize_divergence([document]).perplexity.value == math.inf
+    score = Texts().summarize([{"id": "a", "logprob": -900.0, "tokens": 9, "words": 1, "bytes": 9}])
+    assert (score["word_perplexity"], score["perplexity"]) == (math.inf, math.exp(100))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medllm.data.example import Example, Message
+from medllm.data.example import Example, Message, write_jsonl
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, DataError
 from medllm.evaluate.config import EvaluateConfig
@@ -186,7 +186,8 @@ def test_a_group_is_its_tasks_each_once() -> None:
     assert tasks_of(config) == ["radiology", "pubmedqa", "medmcqa", "medqa", "mmlu_medical"]
 
 
-def test_the_score_of_a_group_is_the_mean_weighted_by_items() -> None:
+def test_the_score_of_a_group_is_the_mean_weighted_by_items(tmp_path: Path) -> None:
+    """Its interval is over patients, whom several tasks may ask of: here 25 with 20 items each."""
     scores = [
         {"task": name, "kind": "choices", "model": "m", "items": items, "accuracy": accuracy,
          "majority": 0.25, "cut": 1}
@@ -195,11 +196,18 @@ def test_the_score_of_a_group_is_the_mean_weighted_by_items() -> None:
                                       ("radiology", 900, 1.0)]
     ]  # fmt: skip
 
-    (group,) = sum_up_groups(EvaluateConfig(tasks=("multimedqa", "radiology")), scores)
+    for score in scores:
+        right = round(score["items"] * score["accuracy"])
+        rows = ({"id": str(n), "group": str(n * 25 // score["items"]), "target": True,
+                 "answer": n < right} for n in range(score["items"]))  # fmt: skip
+        write_jsonl(tmp_path / f"{score['task']}.jsonl", rows)
+
+    (group,) = sum_up_groups(EvaluateConfig(tasks=("multimedqa", "radiology")), scores, tmp_path)
 
     assert group["items"] == 500
     assert group["accuracy"] == pytest.approx((50 + 30 + 10 + 20) / 500)
-    assert group["accuracy_low"] < 0.22 < group["accuracy_high"]
+    # 500 items, and 25 that count one each: R's binom.test
+    assert 0.08 < group["accuracy_low"] < 0.18 < 0.26 < group["accuracy_high"] < 0.42
     assert (group["cut"], group["task"], group["model"]) == (4, "multimedqa", "m")
 
 

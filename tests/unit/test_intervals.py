@@ -168,6 +168,19 @@ def test_intervals_of_groups_cover_the_truth(share: float, patients: int, each: 
     assert held / 300 >= 0.92
 
 
+@pytest.mark.parametrize(("sizes", "alike"), [([200] + [1] * 19, 5), ([100] + [2] * 60, 5)])
+def test_a_patient_with_most_of_the_items_is_one_patient(sizes: list[int], alike: float) -> None:
+    """The share of all is nearly that patient's own: told by the distance to it, 26 of 100 hold."""
+    source, held = np.random.default_rng(1), 0
+    groups = np.repeat(np.arange(len(sizes)).astype(str), sizes).tolist()
+    for _ in range(300):
+        chances = np.repeat(source.beta(0.8 * alike, 0.2 * alike, len(sizes)), sizes)
+        found = estimate_share((source.random(len(groups)) < chances).tolist(), groups)
+        held += found.low is not None and found.low <= 0.8 <= (found.high or 0)
+
+    assert held / 300 >= 0.85
+
+
 def test_labels_that_are_all_right_are_no_certainty() -> None:
     labels = ["a", "b"] * 20
 

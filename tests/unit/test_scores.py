@@ -212,6 +212,9 @@ WORKED = [
     (scores.egfr(Decimal("79.56"), "micromol/L", age_years=55, sex="female"), "75.5", "G2"),
     (scores.egfr(1.0, "mg/dL", age_years=50, sex="male"), "91.7", "G1"),
     (scores.egfr(8, "mg/dL", age_years=70, sex="male"), "6.7", "G5"),
+    # 59.468 and 14.498, whole 59 and 14: the stage is not that of what was rounded twice
+    (scores.egfr(1.142, "mg/dL", age_years=94, sex="male"), "59.5", "G3a"),
+    (scores.egfr(3.38, "mg/dL", age_years=65, sex="female"), "14.5", "G5"),
     (scores.cockcroft_gault(110, "micromol/L", age_years=70, weight_kg=75, sex="male"), "58.6", ""),
     (scores.cockcroft_gault(1, "mg/dL", age_years=60, weight_kg=72, sex="female"), "68.0", ""),
     (scores.adjusted_weight(120, 70), "90.0", ""),

@@ -129,7 +129,7 @@ def test_the_score_without_them_stands_beside(
     hits = round(score["accuracy"] * 12)
     assert round(found["without"]["value"] * 10) in (hits - 2, hits - 1, hits)
     assert found["without"]["low"] < found["without"]["value"] < found["without"]["high"]
-    (group,) = sum_up_groups(config, [score])
+    (group,) = sum_up_groups(config, [score], path.parent)
     assert group["trained_on"] == found
     columns, rows = table_of([score])
     assert "†" in rows[0][2]

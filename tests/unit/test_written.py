@@ -1,6 +1,7 @@
 """Patterns of written answers, and what goes together with what."""
 
 import random
+from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -72,7 +73,8 @@ def test_correlations_against_known_numbers() -> None:
     few = estimate_correlation([1, 2, 3], [1, 2, 3])
     assert few and few.value == 1 and few.low is None
     assert estimate_correlation([1, 1, 1], [1, 2, 3]) is None
-    assert estimate_correlation(list(range(20)), list(range(20)))
+    same = estimate_correlation(list(range(20)), list(range(20)))
+    assert same and astuple(same) == (1.0, None, None)  # no spread is no certainty
 
 
 def answers(passed: str) -> Any:

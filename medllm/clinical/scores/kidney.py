@@ -24,10 +24,9 @@ def egfr(creatinine: Number, unit: str, *, age_years: Number, sex: str) -> Compu
     k, a = (0.7, -0.241) if female else (0.9, -0.302)
     ratio = float(_creatinine(creatinine, unit)) / k
     value = 142 * min(ratio, 1) ** a * max(ratio, 1) ** -1.2 * 0.9938 ** float(years or 0)
-    result = rounded(exact("eGFR", value * 1.012 if female else value), "0.1")
-    whole = rounded(result)
-    stage = next(name for least, name in STAGES if whole >= least)
-    return Computed("eGFR (CKD-EPI 2021)", result, "mL/min/1.73 m2",
+    result = exact("eGFR", value * 1.012 if female else value)
+    stage = next(name for least, name in STAGES if rounded(result) >= least)
+    return Computed("eGFR (CKD-EPI 2021)", rounded(result, "0.1"), "mL/min/1.73 m2",
                     "kidney.org, CKD-EPI equation 2021; KDIGO stages from a secondary page",
                     stage)  # fmt: skip
 

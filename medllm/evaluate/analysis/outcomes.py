@@ -198,10 +198,9 @@ class Evaluation:
 def pool(score: Score, members: Sequence[Outcomes]) -> Outcomes:
     """The items of several tasks, each by its task and its id; their mean is the group's."""
     records = [
-        {**record, "id": f"{each.task}: {record['id']}", "group": f"{each.task}: {record['group']}"}
-        for each in members
-        for record in each.records
-    ]
+        {**record, "id": f"{each.task}: {record['id']}"}
+        for each in members for record in each.records
+    ]  # fmt: skip
     keys = sorted({str(each.score.get("prompt_key")) for each in members})
     how = {"prompt_key": ", ".join(keys), **score}
     return Outcomes(score["model"], score["task"], members[0].measure, how, records)

@@ -1,6 +1,5 @@
 """Answers: the perplexity of whole answers after their prompts."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +8,8 @@ from medllm.data.example import Example
 from medllm.engines.base import Engine, Expects, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
-from medllm.measures.intervals import estimate_ratio
+from medllm.evaluate.kinds.generated import cell_of, ends
+from medllm.measures.intervals import estimate_ratio, perplexity_of
 from medllm.measures.likelihood import score_answers
 
 
@@ -42,15 +42,10 @@ class Answers:
             "items": len(records),
             "tokens": sum(record["tokens"] for record in records),
             "loss": loss.value,
-            "perplexity": math.exp(loss.value),
-            "perplexity_low": None if loss.low is None else math.exp(loss.low),
-            "perplexity_high": None if loss.high is None else math.exp(loss.high),
+            **ends("perplexity", perplexity_of(loss)),
         }
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """Perplexity; a single item has no interval, as it says nothing of others."""
-        interval = "no interval"
-        if score["perplexity_low"] is not None:
-            interval = f"{score['perplexity_low']:.2f}–{score['perplexity_high']:.2f}"
         heading = f"{score['task']} perplexity\nn = {score['items']}"
-        return [Column(heading, f"{score['perplexity']:.2f}\n{interval}")]
+        return [Column(heading, cell_of(score, "perplexity", 2))]

@@ -106,5 +106,7 @@ class Tells(Kind, Protocol):
 class Pools(Kind, Protocol):
     """A kind whose scores on several tasks have one number together."""
 
-    def pool(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The number of a group of tasks, weighted by their items, with how many `items`."""
+    def pool(
+        self, scores: Sequence[Mapping[str, Any]], records: Sequence[Record]
+    ) -> dict[str, Any]:
+        """The number of all `records` of a group of tasks, with how many `items`."""

@@ -10,16 +10,11 @@ from medllm.data.example import Example
 from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import MOST_FREQUENT, Asking, Column, Record
+from medllm.evaluate.kinds.generated import ends, percent_of
 from medllm.evaluate.kinds.shuffled import Shuffled, shuffle
 from medllm.evaluate.kinds.swapped import Swapped, sum_up_swaps, swap_all
 from medllm.measures.confidence import confidence_of, measure_confidence
-from medllm.measures.intervals import (
-    Estimate,
-    estimate_proportion,
-    estimate_share,
-    macro_f1,
-    majority_share,
-)
+from medllm.measures.intervals import estimate_proportion, estimate_share, macro_f1, majority_share
 from medllm.measures.likelihood import ChoiceResult, NotAsked, score_choices
 
 
@@ -85,35 +80,38 @@ class Choices:
         again = _flips(records) | sum_up_swaps(records)
         return {**numbers, **_by_subject(records, right), **again}
 
-    def pool(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def pool(
+        self, scores: Sequence[Mapping[str, Any]], records: Sequence[Record]
+    ) -> dict[str, Any]:
         """The mean accuracy weighted by items, as lm-evaluation-harness weights its groups.
 
         The interval is that of all items as one sample, which is at least as wide as one that
         knows of the tasks (Hoeffding 1956). Labels of different tasks have no common F1.
         """
         items = sum(score["items"] for score in scores)
-        hits = sum(round(score["accuracy"] * score["items"]) for score in scores)
+        right = [record["answer"] == record["target"] for record in records]
+        accuracy = ends("accuracy", estimate_share(right, [*map(_group_of, records)]))
         majority = sum(score["majority"] * score["items"] for score in scores) / items
-        accuracy = _ends("accuracy", estimate_proportion(hits, items))
-        return {"items": items, **accuracy, "majority": majority}
+        return {"items": len(records), **accuracy, "majority": majority}
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
         """Accuracy beside that of always giving the most frequent label, F1, and flips."""
         shown = [
             Column(
                 f"{score['task']} accuracy\nn = {score['items']}",
-                _cell(score, "accuracy"),
+                percent_of(score, "accuracy"),
                 {MOST_FREQUENT: f"{score['majority']:.1%}"},
             )
         ]
         if "macro_f1" in score:  # not of a group
-            shown.append(Column("F1", _cell(score, "macro_f1")))
+            shown.append(Column("F1", percent_of(score, "macro_f1")))
         if score.get("shuffled_items"):
             heading = f"flips\nn = {score['shuffled_items']}"
-            shown.append(Column(heading, _cell(score, "flips")))
+            shown.append(Column(heading, percent_of(score, "flips")))
         for name, swapped in score.get("swaps", {}).items():
             heading = f"flips of {name}\nn = {swapped['items']}"
-            shown.append(Column(heading, _cell(swapped, "flips") if swapped["items"] else "none"))
+            cell = percent_of(swapped, "flips") if swapped["items"] else "none"
+            shown.append(Column(heading, cell))
         return shown
 
 
@@ -138,15 +136,11 @@ def _told_again(
 
 
 def _accuracy(right: Sequence[bool]) -> dict[str, Any]:
-    return _ends("accuracy", estimate_proportion(sum(right), len(right)))
+    return ends("accuracy", estimate_proportion(sum(right), len(right)))
 
 
 def _group_of(record: Record) -> str:
     return str(record.get("group", record["id"]))
-
-
-def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _by_subject(records: Sequence[Record], right: Sequence[bool]) -> dict[str, Any]:
@@ -158,7 +152,7 @@ def _by_subject(records: Sequence[Record], right: Sequence[bool]) -> dict[str, A
     told = {
         subject: {
             "items": len(found),
-            **_ends("accuracy", estimate_share(*zip(*found, strict=True))),
+            **ends("accuracy", estimate_share(*zip(*found, strict=True))),
         }
         for subject, found in sorted(subjects.items())
     }
@@ -178,12 +172,6 @@ def _flips(records: Sequence[Record]) -> dict[str, Any]:
             right += [answer == record["target"] for answer in answers]
     told: dict[str, Any] = {"shuffled_items": len(flipped), "shuffled_answers": len(right)}
     if flipped:
-        told |= _ends("flips", estimate_share(flipped, groups))
+        told |= ends("flips", estimate_share(flipped, groups))
         told["shuffled_accuracy"] = sum(right) / len(right)
     return told
-
-
-def _cell(score: Mapping[str, Any], name: str) -> str:
-    low, high = score.get(f"{name}_low"), score.get(f"{name}_high")
-    interval = "no interval" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f}"
-    return f"{score[name]:.1%}\n{interval}"

@@ -268,13 +268,21 @@ def ends(key: str, estimate: Estimate) -> dict[str, Any]:
     return {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
 
 
-def cell_of(score: Mapping[str, Any], key: str) -> str:
+def cell_of(score: Mapping[str, Any], key: str, digits: int = 3) -> str:
     """A value over its interval, for the table."""
     if score[key] is None:
         return "not measured"
     low, high = score.get(f"{key}_low"), score.get(f"{key}_high")
-    interval = "no interval" if low is None or high is None else f"{low:.3f}–{high:.3f}"
-    return f"{score[key]:.3f}\n{interval}"
+    is_known = low is not None and high is not None
+    interval = f"{low:.{digits}f}–{high:.{digits}f}" if is_known else "no interval"
+    return f"{score[key]:.{digits}f}\n{interval}"
+
+
+def percent_of(score: Mapping[str, Any], key: str) -> str:
+    """The same of a share, in percent."""
+    ends = {f"{key}{end}": score.get(f"{key}{end}") for end in ("", "_low", "_high")}
+    cell = cell_of({name: each and 100 * each for name, each in ends.items()}, key, 1)
+    return cell.replace("\n", "%\n")
 
 
 def _write(engine: Generates, requests: Sequence[GenerateRequest], asking: Asking) -> list[Outcome]:

@@ -8,7 +8,7 @@ from medllm.data.example import Example
 from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
-from medllm.evaluate.kinds.generated import mean_of, share_of
+from medllm.evaluate.kinds.generated import cell_of, mean_of, percent_of, share_of
 from medllm.measures.probes import score_look_alikes
 
 GUESSING = 0.5
@@ -56,8 +56,8 @@ class Pairs:
         heading = f"{score['task']} accuracy\nn = {score['items']}"
         baselines = {"guessing": f"{GUESSING:.1%}"}
         return [
-            Column(heading, _cell(score, "accuracy", 100, 1), baselines),
-            Column("nats ahead", _cell(score, "margin", 1, 2)),
+            Column(heading, percent_of(score, "accuracy"), baselines),
+            Column("nats ahead", cell_of(score, "margin", 2)),
         ]
 
 
@@ -65,12 +65,3 @@ def _ordered(item: Example) -> tuple[str, str]:
     """The right sentence, and the other one."""
     first, second = item.choices
     return (first, second) if first == item.target else (second, first)
-
-
-def _cell(score: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
-    unit = "%" if scale == 100 else ""
-    value = f"{scale * score[name]:.{digits}f}{unit}"
-    if score[f"{name}_low"] is None:
-        return f"{value}\nno interval"
-    low, high = (scale * score[f"{name}_{end}"] for end in ("low", "high"))
-    return f"{value}\n{low:.{digits}f}–{high:.{digits}f}"

@@ -10,8 +10,8 @@ from medllm.engines.base import Engine, Expects, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.answers import Answers
 from medllm.evaluate.kinds.base import Asking, Column, Record
-from medllm.evaluate.kinds.generated import groups_of
-from medllm.measures.intervals import Estimate, estimate_ratio
+from medllm.evaluate.kinds.generated import cell_of, ends, groups_of
+from medllm.measures.intervals import estimate_ratio, exponential
 from medllm.measures.likelihood import score_texts
 
 
@@ -49,11 +49,9 @@ class Texts(Answers):
             **numbers,
             "words": words,
             "text_bytes": sum(record["bytes"] for record in records),  # `bytes` is the model's size
-            "bits_per_byte": bits.value,
-            "bits_per_byte_low": bits.low,
-            "bits_per_byte_high": bits.high,
-            "byte_perplexity": 2**bits.value,
-            "word_perplexity": _exp(sum(losses) / max(words, 1)),
+            **ends("bits_per_byte", bits),
+            "byte_perplexity": exponential(math.log(2) * bits.value),
+            "word_perplexity": exponential(sum(losses) / max(words, 1)),
         }
 
     def columns(self, score: Mapping[str, Any]) -> list[Column]:
@@ -61,11 +59,4 @@ class Texts(Answers):
         shown = super().columns(score)
         if "bits_per_byte" not in score:
             return shown
-        bits = Estimate(*(score[f"bits_per_byte{end}"] for end in ("", "_low", "_high")))
-        interval = "no interval" if bits.low is None else f"{bits.low:.3f}–{bits.high:.3f}"
-        return [*shown, Column("bits per byte", f"{bits.value:.3f}\n{interval}")]
-
-
-def _exp(loss: float) -> float:
-    """A perplexity; that of nonsense may be larger than a number."""
-    return math.exp(min(loss, 700.0))
+        return [*shown, Column("bits per byte", cell_of(score, "bits_per_byte"))]

@@ -1,6 +1,5 @@
 """Free text: answers beside their references, by the words and the meaning that they share."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +12,7 @@ from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, ends, groups_of, mean_of, share_of
 from medllm.evaluate.kinds.written.told import tell_measures, tell_pairs
-from medllm.measures.intervals import estimate_ratio
+from medllm.measures.intervals import estimate_ratio, perplexity_of
 from medllm.measures.likelihood import AnswerResult, score_answers
 from medllm.measures.text.answers import is_exact, token_f1
 from medllm.measures.text.bertscore import Encoder, digest_encoder
@@ -144,8 +143,4 @@ def _reference_perplexity(records: Sequence[Record]) -> dict[str, Any]:
     losses = [-record["reference_logprob"] for record in found]
     tokens = [record["reference_tokens"] for record in found]
     loss = estimate_ratio(losses, tokens, groups_of(found))
-    name = "reference_perplexity"
-    return {
-        f"{name}{end}": None if value is None else math.exp(min(value, 700.0))
-        for end, value in (("", loss.value), ("_low", loss.low), ("_high", loss.high))
-    }
+    return ends("reference_perplexity", perplexity_of(loss))
