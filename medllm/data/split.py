@@ -53,6 +53,8 @@ class SplitConfig(Strict):
     def _check_shares(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together leave nothing to train on")
+        if self.time and self.by != "time":
+            raise ValueError(f"time: {self.time} is read with `by: time` alone; add that, too")
         return self
 
 
