@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from medllm.config.base import NOT_IDENTITY, Place, Ref, Strict, VerbConfig
 from medllm.errors import did_you_mean
@@ -76,6 +76,14 @@ class GptqFormat(AnyFormat):
             for unknown in settings.keys() - OVERRIDES:
                 known = ", ".join(sorted(OVERRIDES))
                 raise ValueError(f"'{pattern}' sets '{unknown}'; what can be set: {known}")
+            if bool(settings) == pattern.startswith("-:"):
+                what = "leaves modules as they are: give it {}" if settings else "sets nothing"
+                raise ValueError(f"'{pattern}' {what}")
+            try:
+                cls.model_validate(settings)
+            except ValidationError as problem:
+                wrong = problem.errors()[0]
+                raise ValueError(f"'{pattern}' {wrong['loc'][0]}: {wrong['msg']}") from None
         return dynamic
 
     @model_validator(mode="after")
@@ -120,6 +128,12 @@ class BnbFormat(AnyFormat):
     """4-bit NormalFloat, or LLM.int8()."""
     bnb_4bit_use_double_quant: bool = True
     """Whether the scales of nf4 are quantized too."""
+
+    @model_validator(mode="after")
+    def _check_double(self) -> Self:
+        if self.type != "nf4" and not self.bnb_4bit_use_double_quant:
+            raise ValueError(f"bnb_4bit_use_double_quant is of nf4, not of {self.type}")
+        return self
 
     @property
     def folder(self) -> str:

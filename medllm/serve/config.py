@@ -51,6 +51,15 @@ HeaderName = Annotated[
 ]
 
 
+EXCLUDED = {
+    "no_auth": ("api_key", "user_header"),
+    "no_audit": ("audit", "audit_text", "audit_syslog"),
+    "no_feedback": ("feedback",),
+    "canary": ("shadow",),
+}
+"""Settings that contradict each other."""
+
+
 class ServeConfig(Strict):
     """A model behind an OpenAI-compatible address."""
 
@@ -220,15 +229,12 @@ class ServeConfig(Strict):
 
     @model_validator(mode="after")
     def _check_key(self) -> "ServeConfig":
-        if self.api_key and self.no_auth:
-            raise ValueError("api_key and no_auth exclude each other")
+        for one, others in EXCLUDED.items():
+            for other in others:
+                if getattr(self, one) and getattr(self, other):
+                    raise ValueError(f"{other} and {one} exclude each other")
         if bool(self.user_header) != bool(self.trusted_proxies):
             raise ValueError("user_header and trusted_proxies need each other")
-        if self.user_header and self.no_auth:
-            raise ValueError("user_header and no_auth exclude each other")
-        if self.shadow and self.canary:
-            raise ValueError("shadow and canary exclude each other")
-        for name in ("audit_text", "audit_syslog"):
-            if self.no_audit and getattr(self, name) is not None:
-                raise ValueError(f"{name} and no_audit exclude each other")
+        if self.shadow_log and not self.shadow:
+            raise ValueError("shadow_log is of a second model, and none is named as shadow")
         return self

@@ -119,6 +119,7 @@ def test_no_setting_is_negative_but_for_a_reason() -> None:
         "finetune.training.extra={max_grad_norm: .nan}",
         "finetune.training.extra={optim_args: [{a: .inf}]}",
         "split={validation: 0.7, test: 0.7}",
+        "split={time: charttime}",
         "finetune.training.learning_rate=.nan",
         "seed=-1",
         "generate.temperature=1e-320",

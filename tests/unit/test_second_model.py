@@ -211,9 +211,18 @@ def test_the_start_says_whom_a_canary_answers(tmp_path: Path) -> None:
     assert describe_second(section, "m", Around(), Callers()) == ""
 
 
-def test_both_at_once_are_refused() -> None:
-    with pytest.raises(ConfigError, match="shadow and canary exclude each other"):
-        load_recipe(None, (), {"serve.shadow": "a", "serve.canary": "b"})
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"shadow": "a", "canary": "b"}, "shadow and canary exclude each other"),
+        ({"audit": "a", "no_audit": "true"}, "audit and no_audit exclude each other"),
+        ({"feedback": "a", "no_feedback": "true"}, "feedback and no_feedback exclude each other"),
+        ({"shadow_log": "a"}, "none is named as shadow"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(settings: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_recipe(None, [f"serve.{name}={value}" for name, value in settings.items()])
 
 
 @pytest.mark.parametrize(("share", "names"), [(1.0, ["m", "next"]), (0.0, ["m"])])
