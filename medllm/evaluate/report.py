@@ -256,7 +256,7 @@ def _add_kinds(page: Page, scores: Sequence[Score], folder: Path | None) -> None
 
 def _rate(rate: Mapping[str, Any]) -> str:
     value, low, high = _ends(rate, 100)
-    return f"{value:.0f} % ({low:.0f}–{high:.0f})" if rate["low"] is not None else f"{value:.0f} %"
+    return f"{value:.1f} % ({low:.1f}–{high:.1f})" if rate["low"] is not None else f"{value:.1f} %"
 
 
 def _asked(scores: Sequence[Score]) -> Iterator[tuple[Any, ...]]:

@@ -20,6 +20,7 @@ from medllm.clinical.text.reading import Reading, read
 from medllm.errors import ArtifactError
 from medllm.generate.prompts import Prompt, named
 from medllm.measures.intervals import estimate_part
+from medllm.measures.ratings import estimate_correlation
 from medllm.measures.text.bertscore import Encoder
 from medllm.measures.text.comparing import Unsupported, count_shared, find_unsupported
 from medllm.measures.text.facts import Fact, find_facts
@@ -167,13 +168,10 @@ def announce_flips(measured: Mapping[int, dict[str, Any]]) -> None:
 
 def _correlate(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Spearman's rank correlation of ratio and retention, where there are texts enough."""
-    from scipy.stats import spearmanr
-
-    pairs = [(each["ratio"], each["retention"]) for each in measured if each["retention_of"]]
-    ratios, kept = ({pair[n] for pair in pairs} for n in (0, 1))
-    if len(pairs) < FEWEST or min(len(ratios), len(kept)) < 2:
-        return {"items": len(pairs), "spearman": None}
-    return {"items": len(pairs), "spearman": float(spearmanr(*zip(*pairs, strict=True)).statistic)}
+    found = [each for each in measured if each["retention_of"]]
+    ratios, kept = ([each[name] for each in found] for name in ("ratio", "retention"))
+    told = estimate_correlation(ratios, kept) if len(found) >= FEWEST else None
+    return {"items": len(found), "spearman": told.value if told else None}
 
 
 def _add_bertscore(

@@ -122,17 +122,26 @@ class Check:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.figure} is not measured"
-        found = f"{self.figure} {console.rounded(self.value)}"
+        found = f"{self.figure} {self._shown(self.value)}"
         if self.low is None and self.items is None:
             return f"{found} is more than max_{self.figure} {self.max:g}"
         sure = "no interval"
         if self.low is not None and self.high is not None:
-            sure = f"95 % {console.rounded(self.low)} to {console.rounded(self.high)}"
+            sure = f"95 % {self._shown(self.low)} to {self._shown(self.high)}"
         told = f"{found} ({sure}, n = {self.items:,})"
         if self.passed:
             return f"{told} is {self._wanted}"
         who = "its worse end is" if self.bound else "is"
         return f"{told}: {who} not {self._wanted}"
+
+    def _shown(self, value: float) -> str:
+        """A number with so many digits that it stands on its own side of the thresholds."""
+        ends = [end for end in (self.min, self.max) if end is not None and end != value]
+        shown = (console.rounded(value, digits) for digits in range(4, 17))
+        for each in shown:
+            if all((float(each.replace(",", "")) - end) * (value - end) > 0 for end in ends):
+                return each
+        return f"{value}"
 
     @property
     def _wanted(self) -> str:

@@ -29,7 +29,7 @@ from medllm.measures.intervals import (
     without_certainty,
 )
 
-ALPHA = 1 - CONFIDENCE
+ALPHA = round(1 - CONFIDENCE, 9)
 POWER = 0.8
 """How surely a difference of the smallest detectable size is found; what trials are planned for."""
 FEW_FLIPS = 10

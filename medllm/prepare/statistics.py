@@ -181,7 +181,9 @@ def build_page(
     )
     for part in ("input", "target"):
         words = verdicts.columns[f"{part}_words"][verdicts.reason == 0]
-        page.histogram(f"Length of the {part}", _thin(words), "words")
+        step = len(words) // PLOTTED + 1
+        unit = "words" if step == 1 else f"words, of one row in {step:,}"
+        page.histogram(f"Length of the {part}", words[::step].tolist(), unit)
     page.bars("Targets to train on", numbers["targets"]["train"])
     page.table(("cleaning", "count"), list(numbers["cleaning"].items()))
     for name, unused in numbers["unused_columns"].items():
@@ -227,11 +229,6 @@ def _name_doubts(plan: Plan, numbers: Mapping[str, Any]) -> str:
     if not named:
         return "Nothing in them asks for a look before you train."
     return f"Before you train, look at {'; '.join(named)}."
-
-
-def _thin(values: NDArray[Any]) -> list[float]:
-    thinned: list[float] = values[:: len(values) // PLOTTED + 1].tolist()
-    return thinned
 
 
 def _show_samples(

@@ -42,6 +42,14 @@ def test_a_value_passes_and_it_is_said_that_n_cannot_decide() -> None:
     assert check({"figure": "accuracy", "min": 0.8}).undecided == ""
 
 
+@pytest.mark.parametrize(("value", "shown"), [(0.899996, "0.899996"), (0.90004, "0.90004"),
+                                              (0.9, "0.9"), (0.89, "0.89")])  # fmt: skip
+def test_no_value_is_rounded_onto_its_threshold(value: float, shown: str) -> None:
+    found = check({"figure": "accuracy", "min": 0.9}, accuracy=value)
+
+    assert f"mine accuracy {shown} (95 %" in str(found)
+
+
 def test_of_a_bound_the_worse_end_counts() -> None:
     found = check({"figure": "accuracy", "min": 0.9, "bound": True})
 

@@ -47,6 +47,12 @@ def test_an_option_that_wrong_answers_fall_on_is_named_with_its_rate() -> None:
     assert rates(even, "wrong-option bias") == {}
 
 
+def test_the_wrong_answers_of_one_patient_are_no_bias() -> None:
+    items = [(LETTERS[n % 4], likes("A")) for n in range(40)]
+
+    assert rates(outcomes(*items, group="p1"), "wrong-option bias") == {}
+
+
 def test_of_two_options_all_answers_count() -> None:
     found = outcomes(*[("AB"[n % 2], likes("A", letters="AB")) for n in range(40)], letters="AB")
 

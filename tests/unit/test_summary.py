@@ -56,7 +56,7 @@ def test_a_table_has_a_row_for_each_model_and_a_column_for_each_task() -> None:
     columns, rows = table_of([*scores("base", 13_600_000), *scores("merged", None)])
 
     assert columns == [
-        "model", "MB", "pubmedqa accuracy\nn = 4", "F1", "answers perplexity\nn = 6",
+        "model", "MB", "pubmedqa accuracy\nn = 4", "macro-F1", "answers perplexity\nn = 6",
     ]  # fmt: skip
     assert [row[:2] for row in rows] == [
         ["base", "13.6"], ["merged", "?"], ["most frequent label", ""],

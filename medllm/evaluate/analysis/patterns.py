@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medllm.evaluate.analysis.outcomes import ACCURACY, LOSS, Outcomes, Record
-from medllm.measures.intervals import Estimate, estimate_proportion, estimate_share
+from medllm.measures.intervals import Estimate, estimate_share
 
 CLOSE = 0.1
 """Nats between the first and the second choice: the first is 1.1 times as likely."""
@@ -99,14 +99,13 @@ def _wrong_options(records: Sequence[Record], wrong: Sequence[Record]) -> Iterat
         if not could:
             continue
         even = 1 / (len(labels) - 1)
-        given = estimate_proportion(sum(each["answer"] == label for each in could), len(could))
+        what = f"wrong answers that say “{label}”, where {even:.0%} would be even"
         if len(labels) == 2:  # a wrong answer of two has no choice left: count all answers instead
-            given = estimate_proportion(sum(r["answer"] == label for r in records), len(records))
+            could = [*records]
             even = sum(record["target"] == label for record in records) / len(records)
-            what, of = f"answers that say “{label}”, the label of {even:.0%}", len(records)
-        else:
-            what = f"wrong answers that say “{label}”, where {even:.0%} would be even"
-            of = len(could)
+            what = f"answers that say “{label}”, the label of {even:.0%}"
+        said = [record["answer"] == label for record in could]
+        given, of = estimate_share(said, [record["group"] for record in could]), len(could)
         if given.low is not None and given.low > even:
             advice = "worked examples (num_fewshot), apply_chat_template, or training on this form"
             yield _pattern("wrong-option bias", what, given, of, advice)

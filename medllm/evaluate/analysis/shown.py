@@ -89,10 +89,11 @@ def shown_p(p: float) -> str:
 
 EXPLAINED = (
     "A difference is of the model less the one beside it, on the same items. p is of the exact "
-    "McNemar test for right and wrong answers, of random signs for means, of documents that both "
-    "exchange at random for precision, recall and F1; adjusted by Holm for all comparisons that "
-    "are shown. “Could see” is the smallest true difference that so many items find four times in "
-    "five; a smaller one is not ruled out by “no difference shown”. A mean of which fewer than six "
+    "McNemar test for right and wrong answers (of random signs of patients or other groups where "
+    "these repeat), of random signs for means, of documents that both exchange at random for "
+    "precision, recall and F1; adjusted by Holm for all comparisons that are shown. “Could see” is "
+    "about the smallest true difference that so many items find four times in five; a "
+    "smaller one is not ruled out by “no difference shown”. A mean of which fewer than six "
     "items differ has no interval: of all such items up to so many may differ as stands there (the "
     "upper end of an exact 95 % interval), but not by how much."
 )

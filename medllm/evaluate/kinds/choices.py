@@ -104,7 +104,7 @@ class Choices:
             )
         ]
         if "macro_f1" in score:  # not of a group
-            shown.append(Column("F1", percent_of(score, "macro_f1")))
+            shown.append(Column("macro-F1", percent_of(score, "macro_f1")))
         if score.get("shuffled_items"):
             heading = f"flips\nn = {score['shuffled_items']}"
             shown.append(Column(heading, percent_of(score, "flips")))

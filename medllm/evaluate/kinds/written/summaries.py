@@ -17,6 +17,7 @@ from medllm.evaluate.kinds.generated import Answered, mean_of, ratio_of, share_o
 from medllm.evaluate.kinds.written.free_text import ALL, FreeText
 from medllm.evaluate.kinds.written.told import interval_of, tell_measures, tell_pairs
 from medllm.measures.intervals import FEWEST
+from medllm.measures.ratings import estimate_correlation
 from medllm.measures.text.comparing import count_shared, find_unsupported, given_by
 from medllm.measures.text.facts import CLASSES, Fact, find_facts
 from medllm.measures.text.flips import add_flips, find_flips
@@ -188,14 +189,11 @@ def _omitted(names: Sequence[str], facts: Mapping[str, Sequence[Fact]]) -> dict[
 
 def _correlation(records: Sequence[Record]) -> dict[str, float]:
     """Spearman's correlation of length and retention; nothing where either never varies."""
-    from scipy.stats import spearmanr
-
     found = [record for record in records if record["facts_source"]]
     ratios = [record["ratio"] for record in found]
     kept = [record["facts_retained"] / record["facts_source"] for record in found]
-    if len(found) < FEWEST or len(set(ratios)) == 1 or len(set(kept)) == 1:
-        return {}
-    return {"ratio_against_retention": float(spearmanr(ratios, kept).statistic)}
+    told = estimate_correlation(ratios, kept) if len(found) >= FEWEST else None
+    return {"ratio_against_retention": told.value} if told else {}
 
 
 def _by_severity(records: Sequence[Record]) -> dict[str, Any]:
