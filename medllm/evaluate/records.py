@@ -19,14 +19,8 @@ from medllm.evaluate.items import Task
 from medllm.evaluate.keyed import Keyed, described
 from medllm.evaluate.kinds import Asking
 from medllm.evaluate.kinds.base import Record
-from medllm.measures.intervals import (
-    Estimate,
-    estimate_macro_f1,
-    estimate_ratio,
-    estimate_share,
-    perplexity_of,
-    repeats,
-)
+from medllm.evaluate.kinds.generated import groups_of
+from medllm.measures.intervals import repeats
 from medllm.models.chat.template import Template
 
 PLACE = "{prompt}"
@@ -119,8 +113,9 @@ def _to_ask_more(reasons: Iterable[str], n_ctx: int | None) -> str:
 
 
 def _numbers(task: Task, records: Sequence[Record]) -> dict[str, Any]:
-    numbers = task.kind.summarize(records)
-    return {**numbers, **grouped_intervals(records, has_f1="macro_f1" in numbers)}
+    groups = groups_of(records)
+    known = {"groups": len({*groups}), "interval": "over groups"} if repeats(groups) else {}
+    return {**task.kind.summarize(records), **known}
 
 
 def _without_seen(task: Task, records: Sequence[Record]) -> dict[str, Any]:
@@ -139,34 +134,6 @@ def _without_seen(task: Task, records: Sequence[Record]) -> dict[str, Any]:
             others_score = {"items": len(others), "measure": name, "value": numbers[name]}
             told["without"] = {**others_score, **ends}
     return {"trained_on": told}
-
-
-def grouped_intervals(records: Sequence[Record], *, has_f1: bool = True) -> dict[str, Any]:
-    """Intervals by groups, as patients, where some have several items.
-
-    They take the place of those that count each item as independent. Where no group repeats: none
-    but that of macro-F1.
-    """
-    groups = [str(record.get("group", record["id"])) for record in records]
-    known: dict[str, Any] = {}
-    if repeats(groups):
-        known = {"groups": len(set(groups)), "interval": "over groups"}
-    if all("answer" in record and "target" in record for record in records):
-        targets, answers = ([record[key] for record in records] for key in ("target", "answer"))
-        if has_f1:  # labels are of no use where each item has its own
-            known |= ends("macro_f1", estimate_macro_f1(targets, answers, groups))
-        if repeats(groups):
-            right = [record["target"] == record["answer"] for record in records]
-            known |= ends("accuracy", estimate_share(right, groups))
-    elif all("logprob" in record for record in records) and repeats(groups):
-        losses, tokens = [-r["logprob"] for r in records], [r["tokens"] for r in records]
-        known |= ends("perplexity", perplexity_of(estimate_ratio(losses, tokens, groups)))
-    return known
-
-
-def ends(name: str, estimate: Estimate) -> dict[str, float | None]:
-    """The ends of an interval, under the names that they have in a score."""
-    return {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _notes_of(path: Path) -> Path:

@@ -135,7 +135,10 @@ def without_certainty(estimate: Estimate) -> Estimate:
 def estimate_macro_f1(
     targets: Sequence[str], answers: Sequence[str], groups: Groups | None = None
 ) -> Estimate:
-    """The macro-F1 of all items, with its bootstrap interval; a label that is not drawn is out."""
+    """The unweighted mean of the F1 of all labels that occur as target, with its interval.
+
+    A label that is not drawn is out.
+    """
     labels = sorted(set(targets))
     wanted = np.array([[target == label for label in labels] for target in targets], float)
     given = np.array([[answer == label for label in labels] for answer in answers], float)
@@ -224,15 +227,6 @@ def repeats(groups: Groups | None) -> bool:
 def count_units(items: int, groups: Groups | None) -> int:
     """How many independent units there are: groups, or items."""
     return items if groups is None else len(set(groups))
-
-
-def macro_f1(targets: Sequence[str], answers: Sequence[str]) -> float:
-    """The unweighted mean of the labels' F1, over the labels that occur as target."""
-    hits = Counter(
-        target for target, answer in zip(targets, answers, strict=True) if target == answer
-    )
-    wanted, given = Counter(targets), Counter(answers)
-    return sum(2 * hits[label] / (wanted[label] + given[label]) for label in wanted) / len(wanted)
 
 
 def majority_share(targets: Sequence[str]) -> float:

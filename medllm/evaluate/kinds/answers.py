@@ -8,7 +8,7 @@ from medllm.data.example import Example
 from medllm.engines.base import Engine, Expects, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import Asking, Column, Record
-from medllm.evaluate.kinds.generated import cell_of, ends
+from medllm.evaluate.kinds.generated import cell_of, ends, groups_of
 from medllm.measures.intervals import estimate_ratio, perplexity_of
 from medllm.measures.likelihood import score_answers
 
@@ -35,12 +35,12 @@ class Answers:
 
     def summarize(self, records: Sequence[Record]) -> dict[str, Any]:
         """Loss in nats per token and perplexity, with a 95 % bootstrap interval over the items."""
-        loss = estimate_ratio(
-            [-record["logprob"] for record in records], [record["tokens"] for record in records]
-        )
+        losses = [-record["logprob"] for record in records]
+        tokens = [record["tokens"] for record in records]
+        loss = estimate_ratio(losses, tokens, groups_of(records))
         return {
             "items": len(records),
-            "tokens": sum(record["tokens"] for record in records),
+            "tokens": sum(tokens),
             "loss": loss.value,
             **ends("perplexity", perplexity_of(loss)),
         }

@@ -10,11 +10,11 @@ from medllm.data.example import Example
 from medllm.engines.base import Engine, Scores, require
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import MOST_FREQUENT, Asking, Column, Record
-from medllm.evaluate.kinds.generated import ends, percent_of
+from medllm.evaluate.kinds.generated import ends, groups_of, percent_of
 from medllm.evaluate.kinds.shuffled import Shuffled, shuffle
 from medllm.evaluate.kinds.swapped import Swapped, sum_up_swaps, swap_all
 from medllm.measures.confidence import confidence_of, measure_confidence
-from medllm.measures.intervals import estimate_proportion, estimate_share, macro_f1, majority_share
+from medllm.measures.intervals import estimate_macro_f1, estimate_share, majority_share
 from medllm.measures.likelihood import ChoiceResult, NotAsked, score_choices
 
 
@@ -69,8 +69,8 @@ class Choices:
         right = [target == answer for target, answer in zip(targets, answers, strict=True)]
         numbers = {
             "items": len(records),
-            **_accuracy(right),
-            "macro_f1": macro_f1(targets, answers),
+            **ends("accuracy", estimate_share(right, groups_of(records))),
+            **ends("macro_f1", estimate_macro_f1(targets, answers, groups_of(records))),
             "majority": majority_share(targets),
             "answers": dict(sorted(Counter(answers).items())),
         }
@@ -90,7 +90,7 @@ class Choices:
         """
         items = sum(score["items"] for score in scores)
         right = [record["answer"] == record["target"] for record in records]
-        accuracy = ends("accuracy", estimate_share(right, [*map(_group_of, records)]))
+        accuracy = ends("accuracy", estimate_share(right, groups_of(records)))
         majority = sum(score["majority"] * score["items"] for score in scores) / items
         return {"items": len(records), **accuracy, "majority": majority}
 
@@ -135,20 +135,12 @@ def _told_again(
     return {"answer": swapped.answer(result.answer, item), "words": swapped.words}
 
 
-def _accuracy(right: Sequence[bool]) -> dict[str, Any]:
-    return ends("accuracy", estimate_proportion(sum(right), len(right)))
-
-
-def _group_of(record: Record) -> str:
-    return str(record.get("group", record["id"]))
-
-
 def _by_subject(records: Sequence[Record], right: Sequence[bool]) -> dict[str, Any]:
     """The accuracy of each subject; nothing where the task has none."""
     subjects: defaultdict[str, list[tuple[bool, str]]] = defaultdict(list)
-    for record, is_right in zip(records, right, strict=True):
+    for record, is_right, group in zip(records, right, groups_of(records), strict=True):
         if "subject" in record:
-            subjects[record["subject"]].append((is_right, _group_of(record)))
+            subjects[record["subject"]].append((is_right, group))
     told = {
         subject: {
             "items": len(found),
@@ -164,11 +156,11 @@ def _flips(records: Sequence[Record]) -> dict[str, Any]:
     if not any("shuffled" in record for record in records):
         return {}
     flipped, right, groups = list[bool](), list[bool](), list[str]()
-    for record in records:
+    for record, group in zip(records, groups_of(records), strict=True):
         answers = [each["answer"] for each in record["shuffled"] if "answer" in each]
         if answers:
             flipped.append(any(answer != record["answer"] for answer in answers))
-            groups.append(_group_of(record))
+            groups.append(group)
             right += [answer == record["target"] for answer in answers]
     told: dict[str, Any] = {"shuffled_items": len(flipped), "shuffled_answers": len(right)}
     if flipped:
