@@ -15,7 +15,7 @@ from medllm.data.groups import squeeze
 from medllm.data.names import list_names
 from medllm.errors import did_you_mean
 
-DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".xml")
+DATA_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".xml")
 
 
 @cache

@@ -400,12 +400,20 @@ def test_a_date_beyond_the_calendar_is_refused() -> None:
 
 
 def test_an_unknown_ending_gets_the_list() -> None:
-    problem = refusal("a.xlsx", b"PK")
+    problem = refusal("a.tex", b"PK")
 
-    assert problem.message == "a.xlsx: not a data file medllm reads"
+    assert problem.message == "a.tex: not a data file medllm reads"
     assert problem.fix == (
-        "use one of .csv, .json, .jsonl, .parquet, .raw, .tokens, .tsv, .txt, .xml, .zip, also .gz"
+        "use one of .csv, .json, .jsonl, .ndjson, .parquet, .raw, .tokens, .tsv, .txt, .xml, .zip, "
+        "also .gz"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"), [("a.XLSX", "as CSV"), ("a.pdf", "as .txt"), ("a.csv.xz", "unpack it")]
+)
+def test_files_that_hospitals_have_get_a_way_on(name: str, fix: str) -> None:
+    assert fix in (refusal(name, b"PK").fix or "")
 
 
 def test_a_missing_file_is_named() -> None:

@@ -48,6 +48,15 @@ VERY_DEEP = 500
 """Levels. Of many more ijson, which names each place by all places around it, would not end."""
 
 
+UNREAD = {
+    "save its table as CSV (UTF-8), and look whether numbers and dates are as they were":
+        {".xlsx", ".xls", ".xlsm", ".ods", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"},
+    "save its text as .txt or .jsonl": {".docx", ".doc", ".odt", ".pdf", ".rtf", ".html", ".md"},
+    "unpack it, or pack it as .gz or .zip": {".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz"},
+}  # fmt: skip
+"""What to do with files that hospitals have and that are not read."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a file does not say of itself."""
@@ -61,7 +70,8 @@ class Layout:
 def check_kind(path: Source) -> None:
     """Raise DataError for a file of a kind that nothing here reads."""
     if kind_of(path) not in READERS:
-        fix = f"use one of {', '.join(sorted(READERS))}, also .gz"
+        readable = f"use one of {', '.join(sorted(READERS))}, also .gz"
+        fix = next((fix for fix, kinds in UNREAD.items() if kind_of(path) in kinds), readable)
         raise DataError(f"{path.name}: not a data file medllm reads", fix)
 
 
@@ -342,7 +352,7 @@ def _open_archive(path: Source) -> Iterator[dict[str, Member]]:
 
 
 READERS: dict[str, Callable[[Source, Layout], Iterator[Row]]] = {
-    ".jsonl": _read_lines,
+    **dict.fromkeys((".jsonl", ".ndjson"), _read_lines),
     ".json": _read_json,
     **dict.fromkeys((".csv", ".tsv"), _read_table),
     **dict.fromkeys(
