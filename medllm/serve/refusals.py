@@ -18,6 +18,12 @@ ADDRESSES = (
     "/v1/chat/completions, /v1/completions, /v1/models, /v1/alerts/explain, /generate, /feedback, "
     "/ready and /health"
 )
+OTHER_INTERFACES = {
+    "/api/": "Ollama's",
+    "/v1/messages": "Anthropic's",
+    "/v1/responses": "OpenAI's newer",
+}
+"""Whose clients ask at the addresses that begin so."""
 
 
 LEFT = 499
@@ -89,8 +95,11 @@ def _explain_address(request: Request, error: HTTPException) -> Response:
     headers = {"Allow": methods} if methods else {}
     if error.status_code == 405 and request.method == "OPTIONS":
         return Response(status_code=204, headers=headers)
+    path = request.scope["path"]
+    whose = next((OTHER_INTERFACES[each] for each in OTHER_INTERFACES if path.startswith(each)), "")
+    what = f"{whose} interface is not spoken here" if whose else "nothing is at this address"
     message = {
-        404: f"nothing is at this address; this server has {ADDRESSES}",
+        404: f"{what}; this server has {ADDRESSES}",
         405: f"this address takes {methods}, not this method",
     }.get(error.status_code, error.detail)
     return error_response(ApiError(error.status_code, message, headers=headers))

@@ -318,6 +318,19 @@ def test_addresses_and_methods(method: str, path: str, status: int, allow: str |
         assert "/v1/chat/completions" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "whose"),
+    [
+        ("/api/chat", "Ollama's"),
+        ("/v1/messages", "Anthropic's"),
+        ("/v1/responses", "OpenAI's newer"),
+    ],
+)
+def test_clients_of_another_interface_are_told_so(path: str, whose: str) -> None:
+    message = send("POST", path).json()["error"]["message"]
+    assert message.startswith(f"{whose} interface is not spoken here; this server has /v1/chat/com")
+
+
 def test_a_slash_at_the_end_makes_no_difference() -> None:
     assert post(f"{CHAT}/", GOOD[CHAT]).status_code == 200
 

@@ -139,6 +139,9 @@ def test_what_tools_told_goes_to_the_engine_and_to_the_review() -> None:
     send(engine, tool_choice=named, messages=[{"role": "developer", "content": "Be brief"}, *TURNS])
     assert engine.asked[1].chat and engine.asked[1].chat.tool_choice == named
     assert engine.asked[1].chat.messages[0]["role"] == "system"
+    repeated = [*ANSWERED[:2], ANSWERED[2] | {"name": "prescribe"}]  # as LiteLLM's page has it
+    assert send(engine, messages=repeated).is_success
+    assert engine.asked[2].chat and list(engine.asked[2].chat.messages) == repeated
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -209,6 +212,9 @@ def test_a_call_that_max_tokens_cut_is_read_as_far_as_it_came() -> None:
         ({"messages": [*TURNS, {"role": "assistant", "content": "And"}]}, "messages", "last one"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0.tool_call_id", "role tool"),
         ({"messages": [*TURNS, ANSWERED[2]]}, "messages.1.tool_call_id", "no call of a message"),
+        ({"messages": [*ANSWERED[:2], ANSWERED[2] | {"name": "other"}]},
+         "messages.2.name", "of another function"),
+        ({"messages": [TURNS[0] | {"name": "Ann"}]}, "messages.0.name", "who speaks"),
         ({"messages": [ANSWERED[1] | {"role": "user"}]}, "messages.0.content", "text"),
         ({"messages": [*TURNS, {"role": "assistant", "tool_calls": []}]},
          "messages.1.content", "text"),

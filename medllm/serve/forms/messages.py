@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from medllm.data.example import Message
 from medllm.engines.servers.chat import ToolCall as Call
 from medllm.engines.servers.chat import told
-from medllm.serve.forms.strict import Strict, check_characters, checked, wrong
+from medllm.serve.forms.strict import UNSUPPORTED, Strict, check_characters, checked, wrong
 from medllm.serve.forms.tools import ToolCall
 
 MOST_IMAGE_BYTES = 2**22
@@ -122,6 +123,8 @@ class ChatMessage(Strict):
     """The functions that an earlier answer called."""
     tool_call_id: str | None = None
     """Which call the message of the role `tool` answers."""
+    name: str | None = None
+    """Of the role `tool`: the function that was called."""
 
     @model_validator(mode="after")
     def _check_role(self) -> Self:
@@ -133,6 +136,9 @@ class ChatMessage(Strict):
             raise wrong("tool_calls", "they stand in the assistant's messages alone")
         if (self.role == "tool") != (self.tool_call_id is not None):
             raise wrong("tool_call_id", "it belongs to the role tool, which needs it")
+        if self.name is not None and self.role != "tool":
+            message = "the model is not told who speaks; say it in the content"
+            raise PydanticCustomError(UNSUPPORTED, message, {"field": "name"})
         return self
 
     @property
@@ -170,7 +176,7 @@ class ChatMessage(Strict):
 
     def as_sent(self, *, with_images: bool = True) -> dict[str, Any]:
         """The message in OpenAI's form, for an engine that takes it so, or without its images."""
-        sent = self.model_dump(include={"tool_calls", "tool_call_id"}, exclude_none=True)
+        sent = self.model_dump(include={"tool_calls", "tool_call_id", "name"}, exclude_none=True)
         content: Any = self.content
         if isinstance(content, tuple):
             content = [
@@ -185,9 +191,13 @@ class ChatMessage(Strict):
 
 def check_calls(messages: Sequence[ChatMessage]) -> None:
     """Raise an error that names the field where a message of a tool answers no call before it."""
-    called: set[str] = set()
+    called: dict[str, str] = {}
     for place, message in enumerate(messages):
-        called.update(call.id for call in message.tool_calls or ())
-        if message.tool_call_id is not None and message.tool_call_id not in called:
+        called |= {call.id: call.function.name for call in message.tool_calls or ()}
+        if message.tool_call_id is None:
+            continue
+        if message.tool_call_id not in called:
             field = f"messages.{place}.tool_call_id"
             raise wrong(field, "no call of a message before it has this id")
+        if message.name not in (None, called[message.tool_call_id]):
+            raise wrong(f"messages.{place}.name", "the call with this id is of another function")
