@@ -17,14 +17,14 @@ MOST_LONGER = 3
 """So many names are told that go on after what was typed."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """A question that ends in a space, or nothing where no known name is close.
 
     Names that go on after the whole of it come first: `ner` is the begin of `ner_bc5cdr`.
     """
     names = sorted(known)
     longer = [each for each in names if each.startswith((f"{name}_", f"{name}-"))][:MOST_LONGER]
-    close = longer or difflib.get_close_matches(name, names, n=1)
+    close = longer or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f"did you mean {' or '.join(repr(each) for each in close)}? " if close else ""
 
 

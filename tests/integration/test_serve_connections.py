@@ -1,5 +1,6 @@
 """Connections that misbehave, over real sockets: each is ended in time, and nobody else waits."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -143,6 +144,36 @@ def test_odd_bytes_while_an_answer_is_written_are_no_bug(capfd: pytest.CaptureFi
                     time.sleep(0.1)
         assert ask(url, None, "Hi", 20) == "You said: Hi"
     assert set(capfd.readouterr().err.splitlines()) <= {"server: Invalid HTTP request received."}
+
+
+class Burst(FakeEngine):
+    """Has hundreds of pieces ready at once, when its client has gone."""
+
+    parallel, is_ready = 4, True
+
+    async def stream(self, request: GenerateRequest) -> Any:
+        for _ in range(9):
+            yield Piece("a" * 99, 1)
+        await asyncio.sleep(0.1)
+        time.sleep(0.5)  # the whole server is busy meanwhile
+        for _ in range(500):
+            yield Piece("a", 1)
+        yield Piece("", 0, "stop")
+
+    async def disconnect(self) -> None: ...
+
+
+def test_what_is_written_to_a_client_that_left_fills_no_log(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with serving(Burst()) as url:
+        for _ in range(3):
+            with connect(url) as sock:
+                sock.sendall(request(CHAT | {"stream": True}))
+                assert b"200 OK" in sock.recv(100)  # what is left unread resets the connection
+                time.sleep(0.3)
+            time.sleep(0.6)
+    assert not capfd.readouterr().err
 
 
 def test_websockets_are_not_offered(capfd: pytest.CaptureFixture[str]) -> None:

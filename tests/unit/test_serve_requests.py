@@ -277,6 +277,40 @@ def test_values_that_would_change_the_answer_are_refused(
     assert error["param"] == (param or "stream_options.include_obfuscation")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"min_tokens": 0, "length_penalty": 1.0, "ignore_eos": False, "use_beam_search": False},
+        {"chat_template_kwargs": {}, "extra_body": {}, "top_logprobs": 0, "logprobs": False},
+        {"stream": True, "stream_options": {"continuous_usage_stats": False}},
+        {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]}]},
+    ],
+)  # fmt: skip
+def test_what_clients_send_that_asks_for_nothing_is_accepted(body: dict[str, Any]) -> None:
+    assert post(CHAT, GOOD[CHAT] | body).is_success
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("reasoning_effort", ""), ("web_search_options", ""), ("stop_words", ""),
+        ("topP", "top_p"), ("maxTokens", "max_tokens"), ("repeat_penalty", "repetition_penalty"),
+        ("patient", "patient_context"),
+    ],
+)  # fmt: skip
+def test_a_field_is_taken_for_another_where_it_is_like_it(field: str, hint: str) -> None:
+    asked = f"did you mean '{hint}'? if not, " if hint else ""
+    said = f"{field}: not supported by this server; {asked}leave it out"
+    assert refusal(post(CHAT, GOOD[CHAT] | {field: 1}))["message"] == said
+
+
+def test_a_part_that_holds_an_unknown_field_names_it() -> None:
+    part = {"type": "text", "text": "Hi", "colour": "red"}
+    error = refusal(post(CHAT, {"messages": [{"role": "user", "content": [part]}]}))
+    assert error["message"].startswith("messages.0.content: colour: not supported")
+
+
 def test_every_field_of_the_client_is_honoured_refused_or_harmless() -> None:
     for path, form in ((CHAT, ChatRequest), (COMPLETE, CompletionRequest)):
         for name in OPENAI_FIELDS - form.model_fields.keys() - HARMLESS:

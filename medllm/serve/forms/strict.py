@@ -1,5 +1,6 @@
 """How strictly a body is read: what would change the answer and is not honoured is refused."""
 
+import re
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -15,13 +16,18 @@ HARMLESS = {
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
+    "cache_control",
     "parallel_tool_calls",
 }
-"""Fields of OpenAI's that cannot change an answer."""
+"""Fields of OpenAI's, and one of its imitators', that cannot change an answer."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
-    **dict.fromkeys(("echo", "store", "include_obfuscation"), (False,)),
+    "min_tokens": (0,),
+    "length_penalty": (1, 1.0),
+    **dict.fromkeys(("chat_template_kwargs", "extra_body"), ({},)),
+    **dict.fromkeys(("echo", "store", "ignore_eos", "use_beam_search"), (False,)),
+    **dict.fromkeys(("include_obfuscation", "continuous_usage_stats"), (False,)),
     **dict.fromkeys(("tools", "tool_calls", "functions", "annotations"), ([],)),
     **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
     "suffix": ("",),
@@ -49,6 +55,8 @@ WHY: dict[str, str] = {
 """Why fields are not honoured, where more can be said than that they are not."""
 UNSUPPORTED = "unsupported_parameter"
 WRONG = "wrong"
+CLOSE = 0.75
+"""How alike a field that is meant must be: `reasoning_effort` is no slip of `response_format`."""
 
 
 def wrong(field: str, message: str) -> PydanticCustomError:
@@ -90,13 +98,18 @@ class Strict(BaseModel):
             # Types are compared too: to Python `logprobs: 0` is False, to OpenAI it asks for one.
             neutral = any(type(value) is type(v) and value == v for v in NEUTRAL.get(name, ()))
             if value is not None and name not in HARMLESS and not neutral:
-                near = did_you_mean(name, type(self).model_fields)
+                near = did_you_mean(_snake(name), type(self).model_fields, CLOSE)
                 otherwise = (
                     f"not supported by this server; {near and near + 'if not, '}leave it out"
                 )
                 message = WHY.get(name, otherwise)
                 raise PydanticCustomError(UNSUPPORTED, message, {"field": name})
         return self
+
+
+def _snake(name: str) -> str:
+    """The name in OpenAI's way: `topP` as `top_p`."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 Form = TypeVar("Form", bound=Strict)
@@ -112,5 +125,6 @@ def checked(form: type[Form], value: Any) -> Form:
         return form.model_validate(value)
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        named = first.get("ctx", {}).get("field")
+        place = ".".join(map(str, [*first["loc"], *([named] if named else [])]))
         raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None

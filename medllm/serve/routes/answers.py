@@ -259,7 +259,7 @@ class AnswerRoutes:
             raise ApiError(400, message, param="n" if body.count > 1 else "prompt")
         if body.top is not None:
             self._check_logprobs(body)
-        elif isinstance(body, ChatRequest) and body.top_logprobs is not None:
+        elif isinstance(body, ChatRequest) and body.top_logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: true", param="top_logprobs")
 
     def _check_logprobs(self, body: ChatRequest | CompletionRequest) -> None:

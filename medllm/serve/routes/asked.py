@@ -1,6 +1,6 @@
 """What was asked: a prompt that was read, who sent it, and the answer that is to be given."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Work:
     """One answer that is to be given: what the audit log will tell of it, and its pieces."""
 
     line: Asked
-    pieces: AsyncIterator[Piece]
+    pieces: AsyncGenerator[Piece, None]
     echo: str = ""
 
     async def outcome(self) -> Outcome:

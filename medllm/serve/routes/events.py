@@ -1,7 +1,9 @@
 """Answers as they are written, as server-sent events."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +50,12 @@ async def events(reply: Reply, works: Sequence[Work]) -> AsyncIterator[str]:
                 yield _event(reply.chunk(index, content=work.echo))
             if reply.chat:
                 yield _event(reply.chunk(index, role="assistant", content=""))
-            async for piece in work.pieces:
-                tokens += piece.tokens
-                for chunk in told.chunks(piece, work.line.report):
-                    yield _event(chunk)
+            async with aclosing(work.pieces) as pieces:
+                async for piece in pieces:
+                    tokens += piece.tokens
+                    for chunk in told.chunks(piece, work.line.report):
+                        yield _event(chunk)
+                    await asyncio.sleep(0)  # tokens may wait: one who left is noticed between them
     except ApiError as problem:
         yield _event(problem.body)
         return
