@@ -96,8 +96,16 @@ def test_csv_keeps_quotes_and_line_breaks() -> None:
     ]  # fmt: skip
 
 
-def test_a_csv_row_that_is_too_short_has_empty_fields() -> None:
-    assert rows_of("a.csv", "id,text\n1\n") == [{"id": "1", "text": None}]
+def test_a_csv_row_that_is_too_short_has_empty_fields_which_is_said(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The rest of a note that was cut at its line break looks so."""
+    assert rows_of("short.csv", "id,text\n0,a\n\n1\n2\n") == [
+        {"id": "0", "text": "a"}, {"id": "1", "text": None}, {"id": "2", "text": None},
+    ]  # fmt: skip
+
+    said = capfd.readouterr().err
+    assert "2 rows with fewer fields than columns, the first on line 4" in said
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json"])

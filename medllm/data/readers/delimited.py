@@ -73,6 +73,7 @@ def _read(
     content, skipped = _without_separator_line(read_lines(path, file))
     lines = csv.reader(content, delimiter=delimiter, strict=True)
     ended = skipped  # the line on which the last good row ends
+    short: list[int] = []
     try:
         names, rows = _head(path, lines, header)
         width, ended = len(names), lines.line_num + skipped
@@ -87,12 +88,15 @@ def _read(
                     f"quote the field that holds {named}",
                 )
             elif fields:  # what is missing is None; a blank line is no row
+                short.append(ended)
                 yield dict(zip_longest(names, fields))
     except csv.Error as problem:
         raise DataError(
             f"{path}:{ended + 1}: not valid CSV: {problem}",
             "check the quotes of the row that begins on this line",
         ) from None
+    if short:
+        _announce_short(str(path), len(short), short[0])
 
 
 def _without_separator_line(lines: Iterator[str]) -> tuple[Iterator[str], int]:
@@ -202,6 +206,15 @@ def _announce(path: str, form: Form) -> None:
     if form.encoding == WESTERN:
         hint = "; where it is of another, `encoding: NAME` in a dataset.yaml beside it says so"
     console.notice(f"{path}: read as {form.words}{hint}")
+
+
+@cache
+def _announce_short(path: str, count: int, line: int) -> None:
+    rows = console.counted(count, "row")
+    console.notice(
+        f"{path}: {rows} with fewer fields than columns, the first on line {line}: the rest is taken "
+        "as empty. Where it goes on with the text of the line before, that text was cut: quote it"
+    )
 
 
 def unusual_form(path: Source, header: tuple[str, ...], encoding: str | None) -> str | None:
