@@ -212,8 +212,8 @@ def _announce(path: str, form: Form) -> None:
 def _announce_short(path: str, count: int, line: int) -> None:
     rows = console.counted(count, "row")
     console.notice(
-        f"{path}: {rows} with fewer fields than columns, the first on line {line}: the rest is taken "
-        "as empty. Where it goes on with the text of the line before, that text was cut: quote it"
+        f"{path}: {rows} with fewer fields than columns, the first on line {line}: the rest is "
+        "taken as empty. Where it goes on with the text of the line before, it was cut: quote it"
     )
 
 
