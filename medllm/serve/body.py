@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from medllm.serve.forms.strict import UNSUPPORTED, check_characters
+from medllm.serve.forms.strict import UNSUPPORTED, check_characters, place_of
 from medllm.serve.wire import ApiError
 
 MAX_BODY_BYTES = 4 * 2**20  # whatever the context: half a second of parsing at the worst
@@ -99,9 +99,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _first_error(problem: ValidationError) -> ApiError:
     first = problem.errors(include_url=False)[0]
     code = UNSUPPORTED if first["type"] in {UNSUPPORTED, "extra_forbidden"} else None
-    named = first.get("ctx", {}).get("field")
-    path = [*first["loc"], *([named] if named else [])]
-    param = ".".join(map(str, path)) or None
+    param = place_of(first) or None
     message = _message(first)
     return ApiError(400, f"{param}: {message}" if param else message, code, param)
 

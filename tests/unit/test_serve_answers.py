@@ -362,8 +362,9 @@ def test_the_plain_form_refuses_in_its_own_words(
         ({"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lG"}}, "data URL"),
         (
             {"type": "image_url", "image_url": {"url": f"{PNG}iVBORw0KGgo=", "x": 1}},
-            "not supported",
+            "image_url.x: not supported",
         ),
+        ({"type": "text", "text": "Hi", "x": 1}, "messages.0.content: x: not supported"),
         ({"type": "input_audio", "input_audio": {}}, "no audio"),
         ({"type": "text"}, "of type text"),
         ("text", "of type text"),

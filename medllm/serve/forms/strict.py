@@ -1,6 +1,7 @@
 """How strictly a body is read: what would change the answer and is not honoured is refused."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -125,6 +126,12 @@ def checked(form: type[Form], value: Any) -> Form:
         return form.model_validate(value)
     except ValidationError as problem:
         first = problem.errors(include_url=False, include_input=False)[0]
-        named = first.get("ctx", {}).get("field")
-        place = ".".join(map(str, [*first["loc"], *([named] if named else [])]))
-        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(
+            f"{place_of(first)}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
+
+
+def place_of(problem: Mapping[str, Any]) -> str:
+    """The field that an error of pydantic is of, by its path; empty where it is of none."""
+    named = problem.get("ctx", {}).get("field")
+    return ".".join(map(str, [*problem["loc"], *([named] if named else [])]))
