@@ -143,7 +143,10 @@ def _read_size(path: Path, function: str) -> int:
     with console.quiet():  # the weights are mapped; `no_alloc`, which would spare that, aborts
         model = llama.llama_model_load_from_file(os.fsencode(path), model_parameters(llama))
     if not model:
-        raise ArtifactError(f"{path} cannot be loaded by llama.cpp: {log.reason}", "make it again")
+        fix = (
+            "make it again; where it was made just now, llama.cpp lacks this model: another format"
+        )
+        raise ArtifactError(f"{path} cannot be loaded by llama.cpp: {log.reason}", fix)
     try:
         return int(getattr(llama, function)(model))
     finally:

@@ -26,6 +26,9 @@ COMPUTED = re.compile(r"\.(masked_bias|inv_freq|position_ids)$")
 CONFIGURATIONS = (
     "config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json"
 )  # fmt: skip
+NO_WRITERS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification",
+              "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")  # fmt: skip
+"""Ends of the names of architectures that read a text and write none: BERT and its kin."""
 
 
 @contextmanager
@@ -92,13 +95,26 @@ def _read_constant(name: str) -> float:
 
 
 def check_configuration(folder: Path) -> None:
-    """Raise ArtifactError where a JSON file beside the weights is broken."""
+    """Raise ArtifactError where a JSON file beside the weights is broken, or it is no decoder."""
+    _check_writes(folder, read_mapping(folder / "config.json"))
     for name in CONFIGURATIONS:
         ends = read_mapping(folder / name).get("eos_token_id")
         listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
         if any(type(end) is not int for end in listed):
             message = f"{folder / name} is broken: eos_token_id is no token id: {ends!r:.60}"
             raise ArtifactError(message, "restore it")
+
+
+def _check_writes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise ArtifactError for BERT, which transformers would let see the end, and T5, a pair."""
+    names = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    is_pair = config.get("is_encoder_decoder") is True
+    if is_pair or any(name.endswith(NO_WRITERS) for name in names):
+        called = names[0] if names else config.get("model_type", "its model")
+        what = "an encoder with a decoder" if is_pair else "an encoder, which writes no text"
+        message = f"model of {folder}: {called} is {what}; only decoders can be used here"
+        fix = "take one that continues a text: Llama, Mistral, Qwen, Gemma, Phi, GPT-2 …"
+        raise ArtifactError(message, fix)
 
 
 def check_fits(folder: Path, auto_class: Any) -> None:

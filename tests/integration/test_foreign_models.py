@@ -149,7 +149,9 @@ BROKEN: dict[str, tuple[Change, str]] = {
         config(rms_norm_eps=float("inf")), "expects every token alike|is no number"),
     "rope without a base": (
         config(rope_parameters={"rope_theta": 0, "rope_type": "default"}), "or infinite angles"),
-    "a decoder that calls itself two": (config(is_encoder_decoder=True), "cannot be loaded"),
+    "a decoder that calls itself two": (
+        config(is_encoder_decoder=True), "an encoder with a decoder"),
+    "an encoder": (config(architectures=["BertForMaskedLM"]), "BertForMaskedLM is an encoder"),
     "a tokenizer as a list": (put("tokenizer_config.json", "[]"), "it holds no mapping"),
     "a tokenizer of nothing": (put("tokenizer.json", "{}"), "tokenizer of .* cannot be loaded"),
     "a choice of templates": (several_templates, "none is its default: rag, tool_use"),

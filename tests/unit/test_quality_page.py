@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medllm.quantize.config import GptqFormat, QuantizeConfig
+from medllm.quantize.config import GgufFormat, GptqFormat, QuantizeConfig
 from medllm.quantize.quality.advice import advise
 from medllm.quantize.quality.report import Subject, build_page
 
@@ -111,3 +111,14 @@ def test_a_model_that_is_not_its_parent_is_not_called_lossless() -> None:
 
     assert "in 73% of places only (KL 0.81)" in first
     assert more
+
+
+@pytest.mark.parametrize("lost", [-0.1, 0.5])
+def test_a_file_of_8_bits_that_is_not_its_parent_was_converted_wrongly(lost: float) -> None:
+    found = quality(lost, "medical", "all")
+    found["texts"]["all"] |= {"top1_agreement": estimate(0.33)}
+
+    (only,) = advise(found, GgufFormat(type="Q8_0"), 0)
+
+    assert only.startswith("do not use gguf-q8_0: ")
+    assert len(advise(found, GgufFormat(type="Q4_K_M"), 0)) > 1

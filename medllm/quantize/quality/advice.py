@@ -12,6 +12,8 @@ Quality = Mapping[str, Any]
 ALIKE = 0.8
 """A share of same likeliest tokens below which a model is not its parent, whatever its loss: on
 held-out text Q3_K_S keeps 88 %, Q4_K_M 94 % (docs/benchmarks/quality.json)."""
+NEARLY_WHOLE = ("Q8_0", "F16", "BF16", "F32")
+"""GGUF types that round too little for another likeliest token in so many places."""
 HALF = 0.5
 FEW_LAYERS = 0.1
 """Share of the layers: where so few hold half of the error, more bits for them cost little."""
@@ -35,6 +37,8 @@ def advise(quality: Quality, choice: Format, texts: int) -> list[str]:
         return []
     low, same = every["nats_lost"]["low"], every["top1_agreement"]["value"]
     is_lossless = low is None or low <= 0
+    if same < ALIKE and getattr(choice, "type", None) in NEARLY_WHOLE:
+        return [_miscomputed(choice.folder, same)]
     if is_lossless and same >= ALIKE:
         return ["nothing: the loss on these texts cannot be told from 0"]
     strange = _strange(every) if is_lossless else ()
@@ -43,6 +47,15 @@ def advise(quality: Quality, choice: Format, texts: int) -> list[str]:
     named = _for_gptq(settings, texts) if choice.format == "gptq" else ()
     typed = _for_gguf(settings, texts) if choice.format == "gguf" else ()
     return [*rules, *named, *typed]
+
+
+def _miscomputed(name: str, same: float) -> str:
+    """A file that is wrong, not rounded: the converter or llama.cpp does not know the model."""
+    return (
+        f"do not use {name}: the likeliest next token is the parent's in {same:.0%} of places "
+        "only, and rounding to 8 bits cannot do that. llama.cpp computes another model than "
+        "transformers: take another --format, or a newer llama.cpp"
+    )
 
 
 def _strange(every: Mapping[str, Any]) -> Iterator[str]:
