@@ -50,7 +50,6 @@ WHY: dict[str, str] = {
     "suffix": "the model goes on from a prompt, and fills no gap",
     "echo": "a conversation has no text to repeat; see /v1/completions",
     **dict.fromkeys(("audio", "modalities"), "the model writes text alone"),
-    **dict.fromkeys(("reasoning_effort", "verbosity"), "the model has no such setting"),
     "include_obfuscation": "chunks are not padded here",
 }
 """Why fields are not honoured, where more can be said than that they are not."""
