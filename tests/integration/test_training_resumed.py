@@ -38,7 +38,7 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finetu
     Rows are grouped by length, as by default, and there is dropout.
     """
     folder = tmp_path_factory.mktemp("resumed")
-    own = {"num_train_epochs": 4, "logging_steps": 5, "eval_steps": 8, "early_stopping_patience": 3}
+    own = {"num_train_epochs": 4, "logging_steps": 3, "eval_steps": 8, "early_stopping_patience": 3}
     made = small(tiny_model, write_examples(folder / "data"), folder / "whole", **own)
     assert made.lora
     return made.model_copy(
