@@ -13,7 +13,7 @@ from medllm.models.adapter import base_of
 from medllm.models.gpu import ON_PROCESSOR
 from medllm.models.hardware import WIDTHS, Dtype, free_memory_gib, pick_device, read_shapes
 from medllm.models.load import ModelRef, computed_in, is_quantized, read_config, text_config_of
-from medllm.models.weights import FLOATS, read_weights
+from medllm.models.weights import FLOATS, is_in_layer, read_weights
 
 GIB = 2**30
 FOUR_BITS, EIGHT_BITS = 4.5 / 8, 8.5 / 8
@@ -79,7 +79,7 @@ class Weights:
     def in_layers(self) -> int:
         """How many of them are quantized: the matrices of the layers."""
         return sum(math.prod(of) for name, of in self.shapes.items()
-                   if len(of) > 1 and ".layers." in name)  # fmt: skip
+                   if len(of) > 1 and is_in_layer(name))  # fmt: skip
 
     def gib(self, bytes_each: float) -> float:
         """In one number format."""

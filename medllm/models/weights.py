@@ -5,6 +5,7 @@ tensors' bytes. The library maps whole files into memory and writes whole dictio
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PIECE_BYTES = 2**22
+IN_LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
 MOST_HEADER_BYTES = 100_000_000
 """The library's own limit, `MAX_HEADER_SIZE`."""
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -117,6 +119,11 @@ def torch_dtype(format: str) -> "dtype":
 
     found: torch.dtype = getattr(torch, FLOATS[format])
     return found
+
+
+def is_in_layer(name: str) -> bool:
+    """Whether a tensor is one of a layer's: `h` in GPT-2, Falcon and BLOOM, `blocks` in MPT."""
+    return IN_LAYER.search(name) is not None
 
 
 def read_weights(folder: Path) -> dict[str, Stored]:

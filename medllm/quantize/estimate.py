@@ -20,6 +20,7 @@ from medllm.models.hardware import (
     read_shapes,
 )
 from medllm.models.offload import COMFORTABLE
+from medllm.models.weights import is_in_layer
 from medllm.quantize.calibration import TEXTS
 from medllm.quantize.config import Format, GgufFormat, QuantizeConfig
 
@@ -82,7 +83,7 @@ class Model:
         return [
             shape
             for name, shape in self.shapes.items()
-            if len(shape) > 1 and ".layers." in name and not name.endswith("bias")
+            if len(shape) > 1 and is_in_layer(name) and not name.endswith("bias")
         ]
 
     @cached_property
@@ -92,12 +93,17 @@ class Model:
 
     @cached_property
     def ends(self) -> dict[str, int]:
-        """The weights of the token embeddings and, unless it is the same, of the output layer."""
-        return {
-            name: math.prod(shape)
+        """The weights of the token embeddings and, unless it is the same, of the output layer.
+
+        They have a row for each token, more than what else is outside the layers.
+        """
+        outside = {
+            name: shape
             for name, shape in self.shapes.items()
-            if len(shape) > 1 and ".layers." not in name
+            if len(shape) == 2 and not is_in_layer(name)
         }
+        rows = max((shape[0] for shape in outside.values()), default=0)
+        return {name: math.prod(shape) for name, shape in outside.items() if shape[0] == rows}
 
     @cached_property
     def weights(self) -> int:
@@ -176,8 +182,7 @@ def scratch_bytes(model: Model, formats: Sequence[Format], tokens: int) -> float
 
 def embeddings_of(model: Model) -> tuple[int, ...]:
     """The tokens of the vocabulary and the hidden size: the shape of the embeddings."""
-    embeddings = (shape for name, shape in model.shapes.items() if "embed" in name)
-    return next((shape for shape in embeddings if len(shape) > 1), (0, 0))
+    return next((model.shapes[name] for name in model.ends), (0, 0))
 
 
 def count_tokens(calibration: Path | None) -> int:

@@ -75,6 +75,8 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     for job in todo:
         check_output(job)
     begin_work()
+    if todo and calibration and any(choice.uses_calibration for choice in config.formats):
+        len(calibration.token_ids)  # they are cut now, and kept: another tokenizer's set is refused
     # where all is there already, nothing is touched
     with open_work(model, calibration, config) if todo else nullcontext() as work:
         reference = None

@@ -310,6 +310,19 @@ def test_a_calibration_set_for_another_tokenizer_is_refused(
         imatrix.measure_inputs(model, Calibration.open(model, other))
 
 
+def test_it_is_refused_before_any_format_is_made(tiny_model: Path, tmp_path: Path) -> None:
+    other = write_calibration(tmp_path / "other", tokens_off=30)
+    formats = tuple(GgufFormat(type=name) for name in ("Q8_0", "Q4_K_M"))
+    config = QuantizeConfig(
+        model=str(tiny_model), formats=formats, calibration=other, output=tmp_path / "out"
+    )
+
+    with pytest.raises(ArtifactError, match="another tokenizer"):
+        quantize(config)
+
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_with_fewer_tokens_than_its_tokenizer_gives_is_refused(
     tiny_model: Path, calibration: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from medllm.quantize.estimate import (
     Machine,
     Model,
     count_tokens,
+    embeddings_of,
     estimate,
     render_estimate,
     result_bytes,
@@ -136,3 +137,19 @@ def test_a_control_group_limits_free_memory(
     assert free_memory_gib("cpu") == 48 / 1024
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory_gib("cpu") > 48 / 1024
+
+
+@pytest.mark.parametrize(
+    ("embedding", "layer"),
+    [("transformer.wte", "transformer.h.0.attn"), ("wte", "h.0.mlp"), ("wte", "blocks.1.attn")],
+)
+def test_layers_and_embeddings_are_known_by_other_names(embedding: str, layer: str) -> None:
+    shapes = {
+        "transformer.wpe.weight": (64, 256),  # of positions: no part of the vocabulary
+        f"{embedding}.weight": (1000, 256),
+        f"{layer}.c_proj.weight": (256, 512),
+    }
+    model = Model(shapes)
+
+    assert model.layer_weights == 256 * 512
+    assert (model.ends, embeddings_of(model)) == ({f"{embedding}.weight": 256_000}, (1000, 256))

@@ -1,7 +1,9 @@
 """Which parts of a model the adapter is for: its language, and its experts where they are named."""
 
+import copy
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medllm import console
@@ -11,6 +13,8 @@ from medllm.models.load import ModelRef
 
 EXPERTS = ".experts."
 """What the names of their parameters hold."""
+MAMBAS = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+"""As PEFT's `_check_lora_target_modules_mamba` lists them."""
 NO_LAYER = ("Target modules", "modules were targeted", "modules were excluded")
 """What PEFT says where there is nothing to put an adapter on."""
 
@@ -37,14 +41,18 @@ def build_adapter(lora: LoraSettings, base: "PreTrainedModel") -> "LoraConfig":
     _check_names("target_parameters", lora.target_parameters, parameters)
     settings: dict[str, Any] = lora.model_dump(mode="json")
     if lora.exclude_modules is None:
-        settings["exclude_modules"] = _all_but_language(base)
-    return LoraConfig(**settings, task_type="CAUSAL_LM")
+        outside = filter(None, (_all_but_language(base), _all_unfit(base)))
+        settings["exclude_modules"] = "|".join(outside) or None
+    adapter = LoraConfig(**settings, task_type="CAUSAL_LM")
+    if taken := _taken_for_experts(adapter, base):
+        adapter.target_parameters = [*(lora.target_parameters or ()), *taken]
+    return adapter
 
 
 def _check_names(option: str, wanted: Iterable[str] | None, names: Iterable[str]) -> None:
     """Raise ConfigError for a name that no other ends with: PEFT passes over it."""
     for name in wanted or ():
-        if not any(f".{each}".endswith(f".{name}") for each in names):
+        if not any(_ends_with_one((name,), each) for each in names):
             message = f"finetune.lora.{option}: nothing in this model is called {name}"
             raise ConfigError(message, "name it as the model does, or the end of that")
 
@@ -58,13 +66,68 @@ def _all_but_language(base: "PreTrainedModel") -> str | None:
     return rf"(?!{re.escape(inside)}\.).*" if inside else None
 
 
+def _all_unfit(base: "PreTrainedModel") -> str | None:
+    """A regular expression for linear layers that take no adapter; None where all take one.
+
+    Llama 4's and PhiMoE's choice of experts returns more than a tensor. A Mamba reads the weights
+    of `out_proj` and `dt_proj` past an adapter, which PEFT refuses on the first.
+    """
+    from torch.nn import Linear
+
+    names = {
+        re.escape(name.rpartition(".")[2])
+        for name, module in base.named_modules()
+        if isinstance(module, Linear) and type(module).__name__.endswith("Router")
+    }
+    if getattr(base.config, "model_type", None) in MAMBAS:
+        names |= {"out_proj", "dt_proj"}
+        console.notice("finetune: no adapter on out_proj and dt_proj: a Mamba reads past it")
+    return rf".*\.({'|'.join(sorted(names))})" if names else None
+
+
+def _taken_for_experts(adapter: "LoraConfig", base: "PreTrainedModel") -> list[str]:
+    """Weights of the layers that PEFT would pass over, as their names are those of old experts.
+
+    Transformers 5 keeps all experts in two parameters. PEFT puts what is asked for `up_proj` on
+    these, and so nothing on the dense layers and shared experts (DeepSeek, Qwen 3 Next, GLM 4.5).
+    """
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    from torch.nn import Linear
+
+    found = copy.deepcopy(adapter)
+    convert_peft_config_for_transformers(found, base, None)
+    if found.target_modules == adapter.target_modules:
+        return []
+    asked, left = adapter.target_modules, set(found.target_modules)
+    inside = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, Linear)
+        and module is not base.get_output_embeddings()
+        and not _is_excluded(name, adapter.exclude_modules)
+    ]
+    wanted = inside if asked == "all-linear" else filter(partial(_ends_with_one, asked), inside)
+    return [f"{name}.weight" for name in wanted if not _ends_with_one(left, name)]
+
+
+def _ends_with_one(ends: Iterable[str], name: str) -> bool:
+    return any(f".{name}".endswith(f".{end}") for end in ends)
+
+
+def _is_excluded(name: str, excluded: "str | Iterable[str] | None") -> bool:
+    if isinstance(excluded, str):
+        return bool(re.fullmatch(excluded, name))
+    return _ends_with_one(excluded or (), name)
+
+
 def announce_experts(model: "PreTrainedModel") -> None:
     """Say that the experts of a MoE model stay as they are, where none of them is trained."""
     experts = [weight for name, weight in model.named_parameters() if EXPERTS in name]
     if experts and not any(weight.requires_grad for weight in experts):
         console.notice(
-            "finetune: the experts of this model are not trained, everything else that was named "
-            "is; to train them, name them in lora.target_parameters"
+            "finetune: the experts of this model are not trained, nor is a router that is no plain "
+            "linear layer; everything else that was named is; to train them, name them in "
+            "lora.target_parameters"
         )
 
 

@@ -73,21 +73,27 @@ def pick_attention(config: FinetuneConfig, model: ModelRef, device: str) -> tupl
     """The attention of rows that examples share, and why it is not PyTorch's own for such rows.
 
     As asked, else flash attention where it is installed, else PyTorch's for packed rows where the
-    GPU and the model take it, else PyTorch's for any rows.
+    GPU and the model take it, else PyTorch's for any rows, else the model's own.
     """
     wanted = config.attn_implementation
-    if device != "cuda" or wanted not in {"auto", VARLEN}:
-        return wanted.replace("auto", "sdpa"), None
+    if wanted not in {"auto", VARLEN}:
+        return wanted, None
+    kind, settings = architecture_of(model)
+    # GPT-OSS, BLOOM, Mamba and others have none but their own
+    plain = "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
+    if device != "cuda":
+        return wanted.replace("auto", plain), None
     from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-    if wanted == "auto" and is_flash_attn_3_available():
+    takes_flash = wanted == "auto" and getattr(kind, "_supports_flash_attn", True)
+    if takes_flash and is_flash_attn_3_available():
         return "flash_attention_3", None
-    if wanted == "auto" and is_flash_attn_2_available():
+    if takes_flash and is_flash_attn_2_available():
         return "flash_attention_2", None
     from medllm.finetune.train.varlen import why_not
 
-    reason = why_not(*architecture_of(model), computes_in(config, device))
-    return ("sdpa" if reason else VARLEN), reason
+    reason = why_not(kind, settings, computes_in(config, device))
+    return (plain if reason else VARLEN), reason
 
 
 def check_attention(wanted: str, device: str) -> None:

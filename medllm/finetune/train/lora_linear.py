@@ -140,6 +140,8 @@ def widen(model: "PreTrainedModel") -> None:
     ends = [each for each in model.modules() if isinstance(each, torch.nn.Embedding)]
     ends += filter(None, [model.get_output_embeddings()])
     wide = {id(weight) for each in ends for weight in each.parameters()}
+    # an adapter on a parameter is added to it in each pass, and `Frozen` computes no gradient of it
+    wide |= {id(x.base_layer.weight) for x in model.modules() if _adds_to_linear(x)}
     linear = (layer for layer in model.modules() if type(layer) is torch.nn.Linear)
     frozen = [x for x in linear if not x.weight.requires_grad and id(x.weight) not in wide]
     narrow = {id(layer.weight) for layer in frozen}
@@ -148,6 +150,11 @@ def widen(model: "PreTrainedModel") -> None:
             tensor.data = tensor.data.float()
     for layer in frozen:
         layer.forward = MethodType(_frozen, layer)
+
+
+def _adds_to_linear(module: Any) -> bool:
+    is_wrapper = type(module).__name__ == "ParamWrapper"
+    return is_wrapper and type(module.base_layer) is torch.nn.Linear
 
 
 def _frozen(layer: Any, x: torch.Tensor) -> Any:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from medllm import console
 from medllm.models.load import ModelRef, read_config, text_config_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
 
 
 def of_answers(trainer: "SFTTrainer", log: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,6 +20,17 @@ def of_answers(trainer: "SFTTrainer", log: Mapping[str, Any]) -> dict[str, Any]:
         return dict(log)
     weighted = trainer.router_aux_loss_coef * log["aux_loss"]
     return {**log, "loss": float(log["loss"]) - weighted}
+
+
+def leave_out_unknown(arguments: "SFTConfig", base: "PreTrainedModel") -> None:
+    """Train without the load-balancing loss where TRL does not find the experts: Granite, PhiMoE.
+
+    It asks for `num_experts`, which they call otherwise.
+    """
+    text = base.config.get_text_config()
+    if hasattr(text, "output_router_logits") and not hasattr(text, "num_experts"):
+        arguments.router_aux_loss_coef = 0.0
+        console.notice("finetune: without the router's load-balancing loss: TRL has none for it")
 
 
 def restore_router(trained: "PreTrainedModel", base: ModelRef) -> None:

@@ -19,6 +19,7 @@ from medllm.finetune.train.checkpoints import newest_checkpoint
 from medllm.finetune.train.distributed import is_sharded, share
 from medllm.finetune.train.fast_forward import make_lean
 from medllm.finetune.train.lora_linear import widen
+from medllm.finetune.train.moe import leave_out_unknown
 from medllm.finetune.train.validation import TokenMeans
 from medllm.models.hardware import pick_dtype
 
@@ -172,6 +173,7 @@ def _build_trainer(
 
     if splits.collate and not config.lora:  # a batch without images leaves their layers without one
         arguments.ddp_find_unused_parameters = True
+    leave_out_unknown(arguments, base)
     set_seed(config.seed)  # the trainer sets it after the adapter was drawn
     try:
         with console.quiet():

@@ -212,12 +212,13 @@ def _measure(model: "PreTrainedModel", chunks: NDArray[np.int64]) -> dict[str, S
 def _listening(model: "PreTrainedModel", layers: dict[str, Squares]) -> Iterator[None]:
     """Meanwhile what every linear layer is given is added to `layers`."""
     from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layers
 
     summing = _Summing()
     hooks = [
         module.register_forward_pre_hook(partial(_add, layers, summing, name))
         for name, module in model.named_modules()
-        if isinstance(module, Linear)
+        if isinstance(module, Linear | Conv1D)
     ]
     try:
         yield

@@ -28,7 +28,7 @@ def read_model_window(model_dir: Path) -> int | None:
     except (OSError, ValueError, KeyError, AttributeError) as problem:
         message = f"{model_dir}: its sliding window cannot be read: {problem!s:.160}"
         raise ArtifactError(message, "check config.json") from problem
-    windows = [layer.sliding_window for layer in layers if layer.is_sliding]
+    windows = [layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)]
     context = getattr(config, "max_position_embeddings", None)
     window = min(windows, default=None)
     return window if window and (context is None or window < context) else None
