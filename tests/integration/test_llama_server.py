@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -26,11 +27,13 @@ from medllm.engines.llama_cpp_setup import find_llama_server
 from medllm.engines.many import write_answers
 from medllm.engines.prompts import ask_messages
 from medllm.engines.servers.chat import Chat, UnfitChat
+from medllm.engines.servers.llama_chat import A_TOOL
 from medllm.engines.servers.llama_server import SPINS_OF_SERVER, LlamaServerEngine
 from medllm.engines.servers.process import Supervised
 from medllm.engines.writing.stopping import until_stop
 from medllm.errors import DataError, SetupError
 from medllm.measures.logprobs import write_with_logprobs
+from medllm.quantize.gguf.files import convert_to_f16
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
@@ -156,6 +159,46 @@ def test_a_model_whose_template_leaves_tools_out_is_refused(engine: LlamaServerE
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     with pytest.raises(UnfitChat, match="without its projector"):
         engine.read_chat(Chat(({"role": "user", "content": [image]},)), Sampling())
+
+
+OFFERS = """{{ bos_token }}{{ tools | tojson if tools }}{% for message in messages %}
+{{- message.role + ': ' + message.content + eos_token }}{% endfor %}"""
+"""A chat template that tells of tools, and as LFM2's of no calls."""
+
+
+def test_calls_that_a_template_leaves_out_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    for path in folder.glob("chat_template*"):
+        path.unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_bytes())
+    settings["chat_template"] = OFFERS
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    convert_to_f16(folder, tmp_path / "m.gguf", title="m")
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    user = {"role": "user", "content": "Order it."}
+    told = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    told += [{"role": "tool", "tool_call_id": "1", "content": "Done."}]
+    with closing(started(tmp_path / "m.gguf", 1)) as engine:
+        assert engine.read_chat(Chat((user,), (A_TOOL,), "auto"), Sampling())
+        named = {"type": "function", "function": {"name": "f"}}
+        for choice in ("required", named):
+            with pytest.raises(UnfitChat, match="leaves calls out"):
+                engine.read_chat(Chat((user,), (A_TOOL,), choice), Sampling())
+        with pytest.raises(UnfitChat, match="leaves calls out"):
+            engine.read_chat(Chat((user, *told), (A_TOOL,)), Sampling())
+
+
+def test_settings_of_the_environment_change_no_answer(
+    engine: LlamaServerEngine,
+    tiny_f16: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LLAMA_ARG_ROPE_FREQ_BASE", "100")
+    with closing(started(tiny_f16, 1)) as other:
+        assert "LLAMA_ARG_ROPE_FREQ_BASE: not passed on" in capfd.readouterr().err
+        one, two = (asyncio.run(read(each, asked(each, LONG))) for each in (engine, other))
+    assert text_of(one) == text_of(two)
 
 
 def test_it_tells_how_likely_its_answers_are(engine: LlamaServerEngine, tiny_f16: Path) -> None:

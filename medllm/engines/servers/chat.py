@@ -63,6 +63,12 @@ class Chat:
         return any(part["type"] == "image_url" for part in parts)
 
     @property
+    def needs_calls(self) -> bool:
+        """Whether a call stands in it, or one must be made."""
+        is_asked = self.tool_choice not in (None, "none", "auto")
+        return is_asked or any(message.get("tool_calls") for message in self.messages)
+
+    @property
     def texts(self) -> Iterator[str]:
         """Every text in it, the names and descriptions of functions too."""
         return _texts([*self.messages, *self.tools])

@@ -17,6 +17,17 @@ from medllm.errors import DataError
 
 PATH = "/v1/chat/completions"
 A_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+A_NAME = "medllm_call"
+A_CALL = {"id": "call00001", "type": "function", "function": {"name": A_NAME, "arguments": "{}"}}
+WITH_CALL = {
+    "messages": [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "", "tool_calls": [A_CALL]},
+        {"role": "tool", "tool_call_id": A_CALL["id"], "content": "!"},
+    ],
+    "tools": [A_TOOL],
+}
+"""A conversation in which a function was called."""
 
 
 def body_of(chat: Chat) -> dict[str, Any]:

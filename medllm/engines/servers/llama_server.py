@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medllm import SPINS
+from medllm import SPINS, console
 from medllm.artifacts.serving import ServerSettings
 from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling, TokenLogprob
 from medllm.engines.gguf_template import GgufTemplate
@@ -22,6 +22,7 @@ from medllm.engines.servers.chat import Chat, UnfitChat, check_texts
 from medllm.engines.servers.http import lines_of
 from medllm.engines.servers.openai import one_call
 from medllm.engines.servers.private import PrivateServer
+from medllm.engines.servers.process import OF_LLAMA
 from medllm.engines.servers.slots import Slot, Slots
 from medllm.errors import DataError
 from medllm.models.chat.prompts import check_room
@@ -122,6 +123,12 @@ class LlamaServerEngine(GgufTemplate):
             message = "tools: this model's chat template leaves them out"
             fix = "serve a model that was tuned to call them"
             raise UnfitChat("tools" if chat.tools else "messages", message, fix)
+        if chat.needs_calls and not self._knows_calls:
+            message = (
+                "this model's chat template leaves calls out: none can be sent back or required"
+            )
+            fix = "leave tool_choice at auto, and say in the user's words what a tool told"
+            raise UnfitChat("messages", f"messages: {message}", fix)
         rendered = llama_chat.render(self.server, llama_chat.body_of(chat))
         ids = self.encode(rendered, add_special_tokens=True)
         check_room(ids, self.context_length)
@@ -141,6 +148,8 @@ class LlamaServerEngine(GgufTemplate):
             libraries, known = str(server.parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH")
             environ["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else libraries
 
+        if left := ", ".join(sorted(name for name in os.environ if name.startswith(OF_LLAMA))):
+            console.notice(f"{left}: not passed on to llama-server; only medllm's settings count")
         self.server = PrivateServer("llama-server", KEY_VARIABLE, environ)
         command = [
             str(server), "--model", str(self._path), "--host", str(self.server.socket),
@@ -167,6 +176,14 @@ class LlamaServerEngine(GgufTemplate):
         return llama_chat.render(self.server, asked) != llama_chat.render(
             self.server, {**asked, "tools": [llama_chat.A_TOOL]}
         )
+
+    @cached_property
+    def _knows_calls(self) -> bool:
+        """Whether its template tells the model of calls, as that of LFM2 does not."""
+        try:
+            return llama_chat.A_NAME in llama_chat.render(self.server, llama_chat.WITH_CALL)
+        except DataError:  # it knows no messages of tools
+            return False
 
     async def _ask(
         self, slot: Slot, ids: list[int], request: GenerateRequest, is_kept: bool

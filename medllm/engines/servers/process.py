@@ -21,7 +21,15 @@ START_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a server is started again; doubled each time it dies before it was ready."""
 KEPT_LINES = 20
+OF_LLAMA = "LLAMA_ARG_"
+"""How the names of llama-server's settings in the environment begin: its rotary base, its chat
+template, and whatever else would change answers of a model that was checked."""
 _PR_SET_PDEATHSIG = 1
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without llama-server's settings."""
+    return {name: each for name, each in os.environ.items() if not name.startswith(OF_LLAMA)}
 
 
 class Supervised:
@@ -106,7 +114,7 @@ class Supervised:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
-                env={**os.environ, **(self._environ or {})},
+                env={**_inherited(), **(self._environ or {})},
                 start_new_session=True,  # a Ctrl-C is for medllm, which ends it in order
                 preexec_fn=_END.end_with_parent if _END else None,
             )
