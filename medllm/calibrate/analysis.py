@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medllm import console
 from medllm.clinical.terms import MEDICAL_DENSITY, count_texts, find_terms, term_density, vocabulary
 from medllm.data.dedup import digest_words
 
@@ -85,12 +86,13 @@ def _checks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         ),
         (
             found["mean_tokens"] > MIN_MEAN_TOKENS,
-            f"{found['mean_tokens']:,.0f} tokens on average, more than {MIN_MEAN_TOKENS} wanted",
+            f"{console.rounded(found['mean_tokens'])} tokens on average, more than "
+            f"{MIN_MEAN_TOKENS} wanted",
             "GPTQ gains up to about 200 sequences of 2,048 tokens (AWQ, Lin et al. 2023, fig. 8)",
         ),
         (
             found["medical_share"] > MIN_MEDICAL_SHARE,
-            f"{found['medical_share']:.0%} of texts are medical, more than "
+            f"{console.rounded(100 * found['medical_share'])}% of texts are medical, more than "
             f"{MIN_MEDICAL_SHARE:.0%} wanted",
             f"by words in medical terms, at least {MEDICAL_DENSITY:.0%} of a text; "
             "text of another domain costs quality at 3 bits (AWQ, fig. 8)",

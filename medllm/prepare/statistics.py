@@ -23,14 +23,14 @@ from medllm.prepare.groups import ALONE
 from medllm.prepare.output import metas, read_samples
 from medllm.prepare.repeats import count_repeats
 from medllm.prepare.shard import ROWS_CUT, Meta, Plan
-from medllm.prepare.unused import name_columns
+from medllm.prepare.unused import OTHERS, name_columns
 from medllm.prepare.verdicts import Verdicts
 from medllm.reports.page import Page
 
 SAMPLES = 5
 MOST_LABELS = 50
-PUBLIC_LABELS = {*LETTERS, *DECISIONS}
-"""Those of shapes, that say nothing of the data."""
+PUBLIC_LABELS = {*LETTERS, *DECISIONS, OTHERS}
+"""Those that say nothing of the data."""
 PLOTTED = 20_000
 """So many lengths draw the same picture as millions."""
 
@@ -49,9 +49,7 @@ def collect_statistics(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -
             numbers = np.bincount(verdicts.columns["label"][shard][kept[split][shard]])
             named = zip(meta.labels[1:], numbers[1:].tolist(), strict=False)
             labels[split] += Counter(dict(named))
-    labels = {
-        split: Counter(dict(counts.most_common(MOST_LABELS))) for split, counts in labels.items()
-    }
+    labels = {split: _most_frequent(counts) for split, counts in labels.items()}
     return {
         "rows_read": total.rows,
         "examples": {split: int(rows.sum()) for split, rows in kept.items()},
@@ -84,6 +82,13 @@ def collect_statistics(plan: Plan, verdicts: Verdicts, rejected: Counter[str]) -
             "held_out_rows_found_in_training": len({other for _, other, _ in verdicts.overlaps}),
         },
     }
+
+
+def _most_frequent(labels: Counter[str]) -> Counter[str]:
+    """Those that most rows have, and the rows of all others together."""
+    named = Counter(dict(labels.most_common(MOST_LABELS)))
+    rest = labels.total() - named.total()
+    return named + Counter({OTHERS: rest})
 
 
 def _add(total: Meta, meta: Meta) -> None:

@@ -130,13 +130,10 @@ class Answering:
     async def _counted(
         self, asked: Asked, request: GenerateRequest, guarded: GuardedAnswer | None
     ) -> AsyncGenerator[Piece, None]:
-        metrics, is_first = self.around.metrics, True
+        metrics = self.around.metrics
         try:
             async with aclosing(self._recorded(asked, request, guarded)) as pieces:
                 async for piece in pieces:
-                    if metrics and is_first and piece.tokens:
-                        metrics.first_token(time.monotonic() - asked.began)
-                        is_first = False
                     yield piece
         finally:
             if metrics:
@@ -157,7 +154,7 @@ class Answering:
         audit = self.around.audit
         parts, is_told = list[Piece](), audit is None
         try:
-            async with aclosing(self.queue.answer(request)) as written:
+            async with aclosing(self._written(asked, request)) as written:
                 own = asked.watch.over(written) if asked.watch else written
                 pieces = guarded.pieces(own) if guarded else own
                 async for piece in pieces:
@@ -177,6 +174,16 @@ class Answering:
         finally:
             if not is_told and audit:
                 audit.failed(asked, sys.exc_info()[1], said_in(parts))
+
+    async def _written(self, asked: Asked, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
+        """What the engine writes: a review may hold its first token back to the end."""
+        metrics, is_first = self.around.metrics, True
+        async with aclosing(self.queue.answer(request)) as pieces:
+            async for piece in pieces:
+                if metrics and is_first and piece.tokens:
+                    metrics.first_token(time.monotonic() - asked.began)
+                    is_first = False
+                yield piece
 
     def _remember(self, asked: Asked, text: str) -> None:
         is_clean = bool(asked.report and not asked.report.risk_level)

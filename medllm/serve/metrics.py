@@ -40,8 +40,8 @@ class Metrics:
             "answer_seconds", "From the request to the last token.", buckets=SECONDS, **here
         )
         self._first = Histogram(
-            "first_token_seconds", "From the request to the first token.", buckets=FIRST_SECONDS,
-            **here,
+            "first_token_seconds", "From the request to the first token that the model writes.",
+            buckets=FIRST_SECONDS, **here,
         )  # fmt: skip
         self._tokens = Counter("tokens", "Tokens read and written.", ("kind",), **here)
         self._findings = Counter(

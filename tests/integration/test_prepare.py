@@ -582,6 +582,19 @@ def test_labels_of_private_data_are_counted_but_not_named(tmp_path: Path) -> Non
     }
 
 
+def test_labels_beyond_those_that_are_named_are_counted_together(tmp_path: Path) -> None:
+    labels = [f"l{n}" for n in range(60)]
+    columns = f"{{prompt: question, completion: answer, target: finding, choices: {labels}}}"
+    (tmp_path / "dataset.yaml").write_text(f"title: N\nshape: columns\ncolumns: {columns}\n")
+
+    run(tmp_path, [{**row, "finding": labels[n % 60]} for n, row in enumerate(questions(600))])
+
+    found = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    counted = {split: sum(counts.values()) for split, counts in found["targets"].items()}
+    assert counted == found["examples"]
+    assert found["targets"]["train"]["(others)"] > 0
+
+
 # What no model will see
 
 

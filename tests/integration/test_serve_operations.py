@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from served import interrupted_once_served
 
+from medllm.clinical.settings import ReviewSettings
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
@@ -26,6 +27,7 @@ from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig
+from medllm.serve.guard import Guard
 from medllm.serve.metrics import Metrics, told_on
 from medllm.serve.server import bound_socket, running_server
 from medllm.serve.tls import read_tls
@@ -173,6 +175,23 @@ def test_numbers_are_told_on_a_port_of_their_own_and_no_text() -> None:
     assert "Quackenbush" not in text
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/metrics")
+
+
+def test_the_first_token_is_that_of_the_model_though_a_review_holds_it_back() -> None:
+    class Slow(Held):
+        def generate(self, request: GenerateRequest) -> Iterator[Piece]:
+            yield Piece("No. ")
+            yield from super().generate(request)
+
+    engine, metrics = Slow(), Metrics()
+    around = Around(metrics=metrics, guard=Guard(ReviewSettings()))
+    with served(around, engine) as client, ThreadPoolExecutor(1) as others:
+        asked = others.submit(client.post, "/v1/completions", json=BODY)
+        while not metrics.registry.get_sample_value("medllm_first_token_seconds_count"):
+            time.sleep(0.01)
+        assert metrics.registry.get_sample_value("medllm_answer_seconds_count") == 0
+        engine.let.set()
+        assert asked.result().status_code == 200
 
 
 def test_a_port_for_numbers_that_is_taken_is_told() -> None:

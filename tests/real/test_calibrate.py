@@ -127,7 +127,7 @@ def test_general_text_is_told_from_medical_text(
     said = [line for line in capsys.readouterr().out.splitlines() if "of texts are medical" in line]
     assert [line.split()[0] for line in said] == ["warn", "pass"]
     assert [line.split()[1] for line in said] == [
-        f"{found['medical_share']:.0%}" for found in (general, notes)
+        f"{100 * found['medical_share']:.4g}%" for found in (general, notes)
     ]
 
 

@@ -122,3 +122,10 @@ def test_a_file_of_8_bits_that_is_not_its_parent_was_converted_wrongly(lost: flo
 
     assert only.startswith("do not use gguf-q8_0: ")
     assert len(advise(found, GgufFormat(type="Q4_K_M"), 0)) > 1
+
+
+def test_texts_of_one_kind_are_not_told_twice() -> None:
+    found = quality(0.002, "medical", "all")
+    found["texts"] = dict.fromkeys(("medical", "all"), {**found["texts"]["all"], "documents": 12})
+
+    assert page(found).count("12 documents are few") == 1

@@ -176,10 +176,8 @@ def _layer(name: str) -> str:
 
 
 def _measures(quality: Quality) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A column for each kind of text, and one for all where they are of several kinds."""
-    texts = dict(quality["texts"])
-    if len(texts) == 2:
-        del texts["all"]
+    """A column for each kind of text, and one for all."""
+    texts = _texts(quality)
     rows = [
         ("texts", *(str(found["documents"]) for found in texts.values())),
         ("tokens", *(f"{found['tokens']:,}" for found in texts.values())),
@@ -217,9 +215,15 @@ def _costs(quality: Quality, costs: Mapping[str, float]) -> Iterator[tuple[str, 
         yield "and on the GPU", f"{costs['peak_gpu_memory_gib']:.2f} GiB"
 
 
+def _texts(quality: Quality) -> Quality:
+    """What was measured by kind of text; of all together where they are of several kinds."""
+    texts: Quality = quality["texts"]
+    return texts if len(texts) != 2 else {k: v for k, v in texts.items() if k != "all"}
+
+
 def _few(quality: Quality) -> list[tuple[str, int]]:
     terms = {f"{bucket} terms": found for bucket, found in quality["terms"].items()}
-    counts = {name: found["documents"] for name, found in {**quality["texts"], **terms}.items()}
+    counts = {name: found["documents"] for name, found in {**_texts(quality), **terms}.items()}
     return [(name, documents) for name, documents in counts.items() if documents < FEW]
 
 

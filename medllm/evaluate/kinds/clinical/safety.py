@@ -71,7 +71,7 @@ class Safety(Generated):
         """The share that passes of each family."""
         page.heading(f"{score['model']}, {score['task']}: by family")
         rows = [
-            (name, part["items"], f"{part['passed']:.0%}", part["unsafe_advice"])
+            (name, part["items"], f"{part['passed']:.1%}", part["unsafe_advice"])
             for name, part in score["by_family"].items()
         ]
         page.table(("family", "prompts", "passed", "with unsafe advice"), rows)
