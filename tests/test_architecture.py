@@ -41,7 +41,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 40, "ranks": 30, "places": 75, "console": 220, "config": 525, "artifacts": 1040,
-    "clinical": 8760, "data": 4435, "tasks": 340, "models": 2240, "engines": 3530,
+    "clinical": 8760, "data": 4460, "tasks": 340, "models": 2240, "engines": 3505,
     "measures": 2280, "reports": 320, "calibrate": 475, "prepare": 1150, "finetune": 2910,
     "merge": 520, "quantize": 2480, "evaluate": 5580, "generate": 1180, "serve": 4820,
     "recipe": 225, "run": 150, "plan": 170, "ask": 60, "smoke": 70, "study": 580,

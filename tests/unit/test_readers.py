@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medllm.data.example import read_jsonl, write_jsonl
 from medllm.data.readers import documents, files
 from medllm.data.readers import rows as readers
-from medllm.data.readers.rows import FILE, KEY, NUMBER, PART, SPLIT, Layout, read_rows
+from medllm.data.readers.rows import FILE, KEY, NUMBER, PART, SPLIT, Layout, as_written, read_rows
 from medllm.errors import DataError
 
 ROWS = [{"id": "1", "text": "Müller"}, {"id": "2", "text": "a, b"}]
@@ -366,6 +367,26 @@ def test_an_archive_whose_names_are_no_text_is_refused() -> None:
     data = Path("whole.zip").read_bytes().replace("é".encode(), b"\xff\xff", 1)
 
     assert "a.zip: the zip archive is damaged" in refusal("a.zip", data).message
+
+
+def test_numbers_of_few_bits_are_what_was_written() -> None:
+    """5.1 mg in 32 bits are 5.099999904632568 to Python."""
+    import pyarrow
+    import pyarrow.parquet
+
+    narrow = {"a": pyarrow.float32(), "b": pyarrow.float16(), "c": pyarrow.float64()}
+    table = pyarrow.table({name: pyarrow.array([5.1, None, 0.1], kind) if name != "b" else
+                           pyarrow.array(np.array([5.1, np.nan, 0.1], np.float16), kind)
+                           for name, kind in narrow.items()})  # fmt: skip
+    pyarrow.parquet.write_table(table, "a.parquet")
+
+    rows = list(read_rows(Path("a.parquet")))
+
+    assert [rows[0], rows[2]] == [{"a": n, "b": n, "c": n} for n in (5.1, 0.1)]
+    assert (rows[1]["a"], str(rows[1]["b"])) == (None, "nan")
+    widened = [{"dose": float(np.float32(5.1)), "id": 7}, {"id": 8}]  # as datasets has them
+    told = list(as_written(widened, {"dose": "float32", "id": "int64"}))
+    assert told == [{"dose": 5.1, "id": 7}, {"id": 8}]
 
 
 def test_a_parquet_file_whose_text_is_not_utf_8_is_refused() -> None:

@@ -9,13 +9,15 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 from zipfile import BadZipFile, ZipFile
 from zipfile import Path as Member
+
+import numpy as np
 
 from medllm.data.example import read_jsonl
 from medllm.data.readers.delimited import read_delimited, unusual_form
@@ -48,6 +50,11 @@ VERY_DEEP = 500
 """Levels. Of many more ijson, which names each place by all places around it, would not end."""
 
 
+NARROW: dict[str, type[np.floating[Any]]] = {
+    **dict.fromkeys(("halffloat", "float16"), np.float16),
+    **dict.fromkeys(("float", "float32"), np.float32),
+}
+"""The types of numbers that Python widens: their shortest decimal is what was written."""
 UNREAD = {
     "save its table as CSV (UTF-8), and look whether numbers and dates are as they were":
         {".xlsx", ".xls", ".xlsm", ".ods", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"},
@@ -289,8 +296,10 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
 
     try:
         with path.open("rb") as file:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
-                yield from map(_without_marks, batch.to_pylist())
+            table = pyarrow.parquet.ParquetFile(file)
+            kinds = {column.name: str(column.type) for column in table.schema_arrow}
+            for batch in table.iter_batches(batch_size=1024):
+                yield from map(_without_marks, as_written(batch.to_pylist(), kinds))
     except OverflowError as problem:  # a date before the year 1 or after 9999
         raise DataError(
             f"{path}: holds what Python cannot: {problem}", "correct the column, or cast it to text"
@@ -300,6 +309,20 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
         raise DataError(
             f"{path}: not a valid Parquet file: {reason:.200}", "fetch or copy it again"
         ) from None
+
+
+def as_written(rows: Iterable[Row], kinds: Mapping[str, str]) -> Iterator[Row]:
+    """Rows whose numbers of 16 and 32 bits are what was written: 5.1, not 5.099999904632568.
+
+    `kinds` are the types of the columns, as pyarrow or datasets calls them.
+    """
+    narrow = {name: NARROW[kind] for name, kind in kinds.items() if kind in NARROW}
+    for row in rows:
+        yield row | {
+            name: float(str(kind(value)))
+            for name, kind in narrow.items()
+            if (value := row.get(name)) is not None
+        }
 
 
 def unusual_forms(path: Source, layout: Layout) -> dict[str, str]:

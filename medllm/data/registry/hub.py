@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm.config.base import Strict
-from medllm.data.readers.rows import KEY, SPLIT
+from medllm.data.readers.rows import KEY, SPLIT, as_written
 from medllm.data.split import Split
 from medllm.errors import DataError
 
@@ -79,7 +79,9 @@ def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:
                 rows = datasets.load_dataset(
                     source.id, config, split=name, revision=source.revision, streaming=True
                 )
-                for number, row in enumerate(rows, 1):
+                features = (rows.features or {}).items()
+                kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in features}
+                for number, row in enumerate(as_written(rows, kinds), 1):
                     yield {**marks, **({KEY: f"{prefix}-{number}"} if split else {}), **row}
             except (OSError, HTTPError, datasets.exceptions.DatasetsError) as why:
                 raise _hub_error(source, why) from why
