@@ -1,5 +1,6 @@
 """`medllm run`."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -63,6 +64,7 @@ def _show_outcome(recipe: "Recipe") -> None:
     """What came of the walk: the models in a line each, on the first task."""
     from medllm import console
     from medllm.artifacts.manifest import NAME, Manifest
+    from medllm.evaluate.analyze import NAME as ANALYSIS
     from medllm.evaluate.summary import first_task, footnotes, standing, verdict
     from medllm.recipe import outputs_of
 
@@ -71,10 +73,11 @@ def _show_outcome(recipe: "Recipe") -> None:
         return
     base = recipe.model.rstrip("/").rpartition("/")[2]
     scores = Manifest.read(folder).results["scores"]
+    compared = json.loads((folder / ANALYSIS).read_text(encoding="utf-8"))["comparisons"]
     console.table(
         *standing(scores, base), "\nwhat came of it, on held-out items, with 95 % intervals"
     )
-    for said in filter(None, (footnotes(first_task(scores)), verdict(scores, base))):
+    for said in filter(None, (footnotes(first_task(scores)), verdict(scores, compared, base))):
         console.say(said)
     _show_gain(outputs_of(recipe, "quantize"))
 

@@ -56,18 +56,25 @@ def first_task(scores: Sequence[Score]) -> list[Score]:
     return [score for score in scores if score["task"] == scores[0]["task"]]
 
 
-def verdict(scores: Sequence[Score], base: str) -> str:
-    """Whether training helped on the first task, in a sentence; nothing where none can tell."""
+def verdict(scores: Sequence[Score], comparisons: Sequence[Mapping[str, Any]], base: str) -> str:
+    """Whether training helped on the first task, in a sentence; nothing where none can tell.
+
+    It is what the comparison on the same items concludes: intervals that overlap conclude nothing.
+    """
     by_model = {score["model"]: score for score in first_task(scores)}
-    before, after = by_model.get(base), by_model.get("merged") or by_model.get("adapter")
-    known = [score.get("accuracy_low") for score in (before, after) if score]
-    if not before or not after or None in known:
+    after = by_model.get("merged") or by_model.get("adapter")
+    named = after and {"baseline": base, "model": after["model"], "task": after["task"]}
+    told = [each["conclusion"] for each in comparisons
+            if named and named.items() <= each.items() and "conclusion" in each]  # fmt: skip
+    if not after or not told:
         return ""
-    if after["accuracy_low"] > max(before["accuracy_high"], before["majority"]):
-        return "Training helped: the 95 % intervals of tuned and base lie apart."
-    if after["accuracy_high"] < before["accuracy_low"]:
-        return "Training harmed: the tuned model is right less often than the base."
-    return "These items cannot show that training helped: the intervals overlap."
+    if told[0] == "worse":
+        return "Training harmed: on the same items the tuned model is worse than the base."
+    if told[0] != "better":
+        return "These items cannot show that training helped."
+    said = "Training helped: on the same items the tuned model is better than the base"
+    trivial = "" if is_above_trivial(after) else ", but not than always the most frequent label"
+    return f"{said}{trivial}."
 
 
 def is_above_trivial(score: Score) -> bool:

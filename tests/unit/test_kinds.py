@@ -8,10 +8,14 @@ import pytest
 from medllm.artifacts.manifest import BaseModelRef, Parent
 from medllm.data.example import Example, Message
 from medllm.engines.fake import FakeEngine
+from medllm.evaluate.analysis.baseline import compare_pairs
+from medllm.evaluate.analysis.outcomes import outcomes_of
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds import KINDS, Asking
+from medllm.evaluate.kinds.generated import ends
 from medllm.evaluate.summary import standing, table_of, verdict
 from medllm.evaluate.verb import label_models
+from medllm.measures.intervals import estimate_share
 from medllm.models.load import ModelRef
 
 ITEM = Example(
@@ -58,24 +62,36 @@ def test_the_short_table_marks_who_is_who() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tuned", "majority", "said"),
+    ("gained", "lost", "majority", "said"),
     [
-        ((0.8, 0.95), 0.35, "Training helped"),
-        ((0.8, 0.95), 0.85, "cannot show"),
-        ((0.45, 0.7), 0.35, "cannot show"),
-        ((0.1, 0.2), 0.35, "Training harmed"),
+        (12, 1, 0.35, "is better than the base."),  # p = 0.0034, R's binom.test(1, 13)
+        (12, 1, 0.85, "but not than always the most frequent label"),
+        (12, 5, 0.35, "cannot show"),  # p = 0.14
+        (1, 12, 0.35, "Training harmed"),
     ],
 )
-def test_the_verdict_is_that_of_the_intervals(
-    tuned: tuple[float, float], majority: float, said: str
+def test_the_verdict_is_that_of_the_same_items(
+    gained: int, lost: int, majority: float, said: str
 ) -> None:
-    before = {"model": "tiny", "task": "mine", "accuracy": 0.4, "accuracy_low": 0.3,
-              "accuracy_high": 0.5, "majority": majority}  # fmt: skip
-    low, high = tuned
-    after = before | {"model": "merged", "accuracy_low": low, "accuracy_high": high}
+    """Of 100 items 40 and 51 are right: the intervals overlap, and the difference is sure."""
+    right = {"tiny": [True] * 40 + [False] * 60, "merged": [True] * (40 - lost) + [False] * lost
+             + [True] * gained + [False] * (60 - gained)}  # fmt: skip
+    outcomes, scores = [], []
+    for model, answers in right.items():
+        accuracy = estimate_share(answers)
+        score = {"model": model, "task": "mine", "kind": "choices", "majority": majority,
+                 "prompt_key": "k", **ends("accuracy", accuracy)}  # fmt: skip
+        records = [{"id": str(n), "prompt": str(n), "group": str(n), "target": True, "answer": each}
+                   for n, each in enumerate(answers)]  # fmt: skip
+        scores.append(score)
+        outcomes.append(outcomes_of(records, score))
+    before, after = outcomes
+    assert before and after and scores[1]["accuracy_low"] < scores[0]["accuracy_high"]
 
-    assert said in verdict([before, after], "tiny")
-    assert verdict([before], "tiny") == verdict([before, after], "other") == ""
+    compared = compare_pairs([(before, after)], None)
+
+    assert said in verdict(scores, compared, "tiny")
+    assert verdict(scores[:1], compared, "tiny") == verdict(scores, compared, "other") == ""
 
 
 def test_which_items_a_kind_takes_and_how_it_asks_them() -> None:
