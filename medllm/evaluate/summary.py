@@ -87,10 +87,15 @@ def is_above_trivial(score: Score) -> bool:
 
 
 def footnotes(scores: Sequence[Score]) -> str:
-    """What the marks in a table mean; nothing where there are none."""
+    """What the marks in a table mean, and where n is not what its intervals are over."""
     told = [_without_seen(score) for score in scores if score.get("trained_on")]
     if not all(map(is_above_trivial, scores)):
         told.insert(0, f"{MARK} not above what always giving the most frequent label scores")
+    told += dict.fromkeys(
+        f"{score['task']}: intervals over {score['groups']:,} groups, as patients, of "
+        f"{score['items']:,} items"
+        for score in scores if "groups" in score
+    )  # fmt: skip
     return "\n".join(told)
 
 

@@ -163,5 +163,5 @@ def describe(manifest: Manifest) -> str:
     if after is not None:
         told = f"validation loss {before:.3f} → {after:.3f}"
     if (accuracy := results.get("validation_label_accuracy")) is not None:
-        told += f", {accuracy:.0%} of labels right"
+        told += f", {accuracy:.1%} of labels right"
     return f"{told} in {console.counted(results['steps'], 'step')}"

@@ -77,3 +77,7 @@ def test_a_model_that_is_not_surely_above_the_most_frequent_label_is_marked() ->
     assert is_above_trivial(alerts | {"passed_low": 0.5})
     assert footnotes([score]).startswith("° not above")
     assert footnotes([{"kind": "answers"}]) == ""
+    several = {"kind": "answers", "task": "mine", "items": 42, "groups": 8}
+    assert (
+        footnotes([several, several]) == "mine: intervals over 8 groups, as patients, of 42 items"
+    )
