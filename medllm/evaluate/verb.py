@@ -24,6 +24,7 @@ from medllm.evaluate.config import EvaluateConfig, ModelChoice
 from medllm.evaluate.gate import apply_gate, judge
 from medllm.evaluate.groups import sum_up_groups, tasks_of
 from medllm.evaluate.items import Items, Task
+from medllm.evaluate.kinds import KINDS
 from medllm.evaluate.kinds.base import Sees
 from medllm.evaluate.records import sum_up_records, write_records
 from medllm.evaluate.report import build_page
@@ -61,6 +62,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     models = [_resolve(ref) for ref in config.models]
     sources = [task.source for task in tasks]
     _check_places(config, models, tasks)
+    _announce_unread(config, tasks)
     job = Job.of(config, "evaluation", "evaluate", "jsonl", *models, *sources)
     job = job.deciding(
         specs_of_tasks={task.name: task.decides for task in tasks},
@@ -84,6 +86,17 @@ def evaluate(config: EvaluateConfig) -> Manifest:
             show_details([manifest], [job.output])
             raise
     return manifest
+
+
+def _announce_unread(config: EvaluateConfig, tasks: Iterable[Task]) -> None:
+    """Say which settings are of kinds of tasks of which none is asked."""
+    known = {name for kind in KINDS.values() for name in kind.settings}
+    read = {name for task in tasks for name in task.kind.settings}
+    plain = EvaluateConfig()
+    unread = [name for name in sorted(known - read)
+              if getattr(config, name) != getattr(plain, name)]  # fmt: skip
+    if unread:
+        console.notice(f"evaluate: no task that is asked reads {', '.join(unread)}")
 
 
 def _check_compared(config: EvaluateConfig, gate: GateFile | None) -> None:

@@ -173,9 +173,11 @@ def test_samples_of_lm_eval_are_a_baseline(ward: Path, tiny_model: Path, typed: 
     )
 
     ended = typed("evaluate", "--model", tiny_model, "--tasks", "ward", "--set", "task_dir=tasks",
-                  "--data", "rows", "--baseline", "lm_eval", "--output", "out")  # fmt: skip
+                  "--data", "rows", "--baseline", "lm_eval", "--output", "out",
+                  "--set", "evaluate={apply_chat_template: true, encoder_layer: 2}")  # fmt: skip
 
     assert ended.returncode == 0, ended.stderr
+    assert "evaluate: no task that is asked reads encoder_layer\n" in ended.stderr
     (row,) = analysis_of(Path("out"))["comparisons"]
     ours = [r["answer"] == r["target"] for r in read_jsonl(records_of(Path("out"))[0])]
     pairs = list(zip(right, ours, strict=True))

@@ -18,6 +18,7 @@ class Answers:
 
     ability: type[Engine] = Expects  # who knows all tokens knows the one that ends an answer
     takes_examples = False
+    settings: frozenset[str] = frozenset()
     measure = "perplexity"
     higher_is_better = False
 

@@ -59,6 +59,8 @@ class Kind(Protocol):
     """What an engine must be able to do."""
     takes_examples: bool
     """Whether worked examples may stand before an item."""
+    settings: frozenset[str]
+    """What of the section is of this kind and its like alone, besides `num_fewshot`."""
     measure: str
     """Which of its numbers stands for all where there is room for one."""
 

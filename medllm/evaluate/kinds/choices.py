@@ -23,6 +23,7 @@ class Choices:
 
     ability: type[Engine] = Scores
     takes_examples = True
+    settings = frozenset({"apply_chat_template", "option_shuffles", "swaps"})
     measure = "accuracy"
 
     def lacking(self, item: Example) -> str | None:

@@ -70,6 +70,7 @@ class Generated:
 
     ability: type[Engine] = Generates
     takes_examples = False
+    settings: frozenset[str] = frozenset()
     measure = "items"
     higher_is_better = True
     needs_reference = True

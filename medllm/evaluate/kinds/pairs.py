@@ -23,6 +23,7 @@ class Pairs:
 
     ability: type[Engine] = Scores
     takes_examples = False
+    settings: frozenset[str] = frozenset()
     measure = "accuracy"
 
     def lacking(self, item: Example) -> str | None:

@@ -57,6 +57,7 @@ class Memorisation:
 
     ability: type[Engine] = Expects  # a model that runs here: it writes, and scores
     takes_examples = False
+    settings: frozenset[str] = frozenset()
     measure = "extracted"
     higher_is_better = False
 

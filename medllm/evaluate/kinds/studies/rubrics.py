@@ -48,6 +48,7 @@ SAMPLING = Sampling(max_tokens=512)
 class Rubrics(Generated):
     """Answers by the points of the criteria that they meet, of those that can be had."""
 
+    settings = frozenset({"judge", "judge_sheet"})
     measure = "rubric_score"
     needs_reference = False
     headings: Mapping[str, str] = {"unjudged": "unjudged", "judge_kappa": "kappa of the judge"}

@@ -26,6 +26,7 @@ class Speed:
 
     ability: type[Engine] = Generates
     takes_examples = False
+    settings: frozenset[str] = frozenset()
     measure = "tokens_per_s"
 
     def lacking(self, item: Example) -> str | None:

@@ -38,6 +38,7 @@ class FreeText(Generated):
     A measure that cannot be had is not in the score; `not_computed` there says why.
     """
 
+    settings = frozenset({"encoder", "encoder_layer"})
     measure = "f1"
     headings: Mapping[str, str] = {"rougeL": "ROUGE-L", "bertscore_f1": "BERTScore"}
 
