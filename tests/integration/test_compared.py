@@ -174,7 +174,7 @@ def test_samples_of_lm_eval_are_a_baseline(ward: Path, tiny_model: Path, typed: 
 
     ended = typed("evaluate", "--model", tiny_model, "--tasks", "ward", "--set", "task_dir=tasks",
                   "--data", "rows", "--baseline", "lm_eval", "--output", "out",
-                  "--set", "evaluate={apply_chat_template: true, encoder_layer: 2}")  # fmt: skip
+                  "--set", "evaluate={num_fewshot: 0, encoder_layer: 2}")  # fmt: skip
 
     assert ended.returncode == 0, ended.stderr
     assert "evaluate: no task that is asked reads encoder_layer\n" in ended.stderr
