@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from medllm.errors import ConfigError, SetupError
 from medllm.models.adapter import add_adapter, base_of
 from medllm.models.hardware import Dtype, lacks_bfloat16, pick_device
-from medllm.models.load import ModelRef, is_quantized, load_as_stored
+from medllm.models.load import ModelRef, is_quantized, load_as_stored, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,3 +63,11 @@ def check_nf4(model: ModelRef) -> None:
     base = base_of(model) if model.is_adapter else model
     if is_quantized(base.location):
         raise ConfigError(f"{base.ref}: it is quantized already", fix)
+    check_reads_nf4(base)
+
+
+def check_reads_nf4(model: ModelRef) -> None:
+    """Raise ConfigError for a Mamba, which multiplies a weight itself, past bitsandbytes."""
+    if read_config(model.path).get("model_type") in {"mamba", "falcon_mamba"}:
+        message = f"{model.ref}: a Mamba cannot be computed in bitsandbytes' form, such as nf4"
+        raise ConfigError(message, "leave it out; GGUF makes it small")

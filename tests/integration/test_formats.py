@@ -25,6 +25,7 @@ from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.chat.template import encode_text
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
+from medllm.models.nf4 import load_on_nf4
 from medllm.quantize.config import (
     AwqFormat,
     BnbFormat,
@@ -341,6 +342,30 @@ def test_an_architecture_that_gptqmodel_does_not_know(made: Made, tmp_path: Path
         quantize(config.model_copy(update={"model": str(tmp_path / "mamba")}))
 
     assert "llama, " in caught.value.fix
+    with pytest.raises(ConfigError, match="a Mamba cannot be computed in bitsandbytes' form"):
+        load_on_nf4(resolve_model(str(tmp_path / "mamba")))
+
+
+def test_gptq_saves_a_model_with_a_rope_for_each_kind_of_layer(made: Made, tmp_path: Path) -> None:
+    if find_spec("gptqmodel") is None:
+        pytest.skip("needs gptqmodel")
+    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(made.model)
+    shape = Gemma3TextConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=64, sliding_window=32,
+        layer_types=["sliding_attention", "full_attention"], max_position_embeddings=512,
+    )  # fmt: skip
+    model = Gemma3ForCausalLM(shape)
+    model.save_pretrained(tmp_path / "gemma")
+    tokenizer.save_pretrained(tmp_path / "gemma")
+    config = made.config(GptqFormat(), tmp_path / "out")
+
+    quantize(config.model_copy(update={"model": str(tmp_path / "gemma")}))
+
+    written = json.loads((tmp_path / "out/gptq-4bit/config.json").read_text())
+    assert written["rope_parameters"] == model.config.rope_parameters
 
 
 def formats_of(plan: str) -> Sequence[dict[str, Any]]:

@@ -166,13 +166,16 @@ def _build_trainer(
     """The trainer of a model that is there.
 
     Raises:
-        ConfigError: the adapter fits no layer of this model.
+        ConfigError: the adapter fits no layer of this model, or TRL cannot train it.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
     from trl import SFTTrainer
 
     if splits.collate and not config.lora:  # a batch without images leaves their layers without one
         arguments.ddp_find_unused_parameters = True
+    if base.base_model is base:  # Llama 4 without images
+        message = f"finetune.model: TRL finds no layers without the head in {type(base).__name__}"
+        raise ConfigError(message, "take another model; this one can be evaluated and quantized")
     leave_out_unknown(arguments, base)
     set_seed(config.seed)  # the trainer sets it after the adapter was drawn
     try:

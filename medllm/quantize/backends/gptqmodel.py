@@ -100,6 +100,7 @@ def _quantized(
     config = library.QuantizeConfig(**settings)
     with _architecture_is_known(work.model, library):
         loaded = library.GPTQModel.load(str(work.model.path.resolve()), config, backend=kernel)
+        _restore_rope(loaded.model.config.get_text_config(), work.model)
         _check_modules(loaded.model, settings)
         layers = loaded.model.config.get_text_config().num_hidden_layers
         with console.progress("quantize: layers", layers) as advance:
@@ -112,6 +113,19 @@ def _quantized(
             else:
                 quantize_kept(loaded, rows, kept, how["keep_seconds"], **options)
     return loaded
+
+
+def _restore_rope(config: Any, model: ModelRef) -> None:
+    """Take out what gptqmodel adds to a rope for each kind of layer, as Gemma 3 has it.
+
+    transformers refuses to save the configuration with it, after all the work.
+    """
+    from transformers import AutoConfig
+
+    stored = AutoConfig.from_pretrained(model.location, trust_remote_code=False).get_text_config()
+    rope = getattr(stored, "rope_parameters", None) or {}
+    if any(isinstance(part, dict) for part in rope.values()):
+        config.rope_parameters = rope
 
 
 def _check_no_experts(model: ModelRef) -> None:

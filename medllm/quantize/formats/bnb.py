@@ -7,6 +7,7 @@ from medllm import console
 from medllm.errors import SetupError
 from medllm.models.hardware import pick_device
 from medllm.models.load import load_as_stored, save_companions
+from medllm.models.nf4 import check_reads_nf4
 from medllm.quantize.config import BnbFormat
 from medllm.quantize.work import Made, Work
 
@@ -22,9 +23,11 @@ def make(choice: BnbFormat, work: Work, folder: Path) -> Made:
 
     Raises:
         ArtifactError: transformers cannot load the parent.
+        ConfigError: it is a Mamba.
     """
     from transformers import BitsAndBytesConfig
 
+    check_reads_nf4(work.model)
     console.notice(f"quantize: bitsandbytes {choice.type}, which uses no calibration text")
     quantization = BitsAndBytesConfig(load_in_8bit=True)
     if choice.type == "nf4":
