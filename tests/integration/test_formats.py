@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +25,10 @@ from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.engines.open import open_model
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.models.chat.template import encode_text
+from medllm.models.hardware import let_gptqmodel_work
 from medllm.models.load import load_causal_lm, load_tokenizer, resolve_model
 from medllm.models.nf4 import load_on_nf4
+from medllm.quantize.backends.gptqmodel import workers_raise
 from medllm.quantize.config import (
     AwqFormat,
     BnbFormat,
@@ -425,3 +428,17 @@ def test_a_gguf_has_what_ollama_and_others_ask_for(
     serving = "llama-server -m ./model-F16.gguf -c 1024\nollama create my-model -f ./Modelfile"
     assert serving in (folder / "README.md").read_text(encoding="utf-8")
     assert resolve_model(str(folder)).is_gguf
+
+
+def test_a_worker_of_gptqmodel_that_fails_ends_the_call_and_not_the_process() -> None:
+    """It printed why into silence and ended all, as a GPU without memory would have made it."""
+    let_gptqmodel_work()
+    threads = pytest.importorskip("gptqmodel.utils.threadx")
+    pool = threads.DeviceThreadPool(devices=["cpu"], workers={"cpu": 1})
+
+    def fail() -> None:
+        raise KeyError("q_zeros")
+
+    with pytest.raises(KeyError, match="q_zeros"), workers_raise():
+        wait([pool.submit("cpu", fail)])
+    pool.shutdown()

@@ -27,7 +27,7 @@ FEW_SAMPLES = 128
 """Below this, gptqmodel's own advice and the GPTQ paper's default say that quality suffers."""
 
 NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
-CANNOT_LOAD = (TypeError, NotImplementedError, ValueError)
+CANNOT_LOAD = (TypeError, NotImplementedError, ValueError, KeyError)
 CANNOT_READ = (*CANNOT_LOAD, AttributeError, LookupError, RuntimeError)
 """What it raises where it does not find its way through an architecture."""
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
@@ -150,7 +150,34 @@ def _gptqmodel(scratch: Path) -> Iterator[Any]:
     with console.quiet(), passing_folder(scratch) as room, contextlib.chdir(room):
         import gptqmodel
 
-        yield gptqmodel
+        with workers_raise():
+            yield gptqmodel
+
+
+@contextmanager
+def workers_raise() -> Iterator[None]:
+    """A worker of gptqmodel that fails, also for want of memory, lets the call fail meanwhile.
+
+    It would end the whole process, and what it prints of the reason is silenced.
+    """
+    from gptqmodel.utils.threadx import _DeviceWorker as Worker
+
+    failed: list[BaseException] = []
+    end_process = Worker._abort_process
+
+    def note(worker: Any, problem: BaseException) -> None:
+        failed.append(problem)
+        if worker._pending_warmups:  # then nobody is told, and who waits would do so for ever
+            console.notice(f"quantize: gptqmodel cannot begin: {problem!r:.200}")
+            end_process(worker, problem)
+
+    Worker._abort_process = note
+    try:
+        yield
+    finally:
+        Worker._abort_process = end_process
+    if failed:  # nobody asked for what this worker was to make
+        raise failed[0]
 
 
 @contextmanager
@@ -167,7 +194,10 @@ def _architecture_is_known(model: ModelRef, library: Any) -> Iterator[None]:
     except expected as problem:
         if is_out_of_memory(problem):
             raise
-        message = f"{model.location}: gptqmodel cannot quantize it: {first_line(problem):.200}"
+        reason = first_line(problem)
+        if isinstance(problem, KeyError):  # whose text is the key alone
+            reason = f"its own error, {problem!r}"
+        message = f"{model.location}: gptqmodel cannot quantize it: {reason:.200}"
         fix = "choose --format gguf or --format bnb"
         if kind not in known:
             message = f"{model.location}: gptqmodel does not know the architecture '{kind}'"
