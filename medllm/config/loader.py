@@ -226,12 +226,14 @@ def list_named(shipped: Path, folder: Path | None) -> dict[str, Path]:
     """The YAML files of tasks or the like by name; the user's come over the shipped ones.
 
     Raises:
-        ConfigError: the user's folder is none.
+        ConfigError: the user's folder is none, or has a file that ends in .yml.
     """
     if folder and not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder", "name the folder of your YAML files")
+    if folder and (other := next(folder.glob("*.yml"), None)):
+        raise ConfigError(f"{other}: only .yaml files are read", "rename it")
     folders = [shipped, *([folder] if folder else [])]
-    return {path.stem: path for place in folders for path in sorted(place.glob("*.y*ml"))}
+    return {path.stem: path for place in folders for path in sorted(place.glob("*.yaml"))}
 
 
 def read_named(

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from types import ModuleType
 from medllm import console
 from medllm.artifacts.digest import digest_file, digest_text
 from medllm.errors import SetupError
-from medllm.places import cache_dir
+from medllm.places import cache_dir, passing_folder
 
 PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"
@@ -222,9 +221,9 @@ def _wheel() -> Path:
         raise SetupError(message, INSTALL_COMPILER)
     sdist = _sdist()
     kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept) as building:
-        _build(sdist, Path(building), f"{kept.name}/build.log")
-        built = next(Path(building).glob("llama_cpp_python-*.whl"))
+    with passing_folder(kept) as building:
+        _build(sdist, building, f"{kept.name}/build.log")
+        built = next(building.glob("llama_cpp_python-*.whl"))
         return built.rename(kept / built.name)
 
 
@@ -246,12 +245,12 @@ def _build(sdist: Path, target: Path, log: str) -> None:
 def _extract_converter(sdist: Path) -> None:
     """Keep the converter's parts of the sdist; the folder appears only when it is complete."""
     target = _cached_converter().parent
-    with tempfile.TemporaryDirectory(dir=_folder()) as scratch, tarfile.open(sdist) as archive:
+    with passing_folder(_folder()) as scratch, tarfile.open(sdist) as archive:
         # Python before 3.11.4 has no filter; the digest vouches for the archive anyway.
         archive.extraction_filter = getattr(tarfile, "data_filter", None)
         archive.extractall(scratch, [each for each in archive if CONVERTER_PARTS.match(each.name)])
         shutil.rmtree(target, ignore_errors=True)
-        next(Path(scratch).glob("*/vendor/llama.cpp")).rename(target)
+        next(scratch.glob("*/vendor/llama.cpp")).rename(target)
 
 
 def _pip(arguments: Sequence[str], log: str, fix: str) -> Iterator[str]:

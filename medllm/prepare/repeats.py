@@ -1,4 +1,4 @@
-"""Prompts that come again with another answer: at most one of the answers can be the label."""
+"""Prompts that come again with another answer: labels that contradict each other, or a leak."""
 
 import numpy as np
 

@@ -195,8 +195,12 @@ def test_settings_of_the_environment_change_no_answer(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LLAMA_ARG_ROPE_FREQ_BASE", "100")
+    monkeypatch.setenv("LLAMA_SERVER_SLOTS_DEBUG", "1")  # it would tell prompts
     with closing(started(tiny_f16, 1)) as other:
-        assert "LLAMA_ARG_ROPE_FREQ_BASE: not passed on" in capfd.readouterr().err
+        assert (
+            "LLAMA_ARG_ROPE_FREQ_BASE, LLAMA_SERVER_SLOTS_DEBUG: not passed on"
+            in capfd.readouterr().err
+        )
         one, two = (asyncio.run(read(each, asked(each, LONG))) for each in (engine, other))
     assert text_of(one) == text_of(two)
 

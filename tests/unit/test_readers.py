@@ -385,8 +385,22 @@ def test_numbers_of_few_bits_are_what_was_written() -> None:
     assert [rows[0], rows[2]] == [{"a": n, "b": n, "c": n} for n in (5.1, 0.1)]
     assert (rows[1]["a"], str(rows[1]["b"])) == (None, "nan")
     widened = [{"dose": float(np.float32(5.1)), "id": 7}, {"id": 8}]  # as datasets has them
-    told = list(as_written(widened, {"dose": "float32", "id": "int64"}))
-    assert told == [{"dose": 5.1, "id": 7}, {"id": 8}]
+    schema = pyarrow.schema({"dose": pyarrow.float32(), "id": pyarrow.int64()})
+    assert list(as_written(widened, schema)) == [{"dose": 5.1, "id": 7}, {"id": 8}]
+
+
+def test_numbers_of_few_bits_in_lists_and_objects_are_what_was_written() -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    labs = [("k", pyarrow.list_(pyarrow.float32())), ("sum", pyarrow.float64())]
+    kinds = {"labs": pyarrow.list_(pyarrow.struct(labs)), "none": pyarrow.list_(pyarrow.float32())}
+    row = {"labs": [{"k": [5.1, None, 0.3], "sum": 0.1 + 0.2}, None], "none": None}
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([row], pyarrow.schema(kinds)), "a.parquet"
+    )
+
+    assert list(read_rows(Path("a.parquet"))) == [row]
 
 
 def test_a_parquet_file_whose_text_is_not_utf_8_is_refused() -> None:

@@ -340,6 +340,9 @@ def test_a_folder_of_tasks_that_is_none_is_refused(tmp_path: Path) -> None:
         find_task("qa", "evaluate", tmp_path / "mine")
     with pytest.raises(ConfigError, match="no such folder"):
         find_mix("radiology", tmp_path / "mine")
+    (tmp_path / "qa.yml").touch()
+    with pytest.raises(ConfigError, match=r"qa\.yml: only \.yaml files are read"):
+        find_task("qa", "evaluate", tmp_path)
 
 
 def test_each_format_has_a_folder_of_its_own(whole: Recipe, runs: Path) -> None:

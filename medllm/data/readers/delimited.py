@@ -73,7 +73,7 @@ def _read(
     content, skipped = _without_separator_line(read_lines(path, file))
     lines = csv.reader(content, delimiter=delimiter, strict=True)
     ended = skipped  # the line on which the last good row ends
-    short: list[int] = []
+    short, first_short = 0, 0
     try:
         names, rows = _head(path, lines, header)
         width, ended = len(names), lines.line_num + skipped
@@ -88,7 +88,7 @@ def _read(
                     f"quote the field that holds {named}",
                 )
             elif fields:  # what is missing is None; a blank line is no row
-                short.append(ended)
+                short, first_short = short + 1, first_short or ended
                 yield dict(zip_longest(names, fields))
     except csv.Error as problem:
         raise DataError(
@@ -96,7 +96,7 @@ def _read(
             "check the quotes of the row that begins on this line",
         ) from None
     if short:
-        _announce_short(str(path), len(short), short[0])
+        _announce_short(str(path), short, first_short)
 
 
 def _without_separator_line(lines: Iterator[str]) -> tuple[Iterator[str], int]:

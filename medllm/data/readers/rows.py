@@ -9,7 +9,7 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +50,8 @@ VERY_DEEP = 500
 """Levels. Of many more ijson, which names each place by all places around it, would not end."""
 
 
-NARROW: dict[str, type[np.floating[Any]]] = {
-    **dict.fromkeys(("halffloat", "float16"), np.float16),
-    **dict.fromkeys(("float", "float32"), np.float32),
-}
-"""The types of numbers that Python widens: their shortest decimal is what was written."""
+NARROW: dict[str, type[np.floating[Any]]] = {"halffloat": np.float16, "float": np.float32}
+"""pyarrow's types of numbers that Python widens: their shortest decimal is what was written."""
 UNREAD = {
     "save its table as CSV (UTF-8), and look whether numbers and dates are as they were":
         {".xlsx", ".xls", ".xlsm", ".ods", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"},
@@ -297,9 +294,8 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
     try:
         with path.open("rb") as file:
             table = pyarrow.parquet.ParquetFile(file)
-            kinds = {column.name: str(column.type) for column in table.schema_arrow}
             for batch in table.iter_batches(batch_size=1024):
-                yield from map(_without_marks, as_written(batch.to_pylist(), kinds))
+                yield from map(_without_marks, as_written(batch.to_pylist(), table.schema_arrow))
     except OverflowError as problem:  # a date before the year 1 or after 9999
         raise DataError(
             f"{path}: holds what Python cannot: {problem}", "correct the column, or cast it to text"
@@ -311,18 +307,25 @@ def _read_parquet(path: Source, layout: Layout) -> Iterator[Row]:
         ) from None
 
 
-def as_written(rows: Iterable[Row], kinds: Mapping[str, str]) -> Iterator[Row]:
+def as_written(rows: Iterable[Row], columns: Iterable[Any]) -> Iterator[Row]:
     """Rows whose numbers of 16 and 32 bits are what was written: 5.1, not 5.099999904632568.
 
-    `kinds` are the types of the columns, as pyarrow or datasets calls them.
+    `columns` are a schema of pyarrow; numbers in lists and objects are meant, too.
     """
-    narrow = {name: NARROW[kind] for name, kind in kinds.items() if kind in NARROW}
+    narrow = [each for each in columns if re.search(r"\b(half)?float\b", str(each.type))]
     for row in rows:
-        yield row | {
-            name: float(str(kind(value)))
-            for name, kind in narrow.items()
-            if (value := row.get(name)) is not None
-        }
+        yield row | {each.name: _as_written(row.get(each.name), each.type) for each in narrow
+                     if each.name in row}  # fmt: skip
+
+
+def _as_written(value: Any, kind: Any) -> Any:
+    if isinstance(value, float) and (narrow := NARROW.get(str(kind))):
+        return float(str(narrow(value)))
+    if isinstance(value, list) and hasattr(kind, "value_type"):
+        return [_as_written(each, kind.value_type) for each in value]
+    if isinstance(value, dict) and hasattr(kind, "get_field_index"):
+        return value | {each.name: _as_written(value.get(each.name), each.type) for each in kind}
+    return value
 
 
 def unusual_forms(path: Source, layout: Layout) -> dict[str, str]:

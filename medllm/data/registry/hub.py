@@ -79,9 +79,8 @@ def read_hub(source: HubSource) -> Iterator[dict[str, Any]]:
                 rows = datasets.load_dataset(
                     source.id, config, split=name, revision=source.revision, streaming=True
                 )
-                features = (rows.features or {}).items()
-                kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in features}
-                for number, row in enumerate(as_written(rows, kinds), 1):
+                columns = rows.features.arrow_schema if rows.features else ()
+                for number, row in enumerate(as_written(rows, columns), 1):
                     yield {**marks, **({KEY: f"{prefix}-{number}"} if split else {}), **row}
             except (OSError, HTTPError, datasets.exceptions.DatasetsError) as why:
                 raise _hub_error(source, why) from why

@@ -21,9 +21,9 @@ START_SECONDS = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a server is started again; doubled each time it dies before it was ready."""
 KEPT_LINES = 20
-OF_LLAMA = "LLAMA_ARG_"
+OF_LLAMA = "LLAMA_"
 """How the names of llama-server's settings in the environment begin: its rotary base, its chat
-template, and whatever else would change answers of a model that was checked."""
+template, and whatever else would change answers of a model that was checked, or print prompts."""
 _PR_SET_PDEATHSIG = 1
 
 
