@@ -1,6 +1,7 @@
 """What makes two texts the same, or overlap: digests of words that fit in memory for millions."""
 
 import hashlib
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,12 @@ PLAIN = bytes(
 )
 """Lower case, and blanks for punctuation."""
 LOWER = bytes(range(256)).lower()
+UNSPACED = re.compile(
+    "[\u0e01-\u0e4f\u0e81-\u0ecf\u1000-\u103f\u104a-\u109f\u1780-\u17df\u3001-\u30ff\u31f0-\u9fff"
+    "\uf900-\ufaff\uff01-\uff0f\uff1a-\uff20\uff5b-\uff9f\U00020000-\U0003ffff]"
+)
+"""Letters and marks of scripts without blanks between words, but no digits, which stay numbers:
+Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 CACHED = 1 << 15
 """So many numbers stay in the processor's cache, where the passes over them do not wait."""
 
@@ -41,9 +48,14 @@ def _digest(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
+def part_words(text: str) -> str:
+    """The text with blanks between its words: where a script has none, each letter is a word."""
+    return text if text.isascii() else UNSPACED.sub(r" \g<0> ", text)
+
+
 def split_words(text: str) -> list[bytes]:
     """The runs of letters and digits of a text, in lower case."""
-    return text.encode("utf-8", "replace").translate(PLAIN).split()
+    return part_words(text).encode("utf-8", "replace").translate(PLAIN).split()
 
 
 def encode_words(text: str) -> U64:

@@ -14,7 +14,7 @@ from medllm import console
 from medllm.generate.asking import Answer
 from medllm.generate.config import GenerateConfig
 from medllm.measures.confidence import measure_confidence
-from medllm.measures.text.answers import is_exact, repeated_share, token_f1
+from medllm.measures.text.answers import count_words, is_exact, repeated_share, token_f1
 
 REPEATED = 0.2
 """An answer repeats itself where more of its runs of four words stood in it before."""
@@ -28,7 +28,7 @@ HOW = (
 def judge(answer: Answer, config: GenerateConfig) -> dict[str, Any]:
     """What a row tells of its answer; an answer whose confidence is unknown counts as uncertain."""
     confidence = None if answer.logprob is None else round(exp(answer.logprob), 6)
-    told: dict[str, Any] = {"tokens": answer.tokens, "words": len(answer.text.split())}
+    told: dict[str, Any] = {"tokens": answer.tokens, "words": count_words(answer.text)}
     told["repeats"] = repeated_share(answer.text) > REPEATED
     if config.max_words is not None:
         told["too_long"] = told["words"] > config.max_words

@@ -5,7 +5,7 @@ from math import log2
 
 import numpy as np
 
-from medllm.data.dedup import NGRAM, split_words
+from medllm.data.dedup import NGRAM, part_words, split_words
 
 Words = Sequence[bytes]
 DRAWS = 9999
@@ -28,7 +28,7 @@ def spans_of(text: str) -> set[bytes]:
 
 def begin_of(text: str, least_after: int, most: int) -> str | None:
     """The first half of a text's words, `most` at most, with `least_after` left; else None."""
-    words = text.split()
+    words = part_words(text).split()
     count = min(len(words) // 2, most)
     if count < 1 or len(words) - count < least_after:
         return None

@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from medllm.data.dedup import UNSPACED
 from medllm.measures.intervals import Estimate, Groups, estimate_part
 
 Spans = set[tuple[int, int]]
 """Where things begin and end in a text."""
 PLAIN = str.maketrans("‐‑‒–—−’‘´`", 6 * "-" + 4 * "'")
 """Hyphens and apostrophes that models write for a text's own."""
+_SPACED = rf"[^\W{UNSPACED.pattern[1:-1]}]"
+"""A letter beside which no other word stands: those of Chinese stand beside each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ def find_mentions(names: Iterable[str], text: str) -> tuple[Spans, list[str]]:
     text = plain(text)
     for name in sorted(set(names), key=lambda each: (-len(each), each)):
         words = r"\s+".join(map(re.escape, plain(name).split()))
-        found = {match.span() for match in re.finditer(rf"(?<!\w){words}(?!\w)", text, re.I)}
+        whole = rf"(?<!{_SPACED}){words}(?!{_SPACED})"
+        found = {match.span() for match in re.finditer(whole, text, re.I)}
         taken |= {span for span in found if not overlap({span}, taken)}
         if not found:
             missing.append(name)

@@ -177,6 +177,8 @@ def test_only_a_certain_guess_of_another_language_is_a_reason() -> None:
     config = CleanConfig(languages=("en",))
 
     assert [guess_language(words) for words in (english, german, short)] == ["en", "de", "unknown"]
+    russian = ["Больной", "поступил", "с", "болью,", "BP", "120/80,", "назначен", "метформин"]
+    assert guess_language(russian) == guess_language(["患者は頭痛を訴えている"]) == "another script"
     reasons = [why_poor(" ".join(w), 9, "x", config, Counter()) for w in (english, german, short)]
     assert reasons == [None, "in another language (de)", None]
 

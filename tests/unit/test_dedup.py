@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medllm.data.dedup import NGRAM, WINDOW, OverlapIndex, encode_words, fingerprint
+from medllm.data.dedup import NGRAM, WINDOW, OverlapIndex, encode_words, fingerprint, split_words
 
 
 def prints_of(text: str) -> set[int]:
@@ -85,3 +85,11 @@ def test_short_texts_are_compared_whole() -> None:
 def test_nothing_held_out_overlaps_with_nothing(held_out: tuple[str, ...]) -> None:
     assert find(index_of(*held_out), "a text of some words") == []
     assert index_of("a text").overlaps(*fingerprint([]), 0.5) == []
+
+
+def test_a_copy_is_found_where_no_blanks_part_words() -> None:
+    held_out = "胸部X線写真で右下肺野に浸潤影を認めるため抗菌薬を開始した"
+    copy, other = "転記：" + held_out, "頭部CTで出血は認めない"
+
+    assert find(index_of(held_out), copy, other) == [(0, 0)]
+    assert split_words("体温38.5度") == [part.encode() for part in ("体", "温", "38", "5", "度")]

@@ -76,6 +76,12 @@ def test_names_count_wherever_they_stand_and_an_invented_one_counts_against() ->
     assert copied["counts"]["overlap disease"] == [1, 1, 0, 0]
 
 
+def test_a_name_stands_in_a_text_without_blanks() -> None:
+    found, missing = find_mentions(["糖尿病", "COPD", "tumor"], "患者は糖尿病とCOPDで、tumors")
+
+    assert (found, missing) == ({(3, 6), (7, 11)}, ["tumor"])
+
+
 def test_a_repeated_instruction_is_unreadable_and_none_is_an_answer() -> None:
     """A base model repeats the instruction, whose last word is none."""
     asked = "List every disease as `disease: NAME`. Without any, write `none`."

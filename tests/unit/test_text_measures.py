@@ -5,12 +5,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medllm.clinical.text.reading import read
-from medllm.measures.text.answers import is_exact, normalise, token_f1, written_whole
+from medllm.measures.text.answers import (
+    count_words,
+    is_exact,
+    normalise,
+    repeated_share,
+    token_f1,
+    written_whole,
+)
 from medllm.measures.text.comparing import count_shared, find_unsupported
 from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import find_facts
 from medllm.measures.text.flips import add_flips, find_flips
 from medllm.measures.text.numbers import judge_numbers
+from medllm.measures.text.overlap import bleu_counts, rouge
 from medllm.measures.text.sections import find_elements, is_discharge, name_sections
 from medllm.measures.text.spoken import with_digits
 
@@ -40,6 +48,52 @@ def test_identical_texts_match_and_empty_ones_never_do(text: str) -> None:
     assert token_f1(text, text) == float(has_words)
     assert token_f1("", text) == token_f1(text, "") == 0
     assert not is_exact("", text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("血压 ５００ｍｇ", "血压 500mg。"),
+        ("50 \u00b5g", "50 \u03bcg"),
+        ("cafe\u0301", "Café"),
+        ("Да, метформин.", "да метформин"),
+        ("नहीं है", "नहीं है"),
+    ],
+)
+def test_the_same_words_are_the_same_in_any_script(answer: str, reference: str) -> None:
+    pytest.importorskip("rouge_score")
+
+    assert is_exact(answer, reference)
+    assert token_f1(answer, reference) == 1
+    assert rouge(answer, reference)["rougeL"] == 1
+
+
+def test_vowel_signs_tell_words_apart() -> None:
+    assert not is_exact("दिन", "दान")
+    assert token_f1("दिन", "दान") == 0
+
+
+def test_texts_without_blanks_have_words() -> None:
+    answer, reference = "患者は頭痛を訴えている。", "患者は強い頭痛を訴えている。"
+    pytest.importorskip("rouge_score")
+    pytest.importorskip("sacrebleu")
+
+    assert token_f1(answer, reference) == pytest.approx(2 * 11 / (11 + 13))
+    assert rouge(answer, reference)["rouge1"] == pytest.approx(2 * 11 / (11 + 13))
+    assert bleu_counts(answer, answer)[:4] == [12, 11, 10, 9]
+    assert count_words("5 mg 血圧") == 4
+    assert repeated_share("頭痛。" * 20) > 0.9
+    assert repeated_share(reference) == 0
+    assert written_whole("発熱あり。血圧12", "length") == "発熱あり"
+
+
+def test_english_texts_have_rouge_scores_own_words() -> None:
+    scorer = pytest.importorskip("rouge_score.rouge_scorer")
+    answer, reference = "The patient's lungs_were clear, 2.5 mg", "Lungs are clear; 2.5mg given."
+    peer = scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=True).score(reference, answer)
+
+    assert rouge(answer, reference)["rouge1"] == peer["rouge1"].fmeasure
+    assert rouge(answer, reference)["rougeL"] == peer["rougeL"].fmeasure
 
 
 PIECES = [

@@ -1,5 +1,10 @@
-"""ROUGE and BLEU, by the libraries that others publish with: rouge-score and sacrebleu."""
+"""ROUGE and BLEU, by the libraries that others publish with: rouge-score and sacrebleu.
 
+Both part words at blanks, and rouge-score knows no letters but a to z: two texts in Russian had
+nothing in common. So they are given the words of any script; those of English texts are the same.
+"""
+
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -7,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medllm.clinical.text.reading import read
+from medllm.data.dedup import part_words
 from medllm.measures.intervals import Estimate, Groups, Numbers, estimate
+from medllm.measures.text.answers import composed
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ROUGE_HOW = (
-    "F-measure of rouge-score with Porter's stemmer, a-z and 0-9 alone; rougeLsum takes each "
-    "sentence as a line, as medllm parts sentences"
+    "F-measure of rouge-score with Porter's stemmer, words of any script (Chinese, Japanese, Thai: "
+    "each letter one); rougeLsum takes each sentence as a line, as medllm parts sentences"
 )
-BLEU_HOW = "sacrebleu, tokenize 13a, smoothing exp, one reference, over all answers together"
+BLEU_HOW = (
+    "sacrebleu, tokenize 13a, smoothing exp, one reference, over all answers together; letters of "
+    "Chinese, Japanese and Thai are words"
+)
 _ORDERS = 4
 """BLEU counts runs of one to four words."""
 
@@ -46,7 +56,32 @@ def _by_line(text: str) -> str:
 def _rouge_scorer() -> "RougeScorer":
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(ROUGE), use_stemmer=True)
+    return RougeScorer(list(ROUGE), tokenizer=_AnyScript())
+
+
+class _AnyScript:
+    """rouge-score's own words, stemmed, and beside them those with other letters."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        self._english = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text in order, in lower case."""
+        if text.isascii():
+            return list(self._english.tokenize(text))
+        kept = (each if _is_of_word(each) else " " for each in composed(text))
+        words = part_words("".join(kept)).split()
+        known = ((word, word.isascii()) for word in words)
+        return [
+            each for word, english in known
+            for each in (self._english.tokenize(word) if english else [word])
+        ]  # fmt: skip
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def bleu_counts(answer: str, reference: str) -> list[int]:
@@ -55,7 +90,7 @@ def bleu_counts(answer: str, reference: str) -> list[int]:
     Raises:
         ImportError: sacrebleu is not installed.
     """
-    found = _bleu_scorer().corpus_score([answer], [[reference]])
+    found = _bleu_scorer().corpus_score([part_words(answer)], [[part_words(reference)]])
     return [*found.counts, *found.totals, found.sys_len, found.ref_len]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from medllm.clinical.report import Report
+from medllm.data.dedup import part_words
 from medllm.data.example import Message, said_by
 from medllm.engines.base import Answers, GenerateRequest, Piece
 from medllm.engines.prompts import ask_chat, ask_messages, ask_text
@@ -163,7 +164,8 @@ def agreement(one: str, other: str) -> float:
 
     Twice the words in the longest matching blocks, over the words of both (`difflib.ratio`).
     """
-    return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
+    mine, theirs = (part_words(text).split() for text in (one, other))
+    return difflib.SequenceMatcher(None, mine, theirs, autojunk=False).ratio()
 
 
 def open_file(path: Path) -> IO[str]:

@@ -14,7 +14,7 @@ from medllm.evaluate.kinds.generated import Answered, Generated, ends, groups_of
 from medllm.evaluate.kinds.written.told import tell_measures, tell_pairs
 from medllm.measures.intervals import estimate_ratio, perplexity_of
 from medllm.measures.likelihood import AnswerResult, score_answers
-from medllm.measures.text.answers import is_exact, token_f1
+from medllm.measures.text.answers import count_words, is_exact, token_f1
 from medllm.measures.text.bertscore import Encoder, digest_encoder
 from medllm.measures.text.overlap import (
     BLEU_HOW,
@@ -53,7 +53,7 @@ class FreeText(Generated):
         record: Record = {
             "exact": is_exact(answer, reference),
             "f1": token_f1(answer, reference),
-            "length_ratio": len(answer.split()) / max(len(reference.split()), 1),
+            "length_ratio": count_words(answer) / max(count_words(reference), 1),
         }
         if _is_there("rouge"):
             asking.notes["rouge"] = ROUGE_HOW

@@ -18,6 +18,7 @@ from medllm.evaluate.kinds.written.free_text import ALL, FreeText
 from medllm.evaluate.kinds.written.told import interval_of, tell_measures, tell_pairs
 from medllm.measures.intervals import FEWEST
 from medllm.measures.ratings import estimate_correlation
+from medllm.measures.text.answers import count_words
 from medllm.measures.text.comparing import count_shared, find_unsupported, given_by
 from medllm.measures.text.facts import CLASSES, Fact, find_facts
 from medllm.measures.text.flips import add_flips, find_flips
@@ -59,7 +60,7 @@ class Summaries(FreeText):
         record: Record = {
             **super().judge(answered, asking),
             **_shared(facts),
-            "ratio": len(answered.text.split()) / max(len(source.split()), 1),
+            "ratio": count_words(answered.text) / max(count_words(source), 1),
             "numbers": len(numbers),
             "numbers_kept": outcomes["kept"],
             "numbers_wrong": [
