@@ -7,7 +7,6 @@ from typing import Any
 from medllm.errors import DataError, did_you_mean
 
 ADULT_YEARS = 18
-OLDER_YEARS = 65
 _LISTS = ("conditions", "allergies", "medications")
 _NUMBERS = {"age": (0, 130), "weight_kg": (0.2, 700), "egfr": (0, 250)}
 _SEXES = ("female", "male")
@@ -35,11 +34,6 @@ class Patient:
     def is_child(self) -> bool:
         """Whether the patient is known to be below 18 years."""
         return self.age is not None and self.age < ADULT_YEARS
-
-    @property
-    def is_older(self) -> bool:
-        """Whether the patient is known to be 65 or more."""
-        return self.age is not None and self.age >= OLDER_YEARS
 
 
 def read_patient(context: Mapping[str, Any] | None) -> Patient:

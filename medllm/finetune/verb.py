@@ -26,6 +26,7 @@ from medllm.finetune.results import (
 from medllm.finetune.rows.material import Inputs, Material
 from medllm.finetune.rows.replay import open_replay
 from medllm.finetune.search.study import check_can_search, search
+from medllm.finetune.train.adapter import check_names
 from medllm.finetune.train.base import weights_dtype
 from medllm.finetune.train.distributed import check_sharding, own_device, produce_together
 from medllm.finetune.train.moe import of_answers
@@ -91,6 +92,8 @@ def open_inputs(config: FinetuneConfig) -> Inputs:
         fix = "name the model it was made from; quantization: nf4 trains on its 4 bits"
         raise ArtifactError(f"{model.ref} is quantized already", fix)
     read_weights(model.path)  # pickled, cut off or missing ones are known before anything slow
+    if config.lora:
+        check_names(config.lora, model.location)
     return Inputs(model, data, replayed, named_images(data.path))
 
 

@@ -13,8 +13,8 @@ COLUMNS = {
     "bits_per_weight": ("bits per weight", "{:.2f}"),
     "kl_mean": ("KL mean", "{:.4f}"),
     "top1_agreement": ("same token", "{:.1%}"),
-    "perplexity_medical": ("medical ppl", "{:.3f}"),
-    "perplexity_general": ("general ppl", "{:.3f}"),
+    "perplexity_medical": ("medical ppl", "{:#.5g}"),
+    "perplexity_general": ("general ppl", "{:#.5g}"),
     "tokens_per_second": ("tokens/s", "{:,.0f}"),
     "peak_memory_gib": ("peak GiB", "{:.2f}"),
 }

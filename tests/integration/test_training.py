@@ -149,11 +149,15 @@ def test_an_adapter_on_the_head_is_refused_with_the_remedy(
     assert "modules_to_save" in caught.value.fix
 
 
-@pytest.mark.parametrize("option", ["target_modules", "modules_to_save", "exclude_modules"])
-def test_a_layer_that_the_model_lacks_is_named(
-    option: str, tiny_model: Path, data: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "option", ["target_modules", "modules_to_save", "exclude_modules", "target_parameters"]
+)
+def test_a_layer_that_the_model_lacks_is_named_before_the_model_is_loaded(
+    option: str, tiny_model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lora = LoraSettings(**{option: ("q_proj", "lmhead")})
+    monkeypatch.delattr(base_module, "load_causal_lm")
+    there = "q_proj.weight" if option == "target_parameters" else "q_proj"
+    lora = LoraSettings(**{option: (there, "lmhead")})
     one = config(tiny_model, data, tmp_path / "out").model_copy(update={"lora": lora})
 
     with pytest.raises(ConfigError, match=f"lora.{option}: nothing in this model is called lmhead"):

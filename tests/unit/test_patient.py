@@ -7,7 +7,7 @@ from medllm.errors import DataError
 
 def test_what_is_not_given_is_not_known() -> None:
     assert read_patient(None) == read_patient({}) == read_patient({"age": None}) == Patient()
-    assert not Patient().is_child and not Patient().is_older
+    assert not Patient().is_child
 
 
 def test_a_context_is_read() -> None:
@@ -16,7 +16,7 @@ def test_a_context_is_read() -> None:
          "medications": ["warfarin 5 mg", "aspirin"]}
     )  # fmt: skip
 
-    assert patient.age == 67 and patient.is_older and patient.pregnant is False
+    assert patient.age == 67 and patient.pregnant is False
     assert patient.allergies == ("penicillin",)
     assert patient.medications == ("warfarin 5 mg", "aspirin")
 

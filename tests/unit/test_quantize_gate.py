@@ -103,6 +103,12 @@ def test_the_table_has_the_model_first_and_no_empty_column() -> None:
     assert rows[2][2] == "0.0010"
 
 
+def test_the_perplexity_of_a_broken_model_fits_its_column() -> None:
+    _, rows = table_of([manifest_of("gguf-q2_k", perplexity_medical=8.30767e33)])
+
+    assert rows[1][3] == "8.3077e+33"
+
+
 def test_a_format_without_quality_has_a_row_too() -> None:
     manifest = manifest_of("gguf-q8_0")
     bare = manifest.model_copy(update={"results": {"bytes": 1, "parent_bytes": 2}})

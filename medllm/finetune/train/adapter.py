@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 from medllm import console
 from medllm.errors import ConfigError
 from medllm.finetune.config import LoraSettings
+from medllm.models.adapter_tensors import build_on_paper
 from medllm.models.load import ModelRef
 
+ALL_LINEAR = "all-linear"
+OF_MODULES = ("exclude_modules", "modules_to_save", "target_modules")
+OF_PARAMETERS = "target_parameters"
 EXPERTS = ".experts."
 """What the names of their parameters hold."""
 MAMBAS = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
@@ -27,18 +31,9 @@ def build_adapter(lora: LoraSettings, base: "PreTrainedModel") -> "LoraConfig":
     """PEFT's settings; of a vision-language model for the language model, unless asked otherwise.
 
     What reads its images has layers of the same names, which `exclude_modules: []` lets in.
-
-    Raises:
-        ConfigError: the model has nothing of a name, which PEFT would pass over.
     """
     from peft import LoraConfig
 
-    modules, parameters = dict(base.named_modules()), dict(base.named_parameters())
-    _check_names("exclude_modules", lora.exclude_modules, modules)
-    _check_names("modules_to_save", lora.modules_to_save, modules)
-    if lora.target_modules != "all-linear":
-        _check_names("target_modules", lora.target_modules, modules)
-    _check_names("target_parameters", lora.target_parameters, parameters)
     settings: dict[str, Any] = lora.model_dump(mode="json")
     if lora.exclude_modules is None:
         outside = filter(None, (_all_but_language(base), _all_unfit(base)))
@@ -49,12 +44,23 @@ def build_adapter(lora: LoraSettings, base: "PreTrainedModel") -> "LoraConfig":
     return adapter
 
 
-def _check_names(option: str, wanted: Iterable[str] | None, names: Iterable[str]) -> None:
-    """Raise ConfigError for a name that no other ends with: PEFT passes over it."""
-    for name in wanted or ():
-        if not any(_ends_with_one((name,), each) for each in names):
-            message = f"finetune.lora.{option}: nothing in this model is called {name}"
-            raise ConfigError(message, "name it as the model does, or the end of that")
+def check_names(lora: LoraSettings, location: str) -> None:
+    """Raise ConfigError for a name that nothing in a model has: PEFT passes over it.
+
+    The model is built without its weights, which may take minutes to load.
+    """
+    wanted = {option: getattr(lora, option) for option in (*OF_MODULES, OF_PARAMETERS)}
+    wanted = {option: names for option, names in wanted.items() if names not in (None, ALL_LINEAR)}
+    if not wanted:
+        return
+    base = build_on_paper(location)
+    for option, names in wanted.items():
+        there = base.named_parameters() if option == OF_PARAMETERS else base.named_modules()
+        known = [name for name, _ in there]
+        for name in names:
+            if not any(_ends_with_one((name,), each) for each in known):
+                message = f"finetune.lora.{option}: nothing in this model is called {name}"
+                raise ConfigError(message, "name it as the model does, or the end of that")
 
 
 def _all_but_language(base: "PreTrainedModel") -> str | None:
@@ -106,7 +112,7 @@ def _taken_for_experts(adapter: "LoraConfig", base: "PreTrainedModel") -> list[s
         and module is not base.get_output_embeddings()
         and not _is_excluded(name, adapter.exclude_modules)
     ]
-    wanted = inside if asked == "all-linear" else filter(partial(_ends_with_one, asked), inside)
+    wanted = inside if asked == ALL_LINEAR else filter(partial(_ends_with_one, asked), inside)
     return [f"{name}.weight" for name in wanted if not _ends_with_one(left, name)]
 
 
