@@ -103,6 +103,81 @@ def test_what_is_not_western_is_not_guessed_at(text: str, encoding: str) -> None
     assert "`encoding: " in caught.value.fix
 
 
+def test_the_remedy_names_no_encoding_that_the_file_is_not_of() -> None:
+    with pytest.raises(DataError) as caught:
+        rows_of("a.csv", "id,text\n1,пациент здоров\n".encode("cp1251"))
+    assert "cp1252" not in caught.value.fix and "cp1251 Russian" in caught.value.fix
+
+
+@pytest.mark.parametrize(("text", "encoding"), [("ból głowy", "cp1250"), ("piept și", "cp1250")])
+def test_words_of_the_east_of_europe_are_not_western(text: str, encoding: str) -> None:
+    content = f"id,text\n1,{text.replace('ș', 'ş')}\n".encode(encoding)
+
+    with pytest.raises(DataError, match=r"a\.csv:2: not UTF-8 text"):
+        rows_of("a.csv", content)
+
+
+def test_a_file_of_two_encodings_is_refused_as_that() -> None:
+    content = "id;text\n1;Größe\n".encode() + "2;Größe\n".encode("cp1252")
+
+    with pytest.raises(DataError, match=r"a\.csv:3: .* it is of two encodings"):
+        rows_of("a.csv", content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "iso2022_jp"])
+@pytest.mark.parametrize("text", ["headache", "頭痛"])
+def test_bytes_that_pass_for_utf_8_are_refused_with_their_encoding(
+    encoding: str, text: str
+) -> None:
+    content = f"id,text\n1,{text}\n2,{text}\n".encode(encoding)
+    if content.isascii() and b"\x1b" not in content and b"\0" not in content:
+        assert rows_of("a.csv", content)[0] == {"id": "1", "text": text}
+        return
+
+    with pytest.raises(DataError, match="not UTF-8 text") as caught:
+        rows_of("a.csv", content)
+    assert f"`encoding: {encoding}`" in caught.value.fix
+
+
+def test_utf_32_is_told_by_its_mark() -> None:
+    assert rows_of("a.csv", "id,text\n1,Müller\n".encode("utf-32")) == [
+        {"id": "1", "text": "Müller"}
+    ]
+
+
+def test_utf_8_is_not_read_as_what_a_description_says_in_error() -> None:
+    Path("a.csv").write_text("id,text\n1,Größe\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match=r"a\.csv: is UTF-8, and would be read as cp1252"):
+        list(read_rows(Path("a.csv"), Layout(encoding="cp1252")))
+    Path("a.csv").write_text("id,text\n1,size\n", encoding="utf-8")
+    assert list(read_rows(Path("a.csv"), Layout(encoding="cp1252"))) == [
+        {"id": "1", "text": "size"}
+    ]
+
+
+def test_the_letters_that_an_encoding_decides_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    rows_of("letters.csv", "id;text\n1;příznaky léčba\n".encode("cp1250"))
+
+    assert "(its other letters: øíéè)" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.csv", b"PK\x03\x04\x14\x00", "a workbook"),
+        ("a.txt", b"{\\rtf1 M\\'fcller}", "RTF"),
+        ("a.txt", b"\xef\xbb\xbfMSH|^~|", "HL7 messages"),
+        ("a.txt", b"\n<!DOCTYPE html><p>5 mg", "HTML"),
+        ("a.csv", b"<table><tr><td>007", "HTML"),
+        ("a.jsonl", b"%PDF-1.7", "PDF"),
+    ],
+)
+def test_what_is_no_text_is_refused_whatever_its_name(name: str, content: bytes, what: str) -> None:
+    with pytest.raises(DataError, match=f"{name}: its name says text, its content is {what}"):
+        rows_of(name, content)
+
+
 def test_a_western_letter_far_down_is_seen() -> None:
     content = "id;text\n" + "1;plain\n" * 30_000 + "2;Müller\n"
 

@@ -6,7 +6,7 @@ said and stands in the manifest.
 
 import csv
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_LE
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -15,11 +15,15 @@ from typing import Any, NamedTuple, TextIO
 
 from medllm import console
 from medllm.data.readers.files import (
+    WESTERN,
     Source,
+    check_content,
     kind_of,
+    letters_in_utf_8,
     open_bytes,
     open_text,
     read_lines,
+    reads_western,
     undecodable,
 )
 from medllm.errors import DataError
@@ -28,14 +32,12 @@ LONGEST_FIELD = 1 << 24
 """Characters. A quote that is never closed would else swallow the rest of a file."""
 SAMPLE = 1 << 16
 """Characters by which the delimiter is told."""
+SHOWN = 24
+"""So many of a file's other letters are shown: who reads them sees a wrong encoding at once."""
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 """What may part the fields of a file by its ending, the likeliest first."""
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?')
 """The first line by which Excel tells the delimiter."""
-WESTERN = "cp1252"
-"""What Excel writes where UTF-8 is not asked for, in Western Europe and the Americas."""
-NOT_WESTERN = re.compile(r"[¡-ÿ]{4}|(?<=\w)[„”“‡†‰¤¦¬¢£¥](?=\w)")
-"""What other code pages look like in that one: Cyrillic or Greek words, and DOS's umlauts."""
 NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 
 
@@ -62,7 +64,7 @@ def read_delimited(
     csv.field_size_limit(LONGEST_FIELD)
     form = form_of(path, kind, header, encoding)
     if form != Form(delimiter=DELIMITERS[kind][0]):
-        _announce(str(path), form)
+        _announce(path, form)
     with open_text(path, newline="", encoding=form.encoding) as file:
         yield from _read(path, file, form.delimiter, header)
 
@@ -161,50 +163,57 @@ def _score(sample: str, delimiter: str, width: int) -> float:
 
 
 def find_encoding(path: Source) -> str:
-    """The encoding of a text file: UTF-8, UTF-16 by its mark, or Windows' Western one.
+    """The encoding of a text file: UTF-8, UTF-16 or 32 by its mark, or Windows' Western one.
 
     Raises:
         DataError: it is none of these.
     """
-    decoder = getincrementaldecoder("utf-8")()
     with open_bytes(path) as file:
-        chunk = file.read(SAMPLE)
-        if chunk.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-            return "utf-16"
-        try:
-            while chunk:
-                decoder.decode(chunk)
-                chunk = file.read(SAMPLE)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            if _is_western(path):
-                return WESTERN
-            raise undecodable(path) from None
-    return "utf-8"
+        head = file.read(SAMPLE)
+    if head.startswith(BOM_UTF32_LE):  # it begins as UTF-16's does
+        return "utf-32"
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return "utf-16"
+    check_content(path, head)
+    _check_is_text(path, head)
+    if letters_in_utf_8(path) is not None:
+        return "utf-8"
+    if _is_western(path):
+        return WESTERN
+    raise undecodable(path)
+
+
+def _check_is_text(path: Source, head: bytes) -> None:
+    """Raise DataError for bytes that would pass for UTF-8: UTF-16 without its mark, ISO-2022."""
+    is_wide = 2 * max(head.count(b"\n\0"), head.count(b"\0\n")) > head.count(b"\n")
+    if is_wide or b"\x1b$" in head:
+        high_first = head[::2].count(0) > head[1::2].count(0)
+        encoding = f"utf-16-{'be' if high_first else 'le'}" if is_wide else "iso2022_jp"
+        raise DataError(
+            f"{path}: not UTF-8 text",
+            f"save it as UTF-8, or say `encoding: {encoding}` in a dataset.yaml beside it",
+        )
 
 
 def _is_western(path: Source) -> bool:
     """Whether a file that is not UTF-8 reads as words in Windows' Western encoding."""
     with open_bytes(path) as file:
         for line in iter(lambda: file.readline(SAMPLE), b""):
-            if not line.isascii() and not _reads_western(line):
+            if not line.isascii() and not reads_western(line):
                 return False
     return True
 
 
-def _reads_western(line: bytes) -> bool:
-    try:
-        text = line.decode(WESTERN)
-    except UnicodeDecodeError:
-        return False
-    return "\x00" not in text and not NOT_WESTERN.search(text)
-
-
 @cache
-def _announce(path: str, form: Form) -> None:
+def _announce(path: Source, form: Form) -> None:
+    """Say how a file is read, with the letters that another encoding would make others of."""
     hint = ""
-    if form.encoding == WESTERN:
-        hint = "; where it is of another, `encoding: NAME` in a dataset.yaml beside it says so"
+    if not form.encoding.startswith("utf"):
+        with open_text(path, newline="", encoding=form.encoding) as file:
+            counts = Counter(each for each in file.read(SAMPLE) if each > "\x7f")
+        letters = "".join(letter for letter, _ in counts.most_common(SHOWN))
+        hint = (f" (its other letters: {letters}); are they not yours, `encoding: NAME` in a "
+                "dataset.yaml beside it names another encoding")  # fmt: skip
     console.notice(f"{path}: read as {form.words}{hint}")
 
 

@@ -2,7 +2,8 @@
 
 import gzip
 import os
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase, TextIOWrapper
@@ -22,6 +23,37 @@ MUCH_UNPACKED = 1 << 28
 """Bytes. So much may come out of any archive."""
 MOST_UNPACKED = 200
 """Text packs to a third or a tenth, a table of equal rows to a hundredth of its size."""
+WESTERN = "cp1252"
+"""What Excel writes where UTF-8 is not asked for, in Western Europe and the Americas."""
+NOT_WESTERN = re.compile(
+    r"[¡-ÿ]{4}|(?<=\w)[„”“‡†‰¤¦¬¢£¥](?=\w)|(?<=[^\W\d_])[¡¿³¹¾¼½±¶](?=[^\W\d_])|º(?=[^\W\d_])"
+)
+"""What other code pages look like in that one: Cyrillic or Greek words, Polish, DOS's umlauts."""
+OTHERS = (
+    "cp1250 Polish, Czech; cp1251 Russian; cp1253 Greek; cp1254 Turkish; cp1256 Arabic; "
+    "cp932 Japanese; gb18030 or big5 Chinese; cp949 Korean; utf-16-le"
+)
+"""Encodings that spreadsheets write elsewhere."""
+DISGUISES = {
+    b"PK\x03\x04": ("a workbook or another archive", "save its table as CSV, or name it .zip"),
+    b"\xd0\xcf\x11\xe0": ("an old file of Office", "save its table as CSV, its text as .txt"),
+    b"\x1f\x8b": ("gzip's", "name it .gz"),
+    b"{\\rtf": ("RTF", "save its text as .txt"),
+    b"%PDF-": ("PDF", "save its text as .txt"),
+    b"<table": ("HTML", "save its table as CSV"),
+    b"<html": ("HTML", "save its text as .txt, its table as CSV"),
+    b"<!doctype html": ("HTML", "save its text as .txt, its table as CSV"),
+    b"msh|": ("HL7 messages", "write what they say as rows of CSV or JSONL"),
+}
+"""How files begin that are no text, or text with marks, whatever they are called."""
+
+
+def check_content(path: Source, begins: bytes) -> None:
+    """Raise DataError where a file that is called a text is something else by its first bytes."""
+    head = begins[:64].lstrip().lower()
+    for begin, (what, fix) in DISGUISES.items():
+        if head.startswith(begin.lower()):
+            raise DataError(f"{path}: its name says text, its content is {what}", fix)
 
 
 def kind_of(path: Source) -> str:
@@ -107,9 +139,15 @@ def open_text(path: Source, newline: str | None, encoding: str = "utf-8") -> Ite
     """The text of a file; `newline` as for `open`.
 
     Raises:
-        DataError: it is not of the encoding; names the line.
+        DataError: it is not of the encoding, which names the line, or no text at all.
     """
+    if not encoding.lower().startswith("utf") and letters_in_utf_8(path):
+        raise DataError(
+            f"{path}: is UTF-8, and would be read as {encoding}: its letters would be others",
+            "leave `encoding` out of dataset.yaml; files of two encodings are two datasets",
+        )
     with open_bytes(path) as file:
+        check_content(path, cast(BufferedReader, file).peek(1))
         text = TextIOWrapper(file, encoding=encoding, newline=newline)
         try:
             yield text
@@ -119,6 +157,20 @@ def open_text(path: Source, newline: str | None, encoding: str = "utf-8") -> Ite
                     f"{path}: not {encoding} text: {problem.reason}", "check the file's encoding"
                 ) from None
             raise undecodable(path) from None
+
+
+def letters_in_utf_8(path: Source) -> bool | None:
+    """Whether a file that is UTF-8 has letters that are not ASCII; None where it is not UTF-8."""
+    decoder, is_ascii = getincrementaldecoder("utf-8")(), True
+    with open_bytes(path) as file:
+        try:
+            for chunk in iter(lambda: file.read(1 << 16), b""):
+                is_ascii = is_ascii and chunk.isascii()
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return None
+    return not is_ascii
 
 
 def read_lines(path: Source, file: TextIO) -> Iterator[str]:
@@ -143,23 +195,45 @@ def too_long(what: str) -> DataError:
 
 def undecodable(path: Source) -> DataError:
     """The error of a file that is not UTF-8: it names the line, and what the file may be."""
-    line, encoding = _undecodable(path)
-    return DataError(
-        f"{path}:{line}: not UTF-8 text",
-        f"iconv -f {encoding} -t utf-8 {path.name}; or `encoding: {encoding}` in a dataset.yaml "
-        "beside it",
-    )
+    first, is_mixed, encoding = _undecodable(path)
+    if is_mixed:
+        return DataError(
+            f"{path}:{first}: not UTF-8 text, while other lines are: it is of two encodings",
+            "export it anew in one of them; read as either, letters of some lines would be others",
+        )
+    one = f"iconv -f {encoding} -t utf-8 {path.name}; or `encoding: {encoding}`"
+    other = f"save it as UTF-8, or say `encoding: NAME` ({OTHERS})"
+    where = "in a dataset.yaml beside it"
+    return DataError(f"{path}:{first}: not UTF-8 text", f"{one if encoding else other} {where}")
 
 
-def _undecodable(path: Source) -> tuple[int, str]:
-    """The first line that is not UTF-8, and what the file may be instead."""
-    number = 1
+def _undecodable(path: Source) -> tuple[int, bool, str]:
+    """The first line that is not UTF-8, whether others are, and what the file may be instead."""
+    first, is_western, are = 0, True, {False: 0, True: 0}
     with open_bytes(path) as file:
-        while line := file.readline(LONGEST_LINE):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                wide = number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-                return number, "utf-16" if wide else "cp1252"
-            number += line.endswith(b"\n")
-    return number, "cp1252"
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+            if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+                return 1, False, "utf-16"
+            if not line.isascii():
+                is_text = _is_utf_8(line)
+                are[is_text] += 1
+                is_western = is_western and (is_text or reads_western(line))
+                first = first or (0 if is_text else number)
+    return first, all(are.values()), WESTERN if is_western else ""
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def reads_western(line: bytes) -> bool:
+    """Whether a line that is not UTF-8 reads as words in Windows' Western encoding."""
+    try:
+        text = line.decode(WESTERN)
+    except UnicodeDecodeError:
+        return False
+    return "\x00" not in text and not NOT_WESTERN.search(text)

@@ -54,8 +54,11 @@ NARROW: dict[str, type[np.floating[Any]]] = {"halffloat": np.float16, "float": n
 """pyarrow's types of numbers that Python widens: their shortest decimal is what was written."""
 UNREAD = {
     "save its table as CSV (UTF-8), and look whether numbers and dates are as they were":
-        {".xlsx", ".xls", ".xlsm", ".ods", ".sav", ".dta", ".sas7bdat", ".sqlite", ".db"},
-    "save its text as .txt or .jsonl": {".docx", ".doc", ".odt", ".pdf", ".rtf", ".html", ".md"},
+        {".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".sav", ".zsav", ".por", ".dta", ".sas7bdat",
+         ".xpt", ".rds", ".rdata", ".sqlite", ".db", ".mdb", ".accdb"},
+    "save its text as .txt or .jsonl":
+        {".docx", ".doc", ".odt", ".pdf", ".rtf", ".html", ".htm", ".md", ".eml", ".msg"},
+    "write what it says as rows of CSV or JSONL": {".hl7", ".cda", ".fhir"},
     "unpack it, or pack it as .gz or .zip": {".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz"},
 }  # fmt: skip
 """What to do with files that hospitals have and that are not read."""
