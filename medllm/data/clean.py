@@ -74,6 +74,9 @@ WINDOWS_1252 = {
 }
 """Characters of Windows-1252 that were taken for Latin-1's controls, as the HTML standard reads
 them: a blank for them would make `5\\x9610 mg` (5–10 mg) 5 10 mg. NEL (0x85) ends a line."""
+GARBLED = "garbled rows"
+MOJIBAKE = re.compile("Ã[\u00a0-¿„“”–—ŸŒœŠšŽžƒˆ˜‘’‚†‡•…‰‹›€™]|Â[\u00a0°µ§±²³·½¼]|â€[™œ\u009d“”¦˜]")
+"""UTF-8 that was read as Windows-1252 before it came here: `Ã¤` was ä, `Â°` a degree."""
 UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]+")
 WIDTHLESS = re.compile(
     r"(?<![\d.,\u200b\u2060\ufeff])[\u200b\u2060\ufeff]+"
@@ -198,6 +201,7 @@ def why_poor(
     marks = without_marks(text, config.marks, "")[1]
     counts["words"] += words
     counts["placeholders"] += marks
+    counts[GARBLED] += not text.isascii() and MOJIBAKE.search(text) is not None
     if config.placeholders == "drop" and marks > config.max_placeholder_rate * words:
         return "too many placeholders"
     if "near_empty" in config.steps:

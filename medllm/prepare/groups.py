@@ -1,6 +1,7 @@
 """How many patients, articles or notes the rows are of, and what is said where nobody knows."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from medllm import console
 from medllm.data.groups import likely_identifiers
 from medllm.prepare.output import metas
 from medllm.prepare.shard import Meta, Plan, number_of
-from medllm.prepare.unused import name_columns
+from medllm.prepare.unused import MOST_NAMES, OTHERS, name_columns
 from medllm.prepare.verdicts import Rows, Verdicts
 
 ALONE = "each row alone"
@@ -58,16 +59,22 @@ def _count(
     return found
 
 
-def announce_groups(plan: Plan, known: Known) -> None:
-    """Say what keeps rows together, where no column does, and where datasets cannot meet."""
+def announce_groups(plan: Plan, known: Known, unused: Mapping[str, dict[str, int]]) -> None:
+    """Say what keeps rows together, where no column does, and where datasets cannot meet.
+
+    Of private data any column that is not used may name the patient, in whatever language.
+    """
     for dataset, columns in zip(plan.datasets, known.columns, strict=True):
         found = known.groups[dataset.name]
         likely = likely_identifiers(tuple(name_columns(columns, columns.total())))
+        if not likely and dataset.spec.access == "private":
+            likely = tuple(name for name in unused.get(dataset.name, ()) if name != OTHERS)
         if ALONE in found and likely and not dataset.spec.is_generated:
+            named = ", ".join(likely[:MOST_NAMES])
             console.notice(
                 f"prepare: {dataset.name}: {found[ALONE]['rows']} rows name no patient, article or "
-                f"note in a usual column, so each is a group of its own; {', '.join(likely)} may "
-                "be one: `columns: {group: COLUMN}` in a dataset.yaml beside the data says so"
+                f"note in a usual column, so each is a group of its own; {named} may be one: "
+                "`columns: {group: COLUMN}` in a dataset.yaml beside the data says so"
             )
         for kind, counts in found.items():
             if counts["groups"] == 1 < counts["rows"]:

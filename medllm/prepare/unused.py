@@ -30,8 +30,12 @@ def describe_columns(named: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
-def announce(unused: Mapping[str, dict[str, int]], cut: int, undated: int) -> None:
-    """Say what of each dataset no model will see, and how many training rows have no time."""
+def announce(unused: Mapping[str, dict[str, int]], cut: int, undated: int, garbled: int) -> None:
+    """Say what of each dataset no model will see, which texts are garbled, which have no time."""
+    if garbled:
+        told = f"{console.counted(garbled, 'row')} with letters like Ã¤ or Â°"
+        console.notice(f"prepare: {told}: an earlier program read UTF-8 as another encoding; they "
+                       "stay as they are, so export them anew")  # fmt: skip
     for dataset, named in unused.items():
         columns = describe_columns(named)
         console.notice(f"prepare: {dataset}: columns that no model will see: {columns}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from medllm.artifacts.job import Job, Outcome, produce
 from medllm.artifacts.manifest import Counts, Manifest, write_json
+from medllm.data.clean import GARBLED
 from medllm.data.registry.datasets import (
     SAY_COLUMNS,
     Dataset,
@@ -147,8 +148,8 @@ def _write(plan: Plan, folder: Path, count: int, template: TokenizerTemplate | N
     unused = {name: columns for name, columns in numbers["unused_columns"].items() if columns}
     cut = numbers["cleaning"].get(ROWS_CUT, 0)
     undated = verdicts.undated if plan.config.split.by == "time" else 0
-    announce(unused, cut, undated)
-    announce_groups(plan, known)
+    announce(unused, cut, undated, numbers["cleaning"].get(GARBLED, 0))
+    announce_groups(plan, known, unused)
     announce_repeats(numbers["prompts_with_another_answer"])
     write_splits(plan, folder, verdicts)
     planted = plant_canaries(plan, folder, verdicts)

@@ -216,6 +216,8 @@ def test_rows_that_may_belong_together_unseen_are_announced(
     run(tmp_path, questions(40, KisNr="7"))
     assert "40 rows name no patient, article or note" in (said := capsys.readouterr().err)
     assert "KisNr may be one" in said
+    run(tmp_path / "japan", questions(40, 患者番号="7"))
+    assert "患者番号 may be one" in capsys.readouterr().err
     files = tuple(
         write_rows(tmp_path / f"{name}.jsonl", [{**row, name: n} for n, row in enumerate(rows)])
         for name, rows in {"subject_id": visits(2023, 30), "hadm_id": visits(2024, 30)}.items()
@@ -224,6 +226,21 @@ def test_rows_that_may_belong_together_unseen_are_announced(
     prepare(PrepareConfig(datasets=files, output=tmp_path / "both"))
 
     assert "subject_id by patient; hadm_id by encounter" in capsys.readouterr().err
+
+
+def test_text_that_was_garbled_before_is_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = questions(40)
+    for row, text in zip(
+        rows, ["GrÃ¶ÃŸe 5 cm", "38 Â°C", "itâ€™s", "NÃO, SÃO, ÂNGULO"], strict=False
+    ):
+        row["question"] = f"{row['question']} {text}"
+
+    manifest = run(tmp_path, rows)
+
+    assert "3 rows with letters like Ã¤ or Â°" in capsys.readouterr().err
+    assert manifest.counts.rejected == {}
 
 
 def test_a_null_is_no_patient(tmp_path: Path) -> None:
