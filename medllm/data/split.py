@@ -86,7 +86,9 @@ def split_of(
     Raises:
         ConfigError: the split is by time, which no single row can tell.
     """
-    place = rank(example.group_key, config.seed)
+    alone = example.images and not example.group_kind  # many questions may be about one image
+    key = f"{example.dataset}/{example.images[0]}" if alone else example.group_key
+    place = rank(key, config.seed)
     is_held_out = config.test <= place < config.test + config.validation
     if example.group in test_ids or example.group_key in test_keys:
         return "test"

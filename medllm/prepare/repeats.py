@@ -9,15 +9,18 @@ from medllm.prepare.verdicts import Verdicts
 def count_repeats(verdicts: Verdicts) -> dict[str, int]:
     """How many training rows have the prompt of another one, and how many that of a held-out row.
 
-    Rows with the same answer, too, are left out before; rows with images ask of their images.
+    Rows with the same answer, too, are left out before. `show_held_out_images` are those whose
+    first image is that of a held-out row, under whatever name.
     """
     prompts, train = verdicts.columns["prompt"], verdicts.in_split("train")
     trained = prompts[train & (prompts > 0)]
     _, place, times = np.unique(trained, return_inverse=True, return_counts=True)
-    held_out = prompts[~train & (verdicts.reason == 0)]
+    kept = ~train & (verdicts.reason == 0)
+    images = verdicts.columns["image"]
     return {
         "in_training": int((times[place] > 1).sum()),
-        "of_held_out_rows": int(np.isin(trained, held_out).sum()),
+        "of_held_out_rows": int(np.isin(trained, prompts[kept]).sum()),
+        "show_held_out_images": int((np.isin(images, images[kept]) & train & (images > 0)).sum()),
     }
 
 
@@ -28,3 +31,6 @@ def announce_repeats(repeats: dict[str, int]) -> None:
         if count := repeats[where]:
             rows = console.counted(count, "training row")
             console.notice(f"prepare: {rows} with the prompt of {other}, and another answer")
+    if count := repeats["show_held_out_images"]:
+        rows = console.counted(count, "training row")
+        console.notice(f"prepare: {rows} with the image of a held-out row, which a test then knows")

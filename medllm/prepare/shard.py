@@ -7,15 +7,18 @@ files the `.json` is written last: it is there when the shard is whole.
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medllm.artifacts.digest import digest_file
 from medllm.artifacts.manifest import IMAGES, write_atomically
 from medllm.data.clean import clean, count_missing, parse_time, why_poor
 from medllm.data.dedup import digest, digest_words, encode, fingerprint, split_words
@@ -44,6 +47,8 @@ COLUMNS: dict[str, Any] = {
     "group": np.uint64,
     "digest": np.uint64,
     "prompt": np.uint64,
+    "shown": np.uint64,
+    "image": np.uint64,
     "order": np.float64,
     "time": np.int64,
     "end": np.uint64,
@@ -57,9 +62,10 @@ COLUMNS: dict[str, Any] = {
     "split": np.uint8,
     "form": np.uint8,
 }
-"""What is known of each row: digests of id, group, words and prompt (0 for none), its place in the
-draw, its time, where its bytes end, how many fingerprints it has, lengths, and its label, task,
-dataset, kind of group, split and form by number."""
+"""What is known of each row: digests of id, group, words, prompt, the names of its images and what
+is in the first (0 for none), its place in the draw, its time, where its bytes end, how many
+fingerprints it has, lengths, and its label, task, dataset, kind of group, split and form by
+number."""
 FORMS = ("conversations", "plain texts", "rows with images")
 """What rows are to other trainers, which read files of one kind."""
 
@@ -153,18 +159,19 @@ class ShardWriter:
     def _prepare(self, which: int, example: Example, row: Row) -> Rejected | None:
         config, dataset = self._plan.config, self._plan.datasets[which]
         cleaning, counts = self._cleaning[which], self._meta.counts
-        found = find_images(example, dataset, row)
-        if found is None:
+        images = find_images(example, dataset, row)
+        if images is None:
             return Rejected(example.id, "missing image")
         self._count_unused(which, example, row)
-        example, trail = clean(found, cleaning, counts)
+        split = place(example, dataset, config)
+        placed = replace(example, images=tuple(place_of_image(path, dataset) for path in images))
+        example, trail = clean(placed, cleaning, counts)
         if config.keep_steps:
             self._keep_steps(example.id, trail)
         text, answer = example.text, example.completion
         words = split_words(text)
         if reason := why_poor(text, len(words), answer, cleaning, counts):
             return Rejected(example.id, reason)
-        split = place(example, dataset, config)
         if split is None:
             return Rejected(example.id, NO_SPLIT)
         name = config.task or name_of_task(example, dataset.spec.task, self._plan.task_names)
@@ -178,8 +185,10 @@ class ShardWriter:
         self._codes.append(encode(words))
         target_words = len(split_words(answer)) if example.prompt else len(words)
         known = {
-            "digest": digest_words(text),
+            "digest": digest_seen(text, example),
             "prompt": digest_prompt(example),
+            "shown": digest_seen("", example) if images else 0,
+            "image": int(digest_file(images[0])[:16], 16) if images else 0,
             "input_words": len(words) - target_words,
             "target_words": target_words,
             "dataset": which,
@@ -257,11 +266,17 @@ def write_shard(plan: Plan, number: int, block: Block) -> None:
     writer.write(number)
 
 
+def digest_seen(text: str, example: Example) -> int:
+    """64 bits of a text, and of the names of the images beside it."""
+    words = digest_words(text)
+    return digest(f"{words} {example.images}") if example.images else words
+
+
 def digest_prompt(example: Example) -> int:
-    """64 bits of what an example asks; 0 where it asks nothing, or of its images."""
-    if example.images or not example.prompt:
+    """64 bits of what an example asks, of its images too; 0 where it asks nothing."""
+    if not example.prompt:
         return 0
-    return digest_words("\n".join(turn.content for turn in example.prompt))
+    return digest_seen("\n".join(turn.content for turn in example.prompt), example)
 
 
 def number_of(name: str, names: list[str]) -> int:
@@ -277,23 +292,17 @@ def write_bytes(path: Path, parts: Sequence[bytes]) -> None:
         file.buffer.writelines(parts)
 
 
-def find_images(example: Example, dataset: Dataset, row: Row) -> Example | None:
-    """The example with its images, looked for beside the data; None where one is missing.
+def find_images(example: Example, dataset: Dataset, row: Row) -> list[Path] | None:
+    """The files of an example's images, beside the row's own; None where one is missing.
 
     Another column of images counts where the files of the first are not there.
     """
     if not example.images:
-        return example
-    folders = sorted({path.parent for path in dataset.files})
+        return []
     others = images_at_hand(dataset.spec.shape, dataset.spec.columns, row)
-    for images in (example.images, *others):
-        places = [[folder / image for folder in folders] for image in images]
-        found = [next(filter(Path.is_file, paths), None) for paths in places]
-        if all(found):
-            return replace(
-                example, images=tuple(place_of_image(path, dataset) for path in found if path)
-            )
-    return None
+    choices = product((example.images, *others), dataset.folders_of(row))
+    found = ([folder / image for image in images] for images, folder in choices)
+    return next((paths for paths in found if all(map(os.path.isfile, paths))), None)
 
 
 def place_of_image(path: Path, dataset: Dataset) -> str:

@@ -227,6 +227,7 @@ def _name_doubts(plan: Plan, numbers: Mapping[str, Any]) -> str:
         "training rows with the prompt of a held-out row, and another answer": repeats[
             "of_held_out_rows"
         ],
+        "training rows with the image of a held-out row": repeats["show_held_out_images"],
         "conversations cut after their last answer": cut,
         "rows that name no patient, article or note, so that each is a group of its own": alone,
     }

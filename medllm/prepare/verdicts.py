@@ -131,8 +131,11 @@ def _is_first(values: NDArray[Any]) -> Rows:
 
 
 def _find_overlaps(plan: Plan, verdicts: Verdicts, held_out: NDArray[np.int64]) -> None:
-    """Leave out the training rows that hold much of a held-out row's text."""
-    counts = verdicts.columns["prints"]
+    """Leave out the training rows that hold much of a held-out row's text.
+
+    The same words about another image are another example.
+    """
+    counts, shown = verdicts.columns["prints"], verdicts.columns["shown"]
     prints = [_prints_of(plan, verdicts, n, held_out) for n in range(len(verdicts.starts) - 1)]
     index = OverlapIndex(np.concatenate([np.empty(0, np.uint64), *prints]), counts[held_out])
     del prints
@@ -143,7 +146,10 @@ def _find_overlaps(plan: Plan, verdicts: Verdicts, held_out: NDArray[np.int64]) 
         found = index.overlaps(
             _prints_of(plan, verdicts, number, rows), counts[rows], plan.config.max_overlap
         )
-        verdicts.overlaps += [(int(rows[r]), int(held_out[h]), share) for r, h, share in found]
+        pairs = ((int(rows[r]), int(held_out[h]), share) for r, h, share in found)
+        verdicts.overlaps += [
+            pair for pair in pairs if len({*shown[[*pair[:2]]].tolist()} - {0}) < 2
+        ]
     copied = np.zeros(len(verdicts.reason), bool)
     copied[[row for row, _, _ in verdicts.overlaps]] = True
     verdicts.leave_out(copied, "overlaps held-out data")

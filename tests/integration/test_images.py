@@ -253,7 +253,7 @@ def written(tmp_path: Path, images: tuple[str, ...], answer: str = "dark") -> Pa
     ("content", "says"),
     [
         (None, "is missing"),
-        (b"no image at all", "cannot be read"),
+        (b"<html>", "cannot be read: it is no PNG"),
         ("cut", "cannot be read"),
         ("deep", "has more than 8 bits"),
     ],

@@ -13,6 +13,7 @@ import pytest
 
 from medllm.artifacts.manifest import Manifest
 from medllm.data.example import AS_JSON, TEXTS, read_examples, read_jsonl
+from medllm.data.registry.inventory import add_dataset
 from medllm.data.split import SplitConfig
 from medllm.errors import ArtifactError, ConfigError, DataError
 from medllm.models.load import TINY
@@ -76,7 +77,9 @@ def test_a_prompt_that_comes_again_with_another_answer_is_told(
 
     statistics = json.loads((tmp_path / "out/statistics.json").read_text(encoding="utf-8"))
     assert statistics["rejected"] == {"duplicate": 1}
-    assert statistics["prompts_with_another_answer"] == {"in_training": 2, "of_held_out_rows": 1}
+    assert statistics["prompts_with_another_answer"] == {
+        "in_training": 2, "of_held_out_rows": 1, "show_held_out_images": 0,
+    }  # fmt: skip
     said = capfd.readouterr().err
     assert "2 training rows with the prompt of another one, and another answer" in said
     assert "1 training row with the prompt of a held-out row, and another answer" in said
@@ -765,6 +768,76 @@ def test_images_are_found_beside_the_data_and_a_missing_one_is_a_reason(
     assert kept["rows/0"]["images"] == [f"images/rows/images/{n}.png" for n in (1, 2)]
     assert (tmp_path / "out" / kept["rows/7"]["images"][0]).samefile(data / "images/7.png")
     assert "has an error" in kept["rows/7"]["prompt"][-1]["content"]
+
+
+def test_the_same_words_about_other_images_are_other_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = " ".join(["Is there a pneumonia on this chest radiograph?", *WORDS])
+    rows = [
+        {"id": n, "patient_id": n, "question": asked, "answer": "No.", "image": f"{n}.png"}
+        for n in range(40)
+    ]
+    rows += [{**rows[0], "id": 40}, {**rows[1], "id": 41, "answer": "Yes."}]
+    for n in range(40):
+        (tmp_path / f"{n}.png").write_bytes(bytes([0 if n == 37 else n]))  # one scan, two patients
+
+    run(tmp_path, rows, split=SplitConfig(test=0.3))
+
+    found = read(tmp_path / "out")
+    assert reasons(tmp_path / "out") == {"40": "duplicate"}
+    place = {row["id"]: split for split, rows in found.items() for row in rows}
+    assert place["notes/1"] == place["notes/41"] == "train"
+    told = json.loads((tmp_path / "out/statistics.json").read_text())["prompts_with_another_answer"]
+    assert told == {"in_training": 2, "of_held_out_rows": 0, "show_held_out_images": 1}
+    assert "1 training row with the image of a held-out row" in capsys.readouterr().err
+
+
+def test_questions_about_one_image_are_in_one_split(tmp_path: Path) -> None:
+    rows = [{**row, "image": f"{row['id'] % 10}.png"} for row in questions(60)]
+    for n in range(10):
+        (tmp_path / f"{n}.png").write_bytes(bytes([n]))
+
+    run(tmp_path, rows)
+
+    found = read(tmp_path / "out")
+    shown = [{image for row in rows for image in row["images"]} for rows in found.values()]
+    assert sum(map(len, shown)) == 10
+    assert sum(map(len, found.values())) == 60
+
+
+def test_an_image_lies_beside_the_file_of_its_row(tmp_path: Path) -> None:
+    for ward in ("a", "b"):
+        rows = [{**row, "image": f"{row['id']}.png"} for row in questions(10)]
+        folder = tmp_path / "data" / ward
+        folder.mkdir(parents=True)
+        write_rows(folder / "rows.jsonl", rows)
+        for n in range(10 if ward == "a" else 9):
+            (folder / f"{n}.png").write_text(f"{ward}{n}")
+
+    prepare(PrepareConfig(datasets=(str(tmp_path / "data"),), output=tmp_path / "out"))
+
+    kept = [row for rows in read(tmp_path / "out").values() for row in rows]
+    for row in kept:
+        place = row["id"].split("/")
+        content = (tmp_path / "out" / row["images"][0]).read_text()
+        assert content == f"{place[-3]}{place[-1]}"
+    assert "b/rows.jsonl/9" in reasons(tmp_path / "out")
+
+
+def test_images_lie_beside_the_files_that_were_added(tmp_path: Path) -> None:
+    rows = [{**row, "image": f"{row['id']}.png"} for row in questions(10)]
+    path = write_rows(tmp_path / "ward/rows.jsonl", rows)
+    for n in range(10):
+        (tmp_path / f"ward/{n}.png").write_text(str(n))
+    add_dataset("chest", Path(path), None, None)
+
+    prepare(PrepareConfig(datasets=("chest",), output=tmp_path / "out"))
+
+    kept = [row for rows in read(tmp_path / "out").values() for row in rows]
+    assert len(kept) == 10
+    for row in kept:
+        assert row["id"].endswith(f"/{(tmp_path / 'out' / row['images'][0]).read_text()}")
 
 
 def test_each_column_of_images_is_tried(tmp_path: Path) -> None:

@@ -172,7 +172,8 @@ def test_other_keys_of_messages_are_kept_and_named() -> None:
                                                    part("Seen?")]}, HOLD]},
         {"conversations": [{"from": "human", "value": "<image>\nSeen?"},
                            {"from": "gpt", "value": "Hold it."}], "image": "a.png"},
-        {"question": "Seen?", "answer": "Hold it.", "image": {"bytes": b"\x89", "path": "a.png"}},
+        {"question": "Seen?", "answer": "Hold it.", "image": {"bytes": None, "path": "a.png"}},
+        {"question": "Seen?\n<image>", "answer": "Hold it.", "image": "a.png"},
     ],
 )  # fmt: skip
 def test_images_of_messages(row: dict[str, Any]) -> None:
@@ -180,10 +181,32 @@ def test_images_of_messages(row: dict[str, Any]) -> None:
     assert local(row).images == ("a.png",)
 
 
-def test_bytes_of_an_image_are_no_path() -> None:
-    row = {"question": "Seen?", "answer": "Yes.", "image": {"bytes": b"\x89", "path": None}}
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"image": {"bytes": b"\x89", "path": None}}, "an image that is no file"),
+        ({"image": {"bytes": b"\x89", "path": "a.png"}}, "an image that is no file"),
+        ({"images": ["a.png", None]}, "missing image"),
+        ({"images": ["a.png", {"bytes": b"\x89", "path": "b.png"}]}, "missing image"),
+        ({"question": "<image>Seen?"}, "missing image"),
+        ({"question": "<image>Seen?", "images": ["a.png", "b.png"]}, "more or fewer images"),
+        ({"question": "<image><image>Seen?", "image": "a.png"}, "more or fewer images"),
+        ({"question": "Is <image> new?", "image": "a.png"}, "an image amidst words"),
+        ({"prompt": [{"role": "user", "content": [part("Is "), {"type": "image"}, part("new?")]}],
+          "completion": "Yes.", "image": "a.png"}, "an image amidst words"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}],
+          "completion": "Yes.", "image": "a.png"}, "more or fewer images"),
+    ],
+)  # fmt: skip
+def test_an_image_that_a_model_could_not_be_shown_leaves_its_row_out(
+    row: dict[str, Any], reason: str
+) -> None:
+    row = {"question": "Seen?", "answer": "Yes.", **row}
 
-    assert read_local("notes", 1, row, Columns()) == Rejected("notes/1", "an image that is no file")
+    found = read_local("notes", 1, row, Columns())
+
+    assert isinstance(found, Rejected)
+    assert found.reason.startswith(reason)
 
 
 # What stands beside a question

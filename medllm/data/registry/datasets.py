@@ -172,6 +172,14 @@ class Dataset:
             return str(path)
         return path.name if path == self.root else path.relative_to(self.root).as_posix()
 
+    @cached_property
+    def _folders(self) -> dict[str, tuple[Path, ...]]:
+        return {self._place_of(one): (one.parent, one.resolve().parent) for one in self.files}
+
+    def folders_of(self, row: Row) -> tuple[Path, ...]:
+        """Where a row's file lies, or what it links to; beside others are others' images."""
+        return self._folders.get(row.get(FILE, ""), (self.folder,))
+
     def _mark(self, row: Row, path: Path, number: int) -> None:
         """Note the file of a row of the user's, by which its id is told from those of others."""
         assert self.root

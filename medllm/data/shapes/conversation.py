@@ -33,6 +33,9 @@ ROLES: dict[str, Role] = {
 TOOLS = {"tool", "tool_call", "tool_response", "function", "function_call", "observation"}
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "weight"}
 IMAGES = {"image", "image_url", "input_image"}
+MARK = "<image>"
+MARKS_AROUND = re.compile(rf"\A(?:\s*{MARK})+|(?:{MARK}\s*)+\Z")
+AMIDST = "an image amidst words, where no model is shown it"
 LONGEST_CELL = 1 << 20
 """Characters of a cell that is looked into for a list."""
 LIST = re.compile(r"\s*\[\s*[\[{\]]")
@@ -82,13 +85,23 @@ class Conversation:
             raise LeftOut("an empty turn")
 
     def show(self, images: Sequence[str]) -> tuple[str, ...]:
-        """The paths of these images, else of its own; LLaVA's `<image>` marks where they were."""
+        """The paths of these images, else of its own; LLaVA's `<image>` marks where they were.
+
+        Raises:
+            LeftOut: there are more of them than places or fewer, or one is no longer where it was.
+        """
         paths = tuple(images) or tuple(filter(None, self.images))
-        if self.images and not paths:
+        asked = [turn.content for turn in self.turns if turn.role == "user"]
+        places = {len(self.images), sum(text.count(MARK) for text in asked)} - {0}
+        if places and not paths:
             raise LeftOut("missing image")
+        if places - {len(paths)}:
+            raise LeftOut("more or fewer images than places for them")
         if paths and (first := self.first_question):
             self.images = list(paths)
-            words = first.content.replace("<image>", "").strip()
+            words = MARKS_AROUND.sub("", first.content).strip()
+            if any(MARK in text for text in (words, *asked[1:])):
+                raise LeftOut(AMIDST)
             self.turns[self.turns.index(first)] = Message("user", words)
         return paths
 
@@ -173,6 +186,9 @@ def read_content(content: Any) -> tuple[str, list[str]]:
     if not isinstance(content, list | tuple):
         return text_of(content), []
     parts = [part for part in content if _kind(part) not in IMAGES]
+    shown = [_kind(part) in IMAGES for part in content]
+    if parts and any(shown[shown.index(False) : len(shown) - shown[::-1].index(False)]):
+        raise LeftOut(AMIDST)
     return text_of(parts), [_image_of(part) for part in content if _kind(part) in IMAGES]
 
 

@@ -136,16 +136,19 @@ def image_choices(row: Mapping[str, Any], names: Sequence[str]) -> list[tuple[st
     """The paths in each of the columns that holds some: one, or a list of them.
 
     Raises:
-        LeftOut: there are images that are no files.
+        LeftOut: there are images that are no files, or a list lacks one.
     """
     columns = [row[name] for name in names if row.get(name) is not None]
     if not columns:
         return []
     listed = [value if isinstance(value, list | tuple) else [value] for value in columns]
-    found = [tuple(filter(None, map(_path_of, images))) for images in listed]
-    if not any(found) and any(_is_no_file(image) for images in listed for image in images):
+    found = [tuple(map(_path_of, images)) for images in listed]
+    whole = [paths for paths in found if any(paths)]
+    if not whole and any(_is_no_file(image) for images in listed for image in images):
         raise LeftOut("an image that is no file")
-    return [paths for paths in found if paths]
+    if not all(map(all, whole)):
+        raise LeftOut("missing image")
+    return whole
 
 
 def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -154,12 +157,14 @@ def images_of(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _path_of(image: Any) -> str:
-    """The path of an image, which `datasets` keeps beside its bytes."""
-    return text_of(image.get("path") if isinstance(image, Mapping) else image)
+    """The path of an image; "" where `datasets` keeps its bytes beside the name it once had."""
+    if isinstance(image, Mapping):
+        return "" if image.get("bytes") else text_of(image.get("path"))
+    return text_of(image)
 
 
 def _is_no_file(image: Any) -> bool:
-    return isinstance(image, Mapping) and any(image.values()) and not image.get("path")
+    return isinstance(image, Mapping) and any(image.values()) and not _path_of(image)
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
