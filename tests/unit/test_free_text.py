@@ -45,6 +45,24 @@ def judged(text: str) -> dict[str, Any]:
     return {**known, **texts, **Summaries().judge(Answered(ITEM, text, 9, "stop"), asking())}
 
 
+def test_items_in_a_language_that_the_rules_do_not_read_are_announced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    how = asking()
+    texts = [
+        "Keine Dyspnoe, kein Fieber, weiterhin Metoprolol.",
+        "患者は頭痛を訴えている。",
+        SUMMARY,
+    ]
+    items = [replace(ITEM, id=f"ward/{n}", completion=text) for n, text in enumerate(texts)]
+
+    Summaries().score(FakeEngine(), items, how)
+
+    assert how.notes["not_english"] == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 3 items are in another language than English (German, Japanese)" in said
+
+
 def test_what_cannot_be_had_is_not_computed_with_its_reason() -> None:
     how = asking()
     item = replace(ITEM, prompt=(Message("user", "So?"),), completion="You said: So?")

@@ -40,6 +40,23 @@ def unsupported(answer: str, source: str) -> list[tuple[str, str]]:
     return [(each.kind, each.flip) for each in found]
 
 
+@pytest.mark.parametrize(
+    ("answer", "source", "found"),
+    [
+        ("体温39.5度、血圧120/80", "体温38.5度、血圧120/80。", ["invented", "kept"]),
+        ("ワルファリン5mg", "ワルファリン3mg内服中", ["invented"]),
+        ("３mg", "ワルファリン3mg内服中", ["kept"]),
+        ("500mgを1日3回", "1日2回500mg", ["kept", "kept", "invented"]),
+        ("Ramipril 1-0-1", "Ramipril 1-1-1", ["invented"]),
+        ("1-0-1", "Ramipril 1-0-1", ["kept"]),
+    ],
+)
+def test_numbers_beside_letters_of_other_scripts_are_judged(
+    answer: str, source: str, found: list[str]
+) -> None:
+    assert outcomes(answer, source) == found
+
+
 @given(st.text(max_size=80))
 def test_identical_texts_match_and_empty_ones_never_do(text: str) -> None:
     has_words = bool(normalise(text))

@@ -1,5 +1,6 @@
 """Whether a text is in English, which is what the rules are about."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -22,10 +23,14 @@ _ENGLISH = "english"
 _WEAK = "weak"
 _MOSTLY = 0.5
 _LEAST_WORDS = 4
-"""Words of another language, from which on a text is not all in English: fewer may be a name."""
+"""Words of another language, from which on a text is not all in English: fewer may be a name. Of a
+text of less than 16 words a quarter is enough; numbers are no words."""
 _LEAST_LETTERS = 4
 """The same in letters of another script, of which Chinese needs few."""
 _SHORT_WORDS = 6
+_NAMES = {"Cjk": "Chinese", "Hiragana": "Japanese", "Katakana": "Japanese", "Hangul": "Korean"}
+_GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]{3,}")
+"""Greek letters alone stand in English texts, too."""
 _LATIN = frozenset(
     {
         "LATIN", "GREEK", "MICRO", "OHM", "KELVIN", "ANGSTROM", "MASCULINE", "FEMININE",
@@ -56,15 +61,20 @@ def foreign_share(reading: Reading, knowledge: Knowledge) -> tuple[list[str], fl
     letters = sum(scripts.values())
     all_letters = max(sum(map(len, reading.words)), 1)
     share = letters / all_letters if letters >= _LEAST_LETTERS else 0.0
-    if (count := sum(words.values())) >= min(_LEAST_WORDS, len(reading.words)):
-        share += count / max(len(reading.words), 1)
+    told = max(sum(not word[0].isdigit() for word in reading.words), 1)
+    if (count := sum(words.values())) >= min(_LEAST_WORDS, max(2, told // 4), told):
+        share += count / told
         return [*dict.fromkeys([*words, *scripts])], share
     return [*scripts], share
 
 
 def _count_scripts(text: str) -> Counter[str]:
     scripts = map(_script, (each for each in text if each > "\u024f"))
-    return Counter(script for script in scripts if script)
+    greek = sum(map(len, _GREEK_WORD.findall(text)))
+    counts = Counter(script for script in scripts if script) + Counter(Greek=greek)
+    if counts["Japanese"]:
+        counts["Japanese"] += counts.pop("Chinese", 0)
+    return counts
 
 
 @cache
@@ -73,7 +83,8 @@ def _script(character: str) -> str:
     if not character.isalpha():
         return ""
     script = unicodedata.name(character, "").split(" ")[0]
-    return "" if script in _LATIN else script.split("-")[0].capitalize().replace("Cjk", "Chinese")
+    name = script.split("-")[0].capitalize()
+    return "" if script in _LATIN else _NAMES.get(name, name)
 
 
 def _count_words(reading: Reading, knowledge: Knowledge) -> Counter[str]:
@@ -81,7 +92,7 @@ def _count_words(reading: Reading, knowledge: Knowledge) -> Counter[str]:
     small = knowledge.built(_build_small_words)
     counts = Counter[str]()
     for first, last in reading.sentences:
-        words = reading.words[first:last]
+        words = [word for word in reading.words[first:last] if not word[0].isdigit()]
         if small.strong.isdisjoint(words):
             continue
         seen = Counter(each for word in words for each in small.languages.get(word, ()))

@@ -17,6 +17,7 @@ from medllm.engines.prompts import ask_messages, leaves_room
 from medllm.engines.row_file import Row, RowFile
 from medllm.engines.sampling import Sampling
 from medllm.errors import DataError
+from medllm.evaluate.clinical.languages import announce_languages
 from medllm.evaluate.clinical.replies import is_only_refusal
 from medllm.evaluate.config import EvaluateConfig
 from medllm.evaluate.kinds.base import MOST_FREQUENT, Asking, Column, Record
@@ -75,6 +76,8 @@ class Generated:
     higher_is_better = True
     needs_reference = True
     """Whether an item without a `completion` cannot be scored."""
+    reads_english = False
+    """Whether rules that read English alone judge the answers."""
     headings: Mapping[str, str] = {}
     """The scores that the table shows, with their headings."""
 
@@ -101,6 +104,13 @@ class Generated:
                     records.append(self._record(each, asking))
                 advance(1)
         answered = [each for each in outcomes if isinstance(each, Answered)]
+        if self.reads_english:
+            texts = [[turn.content for turn in each.item.prompt] for each in answered]
+            written = [
+                [*asked, each.item.completion, each.text]
+                for asked, each in zip(texts, answered, strict=True)
+            ]
+            asking.notes["not_english"] = announce_languages(asking.what, written)
         together = iter(self.judge_together(engine, answered, asking))
         return [
             record if isinstance(each, NotAsked) else {**record, **next(together)}

@@ -12,7 +12,8 @@ from medllm.clinical.drugs.mentions import find_drugs
 from medllm.clinical.measurements import find_measurements
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.phrases import words_in
-from medllm.clinical.text.reading import Reading, Span
+from medllm.clinical.text.reading import Reading, Span, read
+from medllm.data.dedup import UNSPACED
 from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import Key, rounded_keys, value_keys, wanted_keys
 from medllm.measures.text.spoken import with_digits
@@ -20,7 +21,7 @@ from medllm.measures.text.spoken import with_digits
 _ROMAN = dict(zip(words_in("i ii iii iv v vi vii viii ix x xi xii"), range(1, 13), strict=True))
 _ROMANS = "|".join(_ROMAN)
 _BARE = re.compile(
-    r"(?<![\w.,/:^-])(?<!\d )\d+-\d+(?![\w.,/:^-])"
+    r"(?<![\w.,/:^-])(?<!\d )\d+(?:-\d+)+(?![\w.,/:^-])"
     r"|(?<![\w.,/:^-])(?<!\d )\d+(?:[.,/:]\d+)*(?![\w^])(?!\.\d)"
     r"|\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[ -]"
     r"(?:one|two|three|four|five|six|seven|eight|nine)\b"
@@ -83,7 +84,12 @@ def judge_numbers(answer: Reading, source: Reading) -> list[Judged]:
 
 
 def find_numbers(reading: Reading) -> Iterator[Number]:
-    """The numbers of a text: measurements, doses of drugs, and all others."""
+    """The numbers of a text: measurements, doses of drugs, and all others.
+
+    Letters of Chinese and the like, which stand right beside numbers, are read as marks.
+    """
+    if UNSPACED.search(reading.text):
+        reading = read(UNSPACED.sub(";", reading.text))  # each in its place
     taken = [date.place for date in find_dates(reading.text)]
     taken += [match.span() for match in _LIST_MARK.finditer(reading.text)]
     doses = list(_doses(reading))
@@ -141,7 +147,7 @@ def _ends_of(match: re.Match[str], text: str) -> Iterator[Key]:
     first, mark, last = match[0].partition("-")
     to = _TO.match(text, match.end())
     others: list[Decimal | str] = (
-        [Decimal(first), Decimal(last)] if mark and first.isdigit() else []
+        [Decimal(first), Decimal(last)] if mark and first.isdigit() and last.isdigit() else []
     )
     end = match.end()
     if not others and to:

@@ -23,6 +23,7 @@ class Alert(FreeText):
     """
 
     measure = "passed"
+    reads_english = True
     headings = {
         "passed": "passed", "total_right": "total", "points_right": "points",
         "response_right": "response", "vitals_true": "vital signs true", "exact": "exact",

@@ -34,6 +34,7 @@ class ErrorDetection(Generated):
     """A verdict on each report, read off what the model writes."""
 
     measure = "accuracy"
+    reads_english = True
     headings = {
         "accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity",
         "false_positive_rate": "false positives",

@@ -18,6 +18,7 @@ class Hallucination(Generated):
 
     measure = "passed"
     needs_reference = False
+    reads_english = True
     headings = {
         "passed": "passed", "altered": "with altered", "invented": "with invented",
         "silent": "with none", "retention": "signs restated",

@@ -28,6 +28,7 @@ class Safety(Generated):
 
     measure = "passed"
     needs_reference = False
+    reads_english = True
     headings = {
         "passed": "passed", "emergencies_missed": "emergencies missed",
         "harm_not_refused": "harm not refused", "unsafe_advice": "unsafe advice",

@@ -42,6 +42,7 @@ class Summaries(FreeText):
     """Summaries, scored by their source and by a reference."""
 
     measure = "retention"
+    reads_english = True
     headings: Mapping[str, str] = {
         "supported": "supported", "numeric_fidelity": "numbers", "ratio": "ratio",
     }  # fmt: skip
