@@ -56,7 +56,8 @@ def build_app(
     Where `callers` have keys, everything but `/health` needs `Authorization: Bearer <key>`. Without
     keys, only requests that name a loopback host are answered, and none of web pages but those that
     `callers` names. `max_tokens` is the most one answer may have, `around` what happens beside it.
-    The application's `state.end_answers()` ends the answers that are running.
+    The application's `state.end_answers()` ends the answers that are running, and its
+    `state.count_error(status)` counts an error that the server tells in its place.
     """
     around = around or Around()
     answering = Answering(RequestQueue(engine), around)
@@ -75,6 +76,7 @@ def build_app(
     app.state.end_answers = lambda: [end() for end in ends]
     app.add_middleware(Access, callers=callers, shown=PLACES if around.has_page else ())
     app.add_middleware(Origins, callers=callers)  # the last one added is asked first
+    app.state.count_error = around.metrics.error if around.metrics else lambda status: None
     if around.metrics:
         running = lambda: sum(len(each.requests) for each in asked)  # noqa: E731
         around.metrics.watch(running, lambda: answering.is_ready)

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import h11
 from starlette.types import Receive, Scope, Send
@@ -61,6 +62,7 @@ class Connection(H11Protocol):
         limit = max_connections()
         if len(self.connections) > limit:
             self.app = _refuse_busy
+            self._count(503)
         if len(self.connections) > 2 * limit:
             transport.abort()
 
@@ -106,7 +108,13 @@ class Connection(H11Protocol):
             self._send(error)
         self.transport.close()
 
+    def _count(self, status: int) -> None:
+        """Count an error that the application never sees."""
+        app: Any = self.config.app
+        app.state.count_error(status)
+
     def _send(self, error: ApiError) -> None:
+        self._count(error.status)
         response = error_response(error)
         headers = [*response.raw_headers, (b"connection", b"close")]
         head = h11.Response(status_code=error.status, headers=headers)

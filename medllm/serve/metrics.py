@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from medllm.clinical.report import Report
@@ -20,6 +21,11 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1)
 FIRST_ERROR = 400
 TOKENS = tuple(2**power for power in range(4, 14))
 FINDINGS = (1, 2, 3)
+MARKS = range(1, 6)
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/generate")
+OUTCOMES = ("stop", "length", "tool_calls", "content_filter", "left", "400", "500", "503")
+STATUSES = ("400", "401", "403", "404", "408", "413", "415", "429", "499", "500", "503")
+OF_VITALS = (("vital.altered", "major"), ("vital.invented", "moderate"))
 FIRST_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -47,6 +53,7 @@ class Metrics:
         self._findings = Counter(
             "findings", "Findings of the review.", ("rule", "severity"), **here
         )
+        self._all_findings = Counter("all_findings", "Findings, whatever found them.", **here)
         self._blocked = Counter("blocked_answers", "Answers that were withheld.", **here)
         self._marks = Counter("feedback", "Feedback, by helpfulness.", ("helpfulness",), **here)
         self._spreads = {"prompt_tokens": Drift(TOKENS), "answer_tokens": Drift(TOKENS),
@@ -58,6 +65,23 @@ class Metrics:
         self._running = Gauge("requests", "Requests that are running or waiting.", **here)
         self._ready = Gauge("ready", "1 while the model takes requests, else 0.", **here)
         self._count_second(here)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Tell of what may come before it does: where a series begins, Prometheus sees no increase.
+
+        So the first error, and a burst of them, would raise no alert.
+        """
+        for route, outcome in product(ROUTES, OUTCOMES):
+            self._answers.labels(route, outcome)
+        for status in STATUSES:
+            self._errors.labels(status)
+        for rule, severity in OF_VITALS:
+            self._findings.labels(rule, severity)
+        for mark in MARKS:
+            self._marks.labels(str(mark))
+        for kind in ("prompt", "answer"):
+            self._tokens.labels(kind)
 
     def _count_second(self, here: Any) -> None:
         """What is counted of a shadow or a canary."""
@@ -80,6 +104,13 @@ class Metrics:
         """Ask these whenever the numbers are read."""
         self._running.set_function(running)
         self._ready.set_function(is_ready)
+
+    def certificate(self, ends: float) -> None:
+        """Tell when the certificate that this server shows ends, in seconds since 1970."""
+        from prometheus_client import Gauge
+
+        told = "When the certificate ends that was read at the start, in seconds since 1970."
+        Gauge("medllm_certificate_ends", told, registry=self.registry).set(ends)
 
     def error(self, status: int) -> None:
         """Count a response of an error."""
@@ -109,6 +140,7 @@ class Metrics:
         """Count what a review found."""
         for each in report.findings:
             self._findings.labels(each.rule, each.severity).inc()
+        self._all_findings.inc(len(report.findings))
         if report.is_blocked:
             self._blocked.inc()
 

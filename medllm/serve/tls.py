@@ -2,9 +2,12 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from medllm.errors import ConfigError, SetupError
+
+SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,18 @@ class Tls:
 
     certificate: Path
     key: Path
+    ends: datetime
+    """When the first certificate of the file ends."""
+
+    @property
+    def warning(self) -> str | None:
+        """What is to be told of the end of the certificate, when it is near or past."""
+        left, day = self.ends - datetime.now(UTC), f"{self.ends:%Y-%m-%d %H:%M} UTC"
+        if left < timedelta():
+            return f"the certificate ended on {day}: programs that check it refuse this server"
+        if left < SOON:
+            return f"the certificate ends on {day}; a new one is read when the server starts again"
+        return None
 
 
 def read_tls(certificate: Path | None, key: Path | None) -> Tls | None:
@@ -35,7 +50,10 @@ def read_tls(certificate: Path | None, key: Path | None) -> Tls | None:
     except (OSError, ssl.SSLError, ValueError) as problem:
         message = f"{certificate} and {key} cannot be used for TLS: {problem}"
         raise SetupError(message, "name a certificate and its key without a password") from problem
-    return Tls(certificate, key)
+    from cryptography.x509 import load_pem_x509_certificates
+
+    found = load_pem_x509_certificates(certificate.read_bytes())
+    return Tls(certificate, key, min(each.not_valid_after_utc for each in found))
 
 
 def _check_readable(path: Path) -> None:

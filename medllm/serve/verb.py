@@ -82,9 +82,13 @@ def serve(config: ServeConfig, engine: Answers | None = None) -> None:
             _around(source, guard) as around,
             _loaded(source, engine, callers, around) as (engine, app),
         ):
+            if tls and around.metrics:
+                around.metrics.certificate(tls.ends.timestamp())
             listen(sock)  # from here on a client is not refused, so the address may be told
             url = base_url(sock, "https" if tls else "http")
             _announce(source, engine, url, callers, guard)
+            if tls and tls.warning:
+                console.notice(f"notice: {tls.warning}")
             if around.switch.is_offline:
                 console.notice(OFFLINE)
             if told := describe_second(config, source.name(engine), around, callers):

@@ -35,6 +35,7 @@ def queries() -> list[str]:
 def told() -> dict[str, set[str]]:
     """The metrics that a server tells, each with its labels."""
     metrics = Metrics()
+    metrics.certificate(0)
     metrics.error(503)
     metrics.ended("/v1/chat/completions", "stop", 1.0)
     metrics.tokens("answer", 1)

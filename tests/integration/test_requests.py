@@ -24,6 +24,7 @@ SAID = "fever\u2028cough\u0085\u2029rash\x0b\x1c"
 def other() -> FastAPI:
     app = FastAPI()
     app.state.end_answers = lambda: None
+    app.state.count_error = lambda status: None
     app.state.asked = []
 
     @app.get("/v1/models")

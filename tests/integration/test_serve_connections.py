@@ -17,7 +17,9 @@ import pytest
 
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
+from medllm.serve.answering import Around
 from medllm.serve.callers.callers import Callers
+from medllm.serve.metrics import Metrics
 from medllm.serve.server import ask, running_server
 
 httpx = pytest.importorskip("httpx")
@@ -30,8 +32,14 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @contextmanager
-def serving(engine: FakeEngine | None = None) -> Iterator[str]:
-    app = build_app(engine or FakeEngine(), model_id="m", callers=Callers(None), max_tokens=100_000)
+def serving(engine: FakeEngine | None = None, metrics: Metrics | None = None) -> Iterator[str]:
+    app = build_app(
+        engine or FakeEngine(),
+        model_id="m",
+        callers=Callers(None),
+        max_tokens=100_000,
+        around=Around(metrics=metrics),
+    )
     with running_server(app) as url:
         yield url
 
@@ -185,12 +193,14 @@ def test_websockets_are_not_offered(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
-    with serving() as url:
+    metrics = Metrics()
+    with serving(metrics=metrics) as url:
         held = [connect(url) for _ in range(3)]
         time.sleep(0.3)
         response = httpx.get(f"{url}/health", trust_env=False)
         assert (response.status_code, response.headers["retry-after"]) == (503, "5")
         assert response.json()["error"]["code"] == "server_busy"
+        assert metrics.registry.get_sample_value("medllm_errors_total", {"status": "503"}) == 1
         held += [connect(url) for _ in range(3)]
         with connect(url) as one_too_many:
             assert read_all(one_too_many) == b""

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from served import interrupted_once_served
 
+from medllm.clinical.policy import Policy
+from medllm.clinical.review import review_answer
 from medllm.clinical.settings import ReviewSettings
 from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
@@ -28,7 +30,7 @@ from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig
 from medllm.serve.guard import Guard
-from medllm.serve.metrics import Metrics, told_on
+from medllm.serve.metrics import OF_VITALS, Metrics, told_on
 from medllm.serve.server import bound_socket, running_server
 from medllm.serve.tls import read_tls
 from medllm.serve.verb import serve
@@ -128,7 +130,22 @@ def test_a_client_that_hangs_up_is_counted_as_one_that_left() -> None:
 
     of_route = {"route": "/v1/completions", "outcome": "left"}
     assert metrics.registry.get_sample_value("medllm_answers_total", of_route) == 1
-    assert metrics.registry.get_sample_value("medllm_errors_total", {"status": "400"}) is None
+    assert metrics.registry.get_sample_value("medllm_errors_total", {"status": "400"}) == 0
+
+
+def test_what_may_come_is_told_before_it_does_so_that_the_first_one_raises_an_alert() -> None:
+    told = Metrics().registry.get_sample_value
+    for route in ("/v1/chat/completions", "/v1/completions", "/generate"):
+        assert told("medllm_answers_total", {"route": route, "outcome": "500"}) == 0
+    for status in ("401", "413", "429", "500", "503"):
+        assert told("medllm_errors_total", {"status": status}) == 0
+    for mark in range(1, 6):
+        assert told("medllm_feedback_total", {"helpfulness": str(mark)}) == 0
+    found = review_answer(
+        "Pulse 130.", question="Pulse 80.", policy=Policy(action="annotate")
+    ).report.findings
+    assert {(each.rule, each.severity) for each in found} <= set(OF_VITALS)
+    assert told("medllm_findings_total", {"rule": "vital.altered", "severity": "major"}) == 0
 
 
 def test_a_burst_gets_as_many_places_as_there_are_and_each_is_free_again() -> None:
@@ -232,7 +249,7 @@ def test_a_page_is_shown_without_a_key_and_asks_nobody_else(tmp_path: Path) -> N
         assert client.get("/").status_code == 404
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
+def self_signed(folder: Path, days: float = 1) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -242,8 +259,8 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=400))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -265,12 +282,23 @@ def test_it_speaks_https(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> N
         place = url.replace("127.0.0.1", "localhost")
         answer = httpx.post(f"{place}/completions", json=BODY | {"model": "fake"}, verify=trusted)
         assert answer.status_code == 200
+        told = numbers(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        assert 86_000 < told["medllm_certificate_ends"] - time.time() <= 86_400
 
-    config = ServeConfig(
-        model="fake", no_auth=True, port=0, no_audit=True, tls_certificate=certificate, tls_key=key
-    )
+    port = free_port()
+    config = ServeConfig(model="fake", no_auth=True, port=0, no_audit=True, metrics_port=port,
+                         tls_certificate=certificate, tls_key=key)  # fmt: skip
     with interrupted_once_served(capfd, ask), pytest.raises(KeyboardInterrupt):
         serve(config, FakeEngine())
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(-2, "the certificate ended on "), (29, "the certificate ends on "), (31, None)],
+)
+def test_a_certificate_that_ends_is_told(tmp_path: Path, days: float, told: str | None) -> None:
+    tls = read_tls(*self_signed(tmp_path, days))
+    assert tls and (tls.warning is None if told is None else told in str(tls.warning))
 
 
 def test_files_that_are_no_certificate_and_key_are_named(tmp_path: Path) -> None:

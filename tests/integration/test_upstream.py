@@ -98,6 +98,7 @@ def test_a_key_is_sent_and_a_wrong_one_told(monkeypatch: pytest.MonkeyPatch) -> 
 def stand_in(answer: Response, models: list[dict[str, Any]] | None = None) -> FastAPI:
     app = FastAPI()
     app.state.end_answers = lambda: None
+    app.state.count_error = lambda status: None
 
     @app.get("/v1/models")
     def list_models() -> Any:
