@@ -169,6 +169,8 @@ class Piece:
     """Those of tokens that no piece before it told, where they were asked for."""
     calls: tuple[ToolCall, ...] = ()
     """The functions that the model calls; in a stream maybe parts of calls."""
+    prompt_tokens: int | None = None
+    """Those of the prompt, with the last piece of a server that alone knows them."""
 
 
 @runtime_checkable

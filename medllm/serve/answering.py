@@ -82,12 +82,15 @@ class Answering:
         """How many answers to one request are written at once."""
         return min(self.parallel, caller.concurrent or self.parallel)
 
-    def check(self, caller: Caller, answers: int = 1) -> None:
-        """Raises ApiError where this caller may not ask for so many answers now, or nobody may."""
+    def check(self, caller: Caller, answers: int, param: str) -> None:
+        """Raises ApiError where this caller may not ask for so many answers now, or nobody may.
+
+        `param` is the field by which the request asks for them.
+        """
         if self.around.switch.is_offline:
             message = "the model was taken offline; try again later"
             raise ApiError(503, message, "model_offline", headers={"Retry-After": "60"})
-        self.around.limits.check(caller, answers)
+        self.around.limits.check(caller, answers, param)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -121,10 +124,10 @@ class Answering:
         """
         limits = self.around.limits
         with limits.asking(caller):
-            limits.count_tokens(caller, request.prompt_tokens or 0)
+            limits.count_tokens(caller.name, asked.read_tokens)
             async with aclosing(self._counted(asked, request, guarded)) as pieces:
                 async for piece in pieces:
-                    limits.count_tokens(caller, piece.tokens)
+                    limits.count_tokens(caller.name, piece.tokens)
                     yield piece
 
     async def _counted(
@@ -139,7 +142,7 @@ class Answering:
             if metrics:
                 outcome = _outcome(asked, sys.exc_info()[1])
                 metrics.ended(asked.route, outcome, time.monotonic() - asked.began)
-                metrics.tokens("prompt", asked.prompt_tokens or 0)
+                metrics.tokens("prompt", asked.read_tokens)
                 metrics.tokens("answer", asked.tokens)
                 if asked.is_canary:
                     metrics.of_canary(outcome, asked.report)
@@ -183,6 +186,9 @@ class Answering:
                 if metrics and is_first and piece.tokens:
                     metrics.first_token(time.monotonic() - asked.began)
                     is_first = False
+                if piece.prompt_tokens is not None:
+                    asked.prompt_tokens = piece.prompt_tokens
+                    self.around.limits.count_tokens(asked.caller, asked.read_tokens)
                 yield piece
 
     def _remember(self, asked: Asked, text: str) -> None:

@@ -31,7 +31,7 @@ async def read_body(request: Request, form: type[Form], limit: int) -> Form:
     """The body as `form`, whatever its Content-Type says: curl calls JSON a form by default.
 
     Raises:
-        ApiError: it is longer than `limit` bytes, not JSON, or not of the form.
+        ApiError: it is compressed, longer than `limit` bytes, not JSON, or not of the form.
     """
     content = await _read(request, limit)
     if not content.strip():
@@ -46,6 +46,10 @@ async def read_body(request: Request, form: type[Form], limit: int) -> Form:
 
 
 async def _read(request: Request, limit: int) -> bytes:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        message = f"the body is compressed ({encoding}); send it as it is"
+        raise ApiError(415, message, headers={"Accept-Encoding": "identity"})
     content = bytearray()
     async for chunk in request.stream():
         content += chunk

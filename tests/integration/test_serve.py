@@ -21,9 +21,11 @@ from medllm.engines.fake import FakeEngine
 from medllm.errors import ConfigError, SetupError
 from medllm.places import is_loopback
 from medllm.serve import verb
+from medllm.serve.answering import Around
 from medllm.serve.callers.callers import Callers
 from medllm.serve.callers.keys import Caller, KeyRing
 from medllm.serve.config import ServeConfig
+from medllm.serve.metrics import Metrics
 from medllm.serve.server import ask, bound_socket, choose_callers, listen, running_server
 
 openai = pytest.importorskip("openai")
@@ -267,6 +269,31 @@ def test_what_is_not_json_is_refused(url: str) -> None:
         assert (response.status_code, "message" in response.json()["error"]) == (400, True)
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_compressed_body_is_refused_in_words(url: str, encoding: str) -> None:
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Encoding": encoding}
+    told = httpx.post(f"{url}/v1/completions", content=b"\x1f\x8b", headers=headers)
+    assert (told.status_code, told.headers["accept-encoding"]) == (415, "identity")
+    assert (
+        told.json()["error"]["message"] == f"the body is compressed ({encoding}); send it as it is"
+    )
+
+
+def test_a_prompt_counts_once_for_all_its_answers() -> None:
+    metrics = Metrics()
+    around = Around(metrics=metrics)
+    app = build_app(FakeEngine(), model_id="m", callers=Callers(KEY), max_tokens=99, around=around)
+    with running_server(app) as url:
+        body = {"model": "m", "prompt": ["one two", "three"], "n": 3}
+        told = post(url, body, "completions").json()
+    usage = told["usage"]
+    count = metrics.registry.get_sample_value
+    assert count("medllm_tokens_total", {"kind": "prompt"}) == usage["prompt_tokens"] == 14
+    assert count("medllm_tokens_total", {"kind": "answer"}) == usage["completion_tokens"]
+    used = around.limits.check(Caller(name="key", tokens_per_day=10**6)).tokens
+    assert used == usage["total_tokens"]
+
+
 def test_a_model_without_template_completes_only() -> None:
     with running_server(app_of(FakeEngine(has_chat_template=False))) as url:
         response = post(url, {})
@@ -452,6 +479,9 @@ def test_a_key_has_limits_of_its_own(tmp_path: Path) -> None:
         assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
         assert 0 < int(answers[2].headers["retry-after"]) <= 60
         assert ask(keys[1]).status_code == 200
+        for more, param in (({"prompt": ["a", "b", "c"]}, "prompt"), ({"n": 3}, "n")):
+            told = ask(keys[0], **more)
+            assert (told.status_code, told.json()["error"]["param"]) == (400, param)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,12 @@ from medllm.engines.base import GenerateRequest, Piece
 from medllm.engines.fake import FakeEngine
 from medllm.engines.servers.openai import OpenAIEngine
 from medllm.errors import ConfigError, SetupError
+from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
+from medllm.serve.callers.keys import Caller
 from medllm.serve.config import ServeConfig
+from medllm.serve.metrics import Metrics
 from medllm.serve.server import running_server
 from medllm.serve.verb import serve, serve_once
 
@@ -167,6 +170,47 @@ def test_tools_and_images_go_through_as_they_came() -> None:
     first, second = asked
     assert (first["messages"], first["tools"], first["tool_choice"]) == (turns, [TOOL], "auto")
     assert second["messages"] == again and "tools" not in second
+
+
+def event(text: str, reason: str | None = None, **more: Any) -> str:
+    choices = [{"delta": {"content": text}, "finish_reason": reason}] if text or reason else []
+    return f"data: {json.dumps({'choices': choices, **more})}\n\n"
+
+
+USAGE = {"prompt_tokens": 31, "completion_tokens": 12, "total_tokens": 43}
+STREAMED = event("It is ") + event("a fever.", "stop")
+WHOLE = {"choices": [{"message": {"content": "It is a fever."}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tells", [False, True])
+def test_the_tokens_are_those_that_the_other_server_counted(
+    stream: bool, tells: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    more = {"usage": USAGE} if tells else {}
+    last = event("", **more) if tells else ""
+    answer = Response(f"{STREAMED}{last}data: [DONE]\n\n") if stream else JSONResponse(WHOLE | more)
+    metrics, caller = Metrics(), Caller(name="anyone", tokens_per_day=50)
+    around = Around(metrics=metrics)
+    with running_server(stand_in(answer)) as url:
+        engine = OpenAIEngine(url, n_ctx=512)
+        app = build_app(engine, model_id="theirs", callers=Callers(), max_tokens=64, around=around)
+        body = chat(
+            stream=stream, **({"stream_options": {"include_usage": True}} if stream else {})
+        )
+        with running_server(app) as ours:
+            told = httpx.post(f"{ours}/v1/chat/completions", json=body, trust_env=False).text
+
+    events = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+    usage = (events or [json.loads(told)])[-1]["usage"]
+    count = metrics.registry.get_sample_value
+    read, written = (count("medllm_tokens_total", {"kind": kind}) for kind in ("prompt", "answer"))
+    if tells:
+        assert (usage, read, written) == (USAGE, 31, 12)
+        assert around.limits.check(caller).tokens == 43
+    else:
+        assert (usage, read, written) == (None, 0, int(stream) * 2)
+    assert capfd.readouterr().err.count("tells no tokens") == int(not tells)
 
 
 def test_a_stream_that_is_cut_off_is_no_whole_answer() -> None:

@@ -193,10 +193,16 @@ def test_tokens_of_a_day_are_counted_until_the_day_ends(monkeypatch: pytest.Monk
     limits, caller = Limits(), Caller(name="a", tokens_per_day=10)
 
     with limits.asking(caller):
-        limits.count_tokens(caller, 10)
+        limits.count_tokens(caller.name, 10)
     assert refused(limits, caller) == "3600"
     monkeypatch.setattr(keys, "today", lambda: date(2999, 1, 1))
     assert refused(limits, caller) is None
+
+
+@pytest.mark.parametrize("name", ["key", "anyone"])
+def test_no_named_key_is_called_as_the_callers_without_one(ring: KeyRing, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"the audit log calls others '{name}'"):
+        ring.add(Caller(name=name))
 
 
 def test_a_pipe_is_no_file_of_keys(tmp_path: Path) -> None:

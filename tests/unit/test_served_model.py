@@ -147,6 +147,16 @@ def test_an_evaluation_must_be_of_this_model_and_whole(model: Path, tmp_path: Pa
         know(ref, folder)
 
 
+def test_a_wrong_evaluation_is_told_before_the_model_is_hashed(model: Path, tmp_path: Path) -> None:
+    ref = resolve_model(str(model))
+    altered(model / "model.safetensors")
+    other = evaluation(tmp_path / "other", {"task": "triage", "identity": "of another model"})
+    with pytest.raises(ArtifactError, match="evaluates other models"):
+        know(ref, other)
+    with pytest.raises(ArtifactError, match="empty"):
+        find_source(ServeConfig(model=str(tmp_path / "none"), evaluation=tmp_path / "empty"))
+
+
 def test_an_upstream_cannot_be_held_against_a_gate() -> None:
     with pytest.raises(ConfigError, match="has no digest here"):
         find_source(ServeConfig(upstream="http://127.0.0.1:1", require_gate=True))

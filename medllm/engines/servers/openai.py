@@ -100,7 +100,7 @@ class OpenAIEngine:
                 f"{ASSUMED_CONTEXT:,} tokens are assumed; n_ctx says what it is"
             )
         self.context_length = int(n_ctx or told or ASSUMED_CONTEXT)
-        self._requests = Requests(self.url, headers())
+        self._requests, self._is_uncounted = Requests(self.url, headers()), False
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
         """The answer as it comes, or in one piece where `request.whole` asks for no more.
@@ -147,6 +147,7 @@ class OpenAIEngine:
             "temperature": 0 if sampling.is_greedy else sampling.temperature,
             "top_p": sampling.top_p,
             "stream": not request.whole,
+            **({} if request.whole else {"stream_options": {"include_usage": True}}),
         }
         if sampling.seed is not None:
             body["seed"] = sampling.seed_32
@@ -165,14 +166,32 @@ class OpenAIEngine:
     async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         async with self._requests.post(path, body) as told:
             if told.status != 200 or not body["stream"]:
-                yield read_whole(check_answer(told.status, await told.read()))
+                answer = check_answer(told.status, await told.read())
+                yield self._counted(read_whole(answer), read_usage(answer), 0)
                 return
+            last, usage, written = None, None, 0
             async for line in lines_of(told):
                 if line == "data: [DONE]":
+                    if last:  # the counts come after it
+                        yield self._counted(last, usage, written)
                     return
-                if line.startswith("data: ") and (piece := read_event(json.loads(line[6:]))):
+                event = json.loads(line[6:]) if line.startswith("data: ") else {"choices": []}
+                usage, piece = read_usage(event) or usage, read_event(event)
+                if piece and piece.finish_reason:
+                    last = piece
+                elif piece:
+                    written += piece.tokens
                     yield piece
         raise EngineDown(GONE)  # what came may not be whole
+
+    def _counted(self, last: Piece, usage: tuple[int, int] | None, written: int) -> Piece:
+        """The last piece, with the tokens that the server counted: a piece may have several."""
+        if usage:
+            return replace(last, prompt_tokens=usage[0], tokens=usage[1] - written)
+        if not self._is_uncounted:
+            console.notice(f"{self.url} tells no tokens: pieces of answers are counted, no prompts")
+            self._is_uncounted = True
+        return last
 
     def _list_models(self, named: str | None) -> list[dict[str, Any]]:
         """What the server says of its models; of one that lists none the model that is `named`."""
@@ -248,6 +267,13 @@ def read_event(event: Mapping[str, Any]) -> Piece | None:
     reason = choice.get("finish_reason")
     piece = Piece(text, 1 if text or calls else 0, reason, calls=calls)
     return piece if text or calls or reason else None
+
+
+def read_usage(answer: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The tokens of prompt and answer that a server counted; None where it tells none."""
+    usage = answer.get("usage") or {}
+    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return (read, written) if isinstance(read, int) and isinstance(written, int) else None
 
 
 def read_whole(answer: Mapping[str, Any]) -> Piece:

@@ -44,6 +44,8 @@ class Asked:
     """Digest of the texts of the prompt, under the key of the log."""
     prompt_tokens: int | None
     began: float = field(default_factory=time.monotonic)
+    is_further: bool = False
+    """Whether an answer before it has the same prompt, whose tokens count once."""
     choice: int | None = None
     """Which of several answers to one request it is."""
     model: str | None = None
@@ -63,6 +65,11 @@ class Asked:
     """What was asked; only for a log that keeps texts."""
     report: Report | None = None
     """What the review of the answer found, where there was one."""
+
+    @property
+    def read_tokens(self) -> int:
+        """The tokens of the prompt, as far as they are known and to be counted."""
+        return 0 if self.is_further else self.prompt_tokens or 0
 
     @property
     def findings(self) -> list[str]:

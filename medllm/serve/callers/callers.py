@@ -3,12 +3,12 @@
 import hmac
 from dataclasses import dataclass
 
-from medllm.serve.callers.keys import Caller, KeyRing
+from medllm.serve.callers.keys import TAKEN, Caller, KeyRing
 from medllm.serve.callers.proxy import Proxies
 
-ANYONE = Caller(name="anyone")
+ANYONE = Caller(name=TAKEN[1])
 """Whoever asks a server without a key."""
-THE_KEY = Caller(name="key", role="admin")
+THE_KEY = Caller(name=TAKEN[0], role="admin")
 """Whoever holds the one key of `MEDLLM_API_KEY` or of the recipe."""
 
 

@@ -25,6 +25,8 @@ LOCK = "keys.lock"
 PREFIX = "medllm-"
 """What a key begins with, so that scanners for leaked keys find it."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+TAKEN = ("key", "anyone")
+"""What the callers without a named key are called."""
 LIMITS = ("requests_per_minute", "tokens_per_day", "concurrent")
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError, ConfigError)
 """What a file of keys that somebody edited may raise."""
@@ -212,6 +214,9 @@ def _whole(key: Key, limit: str) -> int | None:
 
 
 def _check(name: str, expires: str | None) -> None:
+    if name in TAKEN:
+        message = f"the audit log calls others '{name}': who holds the one key, or needs none"
+        raise ConfigError(message, "choose another name")
     if not NAME.fullmatch(name):
         raise ConfigError(
             "a key's name is of letters, digits, dots, dashes and _", "choose another"

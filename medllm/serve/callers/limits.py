@@ -49,28 +49,28 @@ class Limits:
         finally:
             used.running -= 1
 
-    def check(self, caller: Caller, answers: int = 1) -> _Used:
+    def check(self, caller: Caller, answers: int = 1, param: str | None = None) -> _Used:
         """What a caller has used, where it may ask now; raises ApiError where it may not."""
         used, now = self._used[caller.name], self._clock()
         while used.begun and used.begun[0] <= now - MINUTE:
             used.begun.popleft()
         if used.day != keys.today():
             used.day, used.tokens = keys.today(), 0
-        self._check(caller, used, now, answers)
+        self._check(caller, used, now, answers, param)
         return used
 
-    def count_tokens(self, caller: Caller, tokens: int) -> None:
-        """Add the tokens of a prompt and its answer."""
-        self._used[caller.name].tokens += tokens
+    def count_tokens(self, caller: str, tokens: int) -> None:
+        """Add tokens of a prompt or an answer to what the caller of this name has used."""
+        self._used[caller].tokens += tokens
 
     @staticmethod
-    def _check(caller: Caller, used: _Used, now: float, answers: int) -> None:
+    def _check(caller: Caller, used: _Used, now: float, answers: int, param: str | None) -> None:
         per_minute, at_once = caller.requests_per_minute, caller.concurrent
         if at_once is not None and used.running >= at_once:
             raise _too_many(f"{at_once} at once", 1)
         if per_minute is not None and answers > max(per_minute, 1):  # no waiting would help
             message = f"this key may ask {per_minute} a minute, and {answers} answers are wanted"
-            raise ApiError(400, message, param="n")
+            raise ApiError(400, message, param=param)
         if per_minute is not None and len(used.begun) + answers > per_minute:
             wait = used.begun[0] + MINUTE - now if used.begun else MINUTE
             raise _too_many(f"{per_minute} a minute", wait)

@@ -83,10 +83,10 @@ def know(model: ModelRef, evaluation: Path | None) -> Known:
         ArtifactError: they are not as they were made; or the evaluation is none, is altered, or is
             of other models.
     """
-    for each in (model, base_of(model)) if model.is_adapter else (model,):
-        check_unaltered(each)
     identity, folder = model.parent.identity, _folder_of(model)
     tasks = read_tasks(evaluation, identity) if evaluation else None
+    for each in (model, base_of(model)) if model.is_adapter else (model,):  # the longest at last
+        check_unaltered(each)
     return Known(
         identity,
         model.manifest.access if model.manifest else None,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from medllm.artifacts.lineage import open_input
 from medllm.engines.base import Answers, AnswersMany, Generates, require
 from medllm.engines.servers.openai import OpenAIEngine
 from medllm.errors import ConfigError
@@ -71,6 +72,8 @@ def find_source(config: ServeConfig) -> Source:
         if config.require_gate or config.evaluation:
             raise ConfigError(NO_DIGEST, "leave both out, or serve the model itself")
         return Source(config, second=_find_second(config))
+    if config.evaluation:  # at once: a model from elsewhere is hashed before it is compared
+        open_input(config.evaluation, ("evaluation",), "evaluation")
     model = resolve_model(config.model)
     chosen = choose_engine(model, config.engine, config.server)
     if chosen.name != "vllm":  # its GPUs may be several

@@ -161,7 +161,7 @@ class AnswerRoutes:
         prompts = [await self._read(read, param) for read in reads]
         reply = self._reply(body, prompts)
         sent = Sent(body, reply, request.scope[CALLER], request.scope["path"])
-        self.answering.check(sent.caller, len(prompts) * body.count)
+        self.answering.check(sent.caller, len(prompts) * body.count, param_of_count(body))
         return reply, list(self._works(sent, prompts))
 
     async def _read(self, read: Callable[[], Prompt], param: str) -> Prompt:
@@ -180,14 +180,12 @@ class AnswerRoutes:
             raise ApiError(400, f"{problem.message}; {problem.fix}", param=param) from problem
 
     def _reply(self, body: AnswerRequest, prompts: Sequence[Prompt]) -> Reply:
-        counts = [prompt.request.prompt_tokens for prompt in prompts]
-        known = [count for count in counts if count is not None]
-        left = self.engine.context_length - max(known, default=0)
+        counts = [prompt.request.prompt_tokens or 0 for prompt in prompts]
+        left = self.engine.context_length - max(counts)
         given = min(self.max_tokens, left)
         return Reply(
             self.model_id,
             isinstance(body, ChatRequest),
-            sum(known) if len(known) == len(counts) else None,
             bool(body.stream_options and body.stream_options.include_usage),
             dict.fromkeys(body.asked, given) if (body.asked_tokens or 0) > given else {},
         )
@@ -208,6 +206,7 @@ class AnswerRoutes:
                 likelihood=sent.path == PLAIN,
             )
             line = self._begin_line(sent, prompt)
+            line.is_further = number > 0
             line.choice = index if len(answers) > 1 else None
             if (shadow := self.answering.around.shadow) and not number:
                 line.watch = shadow.watch(line, prompt.turns, sampling, sent.body)
@@ -256,7 +255,7 @@ class AnswerRoutes:
             raise ApiError(400, "stream_options needs stream: true", param="stream_options")
         if prompts * body.count > MAX_ANSWERS:
             message = f"one request gets at most {MAX_ANSWERS} answers, prompts times n"
-            raise ApiError(400, message, param="n" if body.count > 1 else "prompt")
+            raise ApiError(400, message, param=param_of_count(body))
         if body.top is not None:
             self._check_logprobs(body)
         elif isinstance(body, ChatRequest) and body.top_logprobs:
@@ -272,6 +271,11 @@ class AnswerRoutes:
         except DataError as problem:
             message = f"{problem.message}; {problem.fix}"
             raise ApiError(400, message, UNSUPPORTED, "logprobs") from problem
+
+
+def param_of_count(body: AnswerRequest) -> str:
+    """The field by which a request asks for several answers."""
+    return "n" if body.count > 1 else "prompt"
 
 
 def check_model(name: str | None, model_id: str) -> None:

@@ -51,7 +51,7 @@ class Work:
     async def outcome(self) -> Outcome:
         """The whole answer."""
         whole = join_pieces([piece async for piece in self.pieces])
-        return Outcome(whole, self.line.report, self.echo)
+        return Outcome(whole, self.line, self.echo)
 
 
 def asked_text(body: AnswerRequest, prompt: Prompt) -> dict[str, Any]:

@@ -42,7 +42,6 @@ class Choice:
 
 async def events(reply: Reply, works: Sequence[Work]) -> AsyncIterator[str]:
     """The answers, one after another, as server-sent events; what fails is an event, too."""
-    tokens = 0
     try:
         for index, work in enumerate(works):
             told = Choice(reply, index)
@@ -52,7 +51,6 @@ async def events(reply: Reply, works: Sequence[Work]) -> AsyncIterator[str]:
                 yield _event(reply.chunk(index, role="assistant", content=""))
             async with aclosing(work.pieces) as pieces:
                 async for piece in pieces:
-                    tokens += piece.tokens
                     for chunk in told.chunks(piece, work.line.report):
                         yield _event(chunk)
                     await asyncio.sleep(0)  # tokens may wait: one who left is noticed between them
@@ -60,7 +58,7 @@ async def events(reply: Reply, works: Sequence[Work]) -> AsyncIterator[str]:
         yield _event(problem.body)
         return
     if reply.include_usage:
-        yield _event(reply.last_chunk(tokens))
+        yield _event(reply.last_chunk([work.line for work in works]))
     yield "data: [DONE]\n\n"
 
 

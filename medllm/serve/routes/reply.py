@@ -10,6 +10,7 @@ from typing import Any
 from medllm.clinical.report import Report
 from medllm.engines.base import Piece, TokenLogprob
 from medllm.engines.servers.chat import ToolCall
+from medllm.serve.audit.record import Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,15 @@ class Outcome:
 
     piece: Piece
     """The whole of it."""
-    report: Report | None = None
-    """What its review found."""
+    line: Asked
+    """What the audit log tells of it."""
     echo: str = ""
     """The prompt, where it is to stand before the answer."""
+
+    @property
+    def report(self) -> Report | None:
+        """What its review found."""
+        return self.line.report
 
     @property
     def mean_logprob(self) -> float | None:
@@ -36,8 +42,6 @@ class Reply:
 
     model: str
     chat: bool
-    prompt_tokens: int | None
-    """Of all prompts together; None where the engine does not tell them: then no usage is told."""
     include_usage: bool = False
     clamped: Mapping[str, int] = field(default_factory=dict)
     """What the caller asked more of than there is, and what it gets."""
@@ -59,8 +63,8 @@ class Reply:
         worst = max(
             reports, key=lambda report: (report.is_blocked, report.risk_level), default=None
         )
-        tokens = sum(each.piece.tokens for each in outcomes)
-        return self._envelope(choices) | self._usage(tokens) | self._clamped | told_report(worst)
+        usage = told_usage([each.line for each in outcomes])
+        return self._envelope(choices) | usage | self._clamped | told_report(worst)
 
     def chunk(
         self,
@@ -77,9 +81,9 @@ class Reply:
         chunk |= {"usage": None} if self.include_usage else {}
         return chunk | told_report(report) | (self._clamped if finish_reason else {})
 
-    def last_chunk(self, tokens: int) -> dict[str, Any]:
+    def last_chunk(self, lines: Sequence[Asked]) -> dict[str, Any]:
         """The chunk without choices that tells the usage."""
-        return self._envelope([], suffix=".chunk") | self._usage(tokens)
+        return self._envelope([], suffix=".chunk") | told_usage(lines)
 
     def _choice(self, outcome: Outcome) -> dict[str, Any]:
         piece, tell = outcome.piece, chat_logprobs if self.chat else completion_logprobs
@@ -92,13 +96,6 @@ class Reply:
     @property
     def _clamped(self) -> dict[str, Any]:
         return {"clamped": dict(self.clamped)} if self.clamped else {}
-
-    def _usage(self, tokens: int) -> dict[str, Any]:
-        if self.prompt_tokens is None:
-            return {"usage": None}
-        total = self.prompt_tokens + tokens
-        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens}
-        return {"usage": {**counts, "total_tokens": total}}
 
     def _envelope(
         self, choices: Sequence[dict[str, Any]], first: int = 0, suffix: str = ""
@@ -113,6 +110,15 @@ class Reply:
                 for index, each in enumerate(choices, first)
             ],
         }
+
+
+def told_usage(lines: Sequence[Asked]) -> dict[str, Any]:
+    """The tokens of answers and of their prompts; null where a prompt's are not known."""
+    if any(line.prompt_tokens is None for line in lines):
+        return {"usage": None}
+    read, written = (sum(line.read_tokens for line in lines), sum(line.tokens for line in lines))
+    counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return {"usage": counts}
 
 
 def told_report(report: Report | None) -> dict[str, Any]:
