@@ -215,4 +215,4 @@ def _shown(value: object) -> str:
 
 
 def _file_name(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", title.lower()).strip("-")

@@ -2,8 +2,8 @@
 
 import io
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -189,7 +189,8 @@ def as_svg(figure: "Figure") -> str:
 
     buffer = io.StringIO()
     # the same picture must give the same file: no date, no random ids
-    with rc_context({"svg.hashsalt": "medllm", "svg.fonttype": "none"}), _without_warnings():
+    with rc_context({"svg.hashsalt": "medllm", "svg.fonttype": "none"}), catch_warnings():
+        simplefilter("ignore", UserWarning)  # letters that the font lacks, which browsers have
         metadata = {"Date": None, "Creator": None}
         figure.savefig(buffer, format="svg", metadata=metadata, facecolor="none")
     text = buffer.getvalue()
@@ -197,14 +198,15 @@ def as_svg(figure: "Figure") -> str:
 
 
 def save_png(figure: "Figure", path: Path) -> None:
-    """Write the figure as a PNG file, on white."""
-    with _without_warnings():
+    """Write the figure as a PNG file, on white; says so where the font lacks its letters."""
+    with catch_warnings(record=True) as told:
+        simplefilter("always", UserWarning)
         figure.savefig(path, dpi=150, facecolor="white")
+    if any("missing from" in str(each.message) for each in told):
+        _announce_boxes(path.name)
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Say nothing of a letter that the font lacks, which browsers have."""
-    with catch_warnings():
-        simplefilter("ignore", UserWarning)
-        yield
+@cache
+def _announce_boxes(name: str) -> None:
+    console.notice(f"plots/{name}: matplotlib's font lacks some letters, which stand as boxes "
+                   "there; report.html shows them")  # fmt: skip

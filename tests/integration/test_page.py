@@ -148,6 +148,27 @@ def test_each_plot_lies_beside_the_page_as_a_picture(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
+def test_plots_whose_titles_differ_in_other_letters_are_two_files(tmp_path: Path) -> None:
+    page = Page("Scores", "Two.", {})
+    for name in ("Fälle", "Fülle"):
+        page.bars(f"{name}: accuracy", {"a": 1})
+    page.write(tmp_path / "report.html")
+
+    names = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert names == ["fälle-accuracy.png", "fülle-accuracy.png"]
+
+
+def test_letters_that_the_font_lacks_are_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Page("Labels", "Two.", {})
+    page.bars("Odd", {"はい": 3, "нет": 2})
+    page.write(tmp_path / "report.html")
+
+    assert "plots/odd.png: matplotlib's font lacks some letters" in capsys.readouterr().err
+    assert "はい" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_backend_that_is_none_stops_no_report() -> None:
     code = (
         "from medllm.reports.plots import as_svg, draw_bars\n"

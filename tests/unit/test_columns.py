@@ -42,6 +42,24 @@ def test_templates_say_what_is_asked_and_answered() -> None:
     assert (row.completion, row.metadata) == ("So.", {"ward": "ICU"})
 
 
+@pytest.mark.parametrize(
+    ("label", "target"),
+    [
+        ("aa", "aa"),
+        ("AA", "AA"),
+        ("oui", "Oui"),
+        ("Peut-e\u0302tre", "Peut-être"),
+        ("PEUT-ÊTRE", "Peut-être"),
+    ],
+)
+def test_a_label_is_the_choice_that_is_spelt_so_before_one_of_another_case(
+    label: str, target: str
+) -> None:
+    choices = ("AA", "Aa", "aa", "Oui", "Peut-être")
+
+    assert example({"text": "t", "label": label}, choices=choices, target="label").target == target
+
+
 def test_running_text_has_no_prompt() -> None:
     row = example({"text": " Plain. "})
 

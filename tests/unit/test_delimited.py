@@ -178,6 +178,12 @@ def test_what_is_no_text_is_refused_whatever_its_name(name: str, content: bytes,
         rows_of(name, content)
 
 
+def test_names_of_columns_are_composed_and_values_are_as_they_are() -> None:
+    content = "id,Gro\u0308ße\n1,Mu\u0308ller\n".encode()
+
+    assert rows_of("a.csv", content) == [{"id": "1", "Größe": "Mu\u0308ller"}]
+
+
 def test_a_western_letter_far_down_is_seen() -> None:
     content = "id;text\n" + "1;plain\n" * 30_000 + "2;Müller\n"
 

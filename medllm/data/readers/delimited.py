@@ -6,6 +6,7 @@ said and stands in the manifest.
 
 import csv
 import re
+import unicodedata
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_LE
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -114,7 +115,8 @@ def _head(
 ) -> tuple[list[str], Iterator[list[str]]]:
     """The names of the columns, and the rows below them; a first line may be a row already."""
     first = next(lines, [])
-    names = [name.strip() for name in first]
+    composed = [unicodedata.normalize("NFC", name) for name in first]
+    names = [name.strip() for name in composed]
     if header and tuple(map(str.lower, names)) != header:
         return list(header), chain([first] if first else [], lines)
     if twice := {name for name, times in Counter(names).items() if name and times > 1}:
@@ -123,7 +125,7 @@ def _head(
         raise DataError(f"{where} have the same name", "rename one of them")
     blank = {number for number, name in enumerate(names) if not name}
     unnamed = blank - {min(blank, default=0)}  # of several none may hide another
-    return [f"column {n + 1}" if n in unnamed else name for n, name in enumerate(first)], lines
+    return [f"column {n + 1}" if n in unnamed else name for n, name in enumerate(composed)], lines
 
 
 def form_of(

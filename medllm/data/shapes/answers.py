@@ -5,6 +5,7 @@ an answer can be read in more than one way; then the other rows of the file deci
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -41,8 +42,13 @@ def _places_of(answer: str, options: Sequence[str]) -> set[int]:
     return exact or {n for n, option in enumerate(stripped) if _folded(option) == _folded(answer)}
 
 
+def folded(text: str) -> str:
+    """A text as answers are compared: upper case and forms of accents are alike."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def _folded(text: str) -> str:
-    return text.removesuffix(".0") if NUMBER.fullmatch(text) else text.casefold()
+    return text.removesuffix(".0") if NUMBER.fullmatch(text) else folded(text)
 
 
 def find_place(answer: str, readings: Readings, kinds: Sequence[Kind]) -> int:

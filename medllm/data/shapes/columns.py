@@ -13,7 +13,7 @@ from medllm.data.groups import Group, build_group, kind_of_column, read_id
 from medllm.data.left_out import LeftOut
 from medllm.data.patterns import check_pattern, finder
 from medllm.data.readers.rows import KEY, Row
-from medllm.data.shapes.answers import Kind
+from medllm.data.shapes.answers import Kind, folded
 from medllm.data.shapes.values import clean, columns_of, images_of, known, text_of
 
 
@@ -142,11 +142,13 @@ def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
 
 
 def _target(row: Row, columns: Columns) -> str | None:
-    """The choice that the row names, in whatever case."""
+    """The choice that the row names, in whatever case and form of accents."""
     if columns.target is None:
         return None
     said = fill(columns.target, row)
-    return next((one for one in columns.choices if one.lower() == said.lower()), said)
+    if said in columns.choices:  # aa is not AA
+        return said
+    return next((one for one in columns.choices if folded(one) == folded(said)), said)
 
 
 def _images(row: Row, columns: Columns) -> tuple[str, ...]:
