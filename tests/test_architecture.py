@@ -41,14 +41,14 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 33, "ranks": 16, "places": 73, "console": 220, "config": 525, "artifacts": 1040,
-    "clinical": 8765, "data": 4565, "tasks": 304, "models": 2260, "engines": 3516,
+    "clinical": 8780, "data": 4565, "tasks": 304, "models": 2260, "engines": 3516,
     "measures": 2308, "reports": 310, "calibrate": 472, "prepare": 1170, "finetune": 2865,
     "merge": 520, "quantize": 2495, "evaluate": 5612, "generate": 1141, "serve": 4838,
     "recipe": 225, "run": 139, "plan": 162, "ask": 51, "smoke": 70, "study": 558,
     "checkup": 110, "review": 218, "cli": 1274, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
-MOST_LINES = 45_900
+MOST_LINES = 46_000
 MOST_FILES = 14
 BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}

@@ -26,7 +26,7 @@ def described(question: str) -> list[str]:
 
 
 def test_families_are_found_in_questions_written_apart_from_the_patterns() -> None:
-    """Two questions for each family, written before the first measurement: it found 118 of 123."""
+    """Two for each family, written before the first measurement: it found 118 of 123, 18 of 32."""
     lines = (HERE / "red_flag_questions.tsv").read_text().splitlines()
     asked = [line.split("\t") for line in lines]
 
@@ -34,11 +34,11 @@ def test_families_are_found_in_questions_written_apart_from_the_patterns() -> No
     families = {row["id"] for row in shipped_knowledge().rows("red_flags")}
 
     assert {f"red_flag.{family}" for family, _ in asked} == families - {"red_flag.unconscious"}
-    assert sum(hits) >= 118 and len(hits) == 123
+    assert sum(hits) >= 151 and len(hits) == 155
 
 
 def test_emergencies_as_people_type_them_and_ordinary_sentences() -> None:
-    """At first 52 of the second 62 emergencies were found, and 31 of the last 40."""
+    """At first 64 of 90 and 66 of the last 80 emergencies were found (docs/clinical.md)."""
     typed = (HERE / "typed_emergencies.tsv").read_text().splitlines()
     ordinary = (HERE / "typed_ordinary.txt").read_text().splitlines()
 
@@ -49,8 +49,8 @@ def test_emergencies_as_people_type_them_and_ordinary_sentences() -> None:
             missed.append(question)
     flagged = [question for question in ordinary if described(question)]
 
-    assert missed == [] and len(typed) == 176
-    assert len(flagged) <= 11 and len(ordinary) == 258
+    assert len(missed) <= 4 and len(typed) == 478
+    assert len(flagged) <= 14 and len(ordinary) == 483
 
 
 def test_ordinary_questions_are_no_emergency() -> None:
@@ -356,3 +356,18 @@ def test_no_text_crashes_it_and_places_are_of_the_text(text: str) -> None:
     for each in found(question, text):
         length = len(question if each.where == "question" else text)
         assert all(0 <= begin < end <= length for begin, end in each.spans)
+
+
+@pytest.mark.parametrize(
+    ("question", "is_high"),
+    [
+        ("the lab says my potassium is 7.1", True),
+        ("k+ 6.9 on the blood test", True),
+        ("my potassium was 4.1", False),
+        ("he takes potassium chloride 8 mmol daily", False),
+        ("how much potassium in 7 bananas", False),
+        ("my potassium was checked 10 days ago", False),
+    ],
+)
+def test_a_potassium_of_6_5_is_an_emergency(question: str, is_high: bool) -> None:
+    assert ("red_flag.hyperkalaemia" in described(question)) == is_high

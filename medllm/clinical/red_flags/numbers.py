@@ -4,6 +4,7 @@ A number without a unit is read in the unit in which a living person can have it
 those of the rules (`red_flags.yaml`) that name these concepts.
 """
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -33,6 +34,15 @@ _OXYGEN = re.compile(
 )
 _SUGAR = re.compile(r"\b(?:sugars?|glucose|bm|bg)\b[^.\d]{0,20}(\d{1,3}(?:\.\d)?)(?![\d/])")
 _KETONES = re.compile(r"\bketones?\b[^.\d]{0,20}(\d(?:\.\d)?)(?![\d/])")
+_POTASSIUM = re.compile(
+    r"\b(?:potassium|k\+)(?! (?:chlor|citr|gluc|bicarb|iod|perm|suppl|tab))"
+    r"(?:(?! in \d)[^.\d]){0,25}(\d{1,2}(?:\.\d{1,2})?)"
+    r"(?![\d/]|\.\d| ?(?:m[gl]|meq|g|tab\w*|times|days?|weeks?)\b(?!/))"
+)
+_TENS = re.compile(
+    r"\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|(?:a|one) hundred)\b"
+    r"(?![ -](?:mg|mcg|grams?|milli\w*|minutes?|hours?|days?|weeks?|years?)\b)"
+)
 _YOUNG = re.compile(
     r"\b(\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)[ -]?"
     r"(day|week|wk|month|mth|mo)s?\b(?:[ -]?olds?)?"
@@ -59,12 +69,19 @@ _DAYS = {"d": 1.0, "w": 7.0, "m": 30.44}
 MANY = 8
 """So many tablets at once are more than a day's worth of most medicines (a convention)."""
 
+_BOUNDS = (
+    ("$low_oxygen", _OXYGEN, 40, 91),
+    ("$ketones", _KETONES, 3, math.inf),
+    ("$high_potassium", _POTASSIUM, 6.5, 12),
+    ("$many", _COUNT, MANY, math.inf),
+)
+
 
 def find_numbers(reading: Reading, content: Content) -> dict[str, list[Span]]:
     """The places of each such concept, in content words, in order."""
     folded = reading.folded.text
     found: dict[str, set[Span]] = {}
-    if any(map(str.isdigit, folded)) or _YOUNG.search(folded):
+    if any(map(str.isdigit, folded)) or _YOUNG.search(folded) or _TENS.search(folded):
         for name, begin, end in (*_temperatures(folded), *_pressures(folded), *_other(folded)):
             found.setdefault(name, set()).add(_place(reading, content, begin, end))
     return {name: sorted(places) for name, places in found.items()}
@@ -128,17 +145,13 @@ def _pressures(folded: str) -> Iterator[Found]:
 
 
 def _other(folded: str) -> Iterator[Found]:
-    for each in _OXYGEN.finditer(folded):
-        if 40 <= int(each[1]) < 92:
-            yield "$low_oxygen", *each.span()
-    for each in _KETONES.finditer(folded):
-        if float(each[1]) >= 3:
-            yield "$ketones", *each.span()
-    for each in _COUNT.finditer(folded):
-        if int(each[1]) >= MANY:
-            yield "$many", *each.span()
-    for each in _GESTATION.finditer(folded):
-        yield "$gestation", *each.span()
+    for name, pattern, least, most in _BOUNDS:
+        for each in pattern.finditer(folded):
+            if least <= float(each[1]) <= most:
+                yield name, *each.span()
+    for name, pattern in (("$many", _TENS), ("$gestation", _GESTATION)):
+        for each in pattern.finditer(folded):
+            yield name, *each.span()
     yield from _sugars(folded)
     yield from _ages(folded)
 
