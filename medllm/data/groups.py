@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from medllm.data.left_out import NotText
+from medllm.data.left_out import LeftOut, NotText
 
 KINDS: dict[str, tuple[str, ...]] = {
     "group": ("group", "group_id", "split_group"),
@@ -33,6 +33,8 @@ NULLS = frozenset({"", "nan", "none", "null", "nat", "<na>", "na", "n/a", "#n/a"
 LONGEST = 64
 """Characters. A longer one is a text (rows on the same note are one group): its digest is kept."""
 WHOLE = re.compile(r"([+-]?\d+)\.0*")
+ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d{2}")
+"""How Excel shows a number of more than eleven digits, and writes it into CSV: `1,2346E+11`."""
 ARTICLE = re.compile(r"(?i)(?:pmid|https?://(?:www\.)?pubmed\.ncbi\.nlm\.nih\.gov/)\W*(\d+)/?")
 IDENTIFIER = re.compile(r"(?i)(?:^(?:ids?|u?uid|guid|mrn|no|num|number|key|identifier)|nr|nummer)$")
 """How the last word of an identifier's name ends, German compounds (`Fallnr`) among them."""
@@ -108,7 +110,13 @@ def fold(identity: str) -> str:
 
 
 def build_group(identity: str, kind: str) -> Group:
-    """The group of an id; a whole text is kept as its digest."""
+    """The group of an id; a whole text is kept as its digest.
+
+    Raises:
+        LeftOut: a spreadsheet rounded the id, so that others have the same.
+    """
+    if ROUNDED.fullmatch(identity):
+        raise LeftOut("an id that a spreadsheet rounded")
     if kind == "article" and (found := ARTICLE.fullmatch(identity)):
         identity = found[1]
     if len(identity) > LONGEST:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medllm.data.groups import Group, build_group, find_group, fold, likely_identifiers, read_id
-from medllm.data.left_out import NotText
+from medllm.data.left_out import LeftOut, NotText
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,14 @@ def test_columns_that_look_like_identifiers_are_told_by_their_last_word() -> Non
     )
 
     assert likely_identifiers(names) == ("case_no", "FallNr", "KIS-ID", "patientennummer")
+
+
+@pytest.mark.parametrize("identity", ["1.23457E+11", "1,2346E+11", "1E+12"])
+def test_a_patient_whose_number_a_spreadsheet_rounded_is_left_out(identity: str) -> None:
+    with pytest.raises(LeftOut, match="an id that a spreadsheet rounded"):
+        find_group({"patient_id": identity})
+
+
+@pytest.mark.parametrize("identity", ["1E5", "1e+05", "E+11", "123456789012", "1.2E+1"])
+def test_other_ids_with_an_e_are_ids(identity: str) -> None:
+    assert find_group({"patient_id": identity}) == Group(identity, "patient")
