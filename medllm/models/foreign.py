@@ -46,16 +46,22 @@ def loading(what: str, package: str = "'medllm[standard]'") -> Iterator[None]:
         with console.quiet():  # torchao, which gptqmodel brings, complains at import
             yield
     except ImportError as problem:  # of a quantization's package
-        message = f"{what}: {first_line(problem):.200}"
-        raise SetupError(message, f"pip install {package}") from problem
+        raise _lacks(what, package, problem) from problem
     except (*NONSENSE, SafetensorError, StrictDataclassError) as problem:
         if is_out_of_memory(problem) or gpu_failure(problem):
             raise
+        if package in str(problem):  # of a processor
+            raise _lacks(what, package, problem) from problem
         raise _unreadable(what, problem) from problem
     except Exception as problem:
         if type(problem) is not Exception:  # what the library `tokenizers` raises, as it is
             raise
         raise _unreadable(what, problem) from problem
+
+
+def _lacks(what: str, package: str, problem: Exception) -> SetupError:
+    message = f"{what}: {first_line(problem).partition('. ')[0]:.200}"
+    return SetupError(message, f"pip install {package}")
 
 
 def _unreadable(what: str, problem: Exception) -> ArtifactError:
@@ -106,12 +112,15 @@ def check_configuration(folder: Path) -> None:
 
 
 def _check_writes(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise ArtifactError for BERT, which transformers would let see the end, and T5, a pair."""
+    """Raise ArtifactError for what would see the end of its answer: BERT, PaliGemma; and T5."""
     names = [name for name in config.get("architectures") or () if isinstance(name, str)]
     is_pair = config.get("is_encoder_decoder") is True
-    if is_pair or any(name.endswith(NO_WRITERS) for name in names):
+    both_ways = config.get("model_type") == "paligemma"
+    if is_pair or both_ways or any(name.endswith(NO_WRITERS) for name in names):
         called = names[0] if names else config.get("model_type", "its model")
         what = "an encoder with a decoder" if is_pair else "an encoder, which writes no text"
+        if both_ways:
+            what = "a model that reads in both directions, and would see the end of an answer"
         message = f"model of {folder}: {called} is {what}; only decoders can be used here"
         fix = "take one that continues a text: Llama, Mistral, Qwen, Gemma, Phi, GPT-2 …"
         raise ArtifactError(message, fix)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 """What processors call the marks of image tokens; a model with the first lets them see each other
 in both directions (Gemma 3), one with the second numbers their places by row and column (Qwen)."""
+NEAREST = "google/medgemma-4b-it"
 
 
 class ImageTemplate(TokenizerTemplate):
@@ -61,13 +62,17 @@ class Vision:
         """The processor of a model, with a tokenizer that may differ from its own.
 
         Raises:
-            ArtifactError: the model sees no images, or its processor is missing.
+            ArtifactError: the model sees no images, or not beside the words; or its processor is
+                missing.
         """
         config = read_config(model.path)
         if "vision_config" not in config:
-            fix = "name a vision-language model, such as google/medgemma-4b-it; or leave images out"
+            fix = f"name a vision-language model, such as {NEAREST}; or leave images out"
             raise ArtifactError(f"{model.ref} reads no images, and the examples have some", fix)
         processor = load_processor(model.location)
+        if "cross_attention_mask" in processor.model_input_names:  # of each word and image
+            message = f"{model.ref} looks at images by cross attention, which is not built here"
+            raise ArtifactError(message, f"take one such as {NEAREST}; or leave images out")
         processor.tokenizer = tokenizer
         knows = _places_images(tokenizer, processor.image_token)
         if tokenizer.chat_template and not knows:

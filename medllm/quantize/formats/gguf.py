@@ -35,11 +35,11 @@ def make(choice: GgufFormat, work: Work, folder: Path) -> Made:
     """
     target = folder / f"model-{choice.type}.gguf"
     _check_tokenizer(choice, work)
-    whole = work.whole  # before the matrix: it fails sooner
     results: dict[str, Any] = {"type": choice.type, "importance_matrix": "none"}
+    results |= _carry_projector(work, target)
+    whole = work.whole  # before the matrix, and after the projector: they fail sooner
     results |= note_context(work.model.path, whole)
     write_companions(work.model, target, results.get("context_tokens"))
-    results |= _carry_projector(work, target)
     notes = end_note(work.model)
     if choice.type == "F16":
         if notes:
