@@ -8,7 +8,7 @@ from medllm import console
 from medllm.artifacts.gguf_files import IMATRIX, PROJECTOR
 from medllm.engines.llama_cpp_setup import converter_script, require_llama_cpp
 from medllm.models.hardware import pick_device
-from medllm.models.load import load_tokenizer
+from medllm.models.load import load_tokenizer, read_config
 from medllm.quantize.config import GgufFormat
 from medllm.quantize.gguf import files
 from medllm.quantize.gguf.architectures import has_projector
@@ -76,6 +76,10 @@ def _check_tokenizer(choice: GgufFormat, work: Work) -> None:
 def _carry_projector(work: Work, target: Path) -> dict[str, str]:
     """Put the part of the model that reads images beside it, and say how it is used."""
     if not has_projector(work.model.path):
+        return {}
+    if (read_config(work.model.path).get("vision_config") or {}).get("model_type") == "pixtral":
+        # the converter skips the embedding of [IMG_BREAK], and llama.cpp then loads none of it
+        console.notice("quantize: what reads images is left out: llama.cpp would not load it")
         return {}
     made = work.scratch / PROJECTOR
     if not made.is_file():
