@@ -42,7 +42,7 @@ th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); t
 .about td { overflow-wrap: anywhere; } .about td:first-child { opacity: .7; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number, td.short { white-space: pre; }
-li { margin-left: 1.2rem; }
+li { margin-left: 1.2rem; } pre { unicode-bidi: plaintext; }
 pre { background: var(--box); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; }
 svg text { fill: currentColor; }

@@ -24,7 +24,7 @@ body { max-width: 72rem; }
 section { border-top: 2px solid var(--line); margin: 2rem 0; }
 section.half { border-top-color: var(--warn); }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
-pre { font: inherit; margin: .4rem 0; }
+pre { font: inherit; margin: .4rem 0; unicode-bidi: plaintext; }
 fieldset { border: 0; padding: 0; margin: .3rem 0; display: flex; flex-wrap: wrap;
            gap: .2rem .8rem; }
 legend { float: left; width: 7rem; }
