@@ -117,8 +117,17 @@ def test_words_of_the_east_of_europe_are_not_western(text: str, encoding: str) -
         rows_of("a.csv", content)
 
 
-def test_a_file_of_two_encodings_is_refused_as_that() -> None:
-    content = "id;text\n1;Größe\n".encode() + "2;Größe\n".encode("cp1252")
+@pytest.mark.parametrize(
+    "text",
+    ["Fiebre de 38ºC", "38 ºc", "nºde", "1ºA", "Tºaxilar", "M±SD", "mean±sd", "cm³H2O", "m³de"],
+)
+def test_signs_beside_letters_stay_western(text: str) -> None:
+    assert rows_of("a.csv", f"id,text\n1,{text}\n".encode("cp1252")) == [{"id": "1", "text": text}]
+
+
+@pytest.mark.parametrize("word", ["Größe", "café", "Überweisung"])
+def test_a_file_of_two_encodings_is_refused_as_that(word: str) -> None:
+    content = f"id;text\n1;{word}\n".encode() + f"2;{word}\n".encode("cp1252")
 
     with pytest.raises(DataError, match=r"a\.csv:3: .* it is of two encodings"):
         rows_of("a.csv", content)

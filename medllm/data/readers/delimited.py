@@ -19,6 +19,7 @@ from medllm.data.readers.files import (
     WESTERN,
     Source,
     check_content,
+    is_utf_8,
     kind_of,
     letters_in_utf_8,
     open_bytes,
@@ -198,12 +199,10 @@ def _check_is_text(path: Source, head: bytes) -> None:
 
 
 def _is_western(path: Source) -> bool:
-    """Whether a file that is not UTF-8 reads as words in Windows' Western encoding."""
+    """Whether a file no line of which is UTF-8 reads as words in Windows' Western encoding."""
     with open_bytes(path) as file:
-        for line in iter(lambda: file.readline(SAMPLE), b""):
-            if not line.isascii() and not reads_western(line):
-                return False
-    return True
+        lines = iter(lambda: file.readline(SAMPLE), b"")
+        return all(each.isascii() or reads_western(each) and not is_utf_8(each) for each in lines)
 
 
 @cache

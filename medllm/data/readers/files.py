@@ -26,9 +26,11 @@ MOST_UNPACKED = 200
 WESTERN = "cp1252"
 """What Excel writes where UTF-8 is not asked for, in Western Europe and the Americas."""
 NOT_WESTERN = re.compile(
-    r"[¡-ÿ]{4}|(?<=\w)[„”“‡†‰¤¦¬¢£¥](?=\w)|(?<=[^\W\d_])[¡¿³¹¾¼½±¶](?=[^\W\d_])|º(?=[^\W\d_])"
+    r"[¡-ÿ]{4}|(?<=\w)[„”“‡†‰¤¦¬¢£¥](?=\w)|(?<=[^\W\d_m])[¡¿³¹¾¼½¶](?=[a-zß-ÿ])"
+    r"|(?<![\dA-ZÀ-Þnt])º(?![cf]\b)(?=[a-zß-ÿ])"
 )
-"""What other code pages look like in that one: Cyrillic or Greek words, Polish, DOS's umlauts."""
+"""What other code pages look like in that one: Cyrillic or Greek words, Polish, DOS's umlauts; but
+not 38ºC, nºde, cm³H2O and M±SD."""
 OTHERS = (
     "cp1250 Polish, Czech; cp1251 Russian; cp1253 Greek; cp1254 Turkish; cp1256 Arabic; "
     "cp932 Japanese; gb18030 or big5 Chinese; cp949 Korean; utf-16-le"
@@ -215,14 +217,15 @@ def _undecodable(path: Source) -> tuple[int, bool, str]:
             if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
                 return 1, False, "utf-16"
             if not line.isascii():
-                is_text = _is_utf_8(line)
+                is_text = is_utf_8(line)
                 are[is_text] += 1
                 is_western = is_western and (is_text or reads_western(line))
                 first = first or (0 if is_text else number)
     return first, all(are.values()), WESTERN if is_western else ""
 
 
-def _is_utf_8(line: bytes) -> bool:
+def is_utf_8(line: bytes) -> bool:
+    """Whether a line is UTF-8, as a file that is not may have some."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
