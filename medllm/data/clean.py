@@ -38,8 +38,8 @@ pt o os as de do da e com por que um uma em no na para ao
 """
 LANGUAGES: dict[str, list[str]] = {}
 """The commonest function words; telegraphic notes hold few, so that a guess may be "unknown"."""
-LAST_LATIN = "\u024f"
-"""The last of the letters that European languages in Latin script are written with."""
+NOT_LATIN = re.compile("[^\x00-\u024f]")
+"""What lies beyond the letters that European languages in Latin script are written with."""
 for line in FUNCTION_WORDS.strip().splitlines():
     for word in line.split()[1:]:
         LANGUAGES.setdefault(word, []).append(line[:2])
@@ -218,8 +218,9 @@ def why_poor(
 
 def guess_language(words: list[str]) -> str:
     """The language whose function words are commonest, "another script", or "unknown"."""
-    letters = [each for each in "".join(words) if each.isalpha()]
-    if 2 * sum(each > LAST_LATIN for each in letters) > len(letters):
+    said = "".join(words)
+    others = sum(map(str.isalpha, NOT_LATIN.findall(said)))
+    if others and 2 * others > sum(map(str.isalpha, said)):
         return "another script"
     known = Counter(
         language for word in words for language in LANGUAGES.get(word.lower(), ())
