@@ -46,6 +46,8 @@ def unsupported(answer: str, source: str) -> list[tuple[str, str]]:
         ("体温39.5度、血圧120/80", "体温38.5度、血圧120/80。", ["invented", "kept"]),
         ("ワルファリン5mg", "ワルファリン3mg内服中", ["invented"]),
         ("３mg", "ワルファリン3mg内服中", ["kept"]),
+        ("血圧120/80、38.5度", "血圧は１２０／８０、３８．５度", ["kept", "kept"]),
+        ("SpO2 95%、500mg", "SpO2は９５％、５００ｍｇ", ["kept", "kept"]),
         ("500mgを1日3回", "1日2回500mg", ["kept", "kept", "invented"]),
         ("Ramipril 1-0-1", "Ramipril 1-1-1", ["invented"]),
         ("1-0-1", "Ramipril 1-0-1", ["kept"]),
@@ -88,6 +90,7 @@ def test_the_same_words_are_the_same_in_any_script(answer: str, reference: str) 
 def test_vowel_signs_tell_words_apart() -> None:
     assert not is_exact("दिन", "दान")
     assert token_f1("दिन", "दान") == 0
+    assert token_f1("⚠\ufe0f Sepsis 1\ufe0f\u20e3", "Sepsis 1") == 1
 
 
 def test_texts_without_blanks_have_words() -> None:

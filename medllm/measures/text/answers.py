@@ -25,7 +25,8 @@ def normalise(text: str) -> str:
     make other values alike: marks within numbers (1.5 is not 15, 120/80 not 12080), `%`, `<`, `>`,
     `=`, `+` and minus signs stay. So do vowel signs, which Python takes for no part of a word.
     """
-    return " ".join(_ARTICLES.sub(" ", _MARKS.sub(_left_of, composed(text))).split())
+    kept = _MARKS.sub(lambda mark: mark[0] if is_vowel(mark[0]) else "", composed(text))
+    return " ".join(_ARTICLES.sub(" ", kept).split())
 
 
 def composed(text: str) -> str:
@@ -35,9 +36,10 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text.translate(_FORMS)).lower()
 
 
-def _left_of(mark: re.Match[str]) -> str:
-    """Nothing of a mark, but all of one that is a vowel of Hindi, Thai or Arabic."""
-    return mark[0] if unicodedata.category(mark[0]).startswith("M") else ""
+def is_vowel(character: str) -> bool:
+    """Whether it is a vowel sign, of Hindi, Thai or Arabic; no selector of an emoji's form."""
+    is_mark = unicodedata.category(character) in {"Mn", "Mc"}
+    return is_mark and not "\ufe00" <= character <= "\ufe0f"
 
 
 def is_exact(answer: str, reference: str) -> bool:

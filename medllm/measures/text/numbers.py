@@ -18,6 +18,8 @@ from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import Key, rounded_keys, value_keys, wanted_keys
 from medllm.measures.text.spoken import with_digits
 
+_WIDE = {0xFEE0 + at: at for at in range(128) if chr(at).isalnum() or chr(at) in "%./"}
+"""Numbers and units in full width (`３８．５％`); other marks part words."""
 _ROMAN = dict(zip(words_in("i ii iii iv v vi vii viii ix x xi xii"), range(1, 13), strict=True))
 _ROMANS = "|".join(_ROMAN)
 _BARE = re.compile(
@@ -89,7 +91,7 @@ def find_numbers(reading: Reading) -> Iterator[Number]:
     Letters of Chinese and the like, which stand right beside numbers, are read as marks.
     """
     if UNSPACED.search(reading.text):
-        reading = read(UNSPACED.sub(";", reading.text))  # each in its place
+        reading = read(UNSPACED.sub(";", reading.text.translate(_WIDE)))  # each in its place
     taken = [date.place for date in find_dates(reading.text)]
     taken += [match.span() for match in _LIST_MARK.finditer(reading.text)]
     doses = list(_doses(reading))

@@ -4,7 +4,6 @@ Both part words at blanks, and rouge-score knows no letters but a to z: two text
 nothing in common. So they are given the words of any script; those of English texts are the same.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 from medllm.clinical.text.reading import read
 from medllm.data.dedup import part_words
 from medllm.measures.intervals import Estimate, Groups, Numbers, estimate
-from medllm.measures.text.answers import composed
+from medllm.measures.text.answers import composed, is_vowel
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -81,7 +80,7 @@ class _AnyScript:
 
 
 def _is_of_word(character: str) -> bool:
-    return character.isalnum() or unicodedata.category(character).startswith("M")
+    return character.isalnum() or is_vowel(character)
 
 
 def bleu_counts(answer: str, reference: str) -> list[int]:
