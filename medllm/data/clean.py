@@ -201,7 +201,7 @@ def why_poor(
     marks = without_marks(text, config.marks, "")[1]
     counts["words"] += words
     counts["placeholders"] += marks
-    counts[GARBLED] += not text.isascii() and MOJIBAKE.search(text) is not None
+    counts[GARBLED] += any(map(text.__contains__, "ÂÃâ")) and MOJIBAKE.search(text) is not None
     if config.placeholders == "drop" and marks > config.max_placeholder_rate * words:
         return "too many placeholders"
     if "near_empty" in config.steps:

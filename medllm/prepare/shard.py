@@ -164,8 +164,9 @@ class ShardWriter:
             return Rejected(example.id, "missing image")
         self._count_unused(which, example, row)
         split = place(example, dataset, config)
-        placed = replace(example, images=tuple(place_of_image(path, dataset) for path in images))
-        example, trail = clean(placed, cleaning, counts)
+        if images:
+            example = replace(example, images=tuple(place_of_image(p, dataset) for p in images))
+        example, trail = clean(example, cleaning, counts)
         if config.keep_steps:
             self._keep_steps(example.id, trail)
         text, answer = example.text, example.completion
