@@ -35,9 +35,9 @@ _OXYGEN = re.compile(
 _SUGAR = re.compile(r"\b(?:sugars?|glucose|bm|bg)\b[^.\d]{0,20}(\d{1,3}(?:\.\d)?)(?![\d/])")
 _KETONES = re.compile(r"\bketones?\b[^.\d]{0,20}(\d(?:\.\d)?)(?![\d/])")
 _POTASSIUM = re.compile(
-    r"\b(?:potassium|k\+)(?! (?:chlor|citr|gluc|bicarb|iod|perm|suppl|tab))"
-    r"(?:(?! in \d)[^.\d]){0,25}(\d{1,2}(?:\.\d{1,2})?)"
-    r"(?![\d/]|\.\d| ?(?:m[gl]|meq|g|tab\w*|times|days?|weeks?)\b(?!/))"
+    r"\b(?:potassium|k\+)(?! (?:chlor|citr|gluc|bicarb|iod|perm|suppl|tab|food|rich))"
+    r"(?:(?! in \d|creat|gluc|sugar|phos|ha?emo| age)[^.\d]){0,25}(\d{1,2}(?:\.\d{1,2})?)"
+    r"(?![\d/]|\.\d| ?(?:m[gl]|meq|g|tab\w*|times|days?|weeks?|months?|servings?)\b(?!/))"
 )
 _TENS = re.compile(
     r"\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|(?:a|one) hundred)\b"
