@@ -383,3 +383,22 @@ def test_a_dose_per_pound_is_one_per_kilogram() -> None:
 )
 def test_a_number_with_two_readings_is_named(answer: str, readings: str) -> None:
     assert any(each.endswith(f"two readings: {readings}") for each in report(answer)[1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_too_much"),
+    [
+        ("Ramipril 10 mg at breakfast\nRamipril 10 mg at lunch\nRamipril 10 mg at dinner", 1),
+        ("Zoloft 200 mg in the morning, then Zoloft 200 mg at bedtime.", 1),
+        ("Metformin 1000 mg in the morning. Metformin 1000 mg in the evening.", 0),
+        ("Sertraline 100 mg in the morning or sertraline 200 mg at bedtime.", 0),
+        ("Take sertraline 150 mg in the morning, or take sertraline 150 mg at night instead.", 0),
+        ("Take a gram of paracetamol every hour.", 1),
+        ("Take a gram of paracetamol four times a day.", 0),
+        ("You will have 21 grams of amoxicillin in total, at 1 g three times daily.", 0),
+        ("Take 10 g of amoxicillin in total a day.", 1),
+    ],
+)
+def test_doses_of_several_times_of_a_day_are_added_up(answer: str, is_too_much: int) -> None:
+    found, _ = report(answer)
+    assert bool([each for each in found if each.severity != "info"]) == bool(is_too_much)

@@ -9,7 +9,7 @@ from medllm.clinical.context import context_of
 from medllm.clinical.drugs.mentions import Mention, find_drugs
 from medllm.clinical.measurements import find_measurements
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.text.phrases import Phrases
+from medllm.clinical.text.phrases import Phrases, words_in
 from medllm.clinical.text.reading import Reading, Span, read
 
 _STATES = (
@@ -117,11 +117,13 @@ def _add_states(
 ) -> None:
     """Add the conditions and states that a part of a text says the patient has."""
     first, last = part
-    for begin, end, (kind, name) in knowledge.built(build_states).find(reading.words[first:last]):
+    for begin, end, (name, conditions) in knowledge.built(build_states).find(
+        reading.words[first:last]
+    ):
         context = context_of(reading, first + begin, first + end, knowledge)
-        if kind == "condition":
+        if conditions:
             if not context.negated and (is_list or not context.hypothetical):
-                known.conditions.add(name)
+                known.conditions |= conditions
         elif name and getattr(known, name) is None and not context.hypothetical:
             # whose it is may be unclear ("my wife"): only what is surely the patient's lets through
             is_own = context.experiencer == "patient" and not context.historical
@@ -129,16 +131,14 @@ def _add_states(
                 setattr(known, name, not context.negated)
 
 
-def build_states(knowledge: Knowledge) -> Phrases[tuple[str, str]]:
-    """The phrases of conditions (`condition`, id) and of states (`state`, its name)."""
-
-    def phrases() -> Iterator[tuple[str, tuple[str, str]]]:
-        yield from ((words, ("state", state)) for words, state in _STATES)
-        for row in knowledge.rows("conditions"):
-            for name in (str(row["id"]), *row.get("names", ())):
-                yield name, ("condition", str(row["id"]))
-
-    return Phrases(phrases())
+def build_states(knowledge: Knowledge) -> Phrases[tuple[str, frozenset[str]]]:
+    """The phrases of a state, with its name, and those of conditions: all that a phrase names."""
+    named: dict[str, set[str]] = {}
+    for row in knowledge.rows("conditions"):
+        for name in (str(row["id"]), *row.get("names", ())):
+            named.setdefault(" ".join(words_in(name)), set()).add(str(row["id"]))
+    states = ((words, (state, frozenset[str]())) for words, state in _STATES)
+    return Phrases([*states, *((words, ("", frozenset(ids))) for words, ids in named.items())])
 
 
 def _names(mentions: Iterable[Mention]) -> set[str]:

@@ -29,6 +29,7 @@ _FIRST_PART = re.compile(
     r"\d+(?:\.\d+)? ?(?P<unit>mg|mcg)(?![a-z]|/)"
 )
 _WORD = re.compile(r"[a-z]+(?= [a-z])")
+_A_GRAM = re.compile(r"a gram(?!s|[ -](?:negative|positive|stain))")
 _SMALL = re.compile(r"\d+,\d{1,2}")
 TWO_READINGS = "two readings: "
 NO_UNIT = "no unit"
@@ -116,9 +117,10 @@ def _with_thousands(text: str, value: Value) -> Value:
 
 
 def _read_in_words(text: str, begin: int) -> Amount | None:
-    """`one gram`, `ten milligrams`."""
+    """`one gram`, `ten milligrams`, `a gram`."""
     word = _WORD.match(text, begin)
-    value = NUMBERS.get(word[0]) if word else None
+    one = Decimal(1) if _A_GRAM.match(text, begin) else None
+    value = NUMBERS.get(word[0], one) if word else None
     if not word or value is None:
         return None
     unit, end = read_unit_at(text, word.end())

@@ -109,6 +109,11 @@ _BARE = re.compile(
     rf"| (?:\d|one|two|half) (?:tab|cap|{_WHEN})| {_WHEN})"
 )
 """A strength without its unit, which the words of a prescription show to be one."""
+_IN_ALL = re.compile(
+    r"[\d.,]+ ?[a-z]{1,12}(?: of [a-z-]+)? in (?:total|all)\b"
+    r"(?! ?(?:an?|per|each|every|daily|at|in|over|within)\b)"
+)
+"""An amount of a whole course, which nobody takes at once."""
 _ONCE = re.compile(r"x ?1(?![\d/]|\.\d| ?(?:d|day|days|w|week|weeks|month|months|/))")
 _LATER = re.compile(r" ?(?:later|after|ago|before|prior|old|apart|interval|of age)\b")
 MOST_TABLETS = 12
@@ -122,7 +127,7 @@ _PLAIN = re.compile(r"\.?\d[\d.,]* ?(?:mg|mcg|ug|g|ml|units?|meq)\b")
 _BEFORE_NAME = re.compile(rf"{RANGE} ")
 _TAKING = re.compile(r"\b(?:takes?|taking|give|use|swallow|up to|have|and|or|another) $")
 _INTRATHECAL = re.compile(r"it(?= ?(?:$|[.,;)]|weekly|once|stat|q\d|every|on day))")
-_STARTS = {*NUMBERS, *_SPOONS, "once", "twice", "thrice"}
+_STARTS = {*NUMBERS, *_SPOONS, "a", "once", "twice", "thrice"}
 _TRIGGERS = {*_STARTS, "every", "each", "for", "over", "in", "on", "at", "am", "pm", "it"}
 _LATER_SIGN = Sign("over")
 _BEFORE_LATER = re.compile(r"\b(?:after|within|in|than|next|last|past|day|week|every) $")
@@ -248,6 +253,8 @@ class _Scan:
 
     def _numeric(self, word: int, begin: int, parts: int) -> Element | None:
         text = self.reading.folded.text
+        if _IN_ALL.match(text, begin):
+            return None
         if parts > 1 and (found := _parts(text, begin, parts, self._is_near_name(begin))):
             return found
         if _PLAIN.match(text, begin) and (amount := read_amount(text, begin, self.european, 1)):

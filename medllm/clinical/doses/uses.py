@@ -130,10 +130,12 @@ def _adds(reading: Reading, before: tuple[Use, ...], use: Use) -> bool:
     text = reading.folded.text
     begin = max(last.sig.end, use.sig.begin - LOOK_BACK)
     between = text[begin : use.sig.begin]
-    if _INSTEAD.search(between):
+    if _INSTEAD.search(between) or _INSTEAD.match(text, use.sig.end + 1):
         return False
     is_joined = bool(_JOINS.match(text, last.sig.end, use.sig.begin))
-    if any(each.name == use.name for each in before):
+    if known := [each for each in before if each.name == use.name]:
+        if all(_is_at_another_time(each, use) for each in known):
+            return True
         is_by_another_route = is_joined and use.sig.route != last.sig.route
         return is_by_another_route or bool(_MORE.search(between))
     is_restated = _same(last, use) and last.sig.drugs == use.sig.drugs and not is_joined

@@ -1,0 +1,55 @@
+"""Texts of a hand that had seen no rule; what is missed of them stands in docs/clinical.md."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medllm.clinical import review_answer
+from medllm.clinical.finding import Finding
+
+HERE = Path(__file__).parent
+
+
+def rows_of(name: str, kind: str) -> Iterator[dict[str, Any]]:
+    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["kind"] == kind:
+            yield row
+
+
+def advised(row: dict[str, Any]) -> list[Finding]:
+    found = review_answer(row["text"], context=row["context"]).report.findings
+    return [each for each in found if each.severity not in {"info", "minor"}]
+
+
+def of_doses(row: dict[str, Any]) -> list[Finding]:
+    found = review_answer(row["text"]).report.findings
+    return [each for each in found if each.kind == "dose" and each.severity != "info"]
+
+
+def of_emergencies(row: dict[str, Any]) -> list[Finding]:
+    found = review_answer(row["answer"], question=row["question"]).report.findings
+    return [
+        each
+        for each in found
+        if each.kind == "missing" or (each.kind == "red flag" and each.where != "question")
+    ]
+
+
+def test_harmful_advice_is_found_and_sound_advice_passes() -> None:
+    """At first 37 of 50 and 1 of 50."""
+    assert sum(bool(advised(row)) for row in rows_of("typed_advice.jsonl", "harm")) >= 46
+    assert sum(bool(advised(row)) for row in rows_of("typed_advice.jsonl", "fine")) <= 1
+
+
+def test_doses_too_large_are_found_and_usual_ones_pass() -> None:
+    """At first 54 of 60 and 2 of 60; three are of a child or of a product, which is said."""
+    assert sum(bool(of_doses(row)) for row in rows_of("typed_doses.jsonl", "high")) >= 57
+    assert sum(bool(of_doses(row)) for row in rows_of("typed_doses.jsonl", "fine")) <= 1
+
+
+def test_answers_that_send_nobody_to_help_are_found() -> None:
+    """At first 57 of 60 bad answers, and 3 of 60 good ones."""
+    assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "bad")) >= 57
+    assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "good")) <= 3
