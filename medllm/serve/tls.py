@@ -42,17 +42,17 @@ def read_tls(certificate: Path | None, key: Path | None) -> Tls | None:
     if certificate is None or key is None:
         missing = "tls_key" if key is None else "tls_certificate"
         raise ConfigError(f"TLS needs serve.{missing}, too", "name both files, in PEM form")
+    from cryptography.x509 import load_pem_x509_certificates
+
     for path in (certificate, key):
         _check_readable(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
+        found = load_pem_x509_certificates(certificate.read_bytes())
     except (OSError, ssl.SSLError, ValueError) as problem:
         message = f"{certificate} and {key} cannot be used for TLS: {problem}"
         raise SetupError(message, "name a certificate and its key without a password") from problem
-    from cryptography.x509 import load_pem_x509_certificates
-
-    found = load_pem_x509_certificates(certificate.read_bytes())
     return Tls(certificate, key, min(each.not_valid_after_utc for each in found))
 
 

@@ -308,6 +308,10 @@ def test_files_that_are_no_certificate_and_key_are_named(tmp_path: Path) -> None
     for wrong in (certificate, tmp_path / "locked.pem"):
         with pytest.raises(SetupError, match="cannot be used for TLS"):
             read_tls(certificate, wrong)
+    trusted = tmp_path / "trusted.pem"  # OpenSSL's own form, which tells no end
+    trusted.write_text(certificate.read_text().replace(" CERTIFICATE", " TRUSTED CERTIFICATE"))
+    with pytest.raises(SetupError, match="cannot be used for TLS"):
+        read_tls(trusted, key)
     with pytest.raises(SetupError, match=r"/none.pem cannot be read for TLS: No such file"):
         read_tls(certificate, tmp_path / "none.pem")
     assert read_tls(None, None) is None
