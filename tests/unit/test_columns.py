@@ -60,6 +60,12 @@ def test_a_label_is_the_choice_that_is_spelt_so_before_one_of_another_case(
     assert example({"text": "t", "label": label}, choices=choices, target="label").target == target
 
 
+@pytest.mark.parametrize("said", ["Réponse", "Re\u0301ponse"])
+@pytest.mark.parametrize("called", ["Réponse", "Re\u0301ponse"])
+def test_a_column_is_named_in_any_form_of_its_accents(said: str, called: str) -> None:
+    assert example({called: "Plain."}, completion=f"{{{said}}}").completion == "Plain."
+
+
 def test_running_text_has_no_prompt() -> None:
     row = example({"text": " Plain. "})
 

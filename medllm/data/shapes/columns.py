@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from string import Formatter
 from typing import Annotated, Any
+from unicodedata import normalize
 
 from pydantic import AfterValidator, Field
 
@@ -18,11 +19,11 @@ from medllm.data.shapes.values import clean, columns_of, images_of, known, text_
 
 
 def check_template(template: str) -> str:
-    """Raise ValueError for a brace that is not closed, and for what Python's formats would mean."""
+    """The template with one form of accents; ValueError for what Python's formats would mean."""
     for _, field, width, conversion in Formatter().parse(template):
         if width or conversion:
             raise ValueError(f"'{{{field}' must end in '}}': a column's name has no ':' and no '!'")
-    return template
+    return normalize("NFC", template)
 
 
 Template = Annotated[str, AfterValidator(check_template)]

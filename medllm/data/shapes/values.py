@@ -7,6 +7,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 from medllm.data.left_out import LeftOut, NotText
@@ -123,8 +124,8 @@ def paragraphs_of(value: Any) -> list[str]:
 
 @lru_cache(maxsize=256)
 def columns_of(names: tuple[Any, ...]) -> dict[str, Any]:
-    """The columns of a row by their names in lower case, without white space around them."""
-    return {str(name).strip().lower(): name for name in names}
+    """The columns of a row by their names in lower case, composed, without white space around."""
+    return {normalize("NFC", str(name)).strip().lower(): name for name in names}
 
 
 def first_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
