@@ -42,7 +42,7 @@ RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 33, "ranks": 16, "places": 73, "console": 220, "config": 525, "artifacts": 1040,
     "clinical": 8795, "data": 4570, "tasks": 304, "models": 2270, "engines": 3516,
-    "measures": 2308, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2865,
+    "measures": 2318, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2865,
     "merge": 520, "quantize": 2500, "evaluate": 5612, "generate": 1141, "serve": 4838,
     "recipe": 225, "run": 139, "plan": 162, "ask": 51, "smoke": 70, "study": 558,
     "checkup": 110, "review": 218, "cli": 1274, "__main__": 5, "__init__": 40,

@@ -80,7 +80,7 @@ def test_the_numbers_tell_what_the_caller_got(around: Around) -> None:
     sample = around.metrics.registry.get_sample_value
     route = {"route": "/v1/chat/completions"}
     assert sample("medllm_answers_total", route | {"outcome": "500"}) == 1
-    assert sample("medllm_answers_total", route | {"outcome": "stop"}) is None
+    assert sample("medllm_answers_total", route | {"outcome": "stop"}) == 0
 
 
 def test_a_model_is_taken_offline_all_the_same(around: Around) -> None:

@@ -7,6 +7,12 @@ from typing import Any
 
 from medllm.clinical import review_answer
 from medllm.clinical.finding import Finding
+from medllm.clinical.text.reading import read
+from medllm.measures.text.comparing import Unsupported, find_unsupported
+from medllm.measures.text.facts import find_facts
+from medllm.measures.text.flips import add_flips, find_flips
+from medllm.measures.text.numbers import Judged, judge_numbers
+from medllm.measures.text.spoken import with_digits
 
 HERE = Path(__file__).parent
 
@@ -53,3 +59,24 @@ def test_answers_that_send_nobody_to_help_are_found() -> None:
     """At first 57 of 60 bad answers, and 3 of 60 good ones."""
     assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "bad")) >= 57
     assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "good")) <= 3
+
+
+def of_summaries(row: dict[str, Any]) -> tuple[list[Judged], list[Unsupported]]:
+    """Numbers and facts of a summary that its note does not hold, as the measure reads them."""
+    note, summary = read(with_digits(row["source"])), read(row["summary"])
+    numbers = [each for each in judge_numbers(summary, note) if each.outcome != "kept"]
+    facts = find_unsupported(find_facts(summary), find_facts(note))
+    return numbers, add_flips(facts, find_flips(summary, note))
+
+
+def test_one_fact_of_a_summary_that_its_note_does_not_hold_is_found() -> None:
+    """At first 50 of 50, two of them by an age alone that was right (`28F`)."""
+    assert sum(any(of_summaries(row)) for row in rows_of("typed_summaries.jsonl", "altered")) >= 48
+
+
+def test_most_of_a_faithful_summary_of_a_note_in_shorthand_is_kept() -> None:
+    """Of 230 numbers and 298 facts; at first 78 numbers seemed to be altered or invented."""
+    faithful = [of_summaries(row) for row in rows_of("typed_summaries.jsonl", "faithful")]
+
+    assert sum(len(numbers) for numbers, _ in faithful) <= 21
+    assert sum(len(facts) for _, facts in faithful) <= 88

@@ -31,8 +31,13 @@ _BARE = re.compile(
     rf"|(?<=\b(?:stage|grade|class) )(?:{_ROMANS})(?:/(?:{_ROMANS}))?\b"
     r"|(?<=\bq)\d+(?= ?(?:h|hrs?|hours?|d|days?|wk|weeks?|min)\b)"
     rf"|\b(?:{'|'.join(word for word in NUMBERS if word not in {'one', 'half'})})\b"
-    r"|(?<![\w.,/:^-])\d+(?=(?:yo|y|yr|d|wk|hr?|min|x)\b)|(?<![\w.,/:^-])\d+(?=-(?:year|month|week|day|hour))"
+    r"|(?<![\w.,/:^-])\d+(?=(?:yo|y|yr|d|wk?|w\dd|hr?|min|x|m|f)\b)|(?<![\w.,/:^-])\d+(?=-(?:year|month|week|day|hour))"
 )
+_PART = re.compile(r"(\d{1,2})/(7|52|12|40)")
+_PARTS: Mapping[str, str] = {"7": "d", "52": "w", "12": "mo", "40": "w"}
+"""Britain writes `3/7` for three days, `6/52` for six weeks, `9/12` for nine months, and `32/40`
+for 32 weeks of a pregnancy."""
+_GESTATION = re.compile(r"(\d\d)(?:\+\d(?!\d)|w\dd\b)")
 _TO = re.compile(r" (?:to|or) (\d+)(?![\w.,/:^-]?\d)")
 _PAIR = re.compile(r"\d+/\d+(?![\d/])")
 _LIST_MARK = re.compile(r"(?:^|\n)[ \t]*\(?\d{1,2}[.)](?=\s)")
@@ -131,6 +136,9 @@ def _bare(reading: Reading, taken: list[Span]) -> Iterator[Number]:
         unit = _time_at(text, match.end())
         key: Key = _time_key(unit, value) if unit else ("", value)
         wants, gives = {key}, {key, ("", value), *_ends_of(match, text)}
+        if part := _PART.fullmatch(match[0]):  # which may be a fraction, too
+            span = _time_key(_PARTS[part[2]], Decimal(part[1]))
+            wants, gives = wants | {span}, gives | {span, ("", Decimal(part[1]))}
         if unit == "y":  # an age may stand there without its unit: "I am 29"
             wants.add(("plain", value))
         elif not unit:
@@ -145,7 +153,9 @@ def _time_at(text: str, place: int) -> str:
 
 
 def _ends_of(match: re.Match[str], text: str) -> Iterator[Key]:
-    """What a range also gives: its ends; and `2 to 3` the range that it is."""
+    """What a range also gives: its ends; `2 to 3` the range that it is, `37+3` its weeks."""
+    if weeks := _GESTATION.match(text, match.start()):
+        yield _time_key("w", Decimal(weeks[1]))
     first, mark, last = match[0].partition("-")
     to = _TO.match(text, match.end())
     others: list[Decimal | str] = (
