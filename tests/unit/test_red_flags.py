@@ -371,3 +371,32 @@ def test_no_text_crashes_it_and_places_are_of_the_text(text: str) -> None:
 )
 def test_a_potassium_of_6_5_is_an_emergency(question: str, is_high: bool) -> None:
     assert ("red_flag.hyperkalaemia" in described(question)) == is_high
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_bad"),
+    [
+        ("Call 999 now. Put nothing in his mouth.", False),
+        ("Call 999 now and never put anything in his mouth.", False),
+        ("Call 999 now, and give him nothing to drink.", False),
+        ("Call 999 now and put a spoon in his mouth.", True),
+    ],
+)
+def test_what_an_answer_forbids_is_not_what_it_advises(answer: str, is_bad: bool) -> None:
+    question = "My son has been having a fit for 7 minutes and it is not stopping"
+    assert any(each.where != "question" for each in found(question, answer)) == is_bad
+
+
+@pytest.mark.parametrize(
+    ("answer", "sends"),
+    [
+        ("Ring your maternity unit straight away, and don't wait until tomorrow.", True),
+        ("Please rush to the hospital where you delivered, without delay.", True),
+        ("Ring your maternity unit tomorrow.", False),
+        ("Your doctor may refer you to A&E at the next visit.", False),
+    ],
+)
+def test_help_that_is_put_off_is_none(answer: str, sends: bool) -> None:
+    missing = [each for each in found("33 weeks, and I have not felt the baby move", answer)
+               if each.kind == "missing"]  # fmt: skip
+    assert bool(missing) != sends

@@ -57,8 +57,8 @@ def test_doses_too_large_are_found_and_usual_ones_pass() -> None:
 
 def test_answers_that_send_nobody_to_help_are_found() -> None:
     """At first 57 of 60 bad answers, and 3 of 60 good ones."""
-    assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "bad")) >= 57
-    assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "good")) <= 3
+    assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "bad")) >= 59
+    assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "good")) == 0
 
 
 def of_summaries(row: dict[str, Any]) -> tuple[list[Judged], list[Unsupported]]:

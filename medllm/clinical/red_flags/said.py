@@ -29,7 +29,8 @@ _WORSENING = re.compile(
     r"does not|doesn't|don't|do not|not improv\w+|lasts?|returns?|comes? back|becomes?)\b"
 )
 _PUT_OFF = re.compile(
-    r"\b(?:tomorrow|next week|in a few days|on monday|in the morning|within a week)\b"
+    r"(?<!t wait until )(?<!t wait till )\b(?:tomorrow|next week|in a few days|on monday|"
+    r"in the morning|within a week|(?:at|on) (?:the|your) next (?:visit|appointment|check\w*))\b"
 )
 _DECLINES = re.compile(
     rf"\b(?:no (?:need|reason)|{_NOT} (?:need|have to|necessary|required|call|go|worth)|needn't|"
@@ -39,6 +40,7 @@ _FORBIDS = re.compile(
     rf"\b(?:{_NOT}|never|avoid\w*|without|rather than|instead of|cannot|stop|no|dangerous|wrong|"
     r"nor|myth|refrain)\b"
 )
+_NOTHING = re.compile(r"\w+ (?:(?:him|her|them|it) )?(?:absolutely )?(?:nothing|no)\b")
 Asides = tuple[re.Pattern[str], ...]
 HIDES = ("part", "words")
 """What an aside keeps from being a sign: its part of the sentence, or its own words."""
@@ -98,10 +100,10 @@ def is_directed(reading: Reading, first: int, *, on_condition: bool = False) -> 
 
 
 def is_forbidden(reading: Reading, first: int) -> bool:
-    """Whether a sentence says not to do what begins at a word."""
+    """Whether a sentence says not to do what begins at a word: never put, put nothing."""
     begin, _ = _sentence(reading, first)
-    at = reading.begins[first]
-    return bool(_FORBIDS.search(reading.folded.text, max(begin, at - _BEFORE), at))
+    folded, at = reading.folded.text, reading.begins[first]
+    return bool(_FORBIDS.search(folded, max(begin, at - _BEFORE), at) or _NOTHING.match(folded, at))
 
 
 def _sentence(reading: Reading, word: int) -> Span:
