@@ -40,7 +40,10 @@ _FORBIDS = re.compile(
     rf"\b(?:{_NOT}|never|avoid\w*|without|rather than|instead of|cannot|stop|no|dangerous|wrong|"
     r"nor|myth|refrain)\b"
 )
-_NOTHING = re.compile(r"\w+ (?:(?:him|her|them|it) )?(?:absolutely )?(?:nothing|no)\b")
+_NOTHING = re.compile(
+    r"(?:put|place|insert|stick|force|pour|give|offer|feed|apply|take|use) "
+    r"(?:(?:him|her|them|it) )?(?:absolutely )?(?:nothing|no)\b"
+)
 Asides = tuple[re.Pattern[str], ...]
 HIDES = ("part", "words")
 """What an aside keeps from being a sign: its part of the sentence, or its own words."""

@@ -213,8 +213,8 @@ def _announce(path: Source, form: Form) -> None:
         with open_text(path, newline="", encoding=form.encoding) as file:
             counts = Counter(each for each in file.read(SAMPLE) if each > "\x7f")
         letters = "".join(letter for letter, _ in counts.most_common(SHOWN))
-        hint = (f" (its other letters: {letters}); are they not yours, `encoding: NAME` in a "
-                "dataset.yaml beside it names another encoding")  # fmt: skip
+        hint = (f" (its other letters: {letters}); where they are wrong, `encoding: NAME` in "
+                "a dataset.yaml beside it names another")  # fmt: skip
     console.notice(f"{path}: read as {form.words}{hint}")
 
 
