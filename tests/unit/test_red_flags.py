@@ -400,3 +400,20 @@ def test_help_that_is_put_off_is_none(answer: str, sends: bool) -> None:
     missing = [each for each in found("33 weeks, and I have not felt the baby move", answer)
                if each.kind == "missing"]  # fmt: skip
     assert bool(missing) != sends
+
+
+@pytest.mark.parametrize(
+    ("family", "question", "is_one"),
+    [
+        ("waters", "36 weeks and contractions every five minutes", True),
+        ("waters", "39 weeks and contractions every five minutes", False),
+        ("nosebleed", "my nosebleed has been going for 50 minutes", True),
+        ("nosebleed", "my nosebleed stopped after 3 minutes", False),
+        ("severe_hypoglycaemia", "my diabetic wife is confused, her meter says 2.3", True),
+        ("severe_hypoglycaemia", "my peak flow meter says 2.3, I am confused", False),
+    ],
+)
+def test_numbers_count_from_where_they_are_an_emergency(
+    family: str, question: str, is_one: bool
+) -> None:
+    assert (f"red_flag.{family}" in described(question)) == is_one

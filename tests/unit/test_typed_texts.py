@@ -78,5 +78,5 @@ def test_most_of_a_faithful_summary_of_a_note_in_shorthand_is_kept() -> None:
     """Of 230 numbers and 298 facts; at first 78 numbers seemed to be altered or invented."""
     faithful = [of_summaries(row) for row in rows_of("typed_summaries.jsonl", "faithful")]
 
-    assert sum(len(numbers) for numbers, _ in faithful) <= 21
+    assert sum(len(numbers) for numbers, _ in faithful) <= 23
     assert sum(len(facts) for _, facts in faithful) <= 88

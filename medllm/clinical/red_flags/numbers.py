@@ -32,13 +32,17 @@ _SYSTOLIC = re.compile(r"(?<![\d./])(\d{3}) systolic|systolic[^.\d]{0,20}(\d{3})
 _OXYGEN = re.compile(
     r"\b(?:oxygen|o2|spo2|sats?|saturations?|oximeter)\b[^.\d]{0,25}(\d{2})(?![\d.]| ?l)"
 )
-_SUGAR = re.compile(r"\b(?:sugars?|glucose|bm|bg)\b[^.\d]{0,20}(\d{1,3}(?:\.\d)?)(?![\d/])")
+_SUGAR = re.compile(
+    r"\b(?:sugars?|glucose|glucometer|(?<!flow )meter|bm|bg)\b"
+    r"[^.\d]{0,20}(\d{1,3}(?:\.\d)?)(?![\d/])"
+)
 _KETONES = re.compile(r"\bketones?\b[^.\d]{0,20}(\d(?:\.\d)?)(?![\d/])")
 _POTASSIUM = re.compile(
     r"\b(?:potassium|k\+)(?! (?:chlor|citr|gluc|bicarb|iod|perm|suppl|tab|food|rich))"
     r"(?:(?! in \d|creat|gluc|sugar|phos|ha?emo| age)[^.\d]){0,25}(\d{1,2}(?:\.\d{1,2})?)"
     r"(?![\d/]|\.\d| ?(?:m[gl]|meq|g|tab\w*|times|days?|weeks?|months?|servings?)\b(?!/))"
 )
+_MINUTES = re.compile(r"(?<![\d./-])(\d{2,3}) ?min(?:ute)?s?\b")
 _TENS = re.compile(
     r"\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|(?:a|one) hundred)\b"
     r"(?![ -](?:mg|mcg|grams?|milli\w*|minutes?|hours?|days?|weeks?|years?)\b)"
@@ -66,6 +70,8 @@ _COUNT = re.compile(
 )
 _DEPARTMENT = re.compile(r"\ba ?(?:&|and|\+|n) ?(e)\b")
 _DAYS = {"d": 1.0, "w": 7.0, "m": 30.44}
+TERM_WEEKS = 37
+"""Labour before is premature (Tommy's)."""
 MANY = 8
 """So many tablets at once are more than a day's worth of most medicines (a convention)."""
 
@@ -74,6 +80,7 @@ _BOUNDS = (
     ("$ketones", _KETONES, 3, math.inf),
     ("$high_potassium", _POTASSIUM, 6.5, 12),
     ("$many", _COUNT, MANY, math.inf),
+    ("$minutes10", _MINUTES, 10, math.inf),
 )
 
 
@@ -149,9 +156,12 @@ def _other(folded: str) -> Iterator[Found]:
         for each in pattern.finditer(folded):
             if least <= float(each[1]) <= most:
                 yield name, *each.span()
-    for name, pattern in (("$many", _TENS), ("$gestation", _GESTATION)):
-        for each in pattern.finditer(folded):
-            yield name, *each.span()
+    for each in _TENS.finditer(folded):
+        yield "$many", *each.span()
+    for each in _GESTATION.finditer(folded):
+        yield "$gestation", *each.span()
+        if int(each[1] or each[2]) < TERM_WEEKS:
+            yield "$preterm", *each.span()
     yield from _sugars(folded)
     yield from _ages(folded)
 

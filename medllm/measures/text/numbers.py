@@ -138,7 +138,7 @@ def _bare(reading: Reading, taken: list[Span]) -> Iterator[Number]:
         wants, gives = {key}, {key, ("", value), *_ends_of(match, text)}
         if part := _PART.fullmatch(match[0]):  # which may be a fraction, too
             span = _time_key(_PARTS[part[2]], Decimal(part[1]))
-            wants, gives = wants | {span}, gives | {span, ("", Decimal(part[1]))}
+            wants, gives = wants | {span}, gives | {span}
         if unit == "y":  # an age may stand there without its unit: "I am 29"
             wants.add(("plain", value))
         elif not unit:
