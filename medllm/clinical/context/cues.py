@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.rules.tables import Row, Table, unknown_names
 from medllm.clinical.text.phrases import Phrases, words_in
 from medllm.clinical.text.reading import Reading
 
@@ -27,12 +27,10 @@ _WHOSE = frozenset({"who", "with", "whose"})
 
 
 def _cue_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["where"] not in _PLACES:
-        yield f"where must be one of {', '.join(_PLACES)}"
     reach = row.get("reach")
     if reach is not None and (not isinstance(reach, int) or reach < 1):
         yield "reach must be a number of words"
-    yield from (f"unknown aspect '{each}'" for each in row.get("aspects", ()) if each not in BITS)
+    yield from unknown_names("aspect", row.get("aspects", ()), BITS)
 
 
 CUES = Table(
@@ -40,6 +38,7 @@ CUES = Table(
     columns=frozenset({"where", "aspects", "phrases", "reach", "only_after", "not_after", "sign"}),
     needed=frozenset({"where", "phrases"}),
     lists=frozenset({"aspects", "phrases", "only_after", "not_after"}),
+    choices={"where": _PLACES},
     faults=_cue_faults,
 )
 

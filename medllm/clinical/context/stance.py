@@ -1,12 +1,11 @@
 """Whether a text advises a drug, says that it is taken, warns against it or merely mentions it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
-from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.rules.tables import Table
 from medllm.clinical.text.phrases import Phrases, words_in
 from medllm.clinical.text.reading import Reading
 
@@ -15,17 +14,12 @@ KINDS = (
     "passive", "good", "bad", "risk", "joined", "better", "past", "heading", "dose", "neutral",
 )  # fmt: skip
 
-
-def _cue_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["kind"] not in KINDS:
-        yield f"kind must be one of {', '.join(KINDS)}"
-
-
 STANCE_CUES = Table(
     name="stance_cues",
     columns=frozenset({"kind", "phrases"}),
     needed=frozenset({"kind", "phrases"}),
-    faults=_cue_faults,
+    lists=frozenset({"phrases"}),
+    choices={"kind": KINDS},
 )
 
 

@@ -1,11 +1,10 @@
 """The tables of contraindications and of the conditions that they name."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from typing import Any
 
-from medllm.clinical.finding import Severity
-from medllm.clinical.rules.tables import Row, Table
-from medllm.errors import did_you_mean
+from medllm.clinical.finding import SEVERITIES
+from medllm.clinical.rules.tables import Row, Table, unknown_names
 
 ANY_DRUG = "any"
 SAME = "same"
@@ -23,35 +22,27 @@ _KINDS: dict[str, Any] = {
 
 
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    if row["severity"] not in get_args(Severity):
-        yield f"severity must be one of {', '.join(get_args(Severity))}"
     wrong = [*_wrong_kinds(row)]
     yield from wrong or _unknown_names(row, tables)
 
 
 def _wrong_kinds(row: Row) -> Iterator[str]:
-    if not all(isinstance(each, list) for each in (row["drugs"], row.get("except", []))):
-        yield "drugs and except must be lists"
     if not isinstance(row["when"], Mapping):
         yield "when must be a mapping"
         return
+    yield from unknown_names("circumstance", row["when"], _KINDS)
     for key, value in row["when"].items():
-        if key not in _KINDS:
-            yield f"unknown circumstance '{key}'; {did_you_mean(key, _KINDS)}".rstrip("; ")
-        elif not isinstance(value, _KINDS[key]):
+        if not isinstance(value, _KINDS.get(key, object)):
             yield f"{key} is of the wrong kind"
 
 
 def _unknown_names(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
     when = row["when"]
     known = {*tables.get("drugs", {}), *(each["class"] for each in _classes(tables))}
-    for name in (*row["drugs"], *row.get("except", []), *when.get("allergy", [])):
-        if name not in known | {ANY_DRUG, SAME}:
-            yield f"no drug or class '{name}'; {did_you_mean(name, known)}".rstrip("; ")
-    conditions = tables.get("conditions", {})
-    for name in (*when.get("condition", []), *when.get("not_condition", [])):
-        if name not in conditions:
-            yield f"no condition '{name}'; {did_you_mean(name, conditions)}".rstrip("; ")
+    drugs = (*row["drugs"], *row.get("except", []), *when.get("allergy", []))
+    yield from unknown_names("drug or class", drugs, known | {ANY_DRUG, SAME})
+    conditions = (*when.get("condition", []), *when.get("not_condition", []))
+    yield from unknown_names("condition", conditions, tables.get("conditions", {}))
 
 
 def _classes(tables: Mapping[str, Any]) -> Iterable[Row]:
@@ -64,5 +55,7 @@ CONTRAINDICATIONS = Table(
     name="contraindications",
     columns=frozenset({"drugs", "except", "when", "text", "severity", "action"}),
     needed=frozenset({"drugs", "when", "text", "severity"}),
+    lists=frozenset({"drugs", "except"}),
+    choices={"severity": SEVERITIES},
     faults=_faults,
 )

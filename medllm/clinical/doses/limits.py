@@ -10,9 +10,8 @@ from typing import Any
 from medllm.clinical.doses.amounts import read_amount
 from medllm.clinical.patient import Patient
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.rules.tables import Row, Table, unknown_names
 from medllm.clinical.text.folding import fold
-from medllm.errors import did_you_mean
 
 COLUMNS = ("single", "daily", "weekly")
 _MEASURES = (*COLUMNS, "least")
@@ -32,25 +31,16 @@ _CHOICES = {
 
 
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    for drug in (row["drug"], *row.get("with", ())):
-        if drug not in GROUPS and drug not in tables["drugs"]:
-            yield f"unknown drug '{drug}'; {did_you_mean(drug, tables['drugs'])}".rstrip("; ")
+    drugs = (row["drug"], *row.get("with", ()))
+    yield from unknown_names("drug", drugs, {*GROUPS, *tables["drugs"]})
     for column in _MEASURES:
         if column in row and _measure(str(row[column])) is None:
             yield f"{column} must be a dose such as '500 mg' or '15 mg/kg, at most 1500 mg'"
-    yield from _faults_of_kind(row)
+    for column in _NUMBERS:
+        if not isinstance(row.get(column, 0), (int, float)):
+            yield f"{column} must be a number"
     if not row.keys() & {*COLUMNS, "every_days", "mme", "never"}:
         yield "no dose: give single, daily, weekly, every_days, mme or never"
-
-
-def _faults_of_kind(row: Row) -> Iterator[str]:
-    for columns, kind, name in ((_NUMBERS, (int, float), "a number"), (_LISTS, list, "a list")):
-        for column in columns:
-            if column in row and not isinstance(row[column], kind):
-                yield f"{column} must be {name}"
-    for column, known in _CHOICES.items():
-        if row.get(column, known[0]) not in known:
-            yield f"{column} must be one of {', '.join(known)}"
 
 
 DOSES = Table(
@@ -59,6 +49,8 @@ DOSES = Table(
         {"drug", "when", "least", "never", "fatal", *COLUMNS, *_NUMBERS, *_LISTS, *_CHOICES}
     ),
     needed=frozenset({"drug", "when"}),
+    lists=frozenset(_LISTS),
+    choices=_CHOICES,
     faults=_faults,
 )
 

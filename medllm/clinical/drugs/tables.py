@@ -4,53 +4,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.rules.tables import Row, Table
-from medllm.errors import did_you_mean
+from medllm.clinical.rules.tables import Row, Table, unknown_names
+
+_NAMES = frozenset({"names", "brands", "ambiguous"})
 
 
-def _unknown(row: Row, tables: Mapping[str, Any], column: str) -> Iterator[str]:
-    known = tables["drugs"]
-    for name in row.get(column, ()):
-        if name not in known:
-            yield f"no drug '{name}' in the table of drugs; {did_you_mean(name, known)}".rstrip(
-                "; "
-            )
+def _unknown_drugs(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
+    return unknown_names("drug", [*row.get("of", ()), *row.get("members", ())], tables["drugs"])
 
 
-def _faults_of_names(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    for column in ("names", "brands", "ambiguous", "of", "members"):
-        value = row.get(column, [])
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            yield f"{column} must be a list of names"
-
-
-def _faults_of_product(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    yield from [*_faults_of_names(row, tables)] or _unknown(row, tables, "of")
-
-
-def _faults_of_class(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    yield from [*_faults_of_names(row, tables)] or _unknown(row, tables, "members")
-
-
-DRUGS = Table(
-    name="drugs",
-    columns=frozenset({"names", "brands", "ambiguous"}),
-    needed=frozenset(),
-    faults=_faults_of_names,
-)
+DRUGS = Table(name="drugs", columns=_NAMES, needed=frozenset(), lists=_NAMES)
 """An ingredient: its id is its international name, in the spelling that messages use."""
 PRODUCTS = Table(
     name="products",
     columns=frozenset({"of", "names", "ambiguous"}),
     needed=frozenset({"of"}),
-    faults=_faults_of_product,
+    lists=frozenset({"of", "names", "ambiguous"}),
+    faults=_unknown_drugs,
 )
 """A product of several ingredients, or a name for one."""
 CLASSES = Table(
     name="drug_classes",
     columns=frozenset({"class", "names", "members"}),
     needed=frozenset({"class", "members"}),
-    faults=_faults_of_class,
+    lists=frozenset({"names", "members"}),
+    faults=_unknown_drugs,
 )
 """Some members of a class; the rows of one `class` are read together."""
 VOCABULARY = Table(

@@ -16,8 +16,6 @@ _LEAST_LETTERS = 6
 
 
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["type"] not in (*TYPES, "none"):
-        yield f"type must be one of {', '.join(TYPES)}, or none"
     if row["type"] != "none" and any(len(each) < 3 for each in row.get("endings", ())):
         yield "endings must have three letters or more"
 
@@ -26,6 +24,7 @@ ENTITY_WORDS = Table(
     name="entity_words",
     columns=frozenset({"type", "heads", "endings", "names", "modifiers", "never"}),
     needed=frozenset({"type"}),
+    choices={"type": (*TYPES, "none")},
     lists=frozenset({"heads", "endings", "names", "modifiers", "never"}),
     faults=_faults,
 )

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medllm.clinical.finding import SEVERITIES
-from medllm.clinical.rules.tables import Row, Table
-from medllm.errors import did_you_mean
+from medllm.clinical.rules.tables import Row, Table, unknown_names
 
 NONE = "none"
 """The severity of a pair that must not interrupt."""
@@ -13,25 +12,17 @@ CONDITIONS = ("diabetes", "neonate", "renal impairment", "renal or hepatic impai
 ANY = "any"
 
 
-def _names(tables: Mapping[str, Any]) -> set[str]:
+_NAMES = ("a", "b", "except", "third")
+
+
+def _known(tables: Mapping[str, Any]) -> set[str]:
     classes = {str(row["class"]) for row in tables["drug_classes"].values()}
     return classes | {*tables["drugs"]}
 
 
 def _faults_of_pair(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    known = _names(tables)
-    for column in ("a", "b", "except", "third"):
-        names = row.get(column, [])
-        if not isinstance(names, list):
-            yield f"{column} must be a list of drugs and classes"
-            continue
-        for name in names:
-            if name not in known:
-                yield f"no drug or class '{name}'; {did_you_mean(name, known)}".rstrip("; ")
-    if row["severity"] not in (*SEVERITIES, NONE):
-        yield f"severity must be one of {', '.join((*SEVERITIES, NONE))}"
-    if row.get("condition") not in (None, *CONDITIONS):
-        yield f"condition must be one of {', '.join(CONDITIONS)}"
+    names = (name for column in _NAMES if column in row for name in row[column])
+    yield from unknown_names("drug or class", names, _known(tables))
     over = row.get("over", {"drug": "", "mg": 0})
     if not isinstance(over, dict) or over.keys() != {"drug", "mg"}:
         yield "over must be {drug: …, mg: …}"
@@ -49,19 +40,17 @@ def _faults_of_ease(eased: Any) -> Iterator[str]:
 
 
 def _faults_of_duplicate(row: Row, tables: Mapping[str, Any]) -> Iterator[str]:
-    if row["drug"] != ANY and row["drug"] not in tables["drugs"]:
-        yield f"no drug '{row['drug']}'"
-    if row["severity"] not in SEVERITIES:
-        yield f"severity must be one of {', '.join(SEVERITIES)}"
+    return unknown_names("drug", [row["drug"]], {ANY, *tables["drugs"]})
 
 
 INTERACTIONS = Table(
     name="interactions",
     columns=frozenset(
-        {"a", "b", "severity", "mechanism", "action", "text"}
-        | {"except", "third", "when", "condition", "over", "eased"}
+        {*_NAMES, "severity", "mechanism", "action", "text", "when", "condition", "over", "eased"}
     ),
     needed=frozenset({"a", "b", "severity"}),
+    lists=frozenset(_NAMES),
+    choices={"severity": (*SEVERITIES, NONE), "condition": CONDITIONS},
     faults=_faults_of_pair,
 )
 """Two lists of drugs and classes; any of the one with any of the other interacts.
@@ -72,6 +61,7 @@ DUPLICATES = Table(
     name="duplicates",
     columns=frozenset({"drug", "severity", "mechanism", "action"}),
     needed=frozenset({"drug", "severity"}),
+    choices={"severity": SEVERITIES},
     faults=_faults_of_duplicate,
 )
 """How bad it is to take an ingredient in two products; the row of `any` is for all others."""

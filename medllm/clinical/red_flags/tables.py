@@ -12,9 +12,6 @@ from medllm.clinical.rules.tables import Row, Table
 
 
 def _flag_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["urgency"] not in URGENCIES:
-        yield f"urgency must be one of {', '.join(URGENCIES)}"
-        return
     try:
         row["escalation"].format_map(dict.fromkeys(PLACES, ""))
     except (KeyError, ValueError, IndexError):
@@ -26,16 +23,7 @@ def _flag_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
         yield f"pattern: {problem}"
 
 
-def _concept_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if not isinstance(row["words"], list) or not all(
-        isinstance(each, str) for each in row["words"]
-    ):
-        yield "words must be a list of texts"
-
-
 def _aside_faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["hides"] not in HIDES:
-        yield f"hides must be one of {', '.join(HIDES)}"
     try:
         re.compile(row["pattern"])
     except (re.error, TypeError) as problem:
@@ -46,12 +34,13 @@ CONCEPTS = Table(
     name="concepts",
     columns=frozenset({"words"}),
     needed=frozenset({"words"}),
-    faults=_concept_faults,
+    lists=frozenset({"words"}),
 )
 ASIDES = Table(
     name="asides",
     columns=frozenset({"hides", "pattern"}),
     needed=frozenset({"hides", "pattern"}),
+    choices={"hides": HIDES},
     faults=_aside_faults,
 )
 REGIONS = Table(name="regions", columns=frozenset(PLACES), needed=frozenset(PLACES))
@@ -69,7 +58,8 @@ RED_FLAGS = Table(
             "on_condition",
             "escalation",
         }
-    ),
+    ),  # fmt: skip
     needed=frozenset({"name", "urgency", "signs", "escalation"}),
+    choices={"urgency": URGENCIES},
     faults=_flag_faults,
 )

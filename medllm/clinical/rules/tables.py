@@ -1,7 +1,7 @@
 """What every table of rules has in common, and how its rows are checked before use."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from medllm.clinical.rules.basis import SOURCE_KINDS
@@ -20,13 +20,14 @@ _TRUTH = {"verified": bool, "readings": list, "note": str, "reviewed_by": str, "
 class Table:
     """A kind of rule: the columns of its rows, those that a row must have, and its own checks.
 
-    The columns in `lists` hold lists of texts.
+    The columns in `lists` hold lists of texts, those in `choices` one of some words.
     """
 
     name: str
     columns: frozenset[str]
     needed: frozenset[str]
     lists: frozenset[str] = frozenset()
+    choices: Mapping[str, Collection[str]] = field(default_factory=dict)
     faults: Faults = lambda row, tables: ()
 
 
@@ -74,18 +75,13 @@ def check_sources(sources: Mapping[str, Any], place: str) -> None:
 def _common_faults(
     table: Table, row: Row, sources: Mapping[str, Row], seen: set[str]
 ) -> Iterator[str]:
-    known = table.columns | BASIS
     for column in sorted(table.needed | {"id", "source", "verified"}):
         if row.get(column) in (None, "", []):
             yield f"no {column}"
-    for column in sorted(row.keys() - known):
-        yield f"unknown column '{column}'; {did_you_mean(column, known)}".rstrip("; ")
+    yield from unknown_names("column", sorted(row.keys()), table.columns | BASIS)
     if row.get("id") in seen:
         yield "this id is there twice"
-    if row.get("source") and row["source"] not in sources:
-        yield f"unknown source '{row['source']}'; {did_you_mean(row['source'], sources)}".rstrip(
-            "; "
-        )
+    yield from unknown_names("source", filter(None, [row.get("source")]), sources)
     for column, kind in _TRUTH.items():
         if row.get(column) is not None and not isinstance(row[column], kind):
             yield f"{column} must be {kind.__name__}"
@@ -93,3 +89,13 @@ def _common_faults(
         value = row[column]
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             yield f"{column} must be a list of texts"
+    for column, known in table.choices.items():
+        if row.get(column) is not None and row[column] not in (*known,):
+            yield f"{column} must be one of {', '.join(known)}"
+
+
+def unknown_names(what: str, names: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    """A fault for each name that is not known, with the nearest one that is."""
+    for name in names:
+        if name not in known:
+            yield f"unknown {what} '{name}'; {did_you_mean(name, known)}".rstrip("; ")

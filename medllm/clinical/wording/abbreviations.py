@@ -2,9 +2,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
 
 from medllm.clinical.case import Case
 from medllm.clinical.finding import SEVERITIES, Finding, NotChecked
@@ -81,16 +80,6 @@ _BESIDE: dict[str, Callable[[Reading, int, int], bool]] = {
     "insulin": partial(_is_by, frozenset({"insulin", "glucose"}), 3 * _NEAR_WORDS),
 }
 
-
-def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["severity"] not in SEVERITIES:
-        yield f"severity must be one of {', '.join(SEVERITIES)}"
-    if row.get("beside") not in (None, *_BESIDE):
-        yield f"beside must be one of {', '.join(_BESIDE)}"
-    if row.get("form") not in (None, *_FORMS):
-        yield f"form must be one of {', '.join(_FORMS)}"
-
-
 ABBREVIATIONS = Table(
     name="abbreviations",
     columns=frozenset(
@@ -98,7 +87,7 @@ ABBREVIATIONS = Table(
     ),
     needed=frozenset({"written", "means", "taken_for", "write", "severity"}),
     lists=frozenset({"written"}),
-    faults=_faults,
+    choices={"severity": SEVERITIES, "beside": _BESIDE, "form": _FORMS},
 )
 
 

@@ -28,8 +28,6 @@ _NO_THING = frozenset(
 
 
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["group"] not in GROUPS:
-        yield f"group must be one of {', '.join(GROUPS)}"
     if set(row["a"]) & set(row["b"]):
         yield "a and b share a name"
     if row["group"] not in _NAMING and len(row["a"]) + len(row["b"]) > 2:
@@ -41,6 +39,7 @@ CONFUSIONS = Table(
     columns=frozenset({"group", "a", "b"}),
     needed=frozenset({"group", "a", "b"}),
     lists=frozenset({"a", "b"}),
+    choices={"group": GROUPS},
     faults=_faults,
 )
 

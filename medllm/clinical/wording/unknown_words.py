@@ -10,7 +10,7 @@ from medllm.clinical.case import Case
 from medllm.clinical.entities.words import TYPES, EntityWords, build_entity_words, normal
 from medllm.clinical.finding import SEVERITIES, Finding, NotChecked
 from medllm.clinical.rules.knowledge import Knowledge
-from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.rules.tables import Row, Table, unknown_names
 from medllm.clinical.text.reading import Reading
 from medllm.clinical.wording.known_words import DrugSpellings, is_known, medical_names, nearest_name
 
@@ -24,10 +24,7 @@ _MOST_WORDS = 20
 
 
 def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
-    if row["severity"] not in SEVERITIES:
-        yield f"severity must be one of {', '.join(SEVERITIES)}"
-    if unknown := set(row["types"]) - {*TYPES, *_DRUG_TYPES}:
-        yield f"unknown type '{min(unknown)}'"
+    return unknown_names("type", row["types"], {*TYPES, *_DRUG_TYPES})
 
 
 WORD_FORMS = Table(
@@ -35,6 +32,7 @@ WORD_FORMS = Table(
     columns=frozenset({"types", "severity", "common"}),
     needed=frozenset({"types", "severity"}),
     lists=frozenset({"types", "common"}),
+    choices={"severity": SEVERITIES},
     faults=_faults,
 )
 
