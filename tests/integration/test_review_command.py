@@ -187,7 +187,7 @@ def test_a_table_of_interactions_of_ones_own_joins(typed: Typed) -> None:
         (("--input", "answers.jsonl", "--fail-on", "mayor"), 2, "did you mean 'major'"),
         (("--input", "answers.jsonl", "--rules", "nowhere"), 2, "no such folder of rules"),
         (("--input", "answers.jsonl", "--rules", "empty"), 2, "no rules in it"),
-        (("--input", "answers.jsonl", "--rules", "wrong"), 2, "own.yaml:4: mine: unknown drug or class"),
+        (("--input", "answers.jsonl", "--rules", "wrong"), 2, "own.yaml:4: mine: unknown drug"),
         (("--input", "answers.jsonl", "--context", "question"), 3, "row 1: the column 'question'"),
         (("--input", "other.jsonl"), 3, "no row has an answer"),
         (("--input", "context.jsonl"), 3, "row 1: patient context: unknown key 'alergies'"),

@@ -97,6 +97,14 @@ def test_a_finding_says_what_why_and_where() -> None:
     assert [answer[slice(*span)] for span in one.spans] == ["Coumadin", "Advil"]
 
 
+@pytest.mark.parametrize("other", ["cyclobenzaprine", "methocarbamol"])
+@pytest.mark.parametrize("drug", ["codeine", "gabapentin", "hydrocodone", "oxycodone"])
+def test_of_two_classes_that_a_rule_names_one_that_was_read_counts(drug: str, other: str) -> None:
+    (one,) = findings(f"Take {drug} with {other}.")
+
+    assert one.basis.verified
+
+
 def test_advice_is_held_against_the_medications_and_the_question() -> None:
     medications = {"medications": ["Coumadin 5 mg daily", "iron"]}
 

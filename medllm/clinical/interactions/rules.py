@@ -47,9 +47,8 @@ class InteractionRules:
         for thing in things:
             for term in self._terms(thing):
                 for row, side in self.by_term.get(term, ()):
-                    known = sides.setdefault(row["id"], (row, {"a": {}, "b": {}}))[1][side]
-                    if thing not in known or term == thing:
-                        known[thing] = term
+                    by_side = sides.setdefault(row["id"], (row, {"a": {}, "b": {}}))[1]
+                    by_side[side].setdefault(thing, term)
         found: dict[Pair, list[Match]] = {}
         for row, by_side in sides.values():
             for pair, match in self._pairs(row, by_side["a"], by_side["b"]):
@@ -65,8 +64,10 @@ class InteractionRules:
         return any(self.is_member(drug, name) for name in names)
 
     def _terms(self, thing: str) -> Iterator[str]:
+        """What a rule may name a thing by: itself, then its classes, those that were read first."""
         yield thing
-        yield from self.names.classes_of.get(thing, ())
+        classes = sorted(self.names.classes_of.get(thing, ()))
+        yield from sorted(classes, key=lambda each: (each, thing) in self.names.unverified)
 
     def _pairs(
         self, row: Row, a: Mapping[str, str], b: Mapping[str, str]
