@@ -175,6 +175,7 @@ def test_a_weekly_drug_given_daily_rests_on_the_regulator() -> None:
         ("paracetamol 1 g four times a day", {"medications": ["co-codamol 30/500 2 tabs QDS"]},
          "contraindicated paracetamol"),
         ("paracetamol 1 g four times a day", {"medications": ["Tylenol 1 g QID"]}, ""),
+        ("paracetamol 0 mg every hour", {"medications": ["Tylenol 1 g QID"]}, ""),
     ],
 )  # fmt: skip
 def test_limits_of_a_group_count_for_patients_known_to_be_of_it(

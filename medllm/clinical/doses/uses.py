@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from medllm.clinical.doses.amounts import Range
@@ -102,26 +102,20 @@ def total_of_day(reading: Reading, uses: Sequence[Use]) -> tuple[Measure, tuple[
     Sigs of one name that follow or replace each other count once, by the largest; another product
     with the same ingredient, and what the text adds ("also", "plus"), is added.
     """
-    daily = [each for each in uses if each.daily and not each.states_limit]
-    units = {each.daily.unit for each in daily if each.daily}
-    if len(units) != 1:
-        daily = [each for each in daily if each.daily and each.daily.unit == "mg"]
-    if not daily:
-        return None
-    best: tuple[Decimal, tuple[Use, ...]] = (Decimal(0), ())
-    running: tuple[Decimal, tuple[Use, ...]] = best
-    for use in daily:
-        assert use.daily
-        if running[1] and _adds(reading, running[1], use):
-            running = (running[0] + use.daily.value, (*running[1], use))
+    daily = [(each, each.daily) for each in uses if each.daily and not each.states_limit]
+    if len({day.unit for _, day in daily}) != 1:
+        daily = [(use, day) for use, day in daily if day.unit == "mg"]
+    totals: list[tuple[Measure, tuple[Use, ...]]] = []
+    for use, day in daily:
+        whole, before = totals[-1] if totals else (day, ())
+        if before and _adds(reading, before, use):
+            totals.append((replace(day, value=whole.value + day.value), (*before, use)))
         else:
-            running = (use.daily.value, (use,))
-        best = max(best, running, key=lambda each: each[0])
-    assert daily[0].daily
-    return Measure(best[0], daily[0].daily.unit), best[1]
+            totals.append((day, (use,)))
+    return max(totals, key=lambda each: each[0].value, default=None)
 
 
-def _adds(reading: Reading, before: tuple[Use, ...], use: Use) -> bool:
+def _adds(reading: Reading, before: Sequence[Use], use: Use) -> bool:
     last = before[-1]
     if use.sig.mention == last.sig.mention:
         if _is_at_another_time(last, use):
