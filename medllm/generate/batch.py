@@ -44,6 +44,8 @@ def answer_file(config: GenerateConfig, source: Path, model: ModelRef, folder: P
     results["computed_in"] = computed_in(model, config.dtype)
     rows = list(zip(asked, read_jsonl(file.path), strict=True))
     failed = {prompt.number: row["error"] for prompt, row in rows if "error" in row}
+    if len(failed) == len(rows):
+        file.path.unlink()  # a server may refuse all now, and none when it is asked again
     if count_failed(source, failed, len(asked), TOO_LONG):
         rejected["cannot be answered"] = len(failed)
     results["answers_cut"] = count_cut((row for _, row in rows), "generate")

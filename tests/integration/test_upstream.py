@@ -1,11 +1,12 @@
 """A model that another server has, behind the same door."""
 
+import asyncio
 import io
 import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,11 +21,12 @@ from outgoing import outgoing, places
 from served import interrupted_once_served
 from typed import Ended, Typed
 
-from medllm.data.example import read_jsonl
-from medllm.engines.base import GenerateRequest, Piece
+from medllm.data.example import Message, read_jsonl
+from medllm.engines.base import EngineDown, GenerateRequest, Piece, Sampling
 from medllm.engines.fake import FakeEngine
+from medllm.engines.servers.address import AddressEngine
 from medllm.engines.servers.openai import OpenAIEngine
-from medllm.errors import ConfigError, SetupError
+from medllm.errors import ConfigError, DataError, SetupError
 from medllm.serve.answering import Around
 from medllm.serve.app import build_app
 from medllm.serve.callers.callers import Callers
@@ -220,6 +222,106 @@ def test_a_stream_that_is_cut_off_is_no_whole_answer() -> None:
     assert "It is" in events and '"error"' in events and "[DONE]" not in events
 
 
+TURNS = (Message("user", "?"),)
+DONE = "data: [DONE]\n\n"
+COUNTS = event("", usage=USAGE)
+ENDS = {
+    "a reason and no [DONE]": (event("It ") + event("is.", "stop"), "stop"),
+    "[DONE] and no reason": (event("It ") + event("is.") + DONE, "stop"),
+    "no reason, and as many tokens as there may be": (event("It is.") + COUNTS + DONE, "length"),
+    "two reasons": (event("It ", "stop") + event("is.", "stop") + DONE, "stop"),
+    "words after the reason": (event("It ", "stop") + event("is.") + DONE, "stop"),
+    "empty reasons": (event("It ", "") + event("is.", "") + event("", "length") + DONE, "length"),
+    "no space": ((event("It is.", "stop") + DONE).replace("data: ", "data:"), "stop"),
+    "no delta": ('data: {"choices": [{"delta": null}]}\n\n' + event("It is.") + DONE, "stop"),
+    "neither": (event("It ") + event("is."), None),
+    "an error after words": (event("It is.") + 'data: {"error": "no memory"}\n\n' + DONE, None),
+    "an error in its own form": (event("It is.") + 'data: {"message": "no"}\n\n' + DONE, None),
+    "words that are no text": (event("It is.").replace('"It is."', "[1]") + DONE, None),
+}
+
+
+@pytest.mark.parametrize("way", ["stream", "generate"])
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_stream_is_whole_where_a_reason_or_done_says_so(ends: str, way: str) -> None:
+    frames, reason = ENDS[ends]
+    asked = GenerateRequest(prompt="?", messages=TURNS, sampling=Sampling(max_tokens=12))
+
+    async def read(engine: OpenAIEngine) -> list[Piece]:
+        return [piece async for piece in engine.stream(asked)]
+
+    with running_server(stand_in(Response(frames))) as url, closing(AddressEngine(url)) as engine:
+        if reason is None:
+            with pytest.raises(EngineDown):
+                asyncio.run(read(engine)) if way == "stream" else [*engine.generate(asked)]
+            return
+        pieces = asyncio.run(read(engine)) if way == "stream" else [*engine.generate(asked)]
+
+    assert "".join(piece.text for piece in pieces) == "It is."
+    assert [piece.finish_reason for piece in pieces if piece.finish_reason] == [reason]
+    assert pieces[-1].finish_reason
+
+
+def test_what_a_filter_cut_is_no_answer_of_a_verb() -> None:
+    asked = GenerateRequest(messages=TURNS)
+    cut = stand_in(Response(event("It ") + event("", "content_filter") + DONE))
+    with running_server(cut) as url, closing(AddressEngine(url, n_ctx=64)) as engine:
+        pieces = engine.generate(asked)
+        assert next(pieces).text == "It "
+        with pytest.raises(DataError, match="content filter"):
+            list(pieces)
+    choice = {"message": {"content": "It"}, "finish_reason": "content_filter"}
+    whole = JSONResponse({"choices": [choice]})
+    with running_server(stand_in(whole)) as url, closing(AddressEngine(url, n_ctx=64)) as engine:
+        ((_, answer),) = engine.generate_batch([asked])
+        assert isinstance(answer, DataError)
+
+
+@pytest.mark.parametrize(("status", "calls"), [(400, 2), (422, 2), (500, 1)])
+def test_a_server_that_refuses_to_count_a_stream_is_asked_without(status: int, calls: int) -> None:
+    app, bodies = stand_in(Response("")), list[dict[str, Any]]()
+
+    @app.middleware("http")
+    async def refuse(request: Request, call_next: Any) -> Response:
+        if request.method == "GET":
+            return await call_next(request)  # type: ignore[no-any-return]
+        bodies.append(await request.json())
+        return Response(STREAMED + DONE, status if "stream_options" in bodies[-1] else 200)
+
+    async def read(engine: OpenAIEngine) -> str:
+        return "".join([piece.text async for piece in engine.stream(GenerateRequest("?"))])
+
+    with running_server(app) as url, closing(AddressEngine(url, n_ctx=512)) as engine:
+        for read_all in (
+            lambda: asyncio.run(read(engine)),
+            lambda: "".join(piece.text for piece in engine.generate(GenerateRequest("?"))),
+        ):
+            bodies.clear()
+            with nullcontext() if calls == 2 else pytest.raises(EngineDown):
+                assert read_all() == "It is a fever."
+            assert len(bodies) == calls
+
+
+@pytest.mark.parametrize(
+    ("models", "context"),
+    [
+        ([{"id": "a", "max_model_len": "many"}], 8192),
+        ([{"id": "a", "max_model_len": -5, "meta": None}], 8192),
+        ([{"id": "a", "max_model_len": 64}, {"id": "a", "max_model_len": 64}], 64),
+        ([{}], None),
+        (["a"], None),
+        ([{"id": "a", "meta": "none"}], None),
+    ],
+)
+def test_a_list_of_models_in_another_form_is_told(models: Any, context: int | None) -> None:
+    with running_server(stand_in(Response(""), models)) as url:
+        if context:
+            assert OpenAIEngine(url).context_length == context
+        else:
+            with pytest.raises(SetupError, match="in OpenAI's form"):
+                OpenAIEngine(url)
+
+
 def test_the_model_is_named_where_there_are_several(capfd: pytest.CaptureFixture[str]) -> None:
     models = [{"id": "a", "max_model_len": 512}, {"id": "b", "meta": {"n_ctx_train": 1024}}]
     with running_server(stand_in(Response(""), models)) as url:
@@ -369,6 +471,21 @@ def test_a_model_at_an_address_answers_a_file_of_prompts(typed: Typed, tmp_path:
     assert manifest["parents"][0]["kind"] == "address"
     assert manifest["data_terms"][0]["access"] == "private"
     assert server.asked[0]["max_tokens"] == 9
+
+
+def test_a_server_that_refused_all_is_asked_again(typed: Typed, tmp_path: Path) -> None:
+    (source := tmp_path / "prompts.jsonl").write_text('{"id": "a", "question": "So?"}\n')
+    app, answers = stand_in(Response("")), [Response("", 400), JSONResponse(WHOLE)]
+
+    @app.middleware("http")
+    async def tell(request: Request, call_next: Any) -> Response:
+        return await call_next(request) if request.method == "GET" else answers.pop(0)
+
+    with running_server(app) as url:
+        asked = ("generate", "--model", url, "--input", source, "--output", tmp_path / "out")
+        assert [typed(*asked).returncode for _ in range(2)] == [3, 0]
+    (row,) = read_jsonl(tmp_path / "out/generations.jsonl")
+    assert row["answer"] == "It is a fever."
 
 
 def test_stages_at_addresses_read_long_texts_in_pieces_and_are_tried_first(

@@ -5,7 +5,6 @@ It writes, many answers at once. The likelihood of given text it knows only wher
 drops `echo` without a word, and what it then scores is chance.
 """
 
-import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,12 +20,15 @@ from medllm.engines.servers.http import Lines
 from medllm.engines.servers.openai import (
     GONE,
     PARALLEL,
+    REFUSED,
     START_SECONDS,
+    UNREADABLE,
     OpenAIEngine,
+    Streamed,
     check_answer,
     headers,
-    read_event,
     read_whole,
+    tries,
 )
 from medllm.errors import ConfigError, DataError
 from medllm.places import is_loopback
@@ -76,12 +78,28 @@ class AddressEngine(OpenAIEngine):
             DataError: the server refuses the request, or it comes with images.
             EngineDown: the server is not there, or fails.
         """
-        path, body = self.body_of(request)
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-        with _foreign(), self._http.stream("POST", path, json=body) as told:
-            if told.status_code != 200:
-                check_answer(told.status_code, told.read())
-            yield from _counted(_lines(told.iter_bytes()))
+        path, body = self.body_of(replace(request, whole=False))
+        for asked in tries(body):
+            with _foreign(), self._http.stream("POST", path, json=asked) as told:
+                if told.status_code in REFUSED and asked is not body:
+                    continue
+                if told.status_code != 200:
+                    check_answer(told.status_code, told.read())
+                streamed = Streamed(body["max_tokens"])
+                yield from filter(None, map(streamed.read, _lines(told.iter_bytes())))
+                yield self.noted(streamed.last())
+                return
+
+    def noted(self, last: Piece) -> Piece:
+        """The last piece of an answer.
+
+        Raises:
+            DataError: what filters there has cut the answer, or withheld it.
+        """
+        if last.finish_reason == "content_filter":
+            message = "a content filter of the server behind cut the answer, or withheld it"
+            raise DataError(message, "ask a server without one, or in other words")
+        return super().noted(last)
 
     def generate_batch(
         self, requests: Sequence[GenerateRequest]
@@ -103,7 +121,7 @@ class AddressEngine(OpenAIEngine):
         try:
             path, body = self.body_of(replace(request, whole=True))
             with _foreign():
-                return read_whole(self._post(path, body))
+                return self.noted(read_whole(self._post(path, body), body["max_tokens"]))
         except DataError as problem:
             return problem
 
@@ -128,7 +146,7 @@ def _foreign() -> Iterator[None]:
 
     try:
         yield
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+    except (httpx.HTTPError, *UNREADABLE) as problem:
         raise EngineDown(GONE) from problem
 
 
@@ -137,29 +155,6 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
     for chunk in chunks:
         yield from lines.read(chunk)
     yield from lines.end()
-
-
-def _counted(lines: Iterator[str]) -> Iterator[Piece]:
-    """The pieces of a stream; the last one comes once the server has told its tokens, if it does.
-
-    Raises:
-        EngineDown: the stream is cut off: what came may not be whole.
-    """
-    count, last = 0, None
-    for line in lines:
-        if line == "data: [DONE]":
-            yield last or Piece("", 0, "stop")
-            return
-        event = json.loads(line[6:]) if line.startswith("data: ") else {}
-        if told := (event.get("usage") or {}).get("completion_tokens"):
-            last = replace(last or Piece("", 0, "stop"), tokens=told - count)
-        if event.get("choices") and (piece := read_event(event)):
-            if piece.finish_reason:
-                last = piece
-            else:
-                count += piece.tokens
-                yield piece
-    raise EngineDown(GONE)
 
 
 def _pause(asked: str) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 from medllm.data.example import Message
 from medllm.engines.base import EngineDown, Score, ScoreRequest, encodable
-from medllm.engines.servers.openai import GONE
+from medllm.engines.servers.openai import GONE, UNREADABLE
 from medllm.errors import DataError
 from medllm.models.chat.prompts import BYTES_PER_TOKEN
 from medllm.models.chat.special_tokens import SpecialTokens
@@ -69,7 +69,7 @@ class EchoEngine:
             with ThreadPoolExecutor(PARALLEL) as pool:
                 known = dict(zip(contexts, pool.map(self._count, contexts), strict=True))
                 return list(pool.map(lambda each: self._score(each, known[each.context]), requests))
-        except (ValueError, LookupError, TypeError) as problem:
+        except UNREADABLE as problem:
             raise EngineDown(GONE) from problem
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ def why_not(engine: EchoEngine) -> str | None:
         return problem.message
     except EngineDown:
         return "its /v1/completions does not answer as it should"
-    except (ValueError, LookupError, TypeError) as problem:
+    except UNREADABLE as problem:
         return str(problem) or type(problem).__name__
     for told, text in zip((first, second), TRIED, strict=True):
         if not _squeezed(told.text).endswith(_squeezed(text)):

@@ -11,7 +11,7 @@ from typing import Any
 
 from medllm.engines.base import EngineDown, Piece
 from medllm.engines.servers.chat import Chat
-from medllm.engines.servers.openai import read_event, read_whole
+from medllm.engines.servers.openai import UNREADABLE, read_event, read_whole
 from medllm.engines.servers.private import PrivateServer
 from medllm.errors import DataError
 
@@ -78,8 +78,8 @@ def read_answer(answer: Mapping[str, Any]) -> Piece:
     """A whole answer."""
     try:
         piece = read_whole(answer)
-        return replace(piece, tokens=_without_end(piece, piece.tokens))
-    except (LookupError, TypeError, ValueError) as problem:
+        return replace(piece, tokens=_without_end(piece, piece.tokens), prompt_tokens=None)
+    except UNREADABLE as problem:
         raise EngineDown from problem
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from ipaddress import ip_address
+from math import inf
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -28,6 +29,9 @@ KEY_VARIABLE = "MEDLLM_UPSTREAM_KEY"
 PARALLEL = 16
 """Requests at once; the server there has a queue of its own."""
 ASSUMED_CONTEXT = 8192
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading an answer raises that is of another form than OpenAI's."""
+REFUSED = {400, 413, 422}
 GONE = "the server that has the model does not answer as it should"
 START_SECONDS = 10.0
 
@@ -91,15 +95,15 @@ class OpenAIEngine:
             ConfigError: it has no such model, or several and none is named.
         """
         self.url = f"{url.rstrip('/').removesuffix('/v1')}/v1"
-        found = _choose(self._list_models(model), model, self.url)
-        self.model = str(found["id"])
-        told = found.get("max_model_len") or (found.get("meta") or {}).get("n_ctx_train")
+        found = self._list_models(model)
+        self.model = _choose([*found], model, self.url)
+        told = found[self.model]
         if not (n_ctx or told):
             console.notice(
                 f"{self.url} does not tell the context of {self.model}: "
                 f"{ASSUMED_CONTEXT:,} tokens are assumed; n_ctx says what it is"
             )
-        self.context_length = int(n_ctx or told or ASSUMED_CONTEXT)
+        self.context_length = n_ctx or told or ASSUMED_CONTEXT
         self._requests, self._is_uncounted = Requests(self.url, headers()), False
 
     async def stream(self, request: GenerateRequest) -> AsyncIterator[Piece]:
@@ -114,7 +118,7 @@ class OpenAIEngine:
             async with aclosing(self._pieces(path, body)) as pieces:
                 async for piece in pieces:
                     yield piece
-        except (EngineDown, ValueError, LookupError, TypeError) as problem:
+        except (EngineDown, *UNREADABLE) as problem:
             raise EngineDown(GONE) from problem
 
     def read_chat(self, chat: Chat, sampling: Sampling) -> tuple[int, ...]:
@@ -147,7 +151,6 @@ class OpenAIEngine:
             "temperature": 0 if sampling.is_greedy else sampling.temperature,
             "top_p": sampling.top_p,
             "stream": not request.whole,
-            **({} if request.whole else {"stream_options": {"include_usage": True}}),
         }
         if sampling.seed is not None:
             body["seed"] = sampling.seed_32
@@ -164,37 +167,30 @@ class OpenAIEngine:
         return "/completions", {**body, "prompt": request.prompt}
 
     async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
-        async with self._requests.post(path, body) as told:
-            if told.status != 200 or not body["stream"]:
-                answer = check_answer(told.status, await told.read())
-                yield self._counted(read_whole(answer), read_usage(answer), 0)
-                return
-            last, usage, written = None, None, 0
-            async for line in lines_of(told):
-                if line == "data: [DONE]":
-                    if last:  # the counts come after it
-                        yield self._counted(last, usage, written)
+        for asked in tries(body):
+            async with self._requests.post(path, asked) as told:
+                if told.status in REFUSED and asked is not body:
+                    continue
+                if told.status != 200 or not body["stream"]:
+                    answer = check_answer(told.status, await told.read())
+                    yield self.noted(read_whole(answer, body["max_tokens"]))
                     return
-                event = json.loads(line[6:]) if line.startswith("data: ") else {"choices": []}
-                usage, piece = read_usage(event) or usage, read_event(event)
-                if piece and piece.finish_reason:
-                    last = piece
-                elif piece:
-                    written += piece.tokens
-                    yield piece
-        raise EngineDown(GONE)  # what came may not be whole
+                streamed = Streamed(body["max_tokens"])
+                async for line in lines_of(told):
+                    if piece := streamed.read(line):
+                        yield piece
+                yield self.noted(streamed.last())
+                return
 
-    def _counted(self, last: Piece, usage: tuple[int, int] | None, written: int) -> Piece:
-        """The last piece, with the tokens that the server counted: a piece may have several."""
-        if usage:
-            return replace(last, prompt_tokens=usage[0], tokens=usage[1] - written)
-        if not self._is_uncounted:
+    def noted(self, last: Piece) -> Piece:
+        """The last piece of an answer; says once that the server counts no tokens."""
+        if last.prompt_tokens is None and not self._is_uncounted:
             console.notice(f"{self.url} tells no tokens: pieces of answers are counted, no prompts")
             self._is_uncounted = True
         return last
 
-    def _list_models(self, named: str | None) -> list[dict[str, Any]]:
-        """What the server says of its models; of one that lists none the model that is `named`."""
+    def _list_models(self, named: str | None) -> dict[str, int | None]:
+        """The server's models, with their context where it tells; where it lists none, `named`."""
         import httpx
 
         fix = f"see that the server runs, and that {KEY_VARIABLE} holds its key if it has one"
@@ -203,13 +199,16 @@ class OpenAIEngine:
                 f"{self.url}/models", headers=headers(), timeout=START_SECONDS, trust_env=False
             )
             if response.status_code == 404 and named:
-                return [{"id": named}]
+                return {named: None}
             if response.status_code != 200:
                 raise SetupError(_unlisted(self.url, response.status_code), fix)
-            return [dict(each) for each in response.json()["data"]]
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as problem:
+            return {str(each["id"]): _context(each) for each in response.json()["data"]}
+        except httpx.HTTPError as problem:
             message = f"{self.url} does not list its models ({problem or type(problem).__name__})"
             raise SetupError(message, fix) from problem
+        except UNREADABLE as problem:
+            message = f"{self.url} does not list its models in OpenAI's form"
+            raise SetupError(message, "see that the address is that of such a server") from problem
 
 
 def headers() -> dict[str, str]:
@@ -223,12 +222,15 @@ def _unlisted(url: str, status: int) -> str:
     return f"{url} does not list its models: {why} ({status})"
 
 
-def _choose(models: list[dict[str, Any]], name: str | None, url: str) -> dict[str, Any]:
-    names = [str(each.get("id")) for each in models]
-    if name is None and len(models) == 1:
-        return models[0]
-    if name in names:
-        return models[names.index(name)]
+def _context(model: Mapping[str, Any]) -> int | None:
+    """The tokens of context that a server tells of a model."""
+    told = model.get("max_model_len") or (model.get("meta") or {}).get("n_ctx_train")
+    return told if isinstance(told, int) and told > 0 else None
+
+
+def _choose(names: list[str], name: str | None, url: str) -> str:
+    if name in names or (name is None and len(names) == 1):
+        return name or names[0]
     message = f"{url} has no model '{name}'" if name else f"{url} has {len(names)} models"
     there = ", ".join(names[:8]) or "it has none"
     raise ConfigError(message, f"name one with --model (evaluate: --model URL#NAME): {there}")
@@ -245,10 +247,59 @@ def check_answer(status: int, content: bytes) -> Any:
     """
     if status == 200:
         return json.loads(content)
-    if status in {400, 413, 422}:
+    if status in REFUSED:
         message = f"the server behind refuses the request ({status})"
         raise DataError(message, "ask less, or see what that server takes")
     raise EngineDown(GONE)
+
+
+def tries(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bodies to ask with: some servers refuse to be asked for the tokens of a stream."""
+    counted = {**body, "stream_options": {"include_usage": True}}
+    return [counted, body] if body["stream"] else [body]
+
+
+class Streamed:
+    """A streamed answer: words may come after the reason of its end, and its tokens after both."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._is_done, self._written = most, False, 0
+        self._usage: tuple[int, int] | None = None
+        self._reason: str | None = None
+
+    def read(self, line: str) -> Piece | None:
+        """The piece in a line; None where it has none, or the answer is done.
+
+        Raises:
+            EngineDown: it tells an error.
+        """
+        data = line[5:].strip() if line.startswith("data:") else ""
+        self._is_done |= data == "[DONE]"
+        if self._is_done or not data:
+            return None
+        event = json.loads(data)
+        self._usage = read_usage(event) or self._usage
+        piece = read_event(event) or Piece("", 0)
+        self._reason = piece.finish_reason or self._reason
+        self._written += piece.tokens
+        return replace(piece, finish_reason=None) if piece.tokens else None
+
+    def last(self) -> Piece:
+        """The end, with its reason and the tokens that the server counted.
+
+        Raises:
+            EngineDown: the stream is cut off: what came may not be whole.
+        """
+        if not (self._is_done or self._reason):
+            raise EngineDown(GONE)
+        read, tokens = self._usage or (None, self._written)
+        reason = _reason(self._reason, tokens, self._most)
+        return Piece("", tokens - self._written, reason, prompt_tokens=read)
+
+
+def _reason(told: str | None, tokens: int, most: float) -> str:
+    """Why an answer ended; where the server does not tell, its tokens do."""
+    return told or ("length" if tokens >= most else "stop")
 
 
 def read_event(event: Mapping[str, Any]) -> Piece | None:
@@ -257,14 +308,14 @@ def read_event(event: Mapping[str, Any]) -> Piece | None:
     Raises:
         EngineDown: it tells an error.
     """
-    if "error" in event:
+    if event.get("error") or not event.keys() & {"choices", "usage"}:
         raise EngineDown(GONE)
-    if not event["choices"]:
+    if not event.get("choices"):
         return None
     choice = event["choices"][0]
-    delta = choice["delta"] if "delta" in choice else {"content": choice["text"]}
-    text, calls = delta.get("content") or "", read_calls(delta.get("tool_calls"))
-    reason = choice.get("finish_reason")
+    delta = (choice["delta"] or {}) if "delta" in choice else {"content": choice["text"]}
+    text, calls = _text(delta), read_calls(delta.get("tool_calls"))
+    reason = choice.get("finish_reason") or None
     piece = Piece(text, 1 if text or calls else 0, reason, calls=calls)
     return piece if text or calls or reason else None
 
@@ -276,19 +327,25 @@ def read_usage(answer: Mapping[str, Any]) -> tuple[int, int] | None:
     return (read, written) if isinstance(read, int) and isinstance(written, int) else None
 
 
-def read_whole(answer: Mapping[str, Any]) -> Piece:
-    """A whole answer as one piece.
+def read_whole(answer: Mapping[str, Any], most: float = inf) -> Piece:
+    """A whole answer of `most` tokens at most, as one piece.
 
     Raises:
-        LookupError, TypeError: it is none.
+        LookupError, TypeError, AttributeError: it is none.
     """
     choice, usage = answer["choices"][0], answer.get("usage") or {}
     message = choice["message"] if "message" in choice else {"content": choice["text"]}
-    calls = read_calls(message.get("tool_calls"))
-    text, tokens = message.get("content") or "", usage.get("completion_tokens") or 0
-    if not isinstance(text, str) or not isinstance(tokens, int):
+    calls, tokens = read_calls(message.get("tool_calls")), usage.get("completion_tokens") or 0
+    reason = _reason(choice.get("finish_reason"), tokens, most)
+    read, _ = read_usage(answer) or (None, 0)
+    return Piece(_text(message), tokens, reason, calls=calls, prompt_tokens=read)
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    text = message.get("content") or ""
+    if not isinstance(text, str):
         raise TypeError("an answer that is no text")
-    return Piece(text, tokens, choice["finish_reason"] or "stop", calls=calls)
+    return text
 
 
 def one_call(piece: Piece) -> Piece:
