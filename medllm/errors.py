@@ -18,14 +18,18 @@ MOST_LONGER = 3
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """A question that ends in a space, or nothing where no known name is close.
+    """A question that ends in a space, or nothing where no known name is close in whatever case.
 
     Names that go on after the whole of it come first: `ner` is the begin of `ner_bc5cdr`.
     """
-    names = sorted(known)
-    longer = [each for each in names if each.startswith((f"{name}_", f"{name}-"))][:MOST_LONGER]
-    close = longer or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    return f"did you mean {' or '.join(repr(each) for each in close)}? " if close else ""
+    names, folded = {each.casefold(): each for each in sorted(known)}, name.casefold()
+    longer = [each for each in names if each.startswith((f"{folded}_", f"{folded}-"))][:MOST_LONGER]
+    close = (
+        [folded]
+        if folded in names
+        else longer or difflib.get_close_matches(folded, names, n=1, cutoff=cutoff)
+    )
+    return f"did you mean {' or '.join(repr(names[each]) for each in close)}? " if close else ""
 
 
 class MedllmError(Exception):

@@ -83,7 +83,7 @@ def _formats(names: list[str], bits: int | None, types: list[str]) -> list[dict[
 
 def _owner(type_: str) -> str:
     """The format that a type is one of."""
-    return next((name for name, (_, values) in TYPES.items() if type_ in values), "gguf")
+    return next((name for name, (_, values) in TYPES.items() if type_.lower() in values), "gguf")
 
 
 def _choices(name: str, bits: int | None, types: list[str]) -> list[dict[str, Any]]:

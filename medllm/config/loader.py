@@ -334,6 +334,9 @@ def _describe(model: type[BaseModel], document: Document, details: Any) -> str:
     message = details["msg"].removeprefix("Value error, ")
     is_said = details["type"] == "value_error" or SECRET.search(place)
     got = "" if is_said else f", got {details['input']!r:.60}"
+    if (told := details.get("ctx", {})).keys() & {"expected", "expected_tags"}:  # fixed words
+        words = re.findall("'(.*?)'", told.get("expected") or told["expected_tags"])
+        got += f"; {did_you_mean(str(told.get('tag', details['input'])), words)}".rstrip("; ")
     return f"{place}: {message[:1].lower()}{message[1:]}{got}"
 
 

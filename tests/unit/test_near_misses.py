@@ -32,6 +32,8 @@ MEANT = {
     "calibrate --mix radiolgy": "did you mean 'radiology'?",
     "prepare --dataset pubmed_qa": "did you mean 'pubmedqa'?",
     "evaluate --tasks pubmedQA": "did you mean 'pubmedqa'?",
+    "evaluate --tasks PubMedQA": "did you mean 'pubmedqa'?",
+    "prepare --dataset PubMedQA": "did you mean 'pubmedqa'?",
     "evaluate --tasks ner": "did you mean 'ner_bc5cdr' or 'ner_ncbi_disease'?",
     "run --config quick-start": "did you mean 'quickstart'?",
     # commands
@@ -85,6 +87,24 @@ def test_what_was_meant_is_said(line: str, capfd: pytest.CaptureFixture[str]) ->
     assert error.startswith("error: ")
     assert fix.startswith("  fix: ")
     assert MEANT[line] in fix
+
+
+WORDS = {
+    "prepare --dataset pubmedqa --format CSV": "csv",
+    "quantize --model medllm/tiny --format bnb --type NF4": "nf4",
+    "quantize --set 'quantize.formats=[{format: GPTQ}]'": "gptq",
+    "serve --model medllm/tiny --engine VLLM": "vllm",
+    "datasets add ward notes.csv --access Open": "open",
+    "datasets add ward notes.csv --language de-DE": "de",
+}
+
+
+@pytest.mark.parametrize("line", WORDS)
+def test_a_fixed_word_in_another_case_is_told(line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("notes.csv").write_text("question,answer\nSo?,Yes.\n")
+
+    assert run_command(shlex.split(line)) == 2
+    assert f"did you mean '{WORDS[line]}'?" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("line", ["doctor foo", "xyzzy", "prepare --xyzzy 3", "verify a b"])

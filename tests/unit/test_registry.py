@@ -398,8 +398,9 @@ def test_ones_own_data_get_a_language_and_no_other_identity(data: Path) -> None:
     assert (told.term.language, untold.term.language) == (("de", "fr"), ())
     assert "language: de, fr" in describe_dataset("ward-7")
     assert replace(told, spec=untold.spec).parent.identity == told.parent.identity
-    with pytest.raises(ConfigError, match="'German' is no ISO 639 code of a language"):
-        add_dataset("ward-9", Path("notes.jsonl"), None, None, ["German"])
+    for code, hint in (("German", "en and de are"), ("DE", "'de'"), ("gsw_CH", "'gsw'")):
+        with pytest.raises(ConfigError, match=f"'{code}' is no ISO 639 code of.*{hint}"):
+            add_dataset("ward-9", Path("notes.jsonl"), None, None, [code])
 
 
 def test_the_language_of_each_dataset_of_the_catalog_is_known() -> None:

@@ -44,7 +44,9 @@ Encoding = Annotated[str, AfterValidator(check_encoding)]
 def check_language(code: str) -> str:
     """Raise ValueError for what is no ISO 639 code, as the hub's model cards want it."""
     if not re.fullmatch(r"[a-z]{2,3}", code):
-        raise ValueError(f"'{code:.40}' is no ISO 639 code of a language; en and de are")
+        near = re.match(r"[a-z]{2,3}\b", code.replace("_", "-").lower())
+        hint = f"did you mean '{near[0]}'?" if near else "en and de are"
+        raise ValueError(f"'{code:.40}' is no ISO 639 code of a language; {hint}")
     return code
 
 
