@@ -1,7 +1,9 @@
 """Texts of a hand that had seen no rule; what is missed of them stands in docs/clinical.md."""
 
 import json
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,32 @@ def test_answers_that_send_nobody_to_help_are_found() -> None:
     """At first 57 of 60 bad answers, and 3 of 60 good ones."""
     assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "bad")) >= 59
     assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "good")) == 0
+
+
+def of_pairs(row: dict[str, Any]) -> list[Finding]:
+    """What is found of an interaction of drugs that the row names; of a sound one, of any."""
+    found = review_answer(row["text"], context=row["context"]).report.findings
+    own = [each for each in found if each.kind in {"interaction", "same ingredient"}]
+    return [
+        each
+        for each in own
+        if each.severity not in {"info", "minor"}
+        and (row["kind"] == "fine" or names_pair(each, row["what"]))
+    ]
+
+
+def names_pair(found: Finding, pair: str) -> bool:
+    names = re.match(r"(.+?)(?: and (.+?))? (?:must|should|need|is in)", found.message)
+    assert names, found.message
+    return all(each.lower() in pair.lower() for each in names.groups() if each)
+
+
+def test_drugs_that_interact_are_found_and_what_is_warned_of_passes() -> None:
+    """At first 46 of 60 and 3 of 59: a clause before a comma spoke for what stands behind it."""
+    rows = partial(rows_of, "typed_interactions.jsonl")
+
+    assert [row["text"] for row in rows("harmful") if not of_pairs(row)] == []
+    assert [row["text"] for row in rows("fine") if of_pairs(row)] == []
 
 
 def of_summaries(row: dict[str, Any]) -> tuple[list[Judged], list[Unsupported]]:

@@ -99,6 +99,9 @@ _SUBJECTS = frozenset(words_in("""
     you he she they i we to also who patient may must can should already currently and or not
     do does did has have is are be was were would could might will please
 """))  # fmt: skip
+_LEADING = frozenset(words_in("""as since because given with for although though despite while in on
+    after due owing considering instead rather alongside besides"""))  # fmt: skip
+"""A sentence that begins so says something else after its first comma."""
 _FORWARD = frozenset({"advise", "warn", "swap", "taken", "mention", "open", "if", "group", "deny"})
 _BEHIND = {"joined": "taken", "better": "warn"}
 _REACH_OF_DENIAL = 4
@@ -118,6 +121,7 @@ class _SentenceStances:
         self._state = inherited
         self._reached = 0
         self._comma = 0
+        self._led = ""
         self._denied_to = -1
         self._cue_end, self._cue_kind = -1, ""
         self._is_past = self._has_target = False
@@ -144,13 +148,20 @@ class _SentenceStances:
 
     def _fill(self, end: int) -> None:
         """The state goes on up to a word; a comma ends a condition, and what follows is free."""
-        while len(self.states) < end:
-            at = len(self.states)
+        for at in range(len(self.states), end + 1):
             if at and self._reading.between(self._first + at - 1)[:2] in {", ", ": ", " -"}:
-                self._comma = at
-                if self._state == "if":
-                    self._state = "then"
-            self.states.append(self._state)
+                self._end_clause(at)
+            self.states += [self._state] * (at < end)
+
+    def _end_clause(self, comma: int) -> None:
+        """What follows is free; what stood between two commas may be a list that goes on."""
+        begun, self._comma = self._comma, comma
+        if self._state == "if":
+            self._state = "then"
+        elif not begun and self._state in {"warn", "taken"} and self._words[0] in _LEADING:
+            self._led, self._state = self._state, "then"
+        elif self._led and not any(map(str.isdigit, "".join(self._words[begun:comma]))):
+            self._set_back({"then": self._led}, comma, begun)
 
     def _read(self, begin: int, end: int, kinds: frozenset[str]) -> None:
         kind = self._choose(end, kinds)
@@ -210,7 +221,7 @@ class _SentenceStances:
         is_denied = begin <= self._denied_to
         self._denied_to = -1
         if kind == "risk":
-            self._set_back({"open": "warn"}, begin)
+            self._set_back({"open": "warn", "then": "warn"}, begin)
             self._state = "mention"
         else:
             is_good = (kind != "bad") != is_denied
@@ -228,7 +239,7 @@ class _SentenceStances:
     def _add_dose(self, begin: int, end: int) -> None:
         """A dose or a frequency; `mg` only behind a number and not in `mg/dL`."""
         words = self._words
-        is_unit = len(words[begin]) <= 2
+        is_unit = len(words[begin]) <= 2 and not words[begin].isdigit()
         is_dose = not is_unit or (begin > 0 and words[begin - 1][-1:].isdigit())
         if is_dose and words[end : end + 1] not in (["dl"], ["l"]):
             self._dosed.append(begin)
@@ -242,5 +253,7 @@ class _SentenceStances:
         for at in range(len(self.states) - 1, -1, -1):
             while dosed and dosed[0] > at:
                 nearest = dosed.pop(0)
+            if self._words[at] in {"allergy", "allergies", "allergic"}:  # to what stands before
+                nearest = len(self.states) + _REACH_OF_DOSE
             if self.states[at] in {"", "then"} and nearest - at <= _REACH_OF_DOSE:
                 self.states[at] = "advise"

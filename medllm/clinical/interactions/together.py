@@ -40,6 +40,13 @@ _IS_IT_BAD = re.compile(
     r"\b(?:interact\w*|dangerous|avoid|harmful|risks?|problems?|bad|stop|not)\b"
 )
 _FAR = 10**9
+_OF_LAST = re.compile(
+    r"(?:[^.;\n]{0,60}, so|[^.;\n]{0,80}[.;](?: (?:you|he|she|they))?(?: (?:can|could|may|should))?"
+    r"(?: just)?(?: (?:take|start|begin|try|use))?) (?:with |at |on |take )?"
+    r"(?:(?:one|two|half|a)\b[a-z\d -]{0,24}(?:tablet|capsule|sachet|puff|pill)"
+    r"|\d[\d.,]{0,5} ?(?:mg|mcg|micrograms?|g|ml|units?)\b)"
+)
+"""A dose that follows a drug and names none: it is meant of the one named last."""
 _LISTING = re.compile(
     r"[\s,;:/()+&-]*(?:(?:and|or|mg|mcg|g|ug|units?|ml|daily|once|twice|a|day|per|every|hours?|bid|tid|"
     r"po|iv|qd|od|bd|tds|prn|tablets?|[\d.x]+(?:mg|mcg|g)?|with|plus|at|night|the|another|an)"
@@ -91,8 +98,12 @@ class Use:
 
 def find_uses(case: Case) -> list[Use]:
     """All uses, those of the answer first; what the answer warns against is used nowhere else."""
-    uses = [*_in_answer(case)]
     warned = {*warned_sentences(case)}
+    uses = [
+        each
+        for each in _in_answer(case)
+        if each.origin != "condition" or warned.isdisjoint(each.mention.drugs)
+    ]
     if _is_consent(case):
         uses += _asked(case, warned)
     for mention in case.question_drugs:
@@ -156,7 +167,7 @@ def _in_answer(case: Case) -> Iterator[Use]:
     reading = case.answer
     options = _options(reading, case.drugs)
     for at, mention in enumerate(case.drugs):
-        origin = _origin(case, mention)
+        origin = _origin(case, mention) or _origin_by_dose(reading, case.drugs[at : at + 2])
         if origin is None or _is_topical(reading, mention) or _is_alias(reading, case.drugs, at):
             continue
         first, _ = reading.sentence_at(mention.first)
@@ -172,6 +183,13 @@ def _origin(case: Case, mention: Mention) -> Origin | None:
         return "taken"
     is_condition_here = is_condition(case.answer, mention.first, case.knowledge)
     return "condition" if is_condition_here else None
+
+
+def _origin_by_dose(reading: Reading, mentions: Sequence[Mention]) -> Origin | None:
+    """Advised, where the next dose that is advised has no other drug beside it."""
+    dose = _OF_LAST.match(reading.folded.text, reading.ends[mentions[0].last - 1])
+    near = len(mentions) > 1 and dose and reading.begins[mentions[1].first] < dose.end() + 20
+    return "advised" if dose and not near else None
 
 
 def _is_topical(reading: Reading, mention: Mention) -> bool:
