@@ -12,21 +12,14 @@ from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.text.phrases import Phrases, words_in
 from medllm.clinical.text.reading import Reading, Span, read
 
-_STATES = (
-    *((each, "pregnant") for each in ("pregnant", "pregnancy", "expecting a baby", "trimester")),
-    *((each, "pregnant") for each in ("gestation", "antenatal", "expectant mother", "pregnancies")),
-    *((each, "breastfeeding") for each in ("breastfeeding", "breast feeding", "breastfeed")),
-    *(
-        (each, "breastfeeding")
-        for each in ("breastfed", "lactating", "lactation", "nursing mother")
-    ),
-    *(
-        (each, "breastfeeding")
-        for each in ("breast feed", "nursing my", "nursing her", "nursing a")
-    ),
-    *((each, "") for each in ("pregnancy test", "trying to get pregnant", "planning a pregnancy")),
-    *((each, "") for each in ("ectopic pregnancy", "avoid pregnancy", "prevent pregnancy")),
-)
+_STATES = {
+    "pregnant": "pregnant, pregnancy, expecting a baby, trimester, gestation, antenatal, "
+    "expectant mother, pregnancies",
+    "breastfeeding": "breastfeeding, breast feeding, breastfeed, breast feed, breastfed, "
+    "lactating, lactation, nursing mother, nursing my, nursing her, nursing a",
+    "": "pregnancy test, trying to get pregnant, planning a pregnancy, ectopic pregnancy, "
+    "avoid pregnancy, prevent pregnancy",
+}
 """Words for a state; those without one hide what they contain."""
 _AGE = re.compile(
     r"\b(\d{1,3})[ -]?(years?|yrs?|y/?o|months?|mo|weeks?|wks?|days?)\b[ -]?"
@@ -137,7 +130,11 @@ def build_states(knowledge: Knowledge) -> Phrases[tuple[str, frozenset[str]]]:
     for row in knowledge.rows("conditions"):
         for name in (str(row["id"]), *row.get("names", ())):
             named.setdefault(" ".join(words_in(name)), set()).add(str(row["id"]))
-    states = ((words, (state, frozenset[str]())) for words, state in _STATES)
+    states = (
+        (phrase, (state, frozenset[str]()))
+        for state, phrases in _STATES.items()
+        for phrase in phrases.split(", ")
+    )
     return Phrases([*states, *((words, ("", frozenset(ids))) for words, ids in named.items())])
 
 

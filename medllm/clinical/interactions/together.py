@@ -106,14 +106,12 @@ def find_uses(case: Case) -> list[Use]:
     ]
     if _is_consent(case):
         uses += _asked(case, warned)
-    for mention in case.question_drugs:
-        stance = stance_of(case.question, mention.first, case.knowledge)
-        if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
-            uses.append(Use(mention, "question", case.question, -1))
-    for mention in case.record_drugs:
-        stance = stance_of(case.record, mention.first, case.knowledge)
-        if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(mention.drugs):
-            uses.append(Use(mention, "medications", case.record, -2))
+    told: list[Use] = [Use(each, "question", case.question, -1) for each in case.question_drugs]
+    told += [Use(each, "medications", case.record, -2) for each in case.record_drugs]
+    for use in told:
+        stance = stance_of(use.reading, use.mention.first, case.knowledge)
+        if stance in (Stance.TAKEN, Stance.ADVISED) and warned.isdisjoint(use.mention.drugs):
+            uses.append(use)
     kept: Origin = "advised" if _KEPT.search(case.answer.folded.text) else "medications"
     for number, (reading, mentions) in enumerate(case.medications):
         for mention in mentions:

@@ -9,6 +9,7 @@ from typing import Any
 
 from medllm.clinical.measurements.units import kind_of, scale_of
 from medllm.clinical.rules.knowledge import KNOWLEDGE
+from medllm.clinical.rules.tables import unknown_names
 from medllm.errors import ConfigError, DataError, did_you_mean
 
 DIGITS = Context(prec=6)
@@ -91,23 +92,20 @@ def convert(name: str, value: Decimal, unit: str) -> Decimal:
 
 def build_quantity(row: Mapping[str, Any]) -> Quantity:
     """A quantity from plain data."""
-    numbers = {key: tuple(map(_decimal, row[key])) for key in ("possible",)}
-    tables = {
-        "other": {
-            unit: (*map(_decimal, each), Decimal(0))[:2]
-            for unit, each in row.get("other", {}).items()
-        },
-        "bare": {unit: tuple(map(_decimal, each)) for unit, each in row.get("bare", {}).items()},
+    other = {
+        unit: (*_decimals(each), Decimal(0))[:2] for unit, each in row.get("other", {}).items()
     }
+    bare = {unit: _decimals(each) for unit, each in row.get("bare", {}).items()}
+    numbers = {"possible": _decimals(row["possible"]), "other": other, "bare": bare}
     texts = {key: tuple(row[key]) for key in ("names", "weak", "pair") if key in row}
-    return Quantity(**{**row, **numbers, **tables, **texts})
+    return Quantity(**{**row, **numbers, **texts})
 
 
-def _decimal(number: float) -> Decimal:
-    return Decimal(str(number))
+def _decimals(numbers: Iterable[float]) -> tuple[Decimal, ...]:
+    return tuple(Decimal(str(each)) for each in numbers)
 
 
-COLUMNS = {field.name for field in Quantity.__dataclass_fields__.values()}
+COLUMNS = frozenset(Quantity.__dataclass_fields__)
 NEEDED = {"name", "names", "unit", "possible", "source", "verified"}
 
 
@@ -130,7 +128,7 @@ def check_quantities(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 def _faults_of(row: Mapping[str, Any], seen: set[str]) -> list[str]:
     missing = sorted(column for column in NEEDED if row.get(column) in (None, "", []))
     faults = [f"no {column}" for column in missing]
-    faults += [f"unknown column '{column}'" for column in sorted(row.keys() - COLUMNS)]
+    faults += unknown_names("column", row, COLUMNS)
     if row.get("name") in seen:
         faults.append(f"'{row['name']}' is there twice")
     units = [row.get("unit", ""), *row.get("other", {}), *row.get("bare", {})]
