@@ -118,22 +118,6 @@ _WITHOUT = re.compile(r"\b(?:without|not) (?:stop|stopping|exceed|exceeding|crus
 
 _NO = re.compile(r"no[,:;] (?:(?:take|give|make it|it is|it's|that is|rather) )?")
 """Before a dose that takes the place of the one before: "No, 12.5 mg daily." denies that one."""
-_CUES_BEFORE = frozenset(
-    words_in("""
-    overdose overdosed overdosing toxic toxicity lethal fatal deadly poisoning took ingested
-    ingestion swallowed have has had was were history who risk previously received receiving
-    containing contains mixture mistakenly accidentally mistake error died dangerous harmful unsafe
-    wrong not don't never avoid avoiding shouldn't mustn't cannot can't instead rather no stop
-    stopped discontinue
-    """)
-)
-_CUES_AFTER = frozenset(
-    words_in("""
-    is are can may would could was were should must has have cause caused lead leads kill kills
-    overdose
-    """)
-)
-"""Words without which none of the patterns above matches; most sentences hold none of them."""
 
 
 def is_meant(reading: Reading, sig: Sig, name: int) -> bool:
@@ -146,14 +130,12 @@ def is_meant(reading: Reading, sig: Sig, name: int) -> bool:
     first, last = reading.sentence_at(word)
     is_limit = not sig.doses and not sig.daily
     is_asked = "?" in reading.between(last - 1)
-    if is_asked or _is_told_before(reading, sig, range(first, word), is_limit):
+    if is_asked or _is_told_before(reading, sig, reading.begins[first], is_limit):
         return False
     after = reading.folded.text[sig.end : min(reading.ends[last - 1], sig.end + FARTHEST)]
-    end = bisect_right(reading.begins, sig.end)
-    if not _CUES_AFTER.isdisjoint(reading.words[end - 1 : min(last, end + FARTHEST // 4)]):
-        stop = _ENDS.search(after)
-        if _AFTER.search(after, 0, stop.start() if stop else len(after)):
-            return False
+    found = _AFTER.search(after)
+    if found and not _ENDS.search(after, 0, found.start()):
+        return False
     if is_limit:
         return True
     if is_condition(reading, word) and not _FAILS.search(after):
@@ -164,13 +146,11 @@ def is_meant(reading: Reading, sig: Sig, name: int) -> bool:
     }
 
 
-def _is_told_before(reading: Reading, sig: Sig, words: range, is_limit: bool) -> bool:
+def _is_told_before(reading: Reading, sig: Sig, begin: int, is_limit: bool) -> bool:
     """Whether the clause before a dose tells of the past, or of harm, or warns."""
-    nearest = reading.words[max(words.start, words.stop - FARTHEST // 4) : words.stop]
-    if _CUES_BEFORE.isdisjoint(nearest):
+    before = reading.folded.text[max(begin, sig.begin - FARTHEST) : sig.begin]
+    if not _TOLD.search(before) and not _WARNED.search(before):
         return False
-    begin = max(reading.begins[words.start], sig.begin - FARTHEST)
-    before = reading.folded.text[begin : sig.begin]
     before = before[max((match.end() for match in _ENDS.finditer(before)), default=0) :]
     is_warned = not is_limit and _WARNED.search(before) and not _WITHOUT.search(before)
     return bool(is_warned or _TOLD.search(before))
