@@ -41,9 +41,9 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 35, "ranks": 16, "places": 73, "console": 220, "config": 526, "artifacts": 1040,
-    "clinical": 8758, "data": 4572, "tasks": 304, "models": 2270, "engines": 3541,
-    "measures": 2318, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2865,
-    "merge": 520, "quantize": 2500, "evaluate": 5612, "generate": 1142, "serve": 4838,
+    "clinical": 8719, "data": 4571, "tasks": 304, "models": 2270, "engines": 3541,
+    "measures": 2317, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2864,
+    "merge": 520, "quantize": 2500, "evaluate": 5596, "generate": 1142, "serve": 4838,
     "recipe": 225, "run": 139, "plan": 162, "ask": 51, "smoke": 70, "study": 558,
     "checkup": 110, "review": 218, "cli": 1274, "__main__": 5, "__init__": 40,
 }  # fmt: skip

@@ -9,7 +9,7 @@ IMATRIX = "imatrix.gguf"
 PROJECTOR = "mmproj-F16.gguf"
 """What lies beside a quantized .gguf file and is no model: its importance matrix, and the part that
 turns images or sound into what the model reads, by the name that llama.cpp's users know."""
-_NO_MODEL = re.compile(r"(?:^|.*[._-])imatrix\.gguf|.*mmproj.*", re.IGNORECASE)
+_NO_MODEL = re.compile(r"(?i)(?:^|.*[._-])imatrix\.gguf|.*mmproj.*")
 """A model that was quantized with a matrix often has `imatrix` within its name."""
 _PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<parts>(?!0{5})\d{5})\.gguf")
 

@@ -90,9 +90,8 @@ BLANKS = re.compile(r"[^\S\n]")
 WIDE_GAP = re.compile(r"(?<=\S)   +")
 EMPTY_LINES = re.compile(r"\n{3,}")
 HEADER = re.compile(
-    r"(?:\s*(?:name|admission date|discharge date|date of birth|attending|service|dictated by)"
-    r"\s*:\s*(?:_{3,}|\[\*\*[^\]\n\d]*\*\*\])?\s*)+",
-    re.IGNORECASE,
+    r"(?i)(?:\s*(?:name|admission date|discharge date|date of birth|attending|service|dictated by)"
+    r"\s*:\s*(?:_{3,}|\[\*\*[^\]\n\d]*\*\*\])?\s*)+"
 )
 LONGEST_HEADER = 20
 """Lines of a text that may be its header."""

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NAMES = re.compile(
-    r"(.*_)?(api_?key|key|token|password|passwd|passphrase|secret|credentials?|authorization)",
-    re.IGNORECASE,
+    r"(?i)(.*_)?(api_?key|key|token|password|passwd|passphrase|secret|credentials?|authorization)"
 )
 PLAIN = re.compile(r"(eos|bos|pad|unk|sep|cls|mask|image)_token")
 """Options of trl and of tokenizers, which name a token of a text."""

@@ -5,7 +5,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from typing import Literal
 
 from medllm.clinical.measurements.consciousness import (
@@ -32,54 +31,54 @@ VITALS = frozenset({
 MOST_OF_COMA = 15
 MOST_POINTS = 3
 """A parameter of a score has up to 3 points: so small a number without a unit is no vital sign."""
-_in_any_case = partial(re.compile, flags=re.IGNORECASE)
 _CLAUSE = re.compile(r"[;:!?()|\n,]|\.(?!\d)|\b(?:and|but|while|with)\b")
 """Where the words before a value begin that can say what it is."""
 _SENTENCE = re.compile(r"\.(?!\d)|[;!?\n]")
-_NORM = _in_any_case(
-    r"\b(?:normal(?:ly)?|reference|targets?|targeted|targeting|goal|aim(?:s|ing)? for|thresholds?|"
-    r"limits?|cut-?offs?|ranges?|keep|maintain\w*|titrat\w+|expected|typical(?:ly)?|usual(?:ly)?|"
-    r"healthy|e\.g|example|criteri\w+|defined as|points? (?:for|if)|scores? \d.{0,12}(?:for|if))\b"
+_NORM = re.compile(
+    r"(?i)\b(?:normal(?:ly)?|reference|targets?|targeted|targeting|goal|aim(?:s|ing)? for|"
+    r"thresholds?|limits?|cut-?offs?|ranges?|keep|maintain\w*|titrat\w+|expected|typical(?:ly)?|"
+    r"usual(?:ly)?|healthy|e\.g|example|criteri\w+|defined as|points? (?:for|if)|"
+    r"scores? \d.{0,12}(?:for|if))\b"
 )
-_NORM_AFTER = _in_any_case(
-    r"[^.;\n\d]{0,12}\b(?:is|are|as|would be|being)\b[^.;\n\d]{0,16}\b(?:normal|a reference|target|"
-    r"threshold|cut-?off|goal)|[ (]*(?:scores?|gives?|=) ?\+?[0-3] points?"
+_NORM_AFTER = re.compile(
+    r"(?i)[^.;\n\d]{0,12}\b(?:is|are|as|would be|being)\b[^.;\n\d]{0,16}\b(?:normal|a reference|"
+    r"target|threshold|cut-?off|goal)|[ (]*(?:scores?|gives?|=) ?\+?[0-3] points?"
 )
-_GENERAL = _in_any_case(
-    r"\b(?:for example|for instance|e\.g\.|in (?:healthy )?(?:adults|children|people)|"
+_GENERAL = re.compile(
+    r"(?i)\b(?:for example|for instance|e\.g\.|in (?:healthy )?(?:adults|children|people)|"
     r"an? (?:healthy )?(?:adult|child|person))\b"
 )
-_OF_PATIENT = _in_any_case(r"\b(?:patients?|his|her|their|your|he|she|this|these|now)\b")
+_OF_PATIENT = re.compile(r"(?i)\b(?:patients?|his|her|their|your|he|she|this|these|now)\b")
 _BRACKET = re.compile(r"\s*[(=/]\s*")
-_NEGATED = _in_any_case(r"\b(?:not|n't|never|far from|ab(?=normal))")
-_CONDITION = _in_any_case(
-    r"\b(?:if|when|whenever|unless|until|once)\b[^,;]*$|"
+_NEGATED = re.compile(r"(?i)\b(?:not|n't|never|far from|ab(?=normal))")
+_CONDITION = re.compile(
+    r"(?i)\b(?:if|when|whenever|unless|until|once)\b[^,;]*$|"
     r"\bshould\b(?:(?!\b(?:because|since|as|due|given|with|for|at|after)\b)[^,;])*$"
 )
 """Before a value that may come to be; of what should be done for a reason the value is one."""
-_ADVICE = _in_any_case(
-    r"\b(?:give|giving|start|apply|administer|deliver|increase|titrate|initiate|provide|consider|"
+_ADVICE = re.compile(
+    r"(?i)\b(?:give|giving|start|apply|administer|deliver|increase|titrate|initiate|provide|consider|"
     r"commence|begin|escalate|switch|change|wean|reduce|via|recommend\w*|needs?|requires?)\b"
 )
-_CLAIM = _in_any_case(
-    r"\b(?:is|was|are|were|remains?|has|had|with|shows?|showed|measured|now|currently)\b[^,;(]*$"
+_CLAIM = re.compile(
+    r"(?i)\b(?:is|was|are|were|remains?|has|had|with|shows?|showed|measured|now|currently)\b[^,;(]*$"
 )
-_BEYOND = _in_any_case(r"\s?(?:points )?(?:above|below|higher than|lower than)\b")
+_BEYOND = re.compile(r"(?i)\s?(?:points )?(?:above|below|higher than|lower than)\b")
 """After a number that says how far a sign is from another: `6 above the upper limit of 20`."""
 LEAST: Mapping[str, int] = {
     "heart rate": 25, "respiratory rate": 8, "systolic blood pressure": 50,
     "diastolic blood pressure": 20, "body temperature": 25, SATURATION: 40,
 }  # fmt: skip
 """A number that is not below this may be the sign itself, whatever stands after it."""
-_DIFFERENCE = _in_any_case(r"\bby(?: (?:about|around|up to|more than))?\s*$")
+_DIFFERENCE = re.compile(r"(?i)\bby(?: (?:about|around|up to|more than))?\s*$")
 _ITEM = re.compile(r"\d{1,2}[.)]\s")
 _LINE = re.compile(r"(?:^|\n)[ \t]*\(?$")
-_OR_MORE = _in_any_case(
-    r"\s?(?:\+|(?:or|and) (?:more|above|higher|over|greater|less|below|lower|under)\b)"
+_OR_MORE = re.compile(
+    r"(?i)\s?(?:\+|(?:or|and) (?:more|above|higher|over|greater|less|below|lower|under)\b)"
 )
 _FILLER = r"[ ,:(]{1,3}(?:(?:at|of|to|with|rate|hr|rr|is|was|around|about|in|the|a) ){0,3}"
 _ADJECTIVES: Mapping[str, re.Pattern[str]] = {
-    name: _in_any_case(rf"\b(?:{words}){_FILLER}(?P<n>{number})(?![\d/.,]?\d)")
+    name: re.compile(rf"(?i)\b(?:{words}){_FILLER}(?P<n>{number})(?![\d/.,]?\d)")
     for name, words, number in (
         ("heart rate", r"(?:tachy|brady)cardi(?:a|c)", r"\d{2,3}"),
         ("respiratory rate", r"(?:tachy|brady)pno?e(?:a|ic)", r"\d{1,2}"),

@@ -45,10 +45,8 @@ _EVENT = re.compile(
 _BEFORE_JOINT = " \t\"'`*)"
 _KEY = re.compile(r"[A-Za-z][^{}\[\]\n;|<>\"'`*,=:]*$")
 _UNIT = r"(?:[kmuµμ]?g|mcg|m?l|iu|units?|meq|mmol)(?![^\W_])"
-_UNIT_AS_VALUE = re.compile(rf"{_UNIT}(?:/\w+)*", re.IGNORECASE)
-_HAS_UNIT = re.compile(
-    rf"[\"'`\])]*[ \t]*(?:{_UNIT}|[%/°x]|tab|cap|puff|drop|times)", re.IGNORECASE
-)
+_UNIT_AS_VALUE = re.compile(rf"(?i){_UNIT}(?:/\w+)*")
+_HAS_UNIT = re.compile(rf"(?i)[\"'`\])]*[ \t]*(?:{_UNIT}|[%/°x]|tab|cap|puff|drop|times)")
 _CELL = re.compile(rf"[\s\"'`*]*(?P<number>{_NUMBER})[\s\"'`*]*")
 _QUOTED = re.compile(r'"[^"\n]*"')
 _SEPARATORS = ("|", "\t", ";", ",")

@@ -13,8 +13,7 @@ from medllm.clinical.text.keyed import Edit
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d{0,2});")
 _SPACES = re.compile(" {2,}| *(?:<br ?/?> *)+")
 _PARTED = re.compile(
-    r"(?:[-\u2010\u00ad][^\S\n]*+\n|[-\u2010\u00ad]?<br ?/?>\n?)[^\S\n]*+([^\W\d_]{2,30}+)",
-    re.IGNORECASE,
+    r"(?i)(?:[-\u2010\u00ad][^\S\n]*+\n|[-\u2010\u00ad]?<br ?/?>\n?)[^\S\n]*+([^\W\d_]{2,30}+)"
 )
 _PART = re.compile(r"[^\W\d_]{2,30}$")
 _TAG = (

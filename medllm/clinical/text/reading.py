@@ -17,9 +17,7 @@ Built = TypeVar("Built")
 
 _END = re.compile(r"[.!?]['\")\]]* (?=[^a-z]*\w)|[;]")
 """Where a sentence ends in a folded text, unless the word before is an abbreviation."""
-_BREAK = re.compile(
-    r"(?:\n|<br ?/?>)[ \t]*(?:\n|<br|(?:[-*•‣–]|\(?\d{1,2}[.)])[ \t])", re.IGNORECASE
-)
+_BREAK = re.compile(r"(?i)(?:\n|<br ?/?>)[ \t]*(?:\n|<br|(?:[-*•‣–]|\(?\d{1,2}[.)])[ \t])")
 """Where lines part sentences: an empty line, the next item of a list. A mere line end does not."""
 _LINE_BEGIN = re.compile(r"(?:^|\n)[ \t|]*(?:[-*•‣–+]|\(?\d{1,2}[.)])?[ \t]*$")
 _ABBREVIATION = re.compile(

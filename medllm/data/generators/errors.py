@@ -54,7 +54,7 @@ def _other_side(rng: Random, report: Report) -> Changed | None:
     """The impression with one finding on the other side."""
     for seen in report.seen:
         if seen.other_side and re.search(rf"\b{seen.side}\b", report.impression, re.IGNORECASE):
-            pattern = re.compile(rf"\b{seen.side}\b", re.IGNORECASE)
+            pattern = re.compile(rf"(?i)\b{seen.side}\b")
             text = pattern.sub(seen.other_side, report.impression, count=1)
             text = text[:1].upper() + text[1:]
             return (

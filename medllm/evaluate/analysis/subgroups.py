@@ -19,7 +19,7 @@ FEW = 30
 MOST_VALUES = 12
 """Numbers of more different values than this are put into bands."""
 UNKNOWN = "not known"
-_AGE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?(?:y|yo|y/o|yrs?|years?)?(?: old)?", re.IGNORECASE)
+_AGE = re.compile(r"(?i)(\d{1,3}(?:\.\d+)?) ?(?:y|yo|y/o|yrs?|years?)?(?: old)?")
 
 Row = dict[str, Any]
 

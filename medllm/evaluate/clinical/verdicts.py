@@ -32,25 +32,24 @@ _ERROR = (
     r"does(?: not|n't) (?:agree|match)|should (?:read|say|be corrected)"
 )
 _FIRST = re.compile(
-    r"\W*(?:(?:verdict|answer|determination|assessment|result|output|status)\W+)?"
-    r"(?:(?P<yes>yes)|(?P<no>no))\b(?! (?:\w+ )?(?:error|mistake|discrepanc|evidence))",
-    re.IGNORECASE,
+    r"(?i)\W*(?:(?:verdict|answer|determination|assessment|result|output|status)\W+)?"
+    r"(?:(?P<yes>yes)|(?P<no>no))\b(?! (?:\w+ )?(?:error|mistake|discrepanc|evidence))"
 )
-_VERDICT = re.compile(rf"\b(?:(?P<correct>{_CORRECT})|(?P<error>{_ERROR}))", re.IGNORECASE)
+_VERDICT = re.compile(rf"(?i)\b(?:(?P<correct>{_CORRECT})|(?P<error>{_ERROR}))")
 _SENTENCE_END = re.compile(r"[.!\n]")
 _SOUND = {"none", "no", "no error", "correct", "normal", "0", "0.0", "false", "n"}
 _EMPTY = {"", "nan", "null", "n/a"}
 """What a table has where nothing is known: no label, and of a type of error that there is none."""
-_IMPRESSION = re.compile(r"\b(?:impression|conclusion)\b\W*:", re.IGNORECASE)
-_TREATMENT = re.compile(r"\b(?:prescribed treatment|treatment|plan)\b\W*:", re.IGNORECASE)
+_IMPRESSION = re.compile(r"(?i)\b(?:impression|conclusion)\b\W*:")
+_TREATMENT = re.compile(r"(?i)\b(?:prescribed treatment|treatment|plan)\b\W*:")
 _NORMAL = re.compile(
-    r"\b(?:normal|unremarkable|negative|benign|clear|no (?:evidence|sign|acute|significant)|"
-    r"without (?:abnormality|evidence))\b", re.IGNORECASE,
+    r"(?i)\b(?:normal|unremarkable|negative|benign|clear|no (?:evidence|sign|acute|significant)|"
+    r"without (?:abnormality|evidence))\b"
 )  # fmt: skip
 _ACTIVE = re.compile(
-    r"\b(?:surg\w+|resection|chemotherapy|radiation|radiotherapy|biopsy|antibiotics?|steroids?|"
+    r"(?i)\b(?:surg\w+|resection|chemotherapy|radiation|radiotherapy|biopsy|antibiotics?|steroids?|"
     r"intubat\w+|ventilat\w+|amputation|\w+ectomy|\w+tomy|transplant\w*|\d+ ?mg|remdesivir|"
-    r"immunotherapy)\b", re.IGNORECASE,
+    r"immunotherapy)\b"
 )  # fmt: skip
 _OTHER = {"left": "right", "right": "left"}
 

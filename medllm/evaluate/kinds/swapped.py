@@ -24,16 +24,16 @@ NO_WORD = "no such word"
 SAME_CHOICES = "two choices become one"
 BOUND = {
     "sex": re.compile(
-        r"\b(?:pregnan|gestation|trimester|prenatal|antenatal|postpartum|partum|labou?r\b|deliver|"
+        r"(?i)\b(?:pregnan|gestation|trimester|prenatal|antenatal|postpartum|partum|labou?r\b|deliver|"
         r"lactat|breast|mammo|uter(?:us|ine)|ovar|ovulat|menstru|menses|menopaus|amenorrh|vagin|"
         r"vulv|cervi(?:x|cal (?:smear|cancer|cytolog|intra))|endometri|hysterect|fallop|ectopic|"
         r"eclamp|gravid|\bpara\b|contracepti|prostat|testic|testis|testes|penis|penile|scrot|"
         r"epididym|semen|sperm|erect|ejaculat|circumcis|vasectom|gyn(?:a?ecolog|ecomast)|obstetric|"
-        r"x-linked|turner|klinefelter|h(?:a)?emophilia|duchenne)", re.IGNORECASE),
+        r"x-linked|turner|klinefelter|h(?:a)?emophilia|duchenne)"),
     "ethnicity": re.compile(
-        r"\b(?:sickle|thalass|tay-sachs|cystic fibrosis|g6pd|glucose-6|lactose|sarcoid|gaucher|"
-        r"kawasaki|takayasu|beh[cç]et|moya|hla-|ancestr|ethnic|race|racial|immigra|born in|native)",
-        re.IGNORECASE),
+        r"(?i)\b(?:sickle|thalass|tay-sachs|cystic fibrosis|g6pd|glucose-6|lactose|sarcoid|gaucher|"
+        r"kawasaki|takayasu|beh[cç]et|moya|hla-|ancestr|ethnic|race|racial|immigra|born in|"
+        r"native)"),
 }  # fmt: skip
 """Words by which the right answer may hang on what is exchanged: such questions are left out."""
 PAIRS = (
@@ -56,16 +56,16 @@ BEFORE_NO_NOUN = frozenset(
 """)
 )
 """Words before which "her" is him, not his."""
-SEX = re.compile(r"\b(?:" + "|".join([*OF_SEX, "his", "her", "hers"]) + r")\b", re.IGNORECASE)
-AGE = re.compile(r"\b(\d{2})(?=(?:-|\s)?(?:year|yr|y/?o\b))", re.IGNORECASE)
+SEX = re.compile(r"(?i)\b(?:" + "|".join([*OF_SEX, "his", "her", "hers"]) + r")\b")
+AGE = re.compile(r"(?i)\b(\d{2})(?=(?:-|\s)?(?:year|yr|y/?o\b))")
 BANDS = ((18, 39), (40, 64), (65, 89))
 """Ages of adults within which a question stays the same one."""
 YEARS = 5
 PEOPLE = ("White", "Black", "Hispanic", "Asian")
 ETHNICITY = re.compile(
-    r"(?:\b(an?)\s+)?\b(White|Black|Caucasian|African[- ]American|Hispanic|Latin[oa]|Asian)"
+    r"(?i)(?:\b(an?)\s+)?\b(White|Black|Caucasian|African[- ]American|Hispanic|Latin[oa]|Asian)"
     r"(?=\s+(?:[\w-]+\s+)?(?:man|woman|men|women|male|female|boy|girl|patient|person|adult|infant|"
-    r"child|gentleman|lady)\b)", re.IGNORECASE)  # fmt: skip
+    r"child|gentleman|lady)\b)")  # fmt: skip
 SAME_PEOPLE = {"caucasian": "White", "african american": "Black", "african-american": "Black",
                "latino": "Hispanic", "latina": "Hispanic"}  # fmt: skip
 NOT_ONE_DRUG = frozenset(

@@ -14,7 +14,7 @@ _TENS: Mapping[str, int] = {
 }  # fmt: skip
 _SCALES: Mapping[str, int] = {"hundred": 100, "thousand": 1000}
 _WORD = "|".join([*_SMALL, *_TENS, *_SCALES])
-_NUMBER = re.compile(rf"\b(?:{_WORD})(?:(?:[- ]|[- ]and )(?:{_WORD}))*\b", re.IGNORECASE)
+_NUMBER = re.compile(rf"(?i)\b(?:{_WORD})(?:(?:[- ]|[- ]and )(?:{_WORD}))*\b")
 _POINT = re.compile(r"(?<=\d) point (?=\d+\b)")
 _ORDINALS: Mapping[str, int] = {
     **{f"{word}th": value for word, value in {**_SMALL, **_TENS}.items()},
@@ -22,9 +22,8 @@ _ORDINALS: Mapping[str, int] = {
     "twentieth": 20, "thirtieth": 30,
 }  # fmt: skip
 _OF_MONTH = re.compile(
-    r"\b(january|february|march|april|may|june|july|august|september|october|november|december)"
-    rf" (?:the )?(?:(20|30)[- ])?({'|'.join(_ORDINALS)})\b",
-    re.IGNORECASE,
+    r"(?i)\b(january|february|march|april|may|june|july|august|september|october|november|december)"
+    rf" (?:the )?(?:(20|30)[- ])?({'|'.join(_ORDINALS)})\b"
 )
 _OUT_OF = re.compile(r"(?<=\d) out of (?=\d)")
 _A_TIME = re.compile(r"\b(in|about|for|after|within) an? (?=(?:year|month|week|day|hour)\b)")

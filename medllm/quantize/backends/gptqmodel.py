@@ -26,7 +26,7 @@ from medllm.quantize.work import Made, Work
 FEW_SAMPLES = 128
 """Below this, gptqmodel's own advice and the GPTQ paper's default say that quality suffers."""
 
-NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
+NUMBER = re.compile(r"(?i)\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*")
 CANNOT_LOAD = (TypeError, NotImplementedError, ValueError, KeyError)
 CANNOT_READ = (*CANNOT_LOAD, AttributeError, LookupError, RuntimeError)
 """What it raises where it does not find its way through an architecture."""

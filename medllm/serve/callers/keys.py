@@ -24,7 +24,7 @@ LOCK = "keys.lock"
 """Held by whoever changes the keys beside it: so none of two that are added at once is lost."""
 PREFIX = "medllm-"
 """What a key begins with, so that scanners for leaked keys find it."""
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+NAME = re.compile(r"(?i)[a-z0-9][a-z0-9._-]{0,63}")
 TAKEN = ("key", "anyone")
 """What the callers without a named key are called."""
 LIMITS = ("requests_per_minute", "tokens_per_day", "concurrent")

@@ -22,7 +22,7 @@ MOST_IMAGES = 8
 """In one message."""
 BEGINS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
 """The kinds of images that are taken, and how their files begin."""
-DATA_URL = re.compile(r"data:image/(png|jpeg|jpg);base64,", re.IGNORECASE)
+DATA_URL = re.compile(r"(?i)data:image/(png|jpeg|jpg);base64,")
 NO_TEXT = "must be a text, or parts of type text or image_url"
 
 

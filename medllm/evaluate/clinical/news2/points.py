@@ -21,36 +21,32 @@ PARAMETERS: Mapping[str, str] = {
 }
 NAMES = "|".join(PARAMETERS.values())
 _NAMED = "|".join(f"(?P<p{at}>{words})" for at, words in enumerate(PARAMETERS.values()))
-_NAME = re.compile(rf"(?<![a-z0-9])(?:{_NAMED})(?![a-z0-9])", re.IGNORECASE)
+_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{_NAMED})(?![a-z0-9])")
 _DIGIT = r"([0-3]|zero|no|one|two|three)"
 _NO_UNIT = r"(?![\d.]|\s?(?:l\b|lit|%|°|mm|/|min|hour|bpm|beats|breaths))"
 _POINTS = re.compile(
-    rf"[(\[]\s*(?:(?:scor\w+|news2?|points?)\b[ :=]*)?\+?{_DIGIT}\s*(?:points?|pts?)?\s*[)\]]|"
+    rf"(?i)[(\[]\s*(?:(?:scor\w+|news2?|points?)\b[ :=]*)?\+?{_DIGIT}\s*(?:points?|pts?)?\s*[)\]]|"
     rf"(?<![\w.])\+\s?{_DIGIT}{_NO_UNIT}|"
     rf"(?<![\d.])\b{_DIGIT} ?(?:points?|pts?)\b|"
     rf"(?:\bscor(?:es?|ing|ed)|\bgives|\bcontribut\w+|\badds|\bworth|->|→|=>|=)\s*"
     rf"(?:of |an? |is |[:=] ?)?\**\+?{_DIGIT}{_NO_UNIT}|"
-    rf"\|\s*\+?{_DIGIT}\s*(?:\||$)|[:–—-]\s*\**\+?{_DIGIT}\**\s*$",
-    re.IGNORECASE,
+    rf"\|\s*\+?{_DIGIT}\s*(?:\||$)|[:–—-]\s*\**\+?{_DIGIT}\**\s*$"
 )
-_RIGHT_AFTER = re.compile(rf"\s*[:=]?\s*{_DIGIT}(?=\s*(?:[,;)]|\.(?!\d)|and\b|$)){_NO_UNIT}", re.I)
+_RIGHT_AFTER = re.compile(rf"(?i)\s*[:=]?\s*{_DIGIT}(?=\s*(?:[,;)]|\.(?!\d)|and\b|$)){_NO_UNIT}")
 """As in `respiratory rate 3, pulse 2`."""
 _OF_ITS_OWN = re.compile(
-    rf"[.\n]\s*(?:[-*•]\s+)?\**(?:news ?2? )?(?:scores?|points?)\**\s*[:=]\s*"
-    rf"\**\+?{_DIGIT}(?![\d.])",
-    re.IGNORECASE,
+    rf"(?i)[.\n]\s*(?:[-*•]\s+)?\**(?:news ?2? )?(?:scores?|points?)\**\s*[:=]\s*"
+    rf"\**\+?{_DIGIT}(?![\d.])"
 )
 """A sentence or a line below that says nothing but the points."""
 _REVERSED = re.compile(
-    rf"(?<![\d.])\b{_DIGIT} ?(?:points?|pts?)? (?:for|from|due to|because of) (?:the |an? |"
+    rf"(?i)(?<![\d.])\b{_DIGIT} ?(?:points?|pts?)? (?:for|from|due to|because of) (?:the |an? |"
     rf"being on |his |her |their |raised |low |high |reduced |elevated |increased )*"
-    rf"(?:{_NAMED})(?![a-z0-9])",
-    re.IGNORECASE,
+    rf"(?:{_NAMED})(?![a-z0-9])"
 )
 _ON = re.compile(
-    r"\b(?:on|with|via|breathing|receiving)\s+(?:\d{1,2}\s?(?:l|litres?|liters?)(?:/min| per "
-    r"minute)?\s+(?:of\s+)?)?(?:supplemental\s+)?$|\(\s*$",
-    re.IGNORECASE,
+    r"(?i)\b(?:on|with|via|breathing|receiving)\s+(?:\d{1,2}\s?(?:l|litres?|liters?)(?:/min| per "
+    r"minute)?\s+(?:of\s+)?)?(?:supplemental\s+)?$|\(\s*$"
 )
 """Before the air that a saturation is measured on: points that follow are the saturation's."""
 _WORDS = {"zero": 0, "no": 0, "one": 1, "two": 2, "three": 3}

@@ -46,12 +46,11 @@ _ROUTINE = (
     r"no escalation|continue (?:to )?(?:the )?(?:usual )?(?:monitor|observ)\w*"
 )
 _RESPONSES = re.compile(
-    f"(?P<l3>{_EMERGENCY})|(?P<l23>{_AT_ONCE})|(?P<l2>{_URGENT})|(?P<l1>{_ROUTINE})", re.IGNORECASE
+    f"(?i)(?P<l3>{_EMERGENCY})|(?P<l23>{_AT_ONCE})|(?P<l2>{_URGENT})|(?P<l1>{_ROUTINE})"
 )
 _EVERY = re.compile(
-    r"\bevery (?P<every>\d{1,2})(?: ?(?:to|-|–) ?\d{1,2})? hours|"
-    r"\b(?P<hourly>\d{1,2})(?: ?(?:to|-|–) ?\d{1,2})?[ -]hourly\b",
-    re.IGNORECASE,
+    r"(?i)\bevery (?P<every>\d{1,2})(?: ?(?:to|-|–) ?\d{1,2})? hours|"
+    r"\b(?P<hourly>\d{1,2})(?: ?(?:to|-|–) ?\d{1,2})?[ -]hourly\b"
 )
 _LEVELS: dict[str, Levels] = {"l3": (3, 3), "l23": (2, 3), "l2": (2, 2), "l1": (1, 1)}
 """Immediate is RCP's own word for informing the team from 5 points on, and from 7 on."""
@@ -62,25 +61,20 @@ _NOT_MEANT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NOT_NEEDED = re.compile(
-    r"[^,;.\n]{0,60}?\b(?:(?:is|are|was|were|would|will|does|do)(?: currently| yet)? ?n[o']t\b|"
-    r"not (?:yet )?(?:required|needed|necessary|indicated|warranted|reached|met)|unnecessary)",
-    re.IGNORECASE,
+    r"(?i)[^,;.\n]{0,60}?\b(?:(?:is|are|was|were|would|will|does|do)(?: currently| yet)? ?n[o']t\b|"
+    r"not (?:yet )?(?:required|needed|necessary|indicated|warranted|reached|met)|unnecessary)"
 )
-_AGAIN = re.compile(r"(?:intensive care|high[- ]dependency)(?: unit)? \($", re.IGNORECASE)
+_AGAIN = re.compile(r"(?i)(?:intensive care|high[- ]dependency)(?: unit)? \($")
 """Before the short name of a unit that was just named."""
-_UNIT = re.compile(r"intensive|icu|itu|high|critical", re.IGNORECASE)
-_PLACE = re.compile(
-    r"\b(?:in|on|at|from|left|of|to)(?: (?:the|an?|our|his|her))?(?: \w+)? $", re.IGNORECASE
-)
+_UNIT = re.compile(r"(?i)intensive|icu|itu|high|critical")
+_PLACE = re.compile(r"(?i)\b(?:in|on|at|from|left|of|to)(?: (?:the|an?|our|his|her))?(?: \w+)? $")
 _WANTED = re.compile(
-    r"\b(?:should|needs?|must|consider\w*|requir\w+|transfer(?!red)|admit(?!ted)|admission|manag\w+|"
-    r"care|call|escalate|refer|discuss|move|recommend\w*)\b",
-    re.IGNORECASE,
+    r"(?i)\b(?:should|needs?|must|consider\w*|requir\w+|transfer(?!red)|admit(?!ted)|admission|manag\w+|"
+    r"care|call|escalate|refer|discuss|move|recommend\w*)\b"
 )
 _OF_PATIENT = re.compile(
-    r"\b(?:this|his|her|the patient|patient's|he|she|now|here|therefore|so|thus|because|"
-    r"currently)\b",
-    re.IGNORECASE,
+    r"(?i)\b(?:this|his|her|the patient|patient's|he|she|now|here|therefore|so|thus|because|"
+    r"currently)\b"
 )
 
 

@@ -37,33 +37,30 @@ _NUMBER = (
 )
 _TOTALS = (
     re.compile(
-        rf"\b(?:{_NEWS}|total|aggregate|overall|sum){_WAY}{_SUM}{_NUMBER}(?!\**\s?points? (?:for|"
-        rf"from|in) )",
-        re.IGNORECASE,
+        rf"(?i)\b(?:{_NEWS}|total|aggregate|overall|sum){_WAY}{_SUM}{_NUMBER}"
+        r"(?!\**\s?points? (?:for|from|in) )"
     ),
     re.compile(
-        rf"(?:\b(?:warning |an? |the |overall )score{_WAY}{_SUM}{_NUMBER}(?!\**\s?points? (?:for|"
-        rf"from|in) ))|"
+        rf"(?i)(?:\b(?:warning |an? |the |overall )score{_WAY}{_SUM}{_NUMBER}"
+        rf"(?!\**\s?points? (?:for|from|in) ))|"
         rf"\b(?:patient|he|she|who)(?: therefore| thus| now)? scor(?:es|ed) "
         rf"(?:an? )?(?:total |aggregate )?(?:of )?{_NUMBER.replace('total', 'scored')}"
         rf"(?!\**\s?(?:points? )?(?:for|from|in|on (?!(?:the )?news)))|"
         rf"\b{_NUMBER.replace('total', 'in_all')} (?:points? )?in total\b|"
         rf"\b(?:adding|summing|added)\b[^.\n]{{0,40}}?\b(?:gives?|makes?|is|to)\s(?:a total of )?"
         rf"{_NUMBER.replace('total', 'added')}|"
-        rf"(?:\b\d\s*\+\s*){{2,}}\d\s*=\s*\**{_NUMBER.replace('total', 'summed')}",
-        re.IGNORECASE,
+        rf"(?:\b\d\s*\+\s*){{2,}}\d\s*=\s*\**{_NUMBER.replace('total', 'summed')}"
     ),
 )
 """What names the score, and what does so less surely: asked only where nothing does."""
 _OTHER = re.compile(
-    r"\b(?:gcs|coma scale|m-?ews|pews|sofa|apache(?: ii)?|curb-65|wells|previous|prior|earlier|"
-    r"last|initial|baseline|yesterday's|old)\s+(?:total\s+|score\s+|the\s+)?$",
-    re.IGNORECASE,
+    r"(?i)\b(?:gcs|coma scale|m-?ews|pews|sofa|apache(?: ii)?|curb-65|wells|previous|prior|earlier|"
+    r"last|initial|baseline|yesterday's|old)\s+(?:total\s+|score\s+|the\s+)?$"
 )
 """Before the score of something else, or of another time."""
 _RULE = re.compile(
-    r"\W*(?:an?|any|every)\s+(?:(?:total|aggregate|overall|high|low) |news ?2? |early warning )*$",
-    re.IGNORECASE,
+    r"(?i)\W*(?:an?|any|every)\s+"
+    r"(?:(?:total|aggregate|overall|high|low) |news ?2? |early warning )*$"
 )
 """A sentence that begins so is about the score, as `A NEWS2 score of 7 needs …`."""
 

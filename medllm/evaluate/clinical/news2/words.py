@@ -7,9 +7,8 @@ END = re.compile(r"\n|[;!?]|\.(?!\d)")
 _UNIT = r"\s?(?:-|–)?\s?(?:%|h\b|hour|min|day|mm|bpm|beats|breaths|l\b|/|per\b|°|mg|ml)"
 _MORE = r"(?:or|and) (?:more|above|higher|greater|over)\b|\+(?!\d)"
 THRESHOLD = re.compile(
-    rf"[≥>]=?\s?\d{{1,3}}(?![\d.])(?!{_UNIT})|\b\d{{1,3}}\s?(?:{_MORE})|"
-    rf"(?<![\d./])\b\d{{1,3}}\s?(?:-|–|to|or)\s?\d{{1,3}}\b(?![.,]\d)(?!{_UNIT})",
-    re.IGNORECASE,
+    rf"(?i)[≥>]=?\s?\d{{1,3}}(?![\d.])(?!{_UNIT})|\b\d{{1,3}}\s?(?:{_MORE})|"
+    rf"(?<![\d./])\b\d{{1,3}}\s?(?:-|–|to|or)\s?\d{{1,3}}\b(?![.,]\d)(?!{_UNIT})"
 )
 """A limit or a range, as the rules of the score are told with: 7 or more, 5–6, ≥ 25."""
 

@@ -20,7 +20,7 @@ from medllm.measures.spans import (
 )
 
 LINE = re.compile(
-    r"[\s>*•\-\d.)({\"']*\**(?P<type>[a-z]+?)(?:\(s\)|s)?[\"'*]*\s*:\**\s*(?P<names>.*)", re.I
+    r"(?i)[\s>*•\-\d.)({\"']*\**(?P<type>[a-z]+?)(?:\(s\)|s)?[\"'*]*\s*:\**\s*(?P<names>.*)"
 )
 PARTED = re.compile(r"\n|;|,\s+")
 BULLET = re.compile(r"^(?:[\s>*•-]|\d+[.)]\s)+|[\s.,;*]+$")
@@ -29,9 +29,8 @@ FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 KEYS = (("type", "label", "entity_type", "category"), ("name", "text", "entity", "mention"))
 """Under which keys the objects of a list have the type, and the name."""
 NONE = re.compile(
-    r"(?:there (?:are|is) )?"
-    r"(?:none|n/a|no (?:diseases?|chemicals?|drugs?|entit\w+|names)\b.{0,60})",
-    re.IGNORECASE,
+    r"(?i)(?:there (?:are|is) )?"
+    r"(?:none|n/a|no (?:diseases?|chemicals?|drugs?|entit\w+|names)\b.{0,60})"
 )
 """An answer that there is nothing to list."""
 BRACKET = re.compile(r"\s*[(\[]([^()\[\]]+)[)\]]\s*$")

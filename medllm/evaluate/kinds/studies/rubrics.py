@@ -41,7 +41,7 @@ Criterion:
 Answer with a JSON object and nothing else: {{"explanation": "one sentence", \
 "criteria_met": true}} or the same with false."""
 """Not OpenAI's own words, so scores differ a little from those that its program gives."""
-VERDICT = re.compile(r"criteria_met\W{0,6}[:=]\W{0,6}(true|false)\b", re.IGNORECASE)
+VERDICT = re.compile(r"(?i)criteria_met\W{0,6}[:=]\W{0,6}(true|false)\b")
 SAMPLING = Sampling(max_tokens=512)
 
 
