@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medllm.clinical import review_answer
+from medllm.clinical.context import context_of
 from medllm.clinical.finding import Finding
 from medllm.clinical.text.reading import read
 from medllm.measures.text.comparing import Unsupported, find_unsupported
@@ -87,6 +88,28 @@ def test_drugs_that_interact_are_found_and_what_is_warned_of_passes() -> None:
 
     assert [row["text"] for row in rows("harmful") if not of_pairs(row)] == []
     assert [row["text"] for row in rows("fine") if of_pairs(row)] == []
+
+
+def status_of(sentence: str, target: str) -> str:
+    """How a sentence means some of its words, in one word."""
+    reading, words = read(sentence), read(target).words
+    starts = range(len(reading.words))
+    first = next(at for at in starts if reading.words[at : at + len(words)] == words)
+    context = context_of(reading, first, first + len(words))
+    if context.negated:
+        return "absent"
+    if context.experiencer != "patient":
+        return context.experiencer
+    aspects = ("hypothetical", "historical", "possible")
+    return next((each for each in aspects if getattr(context, each)), "present")
+
+
+def test_how_words_are_meant_is_told() -> None:
+    """At first 125 of 159; a negation was read the wrong way round in three."""
+    lines = (HERE / "typed_contexts.tsv").read_text(encoding="utf-8").splitlines()
+
+    rows = [line.split("\t") for line in lines]
+    assert sum(status_of(*row[:2]) == row[2] for row in rows) >= 157
 
 
 def of_summaries(row: dict[str, Any]) -> tuple[list[Judged], list[Unsupported]]:

@@ -37,7 +37,7 @@ CUES = Table(
     name="cues",
     columns=frozenset({"where", "aspects", "phrases", "reach", "only_after", "not_after", "sign"}),
     needed=frozenset({"where", "phrases"}),
-    lists=frozenset({"aspects", "phrases", "only_after", "not_after"}),
+    lists=frozenset({"aspects", "phrases", "only_after", "not_after", "sign"}),
     choices={"where": _PLACES},
     faults=_cue_faults,
 )
@@ -52,12 +52,16 @@ class Cue:
     reach: int
     only_after: frozenset[str]
     not_after: frozenset[str]
-    sign: str
+    signs: tuple[str, ...]
 
     def stands(self, reading: Reading, begin: int, end: int) -> bool:
         """Whether the words from `begin` to `end` are this cue, by what stands around them."""
-        if self.sign and not reading.between(end - 1).startswith(self.sign):
+        if self.signs and not (reading.between(end - 1) or ".").startswith(self.signs):
             return False
+        if reading.words[begin] == "ve" and (
+            not reading.folded.text.startswith("-", reading.begins[begin] - 1)
+        ):
+            return False  # +ve, and not -ve
         if self.where == "before" and _is_of_a_test(reading, begin, end):
             return False
         if not (self.only_after or self.not_after):
@@ -103,7 +107,7 @@ def _build_cue(row: Row) -> Cue:
         reach=row.get("reach") or 10**9,
         only_after=frozenset(row.get("only_after", ())),
         not_after=frozenset(row.get("not_after", ())),
-        sign=row.get("sign", ""),
+        signs=tuple(row.get("sign", ())),
     )
 
 
@@ -112,14 +116,6 @@ def _is_of_a_test(reading: Reading, begin: int, end: int) -> bool:
     if reading.words[begin:end] != ["negative"] or not begin:
         return False
     return reading.between(begin - 1) in ("-", " ") and reading.words[begin - 1] not in _NO_TESTS
-
-
-_NUMBERS = frozenset(
-    {
-        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-        "twelve", "fifteen", "twenty", "thirty", "forty", "fifty", "few", "couple",
-    }
-)  # fmt: skip
 
 
 def _plain(word: str) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from medllm.clinical.context.cues import ALL, BITS, SIDES, Cue, Cues, find_cues
 from medllm.clinical.text.reading import Reading
 
-_COMMA = re.compile(r"[,:()]")
-_SIGN = re.compile(r"\(([-+])\) ?(?=\w)|(?:^|(?<=[\s(]))(\?)(?=\w)")
+_COMMA = re.compile(r"[,:()](?! which (?:ha[sd] |have )?(?:resolved|settled))")
+_SIGN = re.compile(r"\(([-+])\) ?(?=\w)|(?:^|(?<=[\s(]))(\?) ?(?=\w)")
 """`(-) fever`, `(+) cough`, `?PE`."""
 _SIGN_REACH = 3
 _ANSWERED = re.compile(r"[:?]| -|- ")
@@ -106,7 +106,7 @@ class _Events:
                 self.ahead[word].append((bits, _SIGN_REACH))
 
     def add_reply(self, cues: Cues) -> None:
-        """The answer that the next sentence begins with, as in `Any fever? No`."""
+        """The answer that the next sentence begins with (`Any fever? No`), or a query: `PE?`."""
         last = self._last
         if "?" not in self._reading.between(last - 1):
             return
@@ -115,6 +115,9 @@ class _Events:
             if begin == last and _is_answer(self._reading, begin, stop):
                 openings = [(each.bits, _FAR) for each in meant if each.where == "answer"]
                 self.behind[last - 1] += openings
+                return
+        if last - self._first <= _ANSWER_WORDS:
+            self.behind[last - 1].append((BITS["possible"], _FAR))
 
     def _extent(self) -> tuple[str, int, int]:
         """The folded text, and where what stands around the sentence in it begins and ends."""

@@ -22,7 +22,7 @@ _BREAK = re.compile(r"(?i)(?:\n|<br ?/?>)[ \t]*(?:\n|<br|(?:[-*•‣–]|\(?\d{
 _LINE_BEGIN = re.compile(r"(?:^|\n)[ \t|]*(?:[-*•‣–+]|\(?\d{1,2}[.)])?[ \t]*$")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:dr|mr|mrs|ms|st|vs|e\.g|i\.e|etc|approx|fig|p\.o|i\.v|i\.m|s\.c|"
-    r"b\.i\.d|t\.i\.d|q\.i\.d|q\.d|q\.o\.d|p\.r\.n|h\.s|a\.m|p\.m|tab|tabs|cap|caps|inj|max|min|resp|temp)$"
+    r"b\.i\.d|t\.i\.d|q\.i\.d|q\.d|q\.o\.d|p\.r\.n|h\.s|a\.m|p\.m|tab|tabs|cap|caps|inj|max|min|resp|temp|incl)$"
 )
 
 
