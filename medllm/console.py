@@ -33,6 +33,8 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 WIDTH = 78
 """Characters of a line of a sentence."""
 LEAST_WIDTH = 20
+SHOWN = 8
+"""Of several things that a sentence names."""
 UNBROKEN: Any = {"break_long_words": False, "break_on_hyphens": False}
 NUMBER = r"[+-]*\d*\.?\d+(?:e[+-]\d+)?|\d+\."
 BETWEEN = 2
@@ -65,6 +67,12 @@ def wrapped(text: str, indent: str = "    ", width: int = WIDTH) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things in words: 1 row, 2 rows."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def some_of(names: Sequence[Any]) -> str:
+    """How many there are, and the first of them: 12 (a, b, c, d, e, f, g, h, …)."""
+    first = ", ".join(map(str, names[:SHOWN]))
+    return f"{len(names):,} ({first}{', …' if len(names) > SHOWN else ''})"
 
 
 def rounded(value: float, digits: int = 4) -> str:

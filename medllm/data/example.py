@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from medllm import console
 from medllm.artifacts.manifest import without_nan
 from medllm.data.groups import Group
 from medllm.data.readers.files import Source, open_text, read_lines
@@ -184,20 +185,28 @@ def read_jsonl(path: Source, encoding: str = "utf-8") -> Iterator[dict[str, Any]
     """The rows of a JSONL file, streamed.
 
     Raises:
-        DataError: it is not UTF-8, or a line is not a JSON object; names the line.
+        DataError: it is not UTF-8, or lines are no JSON objects; names the lines.
     """
     with open_text(path, newline="\n", encoding=encoding) as file:
-        for number, line in enumerate(read_lines(path, file), 1):
+        lines = enumerate(read_lines(path, file), 1)
+        for number, line in lines:
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line, object_pairs_hook=build_object)
-            except (ValueError, RecursionError) as problem:
-                reason = f"not JSON ({getattr(problem, 'msg', problem)})"
-                raise _bad_line(path, number, reason) from None
-            if not isinstance(row, dict):
-                raise _bad_line(path, number, "a row must be a JSON object")
+            row = _read_row(line)
+            if isinstance(row, str):
+                more = [n for n, line in lines if line.strip() and isinstance(_read_row(line), str)]
+                also = f"; more lines are wrong: {console.some_of(more)}" if more else ""
+                raise DataError(f"{path}:{number}: {row}{also}", "correct or remove the line")
             yield row
+
+
+def _read_row(line: str) -> dict[str, Any] | str:
+    """The JSON object on a line, or why it is none."""
+    try:
+        row = json.loads(line, object_pairs_hook=build_object)
+    except (ValueError, RecursionError) as problem:
+        return f"not JSON ({getattr(problem, 'msg', problem)})"
+    return row if isinstance(row, dict) else "a row must be a JSON object"
 
 
 def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -212,20 +221,15 @@ def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return built
 
 
-def _bad_line(path: Source, number: int, reason: str) -> DataError:
-    return DataError(f"{path}:{number}: {reason}", "correct or remove the line")
-
-
 def read_examples(path: Path) -> Iterator[Example]:
     """The examples of a file that medllm wrote, streamed.
 
     Raises:
         DataError: a row is none.
     """
-    for row in read_jsonl(path):
+    for number, row in enumerate(read_jsonl(path), 1):
         try:
             yield from_json(row)
         except (KeyError, TypeError):
-            raise DataError(
-                f"{path}: a row is not in medllm's form", "`medllm prepare` writes such rows"
-            ) from None
+            message = f"{path}: row {number} is not in medllm's form"
+            raise DataError(message, "`medllm prepare` writes such rows") from None

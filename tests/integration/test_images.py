@@ -276,6 +276,20 @@ def test_a_bad_image_is_named_before_the_model_is_loaded(
     assert "8 bits" in caught.value.fix
 
 
+def test_all_bad_images_are_named_at_once(seeing: Path, tmp_path: Path, made: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    (tmp_path / "3.png").write_bytes(b"<html>")
+    rows = [to_json(example(n, "dark", (f"{n % 10}.png",))) for n in range(21)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+
+    with pytest.raises(DataError, match=r"rows whose images cannot be read: 18 \(t/1: ") as caught:
+        finetune(config(seeing, tmp_path, made))
+
+    assert "1.png is missing, t/2: " in caught.value.message
+    assert "3.png cannot be read: it is no PNG" in caught.value.message
+    assert caught.value.message.count(".png") == 8
+
+
 def test_images_for_a_model_that_sees_none_are_refused(
     tiny_model: Path, seeing: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -505,7 +505,7 @@ def test_a_broken_row_of_the_form_for_other_trainers_is_told(
     row = read(tmp_path / "out")["train"][0] | broken
     path = write_rows(tmp_path / "broken.jsonl", [row])
 
-    with pytest.raises(DataError, match="a row is not in medllm's form"):
+    with pytest.raises(DataError, match="row 1 is not in medllm's form"):
         list(read_examples(Path(path)))
 
 

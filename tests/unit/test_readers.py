@@ -174,8 +174,8 @@ def test_bad_json_is_named_with_its_line() -> None:
 
 @pytest.mark.parametrize("line", ["[1, 2]", "5", '"text"', "null"])
 def test_a_line_must_be_an_object(line: str) -> None:
-    assert refusal("a.jsonl", f'{{"a": 1}}\n{line}\n').message == (
-        "a.jsonl:2: a row must be a JSON object"
+    assert refusal("a.jsonl", f'{{"a": 1}}\n{line}\n\n{{"a": 2}}\n{{"a": \n').message == (
+        "a.jsonl:2: a row must be a JSON object; more lines are wrong: 1 (5)"
     )
 
 

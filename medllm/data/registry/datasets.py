@@ -58,12 +58,10 @@ from medllm.places import data_dir as default_data_dir
 
 __all__ = ["CATALOG", "SAY_COLUMNS", "SPEC_FILE", "Dataset", "DatasetSpec", "alternatives",
            "build_dataset", "find_files", "keep_examples", "known_specs", "open_dataset",
-           "read_spec", "share_test_groups", "some_of", "specs_of"]  # fmt: skip
+           "read_spec", "share_test_groups", "specs_of"]  # fmt: skip
 
 SAY_COLUMNS = "check its columns, or say in a dataset.yaml which is what (docs/datasets.md)"
 """The remedy for files of which no row can be read."""
-SHOWN = 8
-"""Names of files in a notice."""
 
 
 @dataclass(frozen=True)
@@ -287,13 +285,8 @@ def build_dataset(
         return dataset
     others = left_out(place, spec, files) if place.is_dir() else ()
     if others:
-        console.notice(f"{name}: not read, for they are no data files: {some_of(others)}")
+        console.notice(f"{name}: not read, for they are no data files: {console.some_of(others)}")
     return replace(dataset, root=place, left_out=others)
-
-
-def some_of(names: Sequence[str]) -> str:
-    """How many names, and the first of them."""
-    return f"{len(names)} ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
 
 
 def share_test_groups(datasets: Sequence[Dataset]) -> list[Dataset]:

@@ -27,7 +27,6 @@ from medllm.data.registry.datasets import (
     keep_examples,
     known_specs,
     open_dataset,
-    some_of,
 )
 from medllm.data.registry.hub import fetch_files
 from medllm.data.registry.specs import open_spec
@@ -229,7 +228,7 @@ def _unread_forms(folder: Path, spec: DatasetSpec) -> str:
     one_each = (spec.model_copy(update={"files": (pattern,)}) for pattern in spec.files)
     found = {path for one in one_each for path in find_files(folder, one)}
     unread = found - {*find_files(folder, spec)}
-    names = some_of(sorted(path.relative_to(folder).as_posix() for path in unread))
+    names = console.some_of(sorted(path.relative_to(folder).as_posix() for path in unread))
     return f"; not read, as another form of the release goes before: {names}" if unread else ""
 
 

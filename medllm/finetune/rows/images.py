@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medllm import console
 from medllm.data.example import Example, read_examples
-from medllm.errors import ConfigError
+from medllm.errors import ConfigError, DataError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.rows.build import IGNORED, Limit, Prompt, RowCounts, collect
 from medllm.models.chat.template import Rendered
@@ -32,7 +32,7 @@ class VisionRows:
         """The rows of a prepared file, and their counts; see `build_rows`.
 
         Raises:
-            DataError: an image is missing, broken or too deep; names the example and the file.
+            DataError: images are missing, broken or too deep; names the examples and the files.
         """
         from datasets import List, Value
 
@@ -48,13 +48,22 @@ class VisionRows:
         Each image is read once, so that a broken one is found now, and let go again. An image
         cannot be cut: an example that is too long with its images is left out.
         """
+        bad: list[DataError] = []
         with console.progress("finetune: reading images") as advance:
             for example in read_examples(path):
                 paths = [path.parent / image for image in example.images]
-                row = self._build_row(with_user(example), paths, limit, counts)
+                try:
+                    row = self._build_row(with_user(example), paths, limit, counts)
+                except DataError as problem:
+                    bad.append(problem)
+                    continue
                 advance(len(paths))
                 if row:
                     yield {**row, "id": example.id, "image_paths": list(map(str, paths))}
+        if bad:
+            told = console.some_of([each.message for each in bad])
+            message = f"{path}: rows whose images cannot be read: {told}"
+            raise DataError(message, bad[0].fix) if len(bad) > 1 else bad[0]
 
     def _build_row(
         self, example: Example, paths: Sequence[Path], limit: Limit, counts: RowCounts
