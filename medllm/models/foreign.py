@@ -30,6 +30,8 @@ NO_WRITERS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification",
               "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")  # fmt: skip
 """Ends of the names of architectures that read a text and write none: BERT and its kin."""
 
+BESIDE_TORCH = "torchvision, torchaudio or other packages beside torch"
+
 
 @contextmanager
 def loading(what: str, package: str = "'medllm[standard]'") -> Iterator[None]:
@@ -60,8 +62,13 @@ def loading(what: str, package: str = "'medllm[standard]'") -> Iterator[None]:
 
 
 def _lacks(what: str, package: str, problem: Exception) -> SetupError:
-    message = f"{what}: {first_line(problem).partition('. ')[0]:.200}"
-    return SetupError(message, f"pip install {package}")
+    cause: BaseException = problem
+    while cause.__cause__:
+        cause = cause.__cause__
+    fix = f"pip install {package}"
+    if not isinstance(cause, ImportError) and problem is not cause:  # it is there, and breaks
+        fix = f"{BESIDE_TORCH} do not fit it: take them from the index that torch came from"
+    return SetupError(f"{what}: {first_line(cause).partition('. ')[0]:.200}", fix)
 
 
 def _unreadable(what: str, problem: Exception) -> ArtifactError:
@@ -69,7 +76,7 @@ def _unreadable(what: str, problem: Exception) -> ArtifactError:
     return ArtifactError(f"{what}: cannot be loaded: {said:.200}", "check the files in it")
 
 
-def first_line(problem: Exception) -> str:
+def first_line(problem: BaseException) -> str:
     """What a foreign error says first."""
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 

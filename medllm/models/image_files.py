@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings
 
 from medllm.artifacts.digest import digest_file
 from medllm.data.example import read_examples
@@ -45,7 +46,10 @@ def read_image(file: Path | bytes, row: str) -> "Image":
     formats = SENT if is_sent else READ
     try:
         source = BytesIO(file) if isinstance(file, bytes) else file
-        with Image.open(source, formats=formats) as image:
+        with (
+            catch_warnings(category=Image.DecompressionBombWarning, action="ignore"),
+            Image.open(source, formats=formats) as image,
+        ):
             if is_sent and image.width * image.height > MOST_PIXELS:
                 raise ValueError(f"it has more than {MOST_PIXELS:,} pixels")
             if not (reason := _why_unclear(image)):

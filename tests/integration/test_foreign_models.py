@@ -14,9 +14,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from medllm.cli.main import run_command
 from medllm.engines.open import open_model
-from medllm.errors import ArtifactError
+from medllm.errors import ArtifactError, SetupError
 from medllm.finetune.config import FinetuneConfig
 from medllm.finetune.verb import finetune
+from medllm.models.foreign import loading
 from medllm.models.load import load_causal_lm, resolve_model
 from medllm.quantize.config import GgufFormat, QuantizeConfig
 from medllm.quantize.verb import quantize
@@ -257,3 +258,19 @@ def test_a_model_in_a_folder_of_the_named_one_is_pointed_out(foreign: Path) -> N
             resolve_model(str(foreign.parent), role=role)
 
         assert caught.value.fix == "name one of the folders in it: model"
+
+
+def test_a_package_that_does_not_fit_torch_is_told_from_one_that_is_missing() -> None:
+    """As transformers tells of PyPI's torchvision beside a torch for the processor."""
+    missing = ModuleNotFoundError("Could not import module 'LlamaConfig'. Are its requirements …")
+    for cause, fix in (
+        (
+            RuntimeError("operator torchvision::nms does not exist"),
+            "the index that torch came from",
+        ),
+        (ModuleNotFoundError("No module named 'x'"), "pip install 'medllm[standard]'"),
+    ):
+        with pytest.raises(SetupError) as caught, loading("tokenizer of m"):
+            raise missing from cause
+        assert caught.value.message == f"tokenizer of m: {cause}"
+        assert fix in caught.value.fix

@@ -248,3 +248,25 @@ def test_two_columns_that_differ_in_case_only_are_not_chosen_between() -> None:
         Rejected("d/1", "several columns ward"),
     ]
     assert isinstance(told[2], Example) and told[2].completion == "a"
+
+
+@pytest.mark.parametrize(
+    ("question", "scan", "asked"),
+    [
+        ("<image>\nWhat is it?", "a.png", "What is it?"),
+        ("What is it? <image>", "a.png", "What is it?"),
+        ("What is it?", "a.png", "What is it?"),
+        ("<image>", "a.png", ""),
+        ("What is <image> here?", "a.png", "an image amidst words, where no model is shown it"),
+        ("<image><image> Both?", "a.png", "more or fewer images than places for them"),
+        ("<image> What is it?", None, "missing image"),
+    ],
+)
+def test_marks_of_images_are_no_words(question: str, scan: str | None, asked: str) -> None:
+    row = read({"q": question, "a": "A bone.", "scan": scan}, prompt="q", completion="a",
+               images=("scan",))  # fmt: skip
+
+    if isinstance(row, Rejected):
+        assert row.reason == asked
+    else:
+        assert (row.prompt, row.images) == ((Message("user", asked),), (scan,))

@@ -110,3 +110,9 @@ def test_what_a_reader_would_see_must_be_in_the_file(
         with pytest.raises(DataError, match="^t/1: an image ") as sent:
             read_image(path.read_bytes(), "t/1")
         assert "object at" not in sent.value.message
+
+
+def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("1", (9_500, 9_500)).save(tmp_path / "scan.png")  # above 89,478,485 pixels
+
+    assert read_image(tmp_path / "scan.png", "t/1").size == (9_500, 9_500)

@@ -15,6 +15,7 @@ from medllm.data.left_out import LeftOut
 from medllm.data.patterns import check_pattern, finder
 from medllm.data.readers.rows import KEY, Row
 from medllm.data.shapes.answers import Kind, folded
+from medllm.data.shapes.conversation import Conversation
 from medllm.data.shapes.values import clean, columns_of, images_of, known, text_of
 
 
@@ -123,15 +124,17 @@ def _check_names(names: tuple[Any, ...], columns: Columns) -> None:
 
 def _build(dataset: str, source_id: str, row: Row, columns: Columns) -> Example:
     prompt, group = fill(columns.prompt, row), group_of(source_id, row, columns)
+    asked = Conversation([Message("user", prompt)] if prompt else [])
+    images = asked.show(_images(row, columns))
     example = Example(
         id=f"{dataset}/{source_id}",
         dataset=dataset,
         group=group.id,
-        prompt=(Message("user", prompt),) if prompt else (),
+        prompt=tuple(asked.turns),
         completion=fill(columns.completion, row),
         choices=columns.choices,
         target=_target(row, columns),
-        images=_images(row, columns),
+        images=images,
         metadata=metadata_of(row, columns),
         group_kind=group.kind,
     )
