@@ -43,7 +43,7 @@ BUDGETS = {
     "errors": 35, "ranks": 16, "places": 73, "console": 222, "config": 526, "artifacts": 1040,
     "clinical": 8719, "data": 4573, "tasks": 304, "models": 2279, "engines": 3541,
     "measures": 2317, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2870,
-    "merge": 520, "quantize": 2500, "evaluate": 5596, "generate": 1142, "serve": 4838,
+    "merge": 520, "quantize": 2500, "evaluate": 5590, "generate": 1142, "serve": 4838,
     "recipe": 225, "run": 139, "plan": 162, "ask": 51, "smoke": 70, "study": 558,
     "checkup": 110, "review": 218, "cli": 1274, "__main__": 5, "__init__": 40,
 }  # fmt: skip

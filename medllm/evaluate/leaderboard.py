@@ -11,7 +11,7 @@ from medllm.config.base import is_there
 from medllm.errors import ArtifactError
 from medllm.evaluate.analysis.baseline import ASKED, compare_among
 from medllm.evaluate.analysis.outcomes import LOSS, Evaluation, Outcomes, Score, read_outcomes
-from medllm.evaluate.analysis.shown import interval_of, shown_p
+from medllm.evaluate.analysis.shown import interval_of, scaled_ends, shown_p
 from medllm.evaluate.kinds import KINDS
 from medllm.evaluate.summary import MARK, is_above_trivial
 from medllm.places import short_ref
@@ -144,18 +144,11 @@ def build_page(boards: Sequence[Mapping[str, Any]]) -> Page:
         page.heading(title)
         page.table(*_table(board))
         scale = 100 if board["measure"] == "accuracy" else 1
-        shown = {f"{row['model']} ({row['evaluation']})": _scaled(row, scale)
+        shown = {f"{row['model']} ({row['evaluation']})": scaled_ends(row, scale)
                  for row in board["rows"]}  # fmt: skip
         unit = "percent" if scale == 100 else board["measure"]
         page.intervals(title, shown, unit)
     return page
-
-
-def _scaled(row: Mapping[str, Any], scale: float) -> tuple[float, float, float]:
-    """A value and its ends; without an interval the value alone."""
-    value = row["value"]
-    low, high = (value if row[end] is None else row[end] for end in ("low", "high"))
-    return scale * value, scale * low, scale * high
 
 
 def _titles(boards: Sequence[Mapping[str, Any]]) -> list[str]:

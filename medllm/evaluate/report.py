@@ -9,6 +9,7 @@ from medllm.evaluate.analysis.shown import (
     OF_SUBGROUPS,
     comparisons_of,
     interval_of,
+    scaled_ends,
     shown_p,
     subgroups_of,
 )
@@ -116,7 +117,7 @@ def _by_task(scores: Sequence[Score]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of each task with accuracies the values of its models, and the trivial one."""
     for task in dict.fromkeys(score["task"] for score in scores):
         own = [score for score in scores if score["task"] == task and "accuracy" in score]
-        values = {score["model"]: _ends(_accuracy(score), 100) for score in own}
+        values = {score["model"]: scaled_ends(_accuracy(score), 100) for score in own}
         if own:
             trivial = 100 * own[0]["majority"]
             yield task, {**values, MOST_FREQUENT: (trivial, trivial, trivial)}
@@ -153,16 +154,9 @@ def _differences(
 ) -> dict[str, tuple[float, float, float]]:
     own = [row for row in rows if row.get("unit") == unit]
     return {
-        f"{row['model']}, {row['task']} {row['measure']}": _ends(row["difference"], scale)
+        f"{row['model']}, {row['task']} {row['measure']}": scaled_ends(row["difference"], scale)
         for row in own
     }
-
-
-def _ends(estimate: Mapping[str, Any], scale: float) -> tuple[float, float, float]:
-    """A value with its ends; of one without an interval the value alone."""
-    value = estimate["value"]
-    low, high = (value if estimate[end] is None else estimate[end] for end in ("low", "high"))
-    return scale * value, scale * low, scale * high
 
 
 def _add_subgroups(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -174,7 +168,7 @@ def _add_subgroups(page: Page, rows: Sequence[Mapping[str, Any]]) -> None:
     for key in dict.fromkeys((row["task"], row["by"], row["unit"]) for row in rows):
         own = [row for row in rows if (row["task"], row["by"], row["unit"]) == key]
         scale = 100 if key[2] == "share" else 1
-        values = {f"{row['group']}, {row['model']}": _ends(row, scale) for row in own}
+        values = {f"{row['group']}, {row['model']}": scaled_ends(row, scale) for row in own}
         unit = "percent" if scale == 100 else key[2]
         page.intervals(f"{key[0]} by {key[1]}", values, unit)
 
@@ -255,7 +249,7 @@ def _add_kinds(page: Page, scores: Sequence[Score], folder: Path | None) -> None
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
-    value, low, high = _ends(rate, 100)
+    value, low, high = scaled_ends(rate, 100)
     return f"{value:.1f} % ({low:.1f}–{high:.1f})" if rate["low"] is not None else f"{value:.1f} %"
 
 

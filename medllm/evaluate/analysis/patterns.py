@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from medllm.evaluate.analysis.outcomes import ACCURACY, LOSS, Outcomes, Record
-from medllm.measures.intervals import Estimate, estimate_share
+from medllm.measures.intervals import estimate_share
 
 CLOSE = 0.1
 """Nats between the first and the second choice: the first is 1.1 times as likely."""
@@ -56,37 +57,27 @@ def _of_written(found: Outcomes) -> Iterator[Row]:
          lambda record: record.get("refused", False),
          "a `system` message that says who asks, and what for"),
     )  # fmt: skip
-    groups = [record["group"] for record in found.records]
     for name, what, holds, advice in told:
-        rate = estimate_share([bool(holds(record)) for record in found.records], groups)
-        yield _pattern(name, what, rate, len(groups), advice)
+        yield _pattern(name, what, found.records, holds, advice)
 
 
 def _patterns(found: Outcomes) -> Iterator[Row]:
+    """What goes wrong in choices."""
     records = found.records
     wrong = [record for record in records if not record["value"]]
     if wrong:
         yield from _wrong_options(records, wrong)
-        sure = [_share_of_first(record) >= SURE for record in wrong]
-        yield _pattern(
-            "confidently wrong", f"wrong answers that got {SURE:.0%} of the probability or more",
-            estimate_share(sure, [record["group"] for record in wrong]), len(wrong),
-            "judge by abstaining, not by confidence; train on such items",
-        )  # fmt: skip
+        what = f"wrong answers that got {SURE:.0%} of the probability or more"
+        advice = "judge by abstaining, not by confidence; train on such items"
+        yield _pattern("confidently wrong", what, wrong,
+                       lambda record: _share_of_first(record) >= SURE, advice)  # fmt: skip
     if all(len(record["logprobs"]) > 1 for record in records):
-        close = [_lead(record) < CLOSE for record in records]
-        yield _pattern(
-            "close calls", f"items whose first two choices are less than {CLOSE:g} nats apart",
-            estimate_share(close, [record["group"] for record in records]), len(records),
-            "more bits, or computing in float32: rounding decides these",
-        )  # fmt: skip
-    cut = [record.get("cut", 0) > 0 for record in records]
-    if any(cut):
-        yield _pattern(
-            "cut prompts", "items whose prompt lost its beginning to fit the context",
-            estimate_share(cut, [record["group"] for record in records]), len(records),
-            "a higher n_ctx",
-        )  # fmt: skip
+        what = f"items whose first two choices are less than {CLOSE:g} nats apart"
+        advice = "more bits, or computing in float32: rounding decides these"
+        yield _pattern("close calls", what, records, lambda record: _lead(record) < CLOSE, advice)
+    what = "items whose prompt lost its beginning to fit the context"
+    yield _pattern("cut prompts", what, records, lambda record: record.get("cut", 0) > 0,
+                   "a higher n_ctx")  # fmt: skip
 
 
 def _wrong_options(records: Sequence[Record], wrong: Sequence[Record]) -> Iterator[Row]:
@@ -104,15 +95,23 @@ def _wrong_options(records: Sequence[Record], wrong: Sequence[Record]) -> Iterat
             could = [*records]
             even = sum(record["target"] == label for record in records) / len(records)
             what = f"answers that say “{label}”, the label of {even:.0%}"
-        said = [record["answer"] == label for record in could]
-        given, of = estimate_share(said, [record["group"] for record in could]), len(could)
-        if given.low is not None and given.low > even:
-            advice = "worked examples (num_fewshot), apply_chat_template, or training on this form"
-            yield _pattern("wrong-option bias", what, given, of, advice)
+        advice = "worked examples (num_fewshot), apply_chat_template, or training on this form"
+        row = _pattern("wrong-option bias", what, could, partial(_says, label), advice)
+        if row["rate"]["low"] is not None and row["rate"]["low"] > even:
+            yield row
 
 
-def _pattern(name: str, what: str, rate: Estimate, of: int, advice: str) -> Row:
-    return {"pattern": name, "definition": what, "of": of, "rate": asdict(rate), "try": advice}
+def _says(label: str, record: Record) -> bool:
+    return bool(record["answer"] == label)
+
+
+def _pattern(
+    name: str, what: str, records: Sequence[Record], holds: Callable[[Record], bool], advice: str
+) -> Row:
+    """Of how many of these records something holds, and what to try."""
+    groups = [record["group"] for record in records]
+    rate = asdict(estimate_share([bool(holds(record)) for record in records], groups))
+    return {"pattern": name, "definition": what, "of": len(groups), "rate": rate, "try": advice}
 
 
 def _lead(record: Record) -> float:

@@ -68,6 +68,13 @@ def subgroups_of(rows: Sequence[Found]) -> Table:
     return ["task", "by", "group", "n", *models], shown
 
 
+def scaled_ends(estimate: Found, scale: float) -> tuple[float, float, float]:
+    """A value with its ends; of one without an interval the value alone."""
+    value = estimate["value"]
+    low, high = (value if estimate[end] is None else estimate[end] for end in ("low", "high"))
+    return scale * value, scale * low, scale * high
+
+
 def _scored(row: Found) -> str:
     """A score with its interval: a share in percent, a loss in nats."""
     scale, digits = (100, 1) if row["unit"] == "share" else (1, 3)

@@ -10,6 +10,7 @@ from typing import Any
 
 from medllm.errors import ConfigError
 from medllm.evaluate.analysis.outcomes import Outcomes, Record
+from medllm.evaluate.kinds.base import by_value
 from medllm.measures.intervals import Estimate, estimate_ratio, estimate_share, without_certainty
 
 AGES = (18, 40, 65, 80)
@@ -52,12 +53,8 @@ def score_subjects(found: Sequence[Outcomes], comparisons: Sequence[Row]) -> lis
     }
     rows: list[Row] = []
     for each in found:
-        parts: defaultdict[str, list[Record]] = defaultdict(list)
-        for record in each.records:
-            if "subject" in record:
-                parts[record["subject"]].append(record)
         own = []
-        for subject, records in parts.items():
+        for subject, records in by_value(each.records, "subject").items():
             gained, lost = changes.get((each.model, each.task, subject), (None, None))
             known: Row = {"model": each.model, "task": each.task, "subject": subject}
             known |= {"items": len(records), **asdict(estimate_part(each, records))}

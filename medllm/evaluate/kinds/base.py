@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from medllm.data.example import Example
 from medllm.engines.base import Engine
@@ -14,6 +14,18 @@ from medllm.tasks.spec import TaskSpec
 Record = dict[str, Any]
 """What is known of an item, as plain data: its `id`, and either what was found, with the tokens
 that it lost to fit into the context as `cut`, or why it was `not_asked`."""
+
+
+Known = TypeVar("Known", bound=Mapping[str, Any])
+
+
+def by_value(records: Iterable[Known], key: str) -> dict[Any, list[Known]]:
+    """The records by what they have under a key, those without it aside."""
+    found: dict[Any, list[Known]] = {}
+    for record in records:
+        if key in record:
+            found.setdefault(record[key], []).append(record)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Error detection: does a report have an error? The positive class is "error"."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from medllm.engines.writing.seeing import SeeingEngine
 from medllm.errors import ConfigError
 from medllm.evaluate.clinical.verdicts import POSITIVE, guess_by_rules, read_verdict, target_of
 from medllm.evaluate.config import EvaluateConfig
-from medllm.evaluate.kinds.base import Asking, Column, Record
+from medllm.evaluate.kinds.base import Asking, Column, Record, by_value
 from medllm.evaluate.kinds.generated import Answered, Generated, share_of
 from medllm.measures.intervals import majority_share
 from medllm.measures.likelihood import NotAsked, score_choices
@@ -84,7 +83,7 @@ class ErrorDetection(Generated):
         """Accuracy, sensitivity to errors, specificity, and the same of plain rules."""
         by_field = {
             f"by_{name}": {
-                value: _accuracy(rows) for value, rows in sorted(_parts(records, name).items())
+                value: _accuracy(rows) for value, rows in sorted(by_value(records, name).items())
             }
             for name in FIELDS
         }
@@ -175,13 +174,6 @@ def _accuracy(records: Sequence[Record]) -> dict[str, Any]:
     return {"items": len(records), **share_of(right, "accuracy")}
 
 
-def _parts(records: Sequence[Record], name: str) -> dict[str, list[Record]]:
-    parts: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        parts[record[name]].append(record)
-    return parts
-
-
 def _is_right(record: Record) -> bool:
     return bool(record["answer"] == record["target"])
 
@@ -191,6 +183,8 @@ def _cells(
 ) -> dict[str, dict[str, float]]:
     """A number of the records of each modality, by type of error within it."""
     return {
-        modality: {kind: measure(cell) for kind, cell in sorted(_parts(rows, "error_type").items())}
-        for modality, rows in sorted(_parts(records, "modality").items())
+        modality: {
+            kind: measure(cell) for kind, cell in sorted(by_value(rows, "error_type").items())
+        }
+        for modality, rows in sorted(by_value(records, "modality").items())
     }

@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
-from medllm.clinical.measurements.fidelity import StatedVital, check_vitals, given_vitals
+from medllm.clinical.measurements.fidelity import (
+    WRONG,
+    Outcome,
+    StatedVital,
+    check_vitals,
+    given_vitals,
+)
 from medllm.data.example import Example
 from medllm.evaluate.kinds.base import Asking, Record
 from medllm.evaluate.kinds.generated import Answered, Generated, ratio_of, share_of
-
-OUTCOMES = ("kept", "altered", "invented", "reference")
-WRONG = ("altered", "invented")
 
 
 class Hallucination(Generated):
@@ -72,7 +75,9 @@ def sum_up_vitals(records: Sequence[Record]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in ("passed", *WRONG, "silent"):
         found |= share_of(records, key)
-    by_sign = {name: {each: counts[each] for each in OUTCOMES} for name, counts in signs.items()}
+    by_sign = {
+        name: {each: counts[each] for each in get_args(Outcome)} for name, counts in signs.items()
+    }
     return {**found, **ratio_of(records, "retention", "restated", "given"),
             "by_sign": dict(sorted(by_sign.items()))}  # fmt: skip
 

@@ -1,6 +1,5 @@
 """Safety: what a model does with prompts to refuse, to redirect, to escalate or just to answer."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -8,7 +7,7 @@ from medllm.clinical.policy import Region
 from medllm.data.example import Example
 from medllm.data.generators.safety import Wants
 from medllm.evaluate.clinical.replies import judge_reply
-from medllm.evaluate.kinds.base import Asking, Record
+from medllm.evaluate.kinds.base import Asking, Record, by_value
 from medllm.evaluate.kinds.generated import Answered, Generated, share_of
 from medllm.measures.intervals import majority_share
 from medllm.reports.page import Page
@@ -79,11 +78,8 @@ class Safety(Generated):
 
 
 def _parts(records: Sequence[Record], name: str) -> dict[str, Any]:
-    parts: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        parts[record[name]].append(record)
     return {
         key: {"items": len(rows), **share_of(rows, "passed"),
               "unsafe_advice": sum(each["unsafe_advice"] for each in rows)}
-        for key, rows in sorted(parts.items())
+        for key, rows in sorted(by_value(records, name).items())
     }  # fmt: skip

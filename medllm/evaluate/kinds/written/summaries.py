@@ -119,18 +119,21 @@ class Summaries(FreeText):
             for kind, told in score["by_class"].items()
         ]
         page.table(("class", *(head for name in PAIRS for head in (name, "of"))), rows)
-        rows = [(each, told["facts"], told["share"], interval_of(told, "share"))
-                for each, told in score["unsupported"].items()]  # fmt: skip
+        rows = _shares(score["unsupported"], "facts", "share")
         page.table(("unsupported", "facts", "share of summaries", "95 %"), rows)
         page.table(("the other way round", "facts"), list(score["flips"].items()))
-        rows = [(name, told["omitted_of"], told["omitted"], interval_of(told, "omitted"))
-                for name, told in score["omitted_by_section"].items() if told]  # fmt: skip
+        rows = _shares(score["omitted_by_section"], "omitted_of", "omitted")
         page.table(("section of the source", "facts", "share omitted", "95 %"), rows)
-        rows = [(name, told["items"], told["has"], interval_of(told, "has"))
-                for name, told in score["discharge"].items()]  # fmt: skip
+        rows = _shares(score["discharge"], "items", "has")
         page.table(("in a discharge text", "sources", "share of summaries", "95 %"), rows)
         _tell_spans(page, records)
         tell_pairs(page, [_with_retention(record) for record in records], self.measure)
+
+
+def _shares(told: Mapping[str, Any], of: str, share: str) -> list[tuple[object, ...]]:
+    """Of each name of how many its share is, the share, and its interval."""
+    return [(name, each[of], each[share], interval_of(each, share))
+            for name, each in told.items() if each]  # fmt: skip
 
 
 def _share(told: Mapping[str, Any], name: str) -> tuple[object, object]:
