@@ -97,10 +97,11 @@ def key(name: str) -> str:
 
 
 def is_wordlike(name: str) -> bool:
-    """Whether it is neither a code nor a chemical formula nor too short or long."""
+    """Whether it is neither a code, a formula nor clipped (`fever or [...]`), nor short or long."""
     letters = sum(map(str.isalpha, name))
     return (
         letters >= 4
+        and not name.endswith((" or", " other"))
         and letters >= 0.7 * len(name.replace(" ", ""))
         and len(name.split()) <= MAX_WORDS
     )

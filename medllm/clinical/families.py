@@ -11,6 +11,7 @@ from medllm.clinical.contraindications.tables import CONDITIONS, CONTRAINDICATIO
 from medllm.clinical.doses.checks import find_doses
 from medllm.clinical.doses.limits import DOSES
 from medllm.clinical.drugs.tables import CLASSES, DRUGS, PRODUCTS, RXCUIS, VOCABULARY
+from medllm.clinical.entities.short_forms import SHORT_FORMS
 from medllm.clinical.entities.words import ENTITY_WORDS
 from medllm.clinical.interactions.checks import find_interactions
 from medllm.clinical.interactions.tables import DUPLICATES, INTERACTIONS
@@ -28,7 +29,7 @@ from medllm.clinical.wording.unknown_words import WORD_FORMS, find_unknown_words
 TABLES: tuple[Table, ...] = (
     *(CUES, STANCE_CUES, DRUGS, PRODUCTS, CLASSES, VOCABULARY, RXCUIS),
     *(ASIDES, CONCEPTS, REGIONS, RED_FLAGS),
-    ENTITY_WORDS,
+    *(ENTITY_WORDS, SHORT_FORMS),
     *(CONDITIONS, CONTRAINDICATIONS, DOSES),
     *(INTERACTIONS, DUPLICATES),
     *(ABBREVIATIONS, CONFUSIONS, LANGUAGES, WORD_FORMS),

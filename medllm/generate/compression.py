@@ -26,7 +26,7 @@ from medllm.measures.text.comparing import Unsupported, count_shared, find_unsup
 from medllm.measures.text.facts import Fact, find_facts
 from medllm.measures.text.flips import add_flips, find_flips
 from medllm.measures.text.numbers import judge_numbers
-from medllm.measures.text.spoken import with_digits
+from medllm.measures.text.shorthand import written_out
 
 Flip = dict[str, Any]
 """What is the other way round, of which class, where in the last answer, and unlike which text."""
@@ -58,7 +58,7 @@ class Compressed:
     @cached_property
     def readings(self) -> list[Reading]:
         """The source, with its numbers in digits, the first answer and the last one."""
-        texts = with_digits(self.source), self.whole[0], self.whole[-1]
+        texts = written_out(self.source), self.whole[0], self.whole[-1]
         return [read(text) for text in texts]
 
     @cached_property

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from enum import Enum
+from itertools import pairwise
 
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.clinical.rules.tables import Table
@@ -11,7 +12,8 @@ from medllm.clinical.text.reading import Reading
 
 KINDS = (
     "advise", "warn", "taken", "mention", "open", "deny", "if", "group", "swap", "target", "end",
-    "passive", "good", "bad", "risk", "joined", "better", "past", "heading", "dose", "neutral",
+    "passive", "good", "bad", "stopped", "risk", "joined", "better", "past", "heading", "dose",
+    "neutral",
 )  # fmt: skip
 
 STANCE_CUES = Table(
@@ -50,7 +52,9 @@ def is_condition(reading: Reading, word: int, knowledge: Knowledge | None = None
     return finder.state(reading, word) in {"if", "group"}
 
 
-_STANCES = {"advise": Stance.ADVISED, "warn": Stance.WARNED, "taken": Stance.TAKEN}
+_STANCES = {
+    "advise": Stance.ADVISED, "warn": Stance.WARNED, "none": Stance.WARNED, "taken": Stance.TAKEN,
+}  # fmt: skip
 
 
 class _StanceFinder:
@@ -122,6 +126,7 @@ class _SentenceStances:
         self._reached = 0
         self._comma = 0
         self._led = ""
+        self._items: list[int] = []
         self._denied_to = -1
         self._cue_end, self._cue_kind = -1, ""
         self._is_past = self._has_target = False
@@ -158,6 +163,8 @@ class _SentenceStances:
         begun, self._comma = self._comma, comma
         if self._state == "if":
             self._state = "then"
+        elif self._state == "none":
+            self._items.append(comma)
         elif not begun and self._state in {"warn", "taken"} and self._words[0] in _LEADING:
             self._led, self._state = self._state, "then"
         elif self._led and not any(map(str.isdigit, "".join(self._words[begun:comma]))):
@@ -216,6 +223,8 @@ class _SentenceStances:
             self._state = "warn" if kind == "swap" else kind
             if self._state != "warn":
                 self._reached = end
+            elif self._words[begin:end] == ["no"]:
+                self._state = "none"
 
     def _look_back(self, kind: str, begin: int, end: int) -> None:
         is_denied = begin <= self._denied_to
@@ -224,13 +233,21 @@ class _SentenceStances:
             self._set_back({"open": "warn", "then": "warn"}, begin)
             self._state = "mention"
         else:
-            is_good = (kind != "bad") != is_denied
+            is_good = (kind not in {"bad", "stopped"}) != is_denied
             stance = "advise" if is_good else "warn"
-            self._set_back({"": stance, "open": stance, "then": stance}, begin)
+            self._set_back(
+                {"": stance, "open": stance, "then": stance}, begin, self._begin_of_subject(begin)
+            )
             claimed = {"taken": stance} if is_good else {"taken": stance, "advise": stance}
             self._set_back(claimed, begin, self._comma or begin)
-            self._state = _BEHIND.get(kind, "" if kind == "good" else stance)
+            self._state = _BEHIND.get(kind, "" if kind in {"good", "stopped"} else stance)
         self._reached = end
+
+    def _begin_of_subject(self, end: int) -> int:
+        """The comma behind which one thing alone is spoken of: `A 5 mg, and B was stopped`."""
+        is_new = self._words[self._comma : self._comma + 1] == ["and"]
+        has_dose = any(self._comma <= at < end for at in self._dosed)
+        return self._comma if is_new and self._dosed and not has_dose else 0
 
     def _set_back(self, changes: Mapping[str, str], end: int, begin: int = 0) -> None:
         for at in range(max(begin, self._reached), end):
@@ -248,6 +265,7 @@ class _SentenceStances:
         """What no cue has claimed is advised where a dose stands behind it."""
         if self._is_past:
             return
+        self._advise_items()
         dosed = sorted(self._dosed, reverse=True)
         nearest = len(self.states) + _REACH_OF_DOSE
         for at in range(len(self.states) - 1, -1, -1):
@@ -257,3 +275,12 @@ class _SentenceStances:
                 nearest = len(self.states) + _REACH_OF_DOSE
             if self.states[at] in {"", "then"} and nearest - at <= _REACH_OF_DOSE:
                 self.states[at] = "advise"
+
+    def _advise_items(self) -> None:
+        """Behind `no`, an item of the list with a dose is free: `no aspirin, enoxaparin 40 mg`."""
+        for begin, end in pairwise([*self._items, len(self.states)]):
+            has_dose = any(begin <= at < end for at in self._dosed)
+            if has_dose and self._words[begin] not in {"or", "nor"}:
+                self.states[begin:end] = [
+                    "advise" if each == "none" else each for each in self.states[begin:end]
+                ]

@@ -52,6 +52,7 @@ _DOSED = re.compile(
     r"[\s(:,*-]{0,4}(?:\d[\d.,]{0,8}(?: ?- ?\d[\d.,]{0,8})? ?"
     r"(?:mg|mcg|ug|g|iu|units?|meq|ml|mmol|(?:micro|milli)?grams?|tablets?|tabs?|caps?|capsules?|%)"
     r"(?![/\w])"
+    r"|\d[\d.,]{0,8} ?(?:od|om|on|bd|bid|tds|tid|qds|qid|nocte|mane|prn)\b"
     r"|(?:supplements?|tablets?|pills?|capsules?|infusion|injection|drip|therapy)\b)"
 )
 _OF_DOSE = re.compile(r"\d ?(?:mg|mcg|ug|g|iu|units?|(?:micro|milli)?grams?) of $")

@@ -1,10 +1,10 @@
 """Entities in a text: names of the vocabulary, names by their head or ending, short forms."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-from medllm.clinical.entities.short_forms import find_definitions
+from medllm.clinical.entities.short_forms import find_definitions, find_known
 from medllm.clinical.entities.vocabulary import Vocabulary, read_vocabulary
 from medllm.clinical.entities.words import EntityWords, Type, build_entity_words, normal
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
@@ -35,30 +35,41 @@ class Entity:
     """The words `first` to `last` (not included) of a text that name a `type` of thing.
 
     `ids` are those of MeSH (`MESH:D006973`), the Disease Ontology (`DOID:10763`) and DrugBank
-    (`DB00945`); there are none for a name that is known by its words alone.
+    (`DB00945`); there are none for a name that is known by its words alone. `names` are what a
+    short form stands for, or one of the several things that it `may` mean.
     """
 
     type: Type
     first: int
     last: int
     ids: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    may: tuple[str, ...] = ()
 
     def place(self, reading: Reading) -> Span:
         """Where it stands in the text."""
         return reading.place(self.first, self.last)
 
 
-def find_entities(reading: Reading, knowledge: Knowledge | None = None) -> tuple[Entity, ...]:
+def find_entities(
+    reading: Reading, knowledge: Knowledge | None = None, *, is_note: bool = False
+) -> tuple[Entity, ...]:
     """The entities of a text, in order; none overlap.
 
+    In a note the short forms are known that clinicians write (`CXR`, `T2DM`); in articles these
+    mean other things, too.
     The vocabulary is read at the first call. A short form that the text defines ("chronic kidney
     disease (CKD)") is what its long form is, wherever it stands.
     """
-    known = (knowledge or shipped_knowledge()).built(build_entity_words)
+    knowledge = knowledge or shipped_knowledge()
+    known = knowledge.built(build_entity_words)
     words = [normal(each) for each in reading.words]
     found = _Found(len(words))
     for entity in _find_names(words, read_vocabulary()):
         found.add(entity)
+    if is_note:
+        for entity in _find_short_forms(reading, found, knowledge, read_vocabulary()):
+            found.add(entity)
     for entity in _expanded(reading, words, found, known):
         found.add(entity)
     _join_salts(reading, words, found)
@@ -83,6 +94,14 @@ class _Found:
         """The entity that covers a word."""
         return self._at[word] if 0 <= word < len(self._at) else None
 
+    def is_free(self, entity: Entity) -> bool:
+        """Whether all that stands at its words are entities within them."""
+        ends = self.at(entity.first), self.at(entity.last - 1)
+        return all(
+            each is None or (entity.first <= each.first and each.last <= entity.last)
+            for each in ends
+        )
+
     def add(self, entity: Entity) -> None:
         """Add an entity whose words are those of whole other ones, or of none."""
         for word in range(entity.first, entity.last):
@@ -92,6 +111,19 @@ class _Found:
 def _find_names(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[Entity]:
     for first, last, type_, ids in vocabulary.find(words):
         yield Entity(cast(Type, type_), first, last, tuple(ids.split()))
+
+
+def _find_short_forms(
+    reading: Reading, found: _Found, knowledge: Knowledge, vocabulary: Vocabulary
+) -> Iterator[Entity]:
+    for (first, last), meaning in find_known(reading, knowledge):
+        ids = vocabulary.ids_of(meaning.names)
+        entity = Entity(meaning.type, first, last, ids, meaning.names, meaning.may)
+        known = found.at(first)
+        if known and (known.first, known.last) == (first, last):
+            yield replace(entity, type=known.type, ids=(*known.ids, *ids))
+        elif found.is_free(entity):
+            yield entity
 
 
 def _expanded(
@@ -112,7 +144,7 @@ def _expanded(
             continue
         if not named and is_head and begin == word and known.names.get(words[word]) is None:
             continue
-        yield Entity(type_, begin, word + 1, named.ids if named else ())
+        yield replace(named or Entity(type_, word, word + 1), first=begin, last=word + 1)
 
 
 def _begin_of_name(

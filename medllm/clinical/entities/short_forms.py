@@ -1,16 +1,88 @@
-"""Short forms that a text defines itself: "chronic kidney disease (CKD)".
+"""Short forms: those that everybody knows, and those that a text defines itself.
 
-The algorithm is that of Schwartz and Hearst (2003): each letter of the short form is looked for
-backwards in the words before it, and its first letter must begin a word.
+The latter, "chronic kidney disease (CKD)", are found by the algorithm of Schwartz and Hearst
+(2003): each letter of the short form is looked for backwards in the words before it, and its first
+letter must begin a word.
 """
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from medllm.clinical.entities.words import TYPES, Type, normal
+from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.rules.tables import Row, Table
+from medllm.clinical.text.phrases import Phrases, words_in
 from medllm.clinical.text.reading import Reading, Span
 
+
+def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
+    if row["type"] not in TYPES:
+        yield f"type must be one of {', '.join(TYPES)}"
+
+
+SHORT_FORMS = Table(
+    name="short_forms",
+    columns=frozenset({"type", "short", "long", "several"}),
+    needed=frozenset({"type", "short", "long"}),
+    lists=frozenset({"short", "long"}),
+    faults=_faults,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a short form is: names of one thing, or the several things that it `may` mean."""
+
+    type: Type
+    names: tuple[str, ...]
+    may: tuple[str, ...]
+
+
 _IN_BRACKETS = re.compile(r"\(([^\s()]{2,10})[,;)]")
+
+
+def find_known(reading: Reading, knowledge: Knowledge) -> Iterator[tuple[Span, Meaning]]:
+    """The words of each short and long form of the table `short_forms`, and its meaning.
+
+    A form with a capital counts in its own letters alone, and in no sentence of capitals, where
+    `CAP` is a cap; before a colon all but procedures are headings: `PE: chest clear`.
+    """
+    words = [normal(word) for word in reading.words]
+    for first, last, meanings in knowledge.built(_build_forms).find(words):
+        begin, end = reading.place(first, last)
+        written = reading.text[begin:end]
+        meaning = meanings.get(written) or meanings.get("")
+        is_heading = reading.between(last - 1).startswith(":")
+        if (
+            meaning
+            and (meaning.type == "procedure" or not is_heading)
+            and (written.islower() or _is_mixed(reading, first))
+        ):
+            yield (first, last), meaning
+
+
+def _build_forms(knowledge: Knowledge) -> Phrases[dict[str, Meaning]]:
+    """The forms by their words: meanings by what must be written, or nothing where case is free."""
+    forms: dict[tuple[str, ...], dict[str, Meaning]] = {}
+    for row in knowledge.rows(SHORT_FORMS.name):
+        written = [*row["short"], *(() if row.get("several") else row["long"])]
+        long = tuple(" ".join(map(normal, words_in(name))) for name in row["long"])
+        meaning = Meaning(row["type"], long, ())
+        if row.get("several"):
+            meaning = Meaning(row["type"], (), long)
+        for form in written:
+            words = tuple(map(normal, words_in(form)))
+            forms.setdefault(words, {})["" if form.islower() else form] = meaning
+    return Phrases((" ".join(words), meanings) for words, meanings in forms.items())
+
+
+def _is_mixed(reading: Reading, word: int) -> bool:
+    """Whether the sentence of a word has small letters."""
+    begin, end = reading.place(*reading.sentence_at(word))
+    return not reading.text[begin:end].isupper()
 
 
 def find_definitions(reading: Reading) -> Iterator[tuple[Span, Span]]:

@@ -1,9 +1,10 @@
 """The typed names that ship: `knowledge/entities.txt.gz`, made by `scripts/build_entities.py`."""
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 ENTITIES = Path(__file__).parents[1] / "knowledge" / "entities.txt.gz"
@@ -30,6 +31,11 @@ class Vocabulary:
                     done = begin + length
                     yield begin, done, type_, id_
                     break
+
+    def ids_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The ids of all of some names that are known."""
+        ids = (self.names.get(name, "").partition("\t")[2].split() for name in names)
+        return tuple(dict.fromkeys(chain.from_iterable(ids)))
 
 
 @cache

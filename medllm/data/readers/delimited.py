@@ -186,10 +186,14 @@ def find_encoding(path: Source) -> str:
     raise undecodable(path)
 
 
+_JAPANESE = re.compile(rb"\x1b\$[@B(]")
+"""The escapes of ISO-2022-JP."""
+
+
 def _check_is_text(path: Source, head: bytes) -> None:
     """Raise DataError for bytes that would pass for UTF-8: UTF-16 without its mark, ISO-2022."""
     is_wide = 2 * max(head.count(b"\n\0"), head.count(b"\0\n")) > head.count(b"\n")
-    if is_wide or b"\x1b$" in head:
+    if is_wide or _JAPANESE.search(head):
         high_first = head[::2].count(0) > head[1::2].count(0)
         encoding = f"utf-16-{'be' if high_first else 'le'}" if is_wide else "iso2022_jp"
         raise DataError(

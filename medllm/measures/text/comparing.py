@@ -52,7 +52,8 @@ def count_shared(facts: Sequence[Fact], others: Sequence[Fact]) -> dict[str, tup
         kind: (
             sum(each.kind == kind for each in found),
             sum(
-                each.kind == kind and bool(each.wants & given or each.gives & wanted)
+                each.kind == kind
+                and bool(each.wants & given or each.gives & wanted or each.may & given)
                 for each in found
             ),
         )
@@ -61,8 +62,13 @@ def count_shared(facts: Sequence[Fact], others: Sequence[Fact]) -> dict[str, tup
 
 
 def find_unsupported(answer: Sequence[Fact], source: Sequence[Fact]) -> list[Unsupported]:
-    """The facts of an answer that its source does not state, in order."""
+    """The facts of an answer that its source does not state, in order.
+
+    What the source has as a short form of several meanings alone (`MS`) is minor: nobody but its
+    writer knows.
+    """
     given, sides = given_by(source), _sides_of(source)
+    may = frozenset(key for each in source for key in each.may)
     found = []
     for fact in distinct(answer):
         flip = ""
@@ -73,6 +79,8 @@ def find_unsupported(answer: Sequence[Fact], source: Sequence[Fact]) -> list[Uns
         else:
             flip = next((told for key, told in fact.opposites.items() if key in given), "")
         severity: Severity = "major" if flip else SEVERITY[fact.kind]
+        if not flip and fact.wants & may:
+            severity = "minor"
         found.append(Unsupported(fact.kind, severity, flip, fact.place))
     return found
 

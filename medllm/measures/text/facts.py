@@ -13,12 +13,14 @@ from medllm.clinical.doses.sigs import read_sigs
 from medllm.clinical.drugs.mentions import Mention, find_drugs
 from medllm.clinical.entities import Entity, find_entities
 from medllm.clinical.entities.words import normal
-from medllm.clinical.measurements import Measurement, find_measurements
+from medllm.clinical.measurements import Measurement
 from medllm.clinical.measurements.names import find_names
 from medllm.clinical.measurements.quantities import quantity
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.reading import Reading, Span
 from medllm.measures.text.dates import find_dates
+from medllm.measures.text.follow_ups import find_follow_ups
+from medllm.measures.text.values import find_values
 
 Key = tuple[object, ...]
 CLASSES = ("diagnosis", "finding", "medication", "vital sign", "laboratory value", "procedure",
@@ -31,24 +33,7 @@ VITAL_SIGNS = frozenset({
     "body mass index", "urine output", "hourly urine output", "pain score", "NEWS2",
 })  # fmt: skip
 _CLASS_OF = {"disease": "diagnosis", "finding": "finding", "procedure": "procedure"}
-_FOLLOW_UP = re.compile(
-    r"\b(?:follow(?:ed|ing)?[- ]?ups?|f/u|appointments?|return to|review(?:ed)? (?:in|at|by)|"
-    r"be seen (?:in|by|at)|see (?:his|her|your|the|a|dr)|outpatient|out-patient|recheck|"
-    r"repeat\w* (?:in|at))\b"
-)
-_INTERVAL = re.compile(
-    r"\b(\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|twelve|a|next)"
-    r"(?:[- ](?:to[- ])?(\d{1,2}))?[- ](day|week|month|year)s?\b"
-)
-_WITH = re.compile(
-    r"\b(primary care|pcp|gp|general practi\w+|family (?:doctor|physician|medicine)|"
-    r"[a-z]{3,}olog(?:y|ist)|surge(?:ry|on)|orthop\w+|neurosurge\w+|psychiatr\w+|p[a]?ediatric\w+|"
-    r"obstetric\w+|physiotherap\w+|physical therap\w+|anticoagulation clinic|wound (?:care|clinic))"
-)
-_COUNTS = {word: number for number, word in enumerate(
-    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1)} | {
-    "a": 1, "next": 1, "twelve": 12}  # fmt: skip
-_UNITS: Mapping[str, tuple[str, int]] = {"week": ("day", 7), "year": ("month", 12)}
+_SIDE = re.compile(r"^(?:left|right|bilateral) (?=\w)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _STOPPED_BEFORE = re.compile(
     r"(?<!not )(?<!never )\b(?:"
@@ -59,13 +44,17 @@ _STOPPED_BEFORE = re.compile(
 )
 _STOPPED_AFTER = re.compile(
     r"(?: (?:\d[\w.,/%-]*|mg|mcg|g|units?|tablets?|po|iv|daily|bid|tid|once|twice|a day|"
-    r"therapy|then|is|are|was|were|has|have|been|being))*"
-    r"[ (:-]{1,3}(?:stopped|discontinued|d/?c'?d|ceased|withdrawn|withheld|held|on hold)\b"
+    r"therapy|then|is|are|was|were|has|have|had|been|being|both|all|to be))*"
+    r"(?:[.;] (?:both|all|these|they)(?: (?:are|were|have|been))*)?"
+    r"[ (:-]{1,3}(?:stopped|discontinued|d/?c'?d|ceased|withdrawn|withheld|held|on hold|"
+    r"weaned(?: off)?|now off|allerg(?:y|ic)|intoleran(?:ce|t)|hypersensitiv(?:e|ity))\b"
 )
+_JOINED = re.compile(r",? (?:and|&|plus) |, |/| ?\+ ?")
 _NEAR = 120
 """Characters before and after a drug in which it may be said to be stopped."""
-_BEGUN_AGAIN = re.compile(r"\b(?:restarted|resumed|reintroduced|started again|begun again)\b")
-_PRIMARY = re.compile(r"pcp|gp|general|family|primary")
+_BEGUN_AGAIN = re.compile(
+    r"(?<!not )(?<!not be )\b(?:restarted|resumed|reintroduced|started again|begun again)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +63,8 @@ class Fact:
 
     Another text states it, too, where it `gives` one of the keys that this `wants`; where it gives
     one of `opposites` instead, it states the contrary, of what their values say. `side` is left,
-    right or bilateral, and `names` by what the fact is known.
+    right or bilateral, and `names` by what the fact is known. It `may` state each of the several
+    things that a short form means.
     """
 
     kind: str
@@ -84,6 +74,7 @@ class Fact:
     opposites: Mapping[Key, str] = field(default_factory=dict)
     side: str = ""
     names: frozenset[str] = frozenset()
+    may: frozenset[Key] = frozenset()
 
 
 def find_facts(reading: Reading) -> tuple[Fact, ...]:
@@ -91,7 +82,7 @@ def find_facts(reading: Reading) -> tuple[Fact, ...]:
     knowledge = shipped_knowledge()
     drugs = find_drugs(reading, knowledge)
     taken = {word for each in drugs for word in range(each.first, each.last)}
-    entities = [each for each in find_entities(reading) if each.first not in taken]
+    entities = [each for each in find_entities(reading, is_note=True) if each.first not in taken]
     found = [
         *_named(reading, entities), *_medications(reading, drugs), *_unlisted(reading, entities),
         *_values(reading), *_follow_ups(reading), *_dates(reading),
@@ -105,9 +96,11 @@ def _named(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
         context = context_of(reading, entity.first, entity.last)
         if entity.type not in _CLASS_OF or context.hypothetical:
             continue
-        words = [normal(word) for word in reading.words[entity.first : entity.last]]
-        whole = {*entity.ids, " ".join(words)}
-        shorter = {" ".join(words[at:]) for at in range(1, len(words))}
+        words = " ".join(normal(word) for word in reading.words[entity.first : entity.last])
+        if context.laterality:
+            words = _SIDE.sub("", words)  # which is told by `side`
+        whole = {*entity.ids, words, *entity.names}
+        shorter = {end for name in (words, *entity.names) for end in _ends_of(name)}
         # what is negative or unremarkable is the finding of a procedure, which was done
         is_, others = ("present", {}) if entity.type == "procedure" else _stance_of(context)
         given = ("present", "denied") if _is_asked(reading, entity.first) else (is_,)
@@ -119,7 +112,14 @@ def _named(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
             {(name, other): flip for name in whole for other, flip in others.items()},
             context.laterality or "",
             frozenset(whole | shorter),
+            frozenset((name, is_) for name in entity.may),
         )  # fmt: skip
+
+
+def _ends_of(name: str) -> Iterator[str]:
+    """The less exact forms of a name: pneumonia of lobar pneumonia."""
+    words = name.split()
+    return (" ".join(words[at:]) for at in range(1, len(words)))
 
 
 def _is_asked(reading: Reading, word: int) -> bool:
@@ -142,32 +142,50 @@ def _medications(reading: Reading, drugs: tuple[Mention, ...]) -> Iterator[Fact]
     for number, mention in enumerate(drugs):
         if not mention.drugs:
             continue
-        is_warned = stance_of(reading, mention.first) is Stance.WARNED or _is_stopped(
-            reading, mention
-        )
-        is_, other = ("not given", "given") if is_warned else ("given", "not given")
-        name, place = (mention.drugs, is_), reading.place(mention.first, mention.last)
-        contrary: dict[Key, str] = {(mention.drugs, other): "stopping"}
+        is_, others = _how_taken(reading, drugs[number:])
+        place = reading.place(mention.first, mention.last)
+        contrary: dict[Key, str] = {(mention.drugs, other): "stopping" for other in others}
         doses = set[frozenset[Key]]()
         for sig in sigs:
             if sig.mention == number:
                 whole = reading.folded.origin(sig.begin, sig.end)
                 place = min(place[0], whole[0]), max(place[1], whole[1])
                 doses |= set(_doses(sig))
-        yield Fact("medication", frozenset({name}), frozenset({name}), place, contrary)
+        name = frozenset({(mention.drugs, is_)})
+        named = name if others else name | {(mention.drugs, "not given")}
+        yield Fact("medication", named, name, place, contrary)
         for dose in doses:
             yield Fact("medication", dose, dose, place)
 
 
-def _is_stopped(reading: Reading, mention: Mention) -> bool:
-    """Whether a note says in few words that a drug was stopped, and not begun again."""
-    text = reading.folded.text
-    first, last = reading.sentence_at(mention.first)
-    begin, end = reading.begins[mention.first], reading.ends[mention.last - 1]
-    before = text[max(reading.begins[first], begin - _NEAR) : begin]
-    after = text[end : min(reading.ends[last - 1], end + _NEAR)]
-    is_so = _STOPPED_BEFORE.search(before) or _STOPPED_AFTER.match(after)
-    return bool(is_so) and not _BEGUN_AGAIN.search(after)
+def _how_taken(reading: Reading, drugs: tuple[Mention, ...]) -> tuple[str, tuple[str, ...]]:
+    """How the first of the drugs is meant, and what would be the contrary.
+
+    A drug that is merely mentioned, as what causes a rash, is no contrary of one to avoid.
+    """
+    stance = stance_of(reading, drugs[0].first)
+    if _is_stopped(reading, drugs, is_warned=stance is Stance.WARNED):
+        return "not given", ("given",)
+    return "given", () if stance is Stance.MENTIONED else ("not given",)
+
+
+def _is_stopped(reading: Reading, drugs: tuple[Mention, ...], *, is_warned: bool) -> bool:
+    """Whether the first of the drugs is warned against or was stopped, and not begun again.
+
+    What stands behind several that are joined holds for each: `ramipril and furosemide held`.
+    """
+    text, last = reading.folded.text, 0
+    while last + 1 < len(drugs) and _JOINED.fullmatch(
+        text, reading.ends[drugs[last].last - 1], reading.begins[drugs[last + 1].first]
+    ):
+        last += 1
+    sentence_begin, sentence_end = reading.sentence_at(drugs[0].first)
+    begin, end = reading.begins[drugs[0].first], reading.ends[drugs[last].last - 1]
+    before = text[max(reading.begins[sentence_begin], begin - _NEAR) : begin]
+    after = text[end : end + _NEAR]
+    rest = after[: max(reading.ends[sentence_end - 1] - end, 0)]
+    is_so = is_warned or _STOPPED_BEFORE.search(before) or _STOPPED_AFTER.match(after)
+    return bool(is_so) and not _BEGUN_AGAIN.search(rest)
 
 
 def _doses(sig: Sig) -> Iterator[frozenset[Key]]:
@@ -196,13 +214,14 @@ def _unlisted(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
         begin = reading.begins[entity.first]
         if entity.type == "drug" and not any(a.begin <= begin < a.end for a in measured):
             words = " ".join(normal(word) for word in reading.words[entity.first : entity.last])
-            names: frozenset[Key] = frozenset((name, "given") for name in {*entity.ids, words})
+            known = {*entity.ids, words, *entity.names}
+            names: frozenset[Key] = frozenset((name, "given") for name in known)
             yield Fact("medication", names, names, entity.place(reading))
 
 
 def _values(reading: Reading) -> Iterator[Fact]:
     """Vital signs and laboratory values."""
-    for each in find_measurements(reading.text):
+    for each in find_values(reading.text):
         if each.attribute:
             kind = "vital sign" if each.attribute in VITAL_SIGNS else "laboratory value"
             yield Fact(kind, wanted_keys(each), rounded_keys(each), (each.begin, each.end))
@@ -285,32 +304,10 @@ def _roundings(value: Decimal, is_converted: bool) -> set[Decimal]:
 
 def _follow_ups(reading: Reading) -> Iterator[Fact]:
     """When and with whom a sentence has a follow-up, or only that there is one."""
-    text = reading.folded.text
-    for first, last in reading.sentences:
-        if first == last or not _FOLLOW_UP.search(
-            text, reading.begins[first], reading.ends[last - 1]
-        ):
-            continue
-        begin, end = reading.begins[first], reading.ends[last - 1]
-        keys: set[Key] = {
-            ("follow-up", *_in_days(each[2] or each[1], each[3]))
-            for each in _INTERVAL.finditer(text, begin, end)
-        }
-        keys |= {("follow-up", _who(each[1])) for each in _WITH.finditer(text, begin, end)}
-        for key in keys or {("follow-up",)}:
-            gives = frozenset({key, ("follow-up",)})
-            yield Fact("follow-up", frozenset({key}), gives, reading.place(first, last))
-
-
-def _in_days(count: str, unit: str) -> tuple[int, str]:
-    """A time in days where it is weeks, in months where it is years."""
-    base, factor = _UNITS.get(unit, (unit, 1))
-    return (_COUNTS.get(count) or int(count)) * factor, base
-
-
-def _who(written: str) -> str:
-    """With whom: a specialist is known by the beginning of the word, as cardiolog."""
-    return "primary care" if _PRIMARY.match(written) else written[:8]
+    for place, told in find_follow_ups(reading):
+        for each in told or ((),):
+            key = ("follow-up", *each)
+            yield Fact("follow-up", frozenset({key}), frozenset({key, ("follow-up",)}), place)
 
 
 def _dates(reading: Reading) -> Iterator[Fact]:

@@ -42,6 +42,12 @@ _STATES = frozenset(
     )
 )
 """What somebody is or is not."""
+_SMOKING = re.compile(
+    r"\b(?:(?P<past>(?:ex|former|previous|past)[- ]?smoker|"
+    r"(?:quit|stopped|gave up|given up) smoking|(?:never|not|non)[- ]?smoke[rds]?)|"
+    r"(?P<now>(?:current|active|heavy)(?:ly)?[- ]?smok(?:er|ing)|smokes|still smok(?:es|ing)|"
+    r"continues to smoke|smoking \d+))\b"
+)
 _FREE_OF = {f"a{word}": word for word in ("febrile", "cyanotic")} | {
     f"non{word}": word for word in ("pregnant", "diabetic", "icteric")
 }
@@ -84,6 +90,7 @@ def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
     found = [
         *_contrary(_sides(answer), _sides(source), answer, "laterality"),
         *_contrary(_sexes(answer), _sexes(source), answer, "sex"),
+        *_contrary(_smoking(answer), _smoking(source), answer, "negation"),
         *_contrary(_results(answer), _results(source), answer, "negation"),
         *_contrary(_states(answer), _states(source), answer, "negation"),
         *_contrary(_denials(answer, phrases), _denials(source, phrases), answer, "negation"),
@@ -123,6 +130,14 @@ def _sexes(reading: Reading) -> Iterator[_Meant]:
     for at, word in enumerate(reading.words):
         if word in _SEXES:
             yield _Meant("sex", _SEXES[word], at, at + 1)
+
+
+def _smoking(reading: Reading) -> Iterator[_Meant]:
+    """Whether somebody smokes now, where that is told from a smoker of the past, or from nobody."""
+    for match in _SMOKING.finditer(reading.folded.text):
+        first = bisect_left(reading.begins, match.start())
+        last = bisect_left(reading.begins, match.end())
+        yield _Meant("smoking", str(match.lastgroup), first, last)
 
 
 def _sides(reading: Reading) -> Iterator[_Meant]:

@@ -9,7 +9,6 @@ from typing import Literal
 from medllm.clinical.doses.sigs import read_sigs
 from medllm.clinical.doses.vocabulary import NUMBERS
 from medllm.clinical.drugs.mentions import find_drugs
-from medllm.clinical.measurements import find_measurements
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import Reading, Span, read
@@ -17,6 +16,7 @@ from medllm.data.dedup import UNSPACED
 from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import Key, rounded_keys, value_keys, wanted_keys
 from medllm.measures.text.spoken import with_digits
+from medllm.measures.text.values import find_values
 
 _WIDE = {0xFEE0 + at: at for at in range(128) if chr(at).isalnum() or chr(at) in "%./"}
 """Numbers and units in full width (`３８．５％`); other marks part words."""
@@ -31,7 +31,7 @@ _BARE = re.compile(
     rf"|(?<=\b(?:stage|grade|class) )(?:{_ROMANS})(?:/(?:{_ROMANS}))?\b"
     r"|(?<=\bq)\d+(?= ?(?:h|hrs?|hours?|d|days?|wk|weeks?|min)\b)"
     rf"|\b(?:{'|'.join(word for word in NUMBERS if word not in {'one', 'half'})})\b"
-    r"|(?<![\w.,/:^-])\d+(?=(?:yo|y|yr|d|wk?|w\dd|hr?|min|x|m|f)\b)|(?<![\w.,/:^-])\d+(?=-(?:year|month|week|day|hour))"
+    r"|(?<![\w.,/:^-])\d+(?=(?:yo|y|yr|d|wk?|w\dd|hr?|min|x|m|f|py)\b)|(?<![\w.,/:^-])\d+(?=-(?:year|month|week|day|hour))"
 )
 _PART = re.compile(r"(\d{1,2})/(7|52|12|40)")
 _PARTS: Mapping[str, str] = {"7": "d", "52": "w", "12": "mo", "40": "w"}
@@ -100,7 +100,7 @@ def find_numbers(reading: Reading) -> Iterator[Number]:
     taken = [date.place for date in find_dates(reading.text)]
     taken += [match.span() for match in _LIST_MARK.finditer(reading.text)]
     doses = list(_doses(reading))
-    for each in find_measurements(reading.text):
+    for each in find_values(reading.text):
         place = each.begin, each.end
         if any(_meet(place, other) for other in taken):
             continue

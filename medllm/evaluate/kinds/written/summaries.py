@@ -24,7 +24,7 @@ from medllm.measures.text.facts import CLASSES, Fact, find_facts
 from medllm.measures.text.flips import add_flips, find_flips
 from medllm.measures.text.numbers import judge_numbers
 from medllm.measures.text.sections import find_elements, is_discharge, name_sections
-from medllm.measures.text.spoken import with_digits
+from medllm.measures.text.shorthand import written_out
 from medllm.reports.page import Page
 
 SPANS = 50
@@ -52,8 +52,8 @@ class Summaries(FreeText):
         source = source_of(answered.item, asking.spec.instruction)
         texts = {
             "answer": read(answered.whole),
-            "reference": read(with_digits(answered.item.completion)),
-            "source": read(with_digits(source)),
+            "reference": read(written_out(answered.item.completion)),
+            "source": read(written_out(source)),
         }
         facts = {name: find_facts(reading) for name, reading in texts.items()}
         numbers = judge_numbers(texts["answer"], texts["source"])

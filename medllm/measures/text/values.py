@@ -1,0 +1,45 @@
+"""Measurements of a text, and what it adds to one: `lactate 1.4 (from 5.1)`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from medllm.clinical.measurements import Measurement, find_measurements
+
+_OTHER = re.compile(
+    r"\s{0,2}(?:->|→|[,(\[]{0,2}\s?(?:(?:is |now )?(?:up|down|risen|fallen) )?"
+    r"(?:from|was|prev(?:ious(?:ly)?)?|pre-?op|baseline|last|peak|nadir|usually)|\s?\()[:.]?\s?"
+    r"(?:of )?"
+    r"(?P<number>\d+(?:\.\d+)?)(?! ?(?:days?|weeks?|months?|years?|hours?|h|d|min)\b)"
+    r"(?: ?[^\d\s,;.()\[\]]{0,9}\s?(?:[),;\]]|\.(?!\d)|$|"
+    r"(?:to|on|in|at|yesterday|pre-?op|last|before)\b))",
+    re.IGNORECASE,
+)
+"""Another value behind one; what follows shows that it is of the same thing, no `(last 3 days)`."""
+
+
+def find_values(text: str) -> list[Measurement]:
+    """The measurements of a text in order, each with the other values that stand behind it."""
+    found: dict[int, Measurement] = {}
+    for each in find_measurements(text):
+        known = found.get(each.begin)
+        if not (known and known.attribute):
+            found[each.begin] = each
+        if each.attribute and each.value is not None:
+            found |= {other.begin: other for other in _others(each, text)}
+    return [found[begin] for begin in sorted(found)]
+
+
+def _others(measured: Measurement, text: str) -> Iterator[Measurement]:
+    """The values behind a measurement, read as if its name and unit stood beside each."""
+    match = _OTHER.match(text, measured.end)
+    if match is None:
+        return
+    name, unit = f"{measured.attribute} ", measured.written_unit
+    read = find_measurements(f"{name}{match['number']} {unit}")
+    begin, end = match.span("number")
+    for each in read[:1]:
+        if each.attribute == measured.attribute and text[end:].lstrip().startswith(unit):
+            end = text.index(unit, end) + len(unit)
+        if each.attribute == measured.attribute:
+            yield replace(each, begin=begin, end=end, quote=text[begin:end])

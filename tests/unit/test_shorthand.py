@@ -1,0 +1,149 @@
+"""Notes in shorthand: what is written out, what short forms stand for, and what stays open."""
+
+import pytest
+
+from medllm.clinical.entities import find_entities
+from medllm.clinical.text.reading import read
+from medllm.measures.text.comparing import count_shared, find_unsupported
+from medllm.measures.text.facts import find_facts
+from medllm.measures.text.flips import find_flips
+from medllm.measures.text.numbers import judge_numbers
+from medllm.measures.text.shorthand import written_out
+from medllm.measures.text.values import find_values
+
+
+def wrong(summary: str, note: str) -> list[tuple[str, str, str]]:
+    """Class, severity and flip of what a summary states and its note does not."""
+    found = find_unsupported(find_facts(read(summary)), find_facts(read(written_out(note))))
+    return [(each.kind, each.severity, each.flip) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("note", "written"),
+    [
+        ("bisoprolol 2.5 od, levothyroxine 100", "bisoprolol 2.5 mg od, levothyroxine 100 mcg"),
+        ("biso 2.5, amlo ↓5", "biso 2.5 mg, amlo ↓5 mg"),
+        ("spiro 100/furos 40", "spiro 100/furos 40 mg"),
+        ("carbimazole 20 -> 10mg OD", "carbimazole 20 mg -> 10mg OD"),
+        ("aspirin 300 stat", "aspirin 300 mg stat"),
+        ("aspirin 2 stat", "aspirin 2 stat"),
+        ("warfarin 2020 stopped", "warfarin 2020 stopped"),
+        ("bisoprolol 2.5 mg od", "bisoprolol 2.5 mg od"),
+        ("L NOF #, bed #1", "L NOF fracture , bed #1"),
+        ("D&V x3, no N/V", "diarrhoea and vomiting x 3, no nausea and vomiting"),
+        ("POD2, D19. Vit D3 800, HD4", "day 2, day 19. Vit D3 800, day 4"),
+        ("86F fall. 30/M c/o cough", "86-year-old F fall. 30-year-old M c/o cough"),
+        ("rpt OGD 2-4/52, DES '18", "rpt OGD 2-4 weeks, DES 2018"),
+    ],
+)
+def test_shorthand_of_one_meaning_is_written_out(note: str, written: str) -> None:
+    assert written_out(note) == written
+
+
+@pytest.mark.parametrize(
+    ("summary", "note"),
+    [
+        ("Chest X-ray showed pneumonia.", "CXR: pneumonia."),
+        ("CXR showed pneumonia.", "Chest radiograph: pneumonia"),
+        ("He has chronic kidney disease and type 2 diabetes.", "PMHx CKD3b, T2DM"),
+        ("She has CKD.", "chronic kidney disease stage 3"),
+        ("He had pneumonia.", "Rx for CAP"),
+        ("She was short of breath: shortness of breath on exertion.", "c/o SOB"),
+        ("Prostate cancer was found.", "Bx: prostate ca"),
+        ("Atrial fibrillation is new.", "new AF on tele"),
+        ("Vomiting and diarrhoea settled.", "D&V settled"),
+        ("A caesarean section was done.", "EmLSCS for FTP"),
+        ("Bisoprolol 2.5 mg once daily.", "on biso 2.5 od"),
+        ("Review in six weeks.", "r/v 6/52"),
+        ("Review in 3 months.", "RTC 3 mo"),
+        ("Ramipril and furosemide have been withheld.", "On ramipril and furosemide. Both held."),
+        ("Azathioprine had been stopped.", "Prev azathioprine stopped"),
+        ("She is allergic to penicillin.", "Hx penicillin allergy"),
+        ("Trimethoprim causes her a rash.", "Allergy: trimethoprim (rash)"),
+        ("Enoxaparin 40 mg once daily.", "Plan: no transfusion, enoxaparin 40 mg od, physio"),
+        (
+            "Warfarin is stopped and apixaban 5 mg twice daily begun.",
+            "stop warfarin, start apix 5 bd",
+        ),
+        ("Right hemicolectomy was done.", "s/p R hemicolectomy"),
+    ],
+)
+def test_what_a_note_has_in_shorthand_is_supported(summary: str, note: str) -> None:
+    assert wrong(summary, note) == []
+
+
+@pytest.mark.parametrize(
+    ("summary", "note", "found"),
+    [
+        ("He has multiple sclerosis.", "Known MS", [("diagnosis", "minor", "")]),
+        ("He has mitral stenosis.", "Known MS", [("diagnosis", "minor", "")]),
+        ("He has psoriasis.", "Known MS", [("diagnosis", "major", "")]),
+        ("He has a pleural effusion.", "R PE on CTPA", [("diagnosis", "major", "")]),
+        ("Pulmonary embolism.", "PE: chest clear, abdo soft", [("diagnosis", "major", "")]),
+        ("Pneumonia.", "DOXYCYCLINE 100 MG CAP BID", [("diagnosis", "major", "")]),
+        ("Left hemicolectomy.", "s/p R hemicolectomy", [("procedure", "major", "laterality")]),
+        ("Bisoprolol 25 mg.", "biso 2.5 od", [("medication", "major", "")]),
+        ("Levothyroxine 100 mg.", "levothyroxine 100 od", [("medication", "major", "")]),
+        ("Ramipril continues.", "ramipril held", [("medication", "major", "stopping")]),
+        ("He has COPD.", "No COPD", [("diagnosis", "major", "negation")]),
+    ],
+)  # fmt: skip
+def test_what_it_has_not_is_found(
+    summary: str, note: str, found: list[tuple[str, str, str]]
+) -> None:
+    assert wrong(summary, note) == found
+
+
+def test_a_short_form_of_several_meanings_is_kept_by_each_of_them() -> None:
+    note = find_facts(read("Known MS"))
+
+    for summary in ("Mitral stenosis.", "Known MS", "Psoriasis."):
+        shared = count_shared(note, find_facts(read(summary)))
+        assert shared["diagnosis"] == (1, int(summary != "Psoriasis."))
+
+
+def test_short_forms_are_of_notes_alone() -> None:
+    reading = read("The PE was measured.")
+
+    assert find_entities(reading) == ()
+    assert [each.names for each in find_entities(reading, is_note=True)][0] == (
+        "pulmonary embolism",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("Lactate 1.4 (from 5.1).", ["1.4", "5.1"]),
+        ("Hb 98 (131), Na 137", ["98", "131", "137"]),
+        ("HbA1c 8.4%, up from 7.6% in March", ["8.4%", "7.6%"]),
+        ("weight 70 kg (was 75 kg)", ["70 kg", "75 kg"]),
+        ("K 5.4 (last 3 days)", ["5.4"]),
+        ("CK 2400 -> 900.", ["2400", "900"]),
+    ],
+)
+def test_what_stands_behind_a_value_is_of_the_same_thing(text: str, values: list[str]) -> None:
+    found = find_values(text)
+
+    assert [each.quote for each in found] == values
+    assert all(each.attribute for each in found)
+
+
+def test_an_earlier_value_of_something_else_is_altered() -> None:
+    note = read(written_out("Hb 98 (131)"))
+
+    kept, other = (judge_numbers(read(f"Haemoglobin was {n}."), note)[0] for n in (131, 121))
+    assert (kept.outcome, other.outcome) == ("kept", "altered")
+
+
+@pytest.mark.parametrize(
+    ("summary", "note", "flips"),
+    [
+        ("He is a current smoker.", "ex-smoker, 30 pk yrs", ["negation"]),
+        ("He smokes 20 a day.", "never smoked", ["negation"]),
+        ("He is a former smoker.", "Smoking 15/day", ["negation"]),
+        ("She continues to smoke.", "still smoking 10/day", []),
+    ],
+)
+def test_who_smokes_is_not_who_smoked(summary: str, note: str, flips: list[str]) -> None:
+    assert [each.flip for each in find_flips(read(summary), read(note))] == flips
