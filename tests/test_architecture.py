@@ -41,14 +41,14 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 35, "ranks": 16, "places": 73, "console": 222, "config": 526, "artifacts": 1040,
-    "clinical": 8719, "data": 4573, "tasks": 304, "models": 2279, "engines": 3541,
-    "measures": 2317, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2870,
+    "clinical": 8823, "data": 4574, "tasks": 304, "models": 2279, "engines": 3541,
+    "measures": 2482, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2870,
     "merge": 520, "quantize": 2500, "evaluate": 5590, "generate": 1142, "serve": 4838,
     "recipe": 225, "run": 139, "plan": 162, "ask": 51, "smoke": 70, "study": 558,
     "checkup": 110, "review": 218, "cli": 1274, "__main__": 5, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
-MOST_LINES = 46_000
+MOST_LINES = 46_200
 MOST_FILES = 14
 BANNED = re.compile(r"utils?|helpers?|common|misc|manager|handler|processor|.*_v2", re.IGNORECASE)
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "pydantic", "yaml", "rich"}

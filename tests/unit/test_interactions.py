@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from medllm.clinical import review_answer
 from medllm.clinical.finding import Finding
+from medllm.clinical.rules.knowledge import shipped_knowledge
 
 KINDS = {"interaction", "same ingredient"}
 
@@ -183,6 +184,17 @@ def test_the_same_ingredient_in_two_products_is_found() -> None:
     assert not found("Take Percocet (oxycodone/acetaminophen) every 6 hours.")
     assert not found("Take Tylenol (acetaminophen) 500 mg.")
     assert not found("Continue warfarin 5 mg.", context={"medications": ["Coumadin 5 mg"]})
+
+
+def test_no_product_is_two_drugs_of_somebody_who_takes_it() -> None:
+    """ "Continue Entresto" combined its two ingredients, where it was on the list."""
+    for row in shipped_knowledge().rows("products"):
+        case = {"age": 50, "sex": "male", "medications": [row["id"]]}
+        found = review_answer(f"Continue {row['id']}.", context=case).report.findings
+        assert not [each for each in found if each.kind in {"interaction", "same ingredient"}], row
+
+    both = review_answer("Continue Entresto.", context={"medications": ["Entresto", "valsartan"]})
+    assert {each.kind for each in both.report.findings} >= {"interaction", "same ingredient"}
 
 
 def test_known_drugs_in_no_rule_are_not_checked_and_never_safe() -> None:

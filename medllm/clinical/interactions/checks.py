@@ -82,7 +82,8 @@ def _places(by_thing: Mapping[str, list[Use]], pair: Pair) -> tuple[Use, Use] | 
     """The first uses of a pair that are together; not two ingredients of one product."""
     for one in by_thing[pair[0]]:
         for other in by_thing[pair[1]]:
-            if one.is_taken_with(other) and one.mention != other.mention:
+            is_one_product = {*pair} <= {*one.mention.drugs} & {*other.mention.drugs}
+            if one.is_taken_with(other) and one.mention != other.mention and not is_one_product:
                 return one, other
     return None
 

@@ -13,6 +13,10 @@ from medllm.clinical.text.reading import Reading
 from medllm.measures.text.comparing import Unsupported
 
 _SIDES = {"left": "left", "right": "right", "bilateral": "both", "l": "left", "r": "right"}
+_HEARD = {
+    "left": re.compile(r"\b(?:[Ll]eft|L[A-Z0-9]*|[Bb]ilat\w*|[Bb]oth|B/L|b/l)\b"),
+    "right": re.compile(r"\b(?:[Rr]ight|R[A-Z0-9]*|[Bb]ilat\w*|[Bb]oth|B/L|b/l)\b"),
+}
 _SEXES = {
     **dict.fromkeys(words_in("male man gentleman boy"), "male"),
     **dict.fromkeys(words_in("female woman lady girl"), "female"),
@@ -89,6 +93,7 @@ def find_flips(answer: Reading, source: Reading) -> list[Unsupported]:
     phrases = {*_denied_phrases(answer), *_denied_phrases(source)}
     found = [
         *_contrary(_sides(answer), _sides(source), answer, "laterality"),
+        *_unheard_sides(answer, source),
         *_contrary(_sexes(answer), _sexes(source), answer, "sex"),
         *_contrary(_smoking(answer), _smoking(source), answer, "negation"),
         *_contrary(_results(answer), _results(source), answer, "negation"),
@@ -151,6 +156,16 @@ def _sides(reading: Reading) -> Iterator[_Meant]:
                 yield _Meant(normal(words[after]), how, at, after + 1)
 
 
+def _unheard_sides(answer: Reading, source: Reading) -> Iterator[Unsupported]:
+    """The first of each side that the source never names, not in a short form either (`LLL`)."""
+    heard = {side for side, pattern in _HEARD.items() if pattern.search(source.text)}
+    if len(heard) == 1:
+        for side in {"left", "right"} - heard:
+            for at in (at for at, word in enumerate(answer.words) if word == side):
+                yield Unsupported("finding", "major", "laterality", answer.place(at, at + 1))
+                break
+
+
 def _results(reading: Reading) -> Iterator[_Meant]:
     """What is positive or negative: `HIV negative`, `cultures were negative`, `positive for MRSA`.
 
@@ -191,7 +206,7 @@ def _is_said(reading: Reading, at: int) -> bool:
 
 
 def _denied_phrases(reading: Reading) -> Iterator[tuple[str, ...]]:
-    """The phrases right after a denial, as `no deformities`."""
+    """The phrases right after a denial, as `no deformities`, and words behind `non-`."""
     for match in _DENIED.finditer(reading.folded.text):
         first = bisect_left(reading.begins, match.start(1))
         last = bisect_left(reading.begins, match.end(1))
@@ -200,6 +215,9 @@ def _denied_phrases(reading: Reading) -> Iterator[tuple[str, ...]]:
             words = words[1:]
         if words and not _EMPTY.issuperset(words):
             yield words
+    for at, word in enumerate(reading.words[:-1]):
+        if word == "non" and reading.between(at) in (" ", "-"):
+            yield (normal(reading.words[at + 1]),)
 
 
 def _denials(reading: Reading, phrases: set[tuple[str, ...]]) -> Iterator[_Meant]:
@@ -210,7 +228,8 @@ def _denials(reading: Reading, phrases: set[tuple[str, ...]]) -> Iterator[_Meant
             last = at + length
             if tuple(words[at:last]) not in phrases:
                 continue
-            how = "denied" if context_of(reading, at, last).negated else "affirmed"
+            is_denied = context_of(reading, at, last).negated or words[at - 1 : at] == ["non"]
+            how = "denied" if is_denied else "affirmed"
             how = "asked" if _is_asked(reading, at) else how
             yield _Meant(" ".join(words[at:last]), how, at, last)
 
