@@ -9,12 +9,14 @@ from typing import Any
 
 from medllm import console
 from medllm.artifacts.manifest import write_json
+from medllm.artifacts.unfinished import leaving_no_empty
 from medllm.clinical.families import count_rules
 from medllm.clinical.finding import SEVERITIES, Finding, Severity, worst
 from medllm.clinical.policy import Policy
 from medllm.clinical.report import Report, Reviewed
 from medllm.clinical.review import review_answer
 from medllm.clinical.rules.knowledge import Knowledge
+from medllm.clinical.wording.languages import UNREAD
 from medllm.data.example import Rejected, last_question, open_private, write_row
 from medllm.data.left_out import LeftOut
 from medllm.data.readers.reviewed import ContextReader, load_knowledge
@@ -76,6 +78,8 @@ class Tally:
     risk_levels: Counter[int] = field(default_factory=Counter)
     severities: Counter[str] = field(default_factory=Counter)
     blocked: int = 0
+    unread: int = 0
+    """Those in another language than English."""
     rules: Counter[tuple[str, str, Severity, bool]] = field(default_factory=Counter)
     not_checked: Counter[str] = field(default_factory=Counter)
 
@@ -90,6 +94,7 @@ class Tally:
             self.severities[severity] += 1
         self.rules.update({_key(each) for each in report.findings})
         self.not_checked.update(report.not_checked)
+        self.unread += any(each.startswith(UNREAD) for each in report.not_checked)
 
     def at_least(self, severity: Severity) -> int:
         """How many answers have a finding so severe."""
@@ -104,7 +109,7 @@ def review(task: ReviewTask) -> Tally:
         DataError: the file is missing or damaged, has no answers, or a context is wrong.
         ConfigError: a rule of one's own is wrong.
         ArtifactError: the output holds files of others.
-        GateError: an answer has a finding of `fail_on` or worse.
+        GateError: an answer has a finding of `fail_on` or worse, or is not in English.
     """
     if not task.source.is_file():
         raise DataError(f"no such data file: {task.source}", "check the path")
@@ -112,6 +117,28 @@ def review(task: ReviewTask) -> Tally:
     knowledge = load_knowledge(task.rules)
     _check_output(task)
     tally = Tally()
+    with leaving_no_empty(task.output):
+        shown = _write(task, tally, knowledge)
+    _tell(task, tally, knowledge, shown)
+    if task.fail_on:
+        _check_gate(tally, task.fail_on, short_path(task.output / FINDINGS))
+    return tally
+
+
+def _check_gate(tally: Tally, severity: Severity, findings: str) -> None:
+    """Raise GateError for findings so severe, and for answers that the rules cannot judge."""
+    of_all = f"of {console.counted(tally.answers, 'answer')}"
+    failed, unread = tally.at_least(severity), tally.unread
+    told = f"\n{failed} {of_all} with a finding of severity {severity} or worse" if failed else ""
+    if unread:
+        told += f"\n{unread} {of_all} in another language than English, which rules hardly read"
+    if told:
+        fix = f"read {findings}" if failed else "have those judged by a person, and leave them out"
+        raise GateError(f"the gate failed{told}", fix)
+
+
+def _write(task: ReviewTask, tally: Tally, knowledge: Knowledge) -> list[tuple[str, str, str]]:
+    """Write the findings, and count them; what is to be shown of them."""
     shown: list[tuple[str, str, str]] = []
     task.output.mkdir(parents=True, exist_ok=True)
     outcomes = task.output / f"{OUTCOMES}{UNFINISHED}"
@@ -137,12 +164,7 @@ def review(task: ReviewTask) -> Tally:
     finally:  # nothing half done stays
         unfinished.unlink(missing_ok=True)
         outcomes.unlink(missing_ok=True)
-    _tell(task, tally, knowledge, shown)
-    if task.fail_on and (failed := tally.at_least(task.fail_on)):
-        counted = f"{failed} of {console.counted(tally.answers, 'answer')}"
-        message = f"the gate failed\n{counted} with a finding of severity {task.fail_on} or worse"
-        raise GateError(message, f"read {short_path(task.output / FINDINGS)}")
-    return tally
+    return shown
 
 
 def _review(answer: _Answer, policy: Policy, knowledge: Knowledge) -> Reviewed:

@@ -40,12 +40,12 @@ verbs, which is one floor, imports from its own floor, too, without cycles."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
-    "errors": 35, "ranks": 16, "places": 73, "console": 222, "config": 526, "artifacts": 1040,
-    "clinical": 8823, "data": 4574, "tasks": 304, "models": 2279, "engines": 3541,
-    "measures": 2482, "reports": 310, "calibrate": 472, "prepare": 1167, "finetune": 2870,
-    "merge": 520, "quantize": 2500, "evaluate": 5590, "generate": 1142, "serve": 4838,
-    "recipe": 225, "run": 139, "plan": 162, "ask": 51, "smoke": 70, "study": 558,
-    "checkup": 110, "review": 218, "cli": 1274, "__main__": 5, "__init__": 40,
+    "errors": 35, "ranks": 14, "places": 71, "console": 222, "config": 526, "artifacts": 1049,
+    "clinical": 8824, "data": 4574, "tasks": 304, "models": 2279, "engines": 3541,
+    "measures": 2482, "reports": 310, "calibrate": 469, "prepare": 1167, "finetune": 2870,
+    "merge": 520, "quantize": 2506, "evaluate": 5590, "generate": 1142, "serve": 4838,
+    "recipe": 225, "run": 136, "plan": 162, "ask": 51, "smoke": 70, "study": 557,
+    "checkup": 110, "review": 232, "cli": 1274, "__main__": 3, "__init__": 40,
 }  # fmt: skip
 """Lines of code of each room. Raise one on purpose, and say why in the commit."""
 MOST_LINES = 46_200

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +40,18 @@ WRITTEN = (
 
 
 @contextmanager
+def leaving_no_empty(folder: Path) -> Iterator[None]:
+    """Meanwhile a folder may be made; it and those above it go again where they stay empty."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # what holds something, or is gone already
+            for each in made:
+                each.rmdir()
+
+
+@contextmanager
 def locked(folder: Path, request: bytes, command: str) -> Iterator[None]:
     """Hold the folder for this process alone, until after it was renamed.
 
@@ -49,7 +61,7 @@ def locked(folder: Path, request: bytes, command: str) -> Iterator[None]:
         ArtifactError: medllm did not begin it, another process has it, or it cannot be written.
     """
     while True:
-        with _open_lock(folder) as lock:
+        with leaving_no_empty(folder.parent), _open_lock(folder) as lock:
             _take(lock, folder)
             if not _is_at(folder / LOCK, lock):
                 continue  # who held it has finished, and the folder is in its place by now

@@ -25,7 +25,8 @@ def review(
     rules: str | None = option("A folder of rules of your own, which join ours.", "DIR"),
     context: str | None = option("The column with what is known of the patient.", "COLUMN"),
     fail_on: str | None = option(
-        "Exit with 6 where a finding is so severe.", "info|minor|moderate|major|contraindicated"
+        "Exit with 6 where a finding is so severe, or an answer is not in English.",
+        "info|minor|moderate|major|contraindicated",
     ),
     fhir: bool | None = option("Write OperationOutcomes of FHIR R4, too.", None, "--fhir"),
     show_text: bool | None = option("Show the words that findings rest on.", None, "--show-text"),

@@ -17,7 +17,14 @@ from medllm.clinical.terms import TERMS
 from medllm.errors import ArtifactError, ConfigError
 from medllm.models.foreign import check_files_finite, check_fits
 from medllm.models.gpu import describe_device
-from medllm.models.load import ModelRef, auto_class, computed_in, is_quantized, resolve_model
+from medllm.models.load import (
+    ModelRef,
+    auto_class,
+    computed_in,
+    is_quantized,
+    load_tokenizer,
+    resolve_model,
+)
 from medllm.models.memory import within_memory
 from medllm.models.weights import weight_files
 from medllm.quantize.calibration import Calibration
@@ -65,6 +72,7 @@ def quantize(config: QuantizeConfig) -> list[Manifest]:
     calibration = Calibration.open(model, config.calibration) if config.calibration else None
     check_fits(model.path, auto_class(model.location))
     check_files_finite(model.path)
+    load_tokenizer(model.location)  # each format keeps it
     if any(choice.format == "gguf" for choice in config.formats):
         check_architecture(model.path)
     check_disk(model.path, config)

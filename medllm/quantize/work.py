@@ -14,7 +14,7 @@ import numpy as np
 
 from medllm import console
 from medllm.artifacts.digest import digest_text
-from medllm.artifacts.unfinished import ELSEWHERE, LOCK
+from medllm.artifacts.unfinished import ELSEWHERE, LOCK, leaving_no_empty
 from medllm.errors import ArtifactError
 from medllm.models.hardware import Dtype, pick_device
 from medllm.models.load import ModelRef
@@ -150,16 +150,17 @@ def open_work(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / LOCK).open("w")
-    except OSError as problem:
-        message = f"{folder.parent} cannot be written: {problem.strerror}"
-        raise ArtifactError(message, ELSEWHERE) from problem
-    with lock:
+    with leaving_no_empty(folder.parent):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"{folder.parent} is being written by another medllm"
-            raise ArtifactError(message, f"wait for it, or {ELSEWHERE}") from None
-        yield
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (folder / LOCK).open("w")
+        except OSError as problem:
+            message = f"{folder.parent} cannot be written: {problem.strerror}"
+            raise ArtifactError(message, ELSEWHERE) from problem
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"{folder.parent} is being written by another medllm"
+                raise ArtifactError(message, f"wait for it, or {ELSEWHERE}") from None
+            yield

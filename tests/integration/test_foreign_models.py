@@ -158,7 +158,8 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "a choice of templates": (several_templates, "none is its default: rag, tool_use"),
     "a template of bytes": (put("chat_template.jinja", b"\xff\xfe\x00"), "cannot be loaded"),
 }  # fmt: skip
-FILES = ("config", "a size", "fewer", "more", "a tensor", "a shard", "a weight")
+FILES = ("config", "a size", "fewer", "more", "a tensor", "a shard", "a weight", "a tokenizer",
+         "a choice", "a template")  # fmt: skip
 """Beginnings of those that a conversion without calibration must notice as well."""
 
 

@@ -87,6 +87,17 @@ def test_a_gate_passes_where_nothing_is_so_severe(typed: Typed) -> None:
     assert typed("review", "--input", "one.csv", "--fail-on", "minor").returncode == 0
 
 
+def test_a_gate_passes_no_answer_in_another_language(typed: Typed) -> None:
+    german = "Trinken Sie viel Wasser und ruhen Sie sich aus, bis es Ihnen wieder besser geht."
+    Path("two.csv").write_text(f'answer\nI am well.\n"{german}"\n')
+
+    assert typed("review", "--input", "two.csv").returncode == 0
+    ended = typed("review", "--input", "two.csv", "--fail-on", "contraindicated")
+    assert ended.returncode == 6
+    assert "1 of 2 answers in another language than English" in ended.stderr
+    assert (len(findings()), findings()[1]["risk_level"]) == (2, 0)
+
+
 def test_a_policy_changes_the_answers_of_the_findings(answers: str, typed: Typed) -> None:
     typed("review", "--input", answers, "--policy", "block", "--region", "uk")
 
@@ -157,7 +168,7 @@ def test_a_review_that_fails_leaves_nothing_that_hinders_the_next(
     Path("torn.jsonl").write_text(Path(answers).read_text() + "{")
 
     assert typed("review", "--input", "torn.jsonl").returncode == 3
-    assert [*Path("runs/review").iterdir()] == []
+    assert not Path("runs").exists()
     assert typed("review", "--input", answers).returncode == 0
 
 

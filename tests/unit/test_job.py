@@ -204,6 +204,18 @@ def test_overwrite_never_deletes_a_users_file(output: Path, finished: Manifest, 
     assert (output / name).read_text() == "mine"
 
 
+def test_a_refusal_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
+    def refuse(folder: Path) -> Outcome:
+        raise ConfigError("no", "yes")
+
+    (there := tmp_path / "there/theirs").mkdir(parents=True)
+    for place in ("runs/one/out", "theirs/out"):
+        with pytest.raises(ConfigError):
+            produce(job_of(there.parent / place), refuse)
+
+    assert [*there.parent.rglob("*")] == [there]
+
+
 def test_a_users_folder_is_refused_even_with_overwrite(output: Path) -> None:
     output.mkdir(parents=True)
     (output / "thesis.tex").write_text("mine")

@@ -19,6 +19,8 @@ LANGUAGES = Table(
     needed=frozenset({"words"}),
     lists=frozenset({"words"}),
 )
+UNREAD = "language: the answer is in another language"
+"""How it begins what is told of an answer that is not in English, or hardly."""
 _ENGLISH = "english"
 _WEAK = "weak"
 _MOSTLY = 0.5
