@@ -36,9 +36,10 @@ def chat(config: GenerateConfig) -> None:
     if config.stages:
         fix = "name the model of one stage with --model, without the recipe"
         raise ConfigError("a conversation has no stages", fix)
-    announce_of_files("chat", config)
     reviewer = Reviewer.of(config.review) if config.review else None
-    engine = open_engine(resolve(config), config)
+    model = resolve(config)
+    announce_of_files("chat", config)
+    engine = open_engine(model, config)
     console.notice(f"{WARNING}\n{COMMANDS}; {engine.context_length:,} tokens of context")
     turns: Turns = ()
     with closing(engine):

@@ -97,7 +97,6 @@ def _source_of(config: GenerateConfig) -> Path:
 
 def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
     """Show the answer as it is written; under review, where it may change, when it is whole."""
-    announce_of_files("generate", config)
     reviewer = Reviewer.of(config.review) if config.review else None
     is_held_back = reviewer is not None and reviewer.policy.action != "annotate"
     texts, reason = [], None
@@ -133,6 +132,7 @@ def _stream(config: GenerateConfig) -> Iterator[Piece]:
     if not config.prompt:
         raise ConfigError("nothing to answer", "--prompt TEXT")
     model = resolve(config)
+    announce_of_files("generate", config)
     begin_work()
     engine = open_engine(model, config)
     try:

@@ -446,7 +446,8 @@ def test_a_model_at_an_address_answers_a_file_of_prompts(typed: Typed, tmp_path:
     with echoing_served(server) as url:
         name = f"{url}#org/theirs"
         bad = [
-            generated(name, "--top-k", "4"), generated(name, "--abstain-below", "0.5"),
+            generated(name, "--top-k", "4"),
+            typed("generate", "--model", name, "--prompt", "So?", "--abstain-below", "0.5"),
             generated("http://192.0.2.7#x"), generated(name, "--set", "generate.quantization=nf4"),
             generated("http://127.0.0.1:9#x"), generated(f"{url}#other"),
         ]  # fmt: skip
@@ -455,6 +456,7 @@ def test_a_model_at_an_address_answers_a_file_of_prompts(typed: Typed, tmp_path:
         made = generated(name, "--max-tokens", "9")
 
     assert [each.returncode for each in bad] == [2, 2, 2, 2, 5, 2]
+    assert "not used" not in bad[1].stderr
     reasons = ["may leave it unheeded", "tells no likelihood of what it writes",
                "192.0.2.7 is not this machine", "is not quantized to NF4 here",
                "Connection refused", "has no model 'other'"]  # fmt: skip

@@ -153,6 +153,11 @@ def test_a_wrong_evaluation_is_told_before_the_model_is_hashed(model: Path, tmp_
     other = evaluation(tmp_path / "other", {"task": "triage", "identity": "of another model"})
     with pytest.raises(ArtifactError, match="evaluates other models"):
         know(ref, other)
+    with pytest.raises(GateError, match="not evaluated"):
+        know(ref, None, is_judged=True)
+    (model.parent / "gate.json").write_text("{")
+    with pytest.raises(ArtifactError, match="cannot be read as the outcome of a gate"):
+        know(ref, None)
     with pytest.raises(ArtifactError, match="empty"):
         find_source(ServeConfig(model=str(tmp_path / "none"), evaluation=tmp_path / "empty"))
 

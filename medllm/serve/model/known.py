@@ -76,25 +76,28 @@ def _lines_of(gate: Settled, name: str) -> Iterator[str]:
     yield from failed
 
 
-def know(model: ModelRef, evaluation: Path | None) -> Known:
+def know(model: ModelRef, evaluation: Path | None, *, is_judged: bool = False) -> Known:
     """What is known of a model; its files are hashed anew, and those of an adapter's base.
 
     Raises:
         ArtifactError: they are not as they were made; or the evaluation is none, is altered, or is
             of other models.
+        GateError: it has to be judged, and the gate failed or is missing.
     """
     identity, folder = model.parent.identity, _folder_of(model)
-    tasks = read_tasks(evaluation, identity) if evaluation else None
-    for each in (model, base_of(model)) if model.is_adapter else (model,):  # the longest at last
-        check_unaltered(each)
-    return Known(
+    known = Known(
         identity,
         model.manifest.access if model.manifest else None,
         tuple(term.dataset for term in model.data_terms),
-        tasks,
+        read_tasks(evaluation, identity) if evaluation else None,
         read_outcome(evaluation, identity) if evaluation else None,
         read_outcome(folder.parent, identity) if model.manifest else None,
     )
+    if is_judged:
+        known.check_gate()
+    for each in (model, base_of(model)) if model.is_adapter else (model,):  # the longest at last
+        check_unaltered(each)
+    return known
 
 
 def check_unaltered(model: ModelRef) -> None:

@@ -78,9 +78,7 @@ def find_source(config: ServeConfig) -> Source:
     chosen = choose_engine(model, config.engine, config.server)
     if chosen.name != "vllm":  # its GPUs may be several
         check_room("serve", model, config.dtype)
-    known = know(model, config.evaluation)
-    if config.require_gate:
-        known.check_gate()
+    known = know(model, config.evaluation, is_judged=config.require_gate)
     return Source(config, model, chosen, known, _find_second(config))
 
 
