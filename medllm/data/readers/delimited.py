@@ -16,16 +16,14 @@ from typing import Any, NamedTuple, TextIO
 
 from medllm import console
 from medllm.data.readers.files import (
-    WESTERN,
     Source,
     check_content,
-    is_utf_8,
+    find_undecodable,
     kind_of,
     letters_in_utf_8,
     open_bytes,
     open_text,
     read_lines,
-    reads_western,
     undecodable,
 )
 from medllm.errors import DataError
@@ -181,9 +179,10 @@ def find_encoding(path: Source) -> str:
     _check_is_text(path, head)
     if letters_in_utf_8(path) is not None:
         return "utf-8"
-    if _is_western(path):
-        return WESTERN
-    raise undecodable(path)
+    _, is_mixed, encoding = find_undecodable(path)
+    if is_mixed or not encoding:
+        raise undecodable(path)
+    return encoding
 
 
 _JAPANESE = re.compile(rb"\x1b\$[@B(]")
@@ -200,13 +199,6 @@ def _check_is_text(path: Source, head: bytes) -> None:
             f"{path}: not UTF-8 text",
             f"save it as UTF-8, or say `encoding: {encoding}` in a dataset.yaml beside it",
         )
-
-
-def _is_western(path: Source) -> bool:
-    """Whether a file no line of which is UTF-8 reads as words in Windows' Western encoding."""
-    with open_bytes(path) as file:
-        lines = iter(lambda: file.readline(SAMPLE), b"")
-        return all(each.isascii() or reads_western(each) and not is_utf_8(each) for each in lines)
 
 
 @cache

@@ -197,7 +197,7 @@ def too_long(what: str) -> DataError:
 
 def undecodable(path: Source) -> DataError:
     """The error of a file that is not UTF-8: it names the line, and what the file may be."""
-    first, is_mixed, encoding = _undecodable(path)
+    first, is_mixed, encoding = find_undecodable(path)
     if is_mixed:
         return DataError(
             f"{path}:{first}: not UTF-8 text, while other lines are: it is of two encodings",
@@ -209,7 +209,7 @@ def undecodable(path: Source) -> DataError:
     return DataError(f"{path}:{first}: not UTF-8 text", f"{one if encoding else other} {where}")
 
 
-def _undecodable(path: Source) -> tuple[int, bool, str]:
+def find_undecodable(path: Source) -> tuple[int, bool, str]:
     """The first line that is not UTF-8, whether others are, and what the file may be instead."""
     first, is_western, are = 0, True, {False: 0, True: 0}
     with open_bytes(path) as file:
@@ -217,14 +217,14 @@ def _undecodable(path: Source) -> tuple[int, bool, str]:
             if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
                 return 1, False, "utf-16"
             if not line.isascii():
-                is_text = is_utf_8(line)
+                is_text = _is_utf_8(line)
                 are[is_text] += 1
-                is_western = is_western and (is_text or reads_western(line))
+                is_western = is_western and (is_text or _reads_western(line))
                 first = first or (0 if is_text else number)
     return first, all(are.values()), WESTERN if is_western else ""
 
 
-def is_utf_8(line: bytes) -> bool:
+def _is_utf_8(line: bytes) -> bool:
     """Whether a line is UTF-8, as a file that is not may have some."""
     try:
         line.decode("utf-8")
@@ -233,7 +233,7 @@ def is_utf_8(line: bytes) -> bool:
     return True
 
 
-def reads_western(line: bytes) -> bool:
+def _reads_western(line: bytes) -> bool:
     """Whether a line that is not UTF-8 reads as words in Windows' Western encoding."""
     try:
         text = line.decode(WESTERN)
