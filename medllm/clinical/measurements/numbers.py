@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 NUMBER = r"(?:\d+(?:[.,]\d+)*(?:'\d{3})*(?:[.,]\d+)?|\.\d+)"
-_POWER = r"""(?:
-    \ ?[x*]\ ?10\ ?(?:\^|\*\*?|e|\()\ ?(?P<raised{0}>-?\d{{1,2}})\)?
-  | \ ?[x*]\ ?10\ ?(?P<fallen{0}>12|[369])(?=\ ?(?:/|per\b|cells))
-  | e\+?(?P<e{0}>\d{{1,2}})(?![\da-z])
-  | \ ?(?P<word{0}>thousands?|thou|million|lakhs?|lacs?)(?![a-z])
-  | \ ?(?P<letter{0}>k)(?:(?=\ ?/)|(?<=\dk)(?![a-z0-9]))
-  | \ ?(?P<mega{0}>m)(?=\ ?/\ ?(?:ul|mcl|mm3|mm\^3|cumm))
+_POWER = r"""(?P<power{0}>
+    \ ?[x*]\ ?10\ ?(?:\^|\*\*?|e|\()\ ?-?\d{{1,2}}\)?
+  | \ ?[x*]\ ?10\ ?(?:12|[369])(?=\ ?(?:/|per\b|cells))
+  | e\+?\d{{1,2}}(?![\da-z])
+  | \ ?(?:thousands?|thou|million|lakhs?|lacs?)(?![a-z])
+  | \ ?k(?:(?=\ ?/)|(?<=\dk)(?![a-z0-9]))
+  | \ ?m(?=\ ?/\ ?(?:ul|mcl|mm3|mm\^3|cumm))
 )?"""
+_TEN = re.compile(r"[x*] ?10")
 _SIGNS = {
     "less than": "<", "under": "<", "below": "<", "greater than": ">", "more than": ">",
     "over": ">", "above": ">", "at least": ">=", "up to": "<=", "about": "~", "around": "~",
@@ -63,17 +64,16 @@ def read_value(text: str, position: int, european: bool, before: str = "") -> Va
     if match["to"] and not _is_range(match, lows, highs, before):
         if match["to"] == "-" or not (highs and lows):
             return None
-        end, highs = _end_of_low(match), ()
-    if not lows:
+        end = max(match.end(name) for name in ("low", "part", "decade", "power1"))
+        highs = ()
+    of_upper = _power(match["power2"]) if highs else 0
+    power = _power(match["power1"]) or of_upper
+    if not lows or power > MOST_DIGITS:
         return None
-    power = _power(match, "1") or (_power(match, "2") if highs else 0)
-    part = match["part"]
-    if part:
+    if part := match["part"]:
         lows = tuple(each + Decimal(part[0]) / Decimal(part[2]) for each in lows)
-    if power > MOST_DIGITS:
-        return None
     low = tuple(each.scaleb(power) for each in lows)
-    upper = highs[0].scaleb(_power(match, "2") or power) if highs else None
+    upper = highs[0].scaleb(of_upper or power) if highs else None
     sign = _SIGNS.get(match["sign"] or "", match["sign"] or "")
     decade = match["decade2"] if highs else match["decade"]
     if decade:
@@ -96,22 +96,10 @@ def _is_range(
     return highs[0] > lows[0]
 
 
-def _end_of_low(match: re.Match[str]) -> int:
-    """Where the first of two numbers ends, with its power."""
-    ends = [match.end(f"{name}1") for name in ("raised", "fallen", "e", "word", "letter", "mega")]
-    return max(match.end("low"), match.end("part"), match.end("decade"), *ends)
-
-
-def _power(match: re.Match[str], which: str) -> int:
-    found = match.groupdict()
-    for name in ("raised", "fallen", "e"):
-        if digits := found[f"{name}{which}"]:
-            return int(digits)
-    word = next(
-        (found[f"{name}{which}"] for name in ("word", "letter", "mega") if found[f"{name}{which}"]),
-        "",
-    )
-    return _POWERS.get(word, 0)
+def _power(written: str | None) -> int:
+    """The power of ten that is written: `x10^9`, `x 10 9`, `e6`, `million`, `k`; 0 for none."""
+    written = (written or "").strip()
+    return _POWERS.get(written) or int(_TEN.sub("", written).strip("^*e(+) ") or 0)
 
 
 def readings(written: str, european: bool) -> tuple[Decimal, ...]:
