@@ -145,12 +145,7 @@ def show_verbs(recipe: Recipe, verbs: Sequence[str]) -> None:
     for step in plan:
         public = {key: value for key, value in step["config"].items() if key not in TEXTS}
         console.report(plan=[{**step, "config": public}])
-    console.say(_render(recipe, plan))
-
-
-def render_plan(recipe: Recipe, verbs: Sequence[str]) -> str:
-    """The resolved configuration of some verbs as YAML, each with the state of its result."""
-    return _render(recipe, build_plan(recipe, verbs))
+    console.say(render_plan(recipe, plan))
 
 
 def build_plan(recipe: Recipe, verbs: Sequence[str]) -> list[dict[str, Any]]:
@@ -183,7 +178,8 @@ def render_section(verb: str, config: Mapping[str, Any]) -> str:
     return yaml.safe_dump({verb: config}, sort_keys=False, allow_unicode=True)
 
 
-def _render(recipe: Recipe, plan: Sequence[Mapping[str, Any]]) -> str:
+def render_plan(recipe: Recipe, plan: Sequence[Mapping[str, Any]]) -> str:
+    """The resolved configuration of some verbs as YAML, each with the state of its result."""
     parts = [f"# {_weights(recipe.model)}\n"] if recipe.model else []
     for step in plan:
         states = ", ".join(each["state"] for each in step["outputs"])

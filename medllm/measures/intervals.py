@@ -196,11 +196,11 @@ def tail_of(units: int) -> float:
     return float(ndtr(-far))
 
 
-def drawn_sums(columns: Numbers, seed: int = 0) -> Numbers:
+def drawn_sums(columns: Numbers) -> Numbers:
     """The sums of the columns over as many rows drawn anew, a row a draw."""
     # scipy.stats.bootstrap draws the same numbers in twice the time and 1.5 times the memory, and
     # of a value that is no number it warns in words about another method (BCa)
-    generator, sums = np.random.default_rng(seed), []
+    generator, sums = np.random.default_rng(0), []
     rows = max(DRAWN_AT_ONCE // len(columns), 1)
     for begin in range(0, DRAWS, rows):
         size = (min(rows, DRAWS - begin), len(columns))

@@ -16,7 +16,7 @@ from medllm.data.mix import find_mix
 from medllm.data.readers.reviewed import load_knowledge
 from medllm.errors import ArtifactError, ConfigError, SetupError
 from medllm.measures.gates import GateFile, find_gate
-from medllm.plan import render_plan, show_plan
+from medllm.plan import build_plan, render_plan, show_plan
 from medllm.quantize.config import GgufFormat, GptqFormat
 from medllm.recipe import (
     DEPLOY,
@@ -105,7 +105,7 @@ def test_every_shipped_recipe_parses_and_shows_its_plan(
     monkeypatch.setenv("MEDLLM_MODEL", "org/model")
 
     recipe = load_recipe(str(path))
-    plan = render_plan(recipe, recipe.verbs)
+    plan = render_plan(recipe, build_plan(recipe, recipe.verbs))
 
     assert recipe.verbs
     assert recipe.description
@@ -383,7 +383,7 @@ def test_the_plan_says_what_is_there_and_what_goes_where(whole: Recipe, runs: Pa
     finish(runs / "prepare")
     finish(runs / "quantize/gguf-q8_0")
 
-    plan = render_plan(whole, whole.verbs)
+    plan = render_plan(whole, build_plan(whole, whole.verbs))
 
     assert "# prepare: finished" in plan
     assert "# finetune: to do" in plan

@@ -63,6 +63,7 @@ class Bare:
     value: Decimal
 
 
+_STRENGTHS = (Amount, Bare)
 Meaning = Amount | Count | Often | Row | Sign | Lasting | Doses | Bare
 
 
@@ -211,9 +212,8 @@ def _strength_in_name(reading: Reading, mention: Mention) -> Element | None:
     if number == mention.first or not (written.isdecimal() and 2 <= len(written) <= 4):
         return None
     begin = reading.begins[number]
-    if amount := read_amount(reading.folded.text, begin, False, 1):  # "Pan 40 mg"
-        return Element(amount, begin, amount.end)
-    return Element(Bare(Decimal(written)), begin, reading.ends[number])
+    bare = Element(Bare(Decimal(written)), begin, reading.ends[number])
+    return _amount(reading.folded.text, begin, False, 1) or bare  # "Pan 40 mg"
 
 
 @dataclass(slots=True)
@@ -241,115 +241,134 @@ class _Scan:
         if self.read_until == begin - 1 and _INTRATHECAL.match(text, begin):
             return Element(Sign("route", "intrathecal"), begin, begin + 2)
         if self.read_until == begin - 1 and (match := _AT.match(text, begin)):
-            return Element(Often(Decimal(1), Decimal(1), match[0]), begin, match.end())
+            return Element(Often(Decimal(1), at=match[0]), *match.span())
         if sign:
             last, meaning = sign
             return Element(meaning, begin, self.reading.ends[last - 1])
         return None
 
-    def _is_near_name(self, begin: int) -> bool:
-        named = self.reading.ends[self.named_until - 1] if self.named_until > 0 else begin
-        return begin - named <= MOST_TO_PARTS
-
     def _numeric(self, word: int, begin: int, parts: int) -> Element | None:
-        text = self.reading.folded.text
+        text, european = self.reading.folded.text, self.european
         if _IN_ALL.match(text, begin):
             return None
-        if parts > 1 and (found := _parts(text, begin, parts, self._is_near_name(begin))):
-            return found
-        if _PLAIN.match(text, begin) and (amount := read_amount(text, begin, self.european, 1)):
-            return Element(amount, begin, amount.end)
-        if row := read_row(text, begin):
-            return Element(row[0], begin, row[1])
-        if found := _numbered(text, begin):
-            return found
-        if amount := read_amount(text, begin, self.european, min(parts, 1)):
-            return Element(amount, begin, amount.end)
+        return (
+            self._parts(begin, parts)
+            or (_amount(text, begin, european, 1) if _PLAIN.match(text, begin) else None)
+            or _placed(begin, read_row(text, begin))
+            or _numbered(text, begin)
+            or _amount(text, begin, european, min(parts, 1))
+            or self._bare(word, begin, parts)
+            or self._lone(begin)
+        )
+
+    def _parts(self, begin: int, parts: int) -> Element | None:
+        """`5/325` of a product; without a unit only near its name."""
+        amount = read_amount(self.reading.folded.text, begin, False, parts) if parts > 1 else None
+        if not amount or amount.per != "form":
+            return None
+        named = self.reading.ends[self.named_until - 1] if self.named_until > 0 else begin
+        is_one = amount.unit or begin - named <= MOST_TO_PARTS
+        return Element(amount, begin, amount.end) if is_one else None
+
+    def _bare(self, word: int, begin: int, parts: int) -> Element | None:
+        """A number right behind a name: the strength of one drug, the tablets of a product."""
+        text = self.reading.folded.text
         after_name = word == self.named_until and text[self.reading.ends[word - 1] : begin] == " "
-        is_stated = self.read_until == begin - 1 and isinstance(self.before, (Amount, Bare))
-        if after_name and not is_stated and (match := _BARE.match(text, begin)):
-            value = Decimal(match[0])
-            is_few = parts > 1 and value <= MOST_OF_PRODUCT
-            bare = Count(Range(value, value), "") if is_few else Bare(value)
-            return Element(bare, begin, match.end())
-        is_beside = 0 <= begin - self.read_until <= 12 and _holds_form(self.before)
-        if is_beside and (match := _LONE.match(text, begin)):
-            count = _counted(match)
-            if count.high <= MOST_TABLETS:
-                return Element(Count(count, ""), begin, match.end())
+        is_stated = self.read_until == begin - 1 and type(self.before) in _STRENGTHS
+        match = _BARE.match(text, begin) if after_name and not is_stated else None
+        if not match:
+            return None
+        value = Decimal(match[0])
+        is_few = parts > 1 and value <= MOST_OF_PRODUCT
+        return Element(Count(Range(value, value), "") if is_few else Bare(value), *match.span())
+
+    def _lone(self, begin: int) -> Element | None:
+        """How many, beside a strength or a form: "500 mg 2 daily"."""
+        before = self.before
+        is_form = before.kind == "form" if isinstance(before, Sign) else type(before) in _STRENGTHS
+        is_beside = is_form and 0 <= begin - self.read_until <= 12
+        match = _LONE.match(self.reading.folded.text, begin) if is_beside else None
+        if match and (count := _counted(match)).high <= MOST_TABLETS:
+            return Element(Count(count, ""), *match.span())
         return None
 
 
-def _holds_form(meaning: Meaning | None) -> bool:
-    return isinstance(meaning, (Amount, Bare)) or (
-        isinstance(meaning, Sign) and meaning.kind == "form"
-    )
+def _placed(begin: int, found: tuple[Meaning, int] | None) -> Element | None:
+    """What was read from a place on, with its end, as an element."""
+    return Element(found[0], begin, found[1]) if found else None
 
 
-def _parts(text: str, begin: int, parts: int, is_near: bool) -> Element | None:
-    """`5/325` of a product; without a unit only near its name."""
-    amount = read_amount(text, begin, False, parts)
-    if amount and amount.per == "form" and (amount.unit or is_near):
-        return Element(amount, begin, amount.end)
-    return None
+def _amount(text: str, begin: int, european: bool, parts: int) -> Element | None:
+    amount = read_amount(text, begin, european, parts)
+    return Element(amount, begin, amount.end) if amount else None
+
+
+def _doses(text: str, begin: int, at: int) -> Element | None:
+    """So many doses from the place `at` on, of an element that begins before or there."""
+    found = read_doses(text, at)
+    is_divided = found is not None and "divided" in text[at : found[1]]
+    return Element(Doses(found[0], is_divided), begin, found[1]) if found else None
 
 
 def _timed(text: str, written: str, begin: int) -> Element | None:
     """What begins with a word before its number: `every 6 hours`, `q4h`, `for 7 days`, `x 5/7`."""
-    if (written in ("every", "each") or written[0] == "q") and (found := read_every(text, begin)):
-        return Element(found[0], begin, found[1])
-    if written[0] == "x" and written[1:].isdecimal() | (written == "x"):
+    if written in ("every", "each") or written[0] == "q":
+        return _placed(begin, read_every(text, begin))
+    if written == "in":
+        return _doses(text, begin, begin + 3)
+    if written[0] == "x" and (written == "x" or written[1:].isdecimal()):
         if match := _ONCE.match(text, begin):
-            return Element(Sign("once"), begin, match.end())
-        if often := read_often(text, begin):
-            return Element(often[0], begin, often[1])
-        if doses := read_doses(text, begin + 1 + (text[begin + 1 : begin + 2] == " ")):
-            return Element(Doses(doses[0], False), begin, doses[1])
-    if written in ("for", "over") or (
-        written[0] == "x" and (written == "x" or written[1].isdigit())
-    ):
-        return _lasting(text, begin)
-    if written == "in" and (doses := read_doses(text, begin + 3)):
-        return Element(Doses(doses[0], "divided" in text[begin : doses[1]]), begin, doses[1])
-    return None
+            return Element(Sign("once"), *match.span())
+        after = begin + 1 + (text[begin + 1 : begin + 2] == " ")
+        if found := _placed(begin, read_often(text, begin)) or _doses(text, begin, after):
+            return found
+    is_times = written[0] == "x" and (written == "x" or written[1].isdigit())
+    return _lasting(text, begin) if is_times or written in ("for", "over") else None
 
 
 def _numbered(text: str, begin: int) -> Element | None:
     """What begins with its number, apart from amounts."""
-    if often := read_often(text, begin):
-        return Element(often[0], begin, often[1])
+    return (
+        _placed(begin, read_often(text, begin))
+        or _count(text, begin)
+        or _doses(text, begin, begin)
+        or _clock(text, begin)
+        or _lasting(text, begin)
+    )
+
+
+def _count(text: str, begin: int) -> Element | None:
+    """So many tablets, or so many of an amount: `2 x 500 mg`."""
     for pattern in (_HALF, _COUNT, _SPOON):
         if match := pattern.match(text, begin):
-            return Element(Count(_counted(match), FORMS[match["form"]]), begin, match.end())
+            return Element(Count(_counted(match), FORMS[match["form"]]), *match.span())
     match = _TIMES_AMOUNT.match(text, begin)
-    if match and ("x" in match[0] or match["low"] in NUMBERS):
-        return Element(Count(_counted(match), ""), begin, match.end())
-    if doses := read_doses(text, begin):
-        return Element(Doses(doses[0], "divided" in text[begin : doses[1]]), begin, doses[1])
-    if match := _CLOCK.match(text, begin):
-        return Element(Often(Decimal(1), Decimal(1), match[0]), begin, match.end())
-    return _lasting(text, begin)
+    is_count = match and ("x" in match[0] or match["low"] in NUMBERS)
+    return Element(Count(_counted(match), ""), *match.span()) if match and is_count else None
+
+
+def _clock(text: str, begin: int) -> Element | None:
+    match = _CLOCK.match(text, begin)
+    return Element(Often(Decimal(1), at=match[0]), *match.span()) if match else None
 
 
 def _lasting(text: str, begin: int) -> Element | None:
     if match := _FOR_A.match(text, begin):
-        return Element(Lasting(_DAYS[match["unit"][0]]), begin, match.end())
+        return Element(Lasting(_DAYS[match["unit"][0]]), *match.span())
     match = _LASTING.match(text, begin)
     if not match:
-        if text.startswith("for ", begin) and (doses := read_doses(text, begin + 4)):
-            return Element(Doses(doses[0], False), begin, doses[1])
-        return None
+        return _doses(text, begin, begin + 4) if text.startswith("for ", begin) else None
     is_alone = match[0][0] not in "fxt"  # not after "for", "x" or "times"
     is_later = _LATER.match(text, match.end()) or (
         is_alone and _BEFORE_LATER.search(text, max(0, begin - 8), begin)
     )
     if is_later or match[0].startswith("over"):
-        return Element(_LATER_SIGN, begin, match.end())
+        return Element(_LATER_SIGN, *match.span())
     if match["of"]:
         days = Decimal(match["least"]) * _OF[match["of"]]
     else:
         days = number(match["high"] or match["low"]) * _DAYS[match["unit"][0]]
-    return Element(Lasting(days), begin, match.end())
+    return Element(Lasting(days), *match.span())
 
 
 def _counted(match: re.Match[str]) -> Range:

@@ -31,9 +31,7 @@ _TIMES = re.compile(
 _X_BEFORE = re.compile(
     r"x ?(?P<high>\d{1,2})(?: ?/ ?| a | per | )(?P<period>day|daily|weekly)(?![a-z])"
 )
-_DOSES = re.compile(
-    rf"(?P<high>{N})(?: ?(?:to|-) ?(?P<top>{N}))? ?(?:equal(?:ly)? )?(?:divided )?doses?"
-)
+_DOSES = re.compile(rf"(?P<high>{N})(?: ?(?:to|-) ?{N})? ?(?:equal(?:ly)? )?(?:divided )?doses?")
 _ROW = re.compile(
     r" ?(?P<row>(?:[0-4]|[0-3]?\.5| ?1/2)(?: ?[-+] ?(?:[0-4]|[0-3]?\.5|1/2)){2,3})"
     r"(?![\d/.-]\d|[\d-])"

@@ -25,7 +25,7 @@ VALUE = re.compile(
     rf"""(?:(?P<sign><=|>=|<|>|~|{_SIGN})\ ?)?
     (?P<low>{NUMBER})(?:[ -](?P<part>[1-7]/[248])(?![\d/]))?
     (?P<decade>'?s(?![a-z0-9]))?{_POWER.format("1")}
-    (?:\ ?(?P<percent>%?)\ ?(?P<to>-(?!>)|to\b|through\b|and\b)\ ?(?P<high>{NUMBER})
+    (?:\ ?%?\ ?(?P<to>-(?!>)|to\b|through\b|and\b)\ ?(?P<high>{NUMBER})
        (?P<decade2>'?s(?![a-z0-9]))?{_POWER.format("2")}(?![\d]|[.,/:-]\d))?
     (?!\d|[.,:]\d|\ ?\+(?!/)|-\d|(?:st|nd|rd|th)\b)""",
     re.VERBOSE,

@@ -22,7 +22,7 @@ _TAG = (
 )
 """Of formatting. What is struck out, raised or lowered has another meaning than plain text."""
 _MARKS = re.compile(
-    rf"(?P<tags>(?:{_TAG})++)"
+    rf"(?:{_TAG})++"
     r"|(?<![*\\])(?P<stars>\*{1,3})(?![ *])[^*]{1,200}+(?<! )(?P=stars)(?!\*)"
     r"|(?<![\w\\])(?P<lines>_{1,3})(?![ _])[^_]{1,200}+(?<! )(?P=lines)(?!\w)"
 )

@@ -46,7 +46,6 @@ DISCHARGE: Mapping[str, str] = {
 asks for (Kind and Smith 2008) and the consensus on transitions of care (Snow et al. 2009)."""
 _FACTS = {"diagnosis": "diagnosis", "procedure": "procedures", "medication": "medications",
           "follow-up": "follow-up"}  # fmt: skip
-ELEMENTS = (*DISCHARGE, *_FACTS.values())
 
 
 def name_sections(reading: Reading, facts: Sequence[Fact]) -> list[str]:
