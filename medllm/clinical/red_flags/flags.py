@@ -177,45 +177,34 @@ def _spans(reading: Reading, content: Content, places: tuple[Span, ...]) -> tupl
 
 
 def _described(case: Case, flag: Flag, spans: tuple[Span, ...]) -> Finding:
-    return Finding(
-        rule=flag.row["id"],
-        kind="red flag",
-        severity="info",
-        message=f"The question describes possible signs of {flag.row['name']}.",
-        action=_escalation(case, flag),
-        basis=case.knowledge.basis(flag.row),
-        spans=spans,
-        where="question",
-    )
+    told = f"The question describes possible signs of {flag.row['name']}."
+    return replace(_finding(case, flag, "info", told, spans), where="question")
 
 
 def _lacks(case: Case, flag: Flag) -> Finding:
     urgency = flag.row["urgency"]
     needed = "emergency help" if urgency == "emergency" else "medical help on the same day"
-    return Finding(
-        rule=flag.row["id"],
-        kind="missing",
-        severity=_MISSING[urgency],
-        message=f"The question describes possible signs of {flag.row['name']}, and the answer does "
-        f"not say to get {needed}.",
-        action=_escalation(case, flag),
-        basis=case.knowledge.basis(flag.row),
-    )
+    told = f"The question describes possible signs of {flag.row['name']}, and the answer does not "
+    found = _finding(case, flag, _MISSING[urgency], f"{told}say to get {needed}.")
+    return replace(found, kind="missing")
 
 
 def _wrong(case: Case, flag: Flag, spans: tuple[Span, ...]) -> Finding:
-    basis = case.knowledge.basis(flag.row)
-    verified = basis.verified and flag.row.get("must_not_say_verified", False)
+    told = f"The answer gives advice that must not be given for possible {flag.row['name']}."
+    found = _finding(case, flag, _WRONG[flag.row["urgency"]], told, spans)
+    is_verified = found.basis.verified and flag.row.get("must_not_say_verified", False)
+    return replace(found, basis=replace(found.basis, verified=is_verified))
+
+
+def _finding(
+    case: Case, flag: Flag, severity: Severity, told: str, spans: tuple[Span, ...] = ()
+) -> Finding:
     return Finding(
         rule=flag.row["id"],
         kind="red flag",
-        severity=_WRONG[flag.row["urgency"]],
-        message=f"The answer gives advice that must not be given for possible {flag.row['name']}.",
-        action=_escalation(case, flag),
-        basis=replace(basis, verified=verified),
+        severity=severity,
+        message=told,
+        action=render_escalation(flag.row["escalation"], case.policy.region, case.knowledge),
+        basis=case.knowledge.basis(flag.row),
         spans=spans,
     )
-
-
-def _escalation(case: Case, flag: Flag) -> str:
-    return render_escalation(flag.row["escalation"], case.policy.region, case.knowledge)
