@@ -15,7 +15,7 @@ from medllm.clinical.entities.short_forms import SHORT_FORMS
 from medllm.clinical.entities.words import ENTITY_WORDS
 from medllm.clinical.interactions.checks import find_interactions
 from medllm.clinical.interactions.tables import DUPLICATES, INTERACTIONS
-from medllm.clinical.measurements.changed import find_changed_vitals
+from medllm.clinical.measurements.changed import find_changed_vitals, find_impossible_values
 from medllm.clinical.red_flags.flags import find_red_flags
 from medllm.clinical.red_flags.tables import ASIDES, CONCEPTS, RED_FLAGS, REGIONS
 from medllm.clinical.rules.knowledge import Knowledge
@@ -43,7 +43,7 @@ RULES = tuple(
 FAMILIES: tuple[Family, ...] = (
     *(find_red_flags, find_doses, find_contraindications, find_interactions),
     *(find_abbreviations, find_confusions, find_languages, find_unknown_words),
-    *(find_changed_vitals, find_authority),
+    *(find_changed_vitals, find_impossible_values, find_authority),
 )
 
 

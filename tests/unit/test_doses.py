@@ -187,19 +187,41 @@ def test_limits_of_a_group_count_for_patients_known_to_be_of_it(
 @pytest.mark.parametrize(
     ("answer", "question", "context"),
     [
-        ("paracetamol 2 g every 4 hours", "", {"age": 9}),
-        ("paracetamol 2 g every 4 hours", "What dose for my 4-year-old son?", {}),
-        ("For a child, give paracetamol 2 g every 4 hours.", "", {}),
-        ("Infants: paracetamol 2 g every 4 hours", "", {"age": 40}),
-        ("In children aged 6 to 12, paracetamol 2 g every 4 hours", "", {}),
+        ("paracetamol {} g every 4 hours", "", {"age": 9}),
+        ("paracetamol {} g every 4 hours", "What dose for my 4-year-old son?", {}),
+        ("For a child, give paracetamol {} g every 4 hours.", "", {}),
+        ("Infants: paracetamol {} g every 4 hours", "", {"age": 40}),
+        ("In children aged 6 to 12, paracetamol {} g every 4 hours", "", {}),
+        ("Give a 6 year old paracetamol {} g every 4 hours", "", {}),
     ],
 )
-def test_a_dose_for_a_child_is_not_checked(
+def test_a_dose_for_a_child_is_held_against_what_an_adult_takes_at_once(
     answer: str, question: str, context: dict[str, Any]
 ) -> None:
-    found, unknown = report(answer, question, **context)
+    """1 g every 4 hours is too much in a day even of an adult, which nobody checks for a child."""
+    (found, unknown), (above, _) = (
+        report(answer.format(grams), question, **context) for grams in (1, 2)
+    )
 
     assert found == [] and unknown == ["dose: paracetamol: a dose for a child"]
+    assert [each.severity for each in above] == ["major"]
+
+
+def test_ten_times_a_limit_per_kg_is_found_whatever_the_weight() -> None:
+    assert worst("paracetamol 15 mg/kg every 6 hours") == ""
+    assert worst("paracetamol 150 mg/kg every 6 hours") == "major paracetamol"
+
+
+def test_a_time_before_the_name_hides_no_dose() -> None:
+    answer = "Within 4.5 hours of stroke onset alteplase is given at {} mg/kg."
+
+    assert worst(answer.format(9)) == "contraindicated alteplase"
+    assert worst(answer.format(0.9)) == ""
+    assert worst("Give 40 mmol of potassium chloride over 4 hours") == ""
+
+
+def test_a_dose_that_equals_another_is_not_added_to_it() -> None:
+    assert worst("A 25 mcg/h fentanyl patch is about equal to 60 mg of oral morphine a day.") == ""
 
 
 def test_a_route_that_kills_is_found_for_a_child_too() -> None:

@@ -34,8 +34,8 @@ _FORTYFOLD = Decimal(40)
 def find_doses(case: Case) -> Iterator[Finding | NotChecked]:
     """What the largest labelled doses say of the doses that an answer advises.
 
-    A dose for a child is compared with nothing; of a drug, a route or a unit that the table does
-    not hold it is said that it is not checked.
+    A dose for a child is held against an adult's largest alone; of a drug, a route or a unit that
+    the table does not hold it is said that it is not checked.
     """
     mentions = products(case.answer, case.drugs)
     if not mentions:
@@ -58,6 +58,7 @@ def find_doses(case: Case) -> Iterator[Finding | NotChecked]:
         if for_child:
             yield NotChecked("dose", f"{' and '.join(sig.drugs)}: a dose for a child")
             yield from check.of_routes(found, limits)
+            yield from check.of_child(found, limits)
             continue
         if not found and (sig.doses or sig.daily):
             yield NotChecked("dose", f"{' and '.join(sig.drugs)}: the part of each is not stated")
@@ -142,6 +143,16 @@ class _Check:
             for limit in forbidden(use, limits.get(use.drug, ())):
                 yield self._forbidden(use.drug, use, limit)
 
+    def of_child(self, uses: Sequence[Use], limits: Limits) -> Iterator[Finding]:
+        """Doses for a child that are above what an adult takes at once at most."""
+        for use in uses:
+            own = limits_for(use, limits.get(use.drug, ()), self._setting)
+            if use.single and not use.single.unit.endswith("/kg"):
+                above, *_ = judge(use.single, "single", own, self._setting, self._knowledge)
+                if above:
+                    message = _message(use.drug, above, "single", [use])
+                    yield self._finding(above.limit, "major", message, [use])
+
     def of_drug(
         self, drug: str, uses: Sequence[Use], rows: Sequence[Limit]
     ) -> Iterator[Finding | NotChecked]:
@@ -217,6 +228,11 @@ class _Check:
                 severity = "major"
             message = _message(drug, above, dose.column, dose.uses, dose.besides)
             verdict.found.append(self._finding(above.limit, severity, message, dose.uses))
+        elif slip := [
+            each for each in maybe if each.dose.unit[-3:] == "/kg" and each.ratio >= TENFOLD
+        ]:
+            message = _message(drug, slip[0], dose.column, dose.uses)
+            verdict.found.append(self._finding(slip[0].limit, "major", message, dose.uses))
         elif maybe:
             verdict.notes.append(self._note(drug, dose, maybe))
         elif not is_compared and (wrong := _in_mass(dose, limits)):

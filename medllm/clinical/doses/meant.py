@@ -30,7 +30,11 @@ _AGE = re.compile(
 _TOO = re.compile(r"[a-z]+ ?(?:and|or|/|&) ?")
 _OLD = frozenset(words_in("old olds yo yom yof aged age"))
 _MONTHS = re.compile(r"\d{1,2}[ -](?:months?|weeks?|days?)[ -]$")
-_REACH = re.compile(r"(?:reach|sight|away|access|hands) (?:and (?:reach|sight) )?(?:of|from|by) $")
+_REACH = re.compile(
+    r"(?:reach|sight|away|access|hands) (?:and (?:reach|sight) )?(?:of|from|by) $"
+    r"|(?:trying|try|hope|hoping|plan|planning) for (?:a|another) $|(?:expecting|planning) a $"
+)
+"""Before a child that is not spoken of, or that is none yet."""
 FARTHEST = 200
 """Characters before and after a dose in which the words of its sentence are looked at."""
 REACH = 3
@@ -91,6 +95,7 @@ def is_for_child(reading: Reading, who: Who, begin: int, end: int) -> bool | Non
 _TOLD = re.compile(
     r"\b(?:overdose|overdosed|overdosing|toxic|toxicity|lethal|fatal|deadly|poisoning|took|"
     r"ingested|ingestion|swallowed|(?:have|has|had) taken|was taking|were taking|had been|"
+    r"equal to|equals|equivalent (?:to|of)|corresponds? to|equates to|comparable to|"
     r"was given|history of|who takes|risk of death|previously|received|receiving|containing|"
     r"contains|mixture of|mistakenly|accidentally|mistake|error|died|dangerous|harmful|unsafe|"
     r"wrong)\b"
@@ -104,6 +109,7 @@ _AFTER = re.compile(
     r"\b(?:(?:is|are|can be|may be|would be|could be|was|were) (?:an? |too |very |potentially |"
     r"extremely |considered )*(?:overdose|toxic|fatal|lethal|dangerous|much|high|unsafe|harmful|"
     r"deadly|not recommended|avoided|excessive|contraindicated|error)|should be avoided|"
+    r"(?:is|are) (?:about |roughly |approximately )?(?:equal|equivalent|comparable) to|"
     r"should not|must not|can cause (?:severe |serious |fatal )?(?:toxicity|liver|death)|"
     r"(?:has|have) (?:caused|led to|killed)|caused? deaths?|leads? to|kills?|overdose|"
     r"is not (?:safe|recommended|appropriate))\b"

@@ -9,7 +9,7 @@ from medllm.clinical.doses.amounts import Amount
 from medllm.clinical.doses.elements import Bare, Count, Element, Mention, find_elements
 from medllm.clinical.doses.regimens import read_regimens
 from medllm.clinical.doses.sig import Sig
-from medllm.clinical.doses.vocabulary import Often
+from medllm.clinical.doses.vocabulary import Often, Sign
 from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import Reading, Span
 
@@ -165,6 +165,10 @@ def _goes_on(text: str, begin: int, elements: list[Element]) -> bool:
     return bool(_BEGINS.match(text, begin)) or first.begin - begin <= MOST_TO_A_DOSE
 
 
+def _is_over(element: Element) -> bool:
+    return isinstance(element.meaning, Sign) and element.meaning.kind == "over"
+
+
 def _has_dose(region: _Region) -> bool:
     return any(
         isinstance(each.meaning, (Amount, Count)) for row in region.sentences for each in row
@@ -187,6 +191,8 @@ def _assign(
     rows: list[list[Element]] = [[] for _ in range(len(regions) + 1)]  # the first: before all
     for element in elements:
         rows[bisect_right(spans, (element.begin, len(text)))].append(element)
+    # "a 6 year old", "within 4 hours": a time before the name says nothing of how it is given
+    rows[0] = [each for each in rows[0] if not (_is_over(each) and text[each.begin].isdigit())]
     prefixes: list[list[Element]] = []
     for number, (begin, _) in enumerate(spans):
         before = spans[number - 1][1] if number else None

@@ -82,7 +82,8 @@ def find_drugs(
             end, name = _without_a_dose(reading, phrases, first, longest, longest_name)
             done = end if name.drug_class else _with_form(reading, end)
             mention = Mention(name.drugs, first, done, name.is_brand, name.drug_class)
-            found.append((mention, is_list or not name.is_ambiguous))
+            is_lack = reading.words[done : done + 1] in (["deficiency"], ["deficient"])
+            found.append((mention, is_list or not (name.is_ambiguous or is_lack)))
     return tuple(
         mention
         for at, (mention, is_sure) in enumerate(found)

@@ -1,6 +1,8 @@
-"""Vital signs that an answer states otherwise than they were given, or that nobody gave."""
+"""Vital signs that an answer changes or invents, and values that no patient can have."""
 
+import re
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from decimal import Decimal
 
 from medllm.clinical.case import Case
@@ -12,6 +14,7 @@ from medllm.clinical.measurements.fidelity import (
     known_levels,
     known_vitals,
 )
+from medllm.clinical.measurements.finding import find_impossible
 from medllm.clinical.measurements.measurement import Measurement
 from medllm.clinical.measurements.quantities import quantity
 from medllm.clinical.rules.basis import Basis
@@ -23,6 +26,13 @@ BASIS = Basis(
     verified=False,
 )
 """A comparison of texts rests on no source, so that it blocks only where the operator says so."""
+BOUNDS = replace(BASIS, source="bounds of this project, wide on purpose")
+_TOLD_AS_WRONG = re.compile(
+    r"\b(?:impossible|not possible|cannot|can't|no such|not exist|doesn't exist|typo|mistyped|"
+    r"mistake|error|artefact|artifact|incompatible|maximum|highest|rather than|not)\b"
+)
+_TELLING = {"points", "beats/min", "breaths/min", "mmHg", "%", "ratio"}
+"""Units that need not be written: a bare number after "potassium" may be of a tablet."""
 _SEVERITIES: dict[str, Severity] = {"altered": "major", "invented": "moderate"}
 _WORDS = {"A": "alert", "C": "confused", "V": "voice", "P": "pain", "U": "unresponsive"}
 _TOLD = {
@@ -75,3 +85,37 @@ def _finding(stated: StatedVital) -> Finding:
         basis=BASIS,
         spans=((stated.begin, stated.end),),
     )
+
+
+def find_impossible_values(case: Case) -> Iterator[Finding]:
+    """The values in an answer that no patient can have, unless the answer says so itself."""
+    reading = case.answer
+    if not any(map(str.isdigit, reading.folded.text)):
+        return
+    problems: set[str] = set()
+    for each in find_impossible(reading):
+        begin = max(each.begin - 100, 0)
+        around = reading.text[begin : each.end + 60].lower()
+        if each.problem in problems or not _is_of_body(each) or _TOLD_AS_WRONG.search(around):
+            continue
+        problems.add(each.problem)
+        yield Finding(
+            rule="value.impossible",
+            kind="measurement",
+            severity="moderate",
+            message=f"The answer states a value that no patient can have: {each.quote} "
+            f"({each.problem.removeprefix('impossible: ')}).",
+            action="Look for a slip of the unit or of the decimal point.",
+            basis=BOUNDS,
+            spans=((each.begin, each.end),),
+        )
+
+
+def _is_of_body(found: Measurement) -> bool:
+    """Whether a number is meant of a patient, and not of a fridge, a tablet or a year."""
+    value, unit = found.readings[0], found.written_unit
+    if found.attribute == "body temperature":  # of a body where the other scale makes it one
+        return (unit == "°F" and -2 < value < 8) or (unit != "°F" and 86 <= value <= 113)
+    if unit:
+        return unit != "mg/mL"
+    return quantity(found.attribute).unit in _TELLING and not 1900 <= value < 2100

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -24,6 +24,7 @@ from medllm.clinical.measurements.reading import (
 )
 from medllm.clinical.measurements.units import kind_of
 from medllm.clinical.text.folding import fold
+from medllm.clinical.text.reading import Reading
 
 NEAR = 60
 """Characters within which another measurement makes a short name one, as in `BP 120/80, P 72`."""
@@ -92,6 +93,19 @@ def find_measurements(text: str) -> tuple[Measurement, ...]:
     )
 
 
+def find_impossible(reading: Reading) -> list[Measurement]:
+    """The named measurements of a text that no patient can have."""
+    text, words = reading.folded.text, zip(reading.begins, reading.words, strict=True)
+    found = _with_neighbours(list(_named(text, is_european(text), words)))
+    if "gcs" in text or "coma" in text:
+        _parts_of_coma(text, found)
+    return [
+        _measurement(reading.text, each, reading.folded.origin(each.begin, each.end))
+        for each in found
+        if each.meaning.problem.startswith("impossible")
+    ]
+
+
 def _measurement(text: str, found: Found, place: tuple[int, int]) -> Measurement:
     meaning, (begin, end) = found.meaning, place
     clear = len(meaning.readings) == 1
@@ -105,10 +119,12 @@ def _measurement(text: str, found: Found, place: tuple[int, int]) -> Measurement
     )  # fmt: skip
 
 
-def _named(text: str, european: bool) -> Iterator[Found]:
+def _named(
+    text: str, european: bool, words: Iterable[tuple[int, str]] | None = None
+) -> Iterator[Found]:
     """What stands after names; a row of names ("BUN and creatinine") shares a row of numbers."""
     end, row = 0, list[Name]()
-    for name in find_names(text):
+    for name in find_names(text, words):
         if name.begin < end or _OF_FLOW.search(text, max(0, name.begin - 12), name.begin):
             continue
         row = (

@@ -1,7 +1,7 @@
 """The names of quantities in text, found through the first word of each."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,19 +26,22 @@ class Name:
     end: int
 
 
-def find_names(text: str) -> Iterator[Name]:
-    """The names in a folded text, in order, the longest at each place; none overlap."""
+def find_names(text: str, words: Iterable[tuple[int, str]] | None = None) -> Iterator[Name]:
+    """The names in a folded text, in order, the longest at each place; none overlap.
+
+    `words` are those of the text with their places, where they are known already.
+    """
     first, end = _by_first_word(), 0
-    for word in _WORD.finditer(text):
-        if word.start() < end:
+    if words is None:
+        words = ((each.start(), each[0]) for each in _WORD.finditer(text))
+    for begin, word in [each for each in words if each[1] in first]:
+        if begin < end:
             continue
-        for pattern, found, is_weak in first.get(word[0], ()):
-            if match := pattern.match(text, word.start()):
+        for pattern, found, is_weak in first[word]:
+            if match := pattern.match(text, begin):
                 end = match.end()
-                if not _NOT_BLOOD.search(
-                    text, max(0, word.start() - _LONGEST_BEFORE), word.start()
-                ):
-                    yield Name(found, is_weak, word.start(), end)
+                if not _NOT_BLOOD.search(text, max(0, begin - _LONGEST_BEFORE), begin):
+                    yield Name(found, is_weak, begin, end)
                 break
 
 

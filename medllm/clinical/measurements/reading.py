@@ -30,6 +30,7 @@ _PHRASES = [
     "down to", "up to", "down from", "up from", "on arrival", "on admission", "on discharge",
     "on presentation", "on exam", "on examination", "on room air", "on ra", "on oxygen", "on air",
     "at rest", "at discharge", "in triage", "as high as", "as low as", "left arm", "right arm",
+    "comes to", "came to", "adds up to",
 ]  # fmt: skip
 _CHANGED = (
     r"(?:improved|dropped|fell|fallen|rose|risen|increased?|decreased?|went|gone|drop|climbed|declined)"
@@ -48,7 +49,7 @@ _OUT_OF = re.compile(r" ?(?:/|out of) ?(\d{1,3})(?![\d/])")
 _OTHER_THING = re.compile(
     r"[ -]?(?:times?|x|years?|yrs?|yo|y/o|weeks?|months?|mos?|days?|hours?|hrs?|minutes?|pills?|"
     r"tablets?|tabs?|doses?|packs?|patients?|cigarettes|beers?|drinks?|of \d|"
-    r"(?:[wr]bcs? ?)?(?:/|per) ?(?:hpf|lpf|high power))"
+    r"k?cal(?:orie)?s?|(?:[wr]bcs? ?)?(?:/|per) ?(?:hpf|lpf|high power))"
     r"(?![a-z0-9]|(?<=hr)[ :=]{1,2}\d)"
 )
 """After a number: it counts something else than what was named before."""

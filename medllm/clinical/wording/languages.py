@@ -60,9 +60,11 @@ def foreign_share(reading: Reading, knowledge: Knowledge) -> tuple[list[str], fl
     """
     scripts = Counter[str]() if reading.text.isascii() else _count_scripts(reading.text)
     words = _count_words(reading, knowledge)
-    letters = sum(scripts.values())
-    all_letters = max(sum(map(len, reading.words)), 1)
-    share = letters / all_letters if letters >= _LEAST_LETTERS else 0.0
+    letters, share = sum(scripts.values()), 0.0
+    if letters >= _LEAST_LETTERS:
+        share = letters / max(sum(map(len, reading.words)), 1)
+    if not words:
+        return [*scripts], share
     told = max(sum(not word[0].isdigit() for word in reading.words), 1)
     if (count := sum(words.values())) >= min(_LEAST_WORDS, max(2, told // 4), told):
         share += count / told
@@ -93,6 +95,8 @@ def _count_words(reading: Reading, knowledge: Knowledge) -> Counter[str]:
     """How many words stand in sentences of each language but English."""
     small = knowledge.built(_build_small_words)
     counts = Counter[str]()
+    if small.strong.isdisjoint(reading.words):
+        return counts
     for first, last in reading.sentences:
         words = [word for word in reading.words[first:last] if not word[0].isdigit()]
         if small.strong.isdisjoint(words):
