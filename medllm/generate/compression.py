@@ -17,6 +17,7 @@ from typing import Any
 from medllm import console
 from medllm.artifacts.manifest import write_atomically
 from medllm.clinical.text.reading import Reading, read
+from medllm.data.readers.csv_form import harmless
 from medllm.errors import ArtifactError
 from medllm.generate.prompts import Prompt, named
 from medllm.measures.intervals import estimate_part
@@ -213,7 +214,7 @@ def write_tables(
     write_atomically(folder / "summary.json", json.dumps(results, indent=2, ensure_ascii=False))
     path = folder / "results.csv"
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8-sig", newline="") as file:  # by its mark Excel knows UTF-8
         path.chmod(0o600)
         table = csv.DictWriter(file, columns)
         table.writeheader()
@@ -221,8 +222,9 @@ def write_tables(
 
 
 def _cell(value: Any) -> Any:
-    """What a table can hold: lists as JSON."""
-    return json.dumps(value) if isinstance(value, list) else value
+    """What a table can hold: lists as JSON, and texts that no spreadsheet runs as formulas."""
+    value = json.dumps(value) if isinstance(value, list) else value
+    return harmless(value) if isinstance(value, str) else value
 
 
 def show_compression(summary: dict[str, Any]) -> None:

@@ -298,7 +298,7 @@ def test_stages_write_one_after_another_and_give_their_memory_back(
     for stage in results["stages"]:
         memory = stage["memory_gib"]
         assert memory["after"] <= 1.1 * memory["before"]
-    table = (folder / "results.csv").read_text().splitlines()
+    table = (folder / "results.csv").read_text("utf-8-sig").splitlines()
     assert table[0].startswith("id,1-recall,2-half,source_characters")
     assert len(json.loads((folder / "results.json").read_text())) == 3
     assert json.loads((folder / "summary.json").read_text())["compression"]["items"] == 3

@@ -92,10 +92,12 @@ def test_numbers_are_kept_altered_or_invented_and_nothing_is_certain() -> None:
 
 
 def test_a_table_holds_lists_as_json(tmp_path: Path) -> None:
-    chains = [chain("Fever, no cough.", "Fever.")]
+    chains = [chain("Fever, no cough.", "Fever."), chain("=1+1", "-2 °C")]
     measured, summary = measure_all(chains, None)
     write_tables(tmp_path, ["1-a", "2-b"], chains, measured, summary)
-    (row,) = csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines())
+    table = (tmp_path / "results.csv").read_text(encoding="utf-8")
+    row, formula = csv.DictReader(table.removeprefix("\ufeff").splitlines())
+    assert table.startswith("\ufeff") and (formula["1-a"], formula["2-b"]) == ("'=1+1", "'-2 °C")
     assert json.loads(row["flips"]) == measured[0]["flips"] != []
     assert json.loads(row["characters"]) == [16, 6]
     assert (row["1-a"], row["2-b"]) == ("Fever, no cough.", "Fever.")
