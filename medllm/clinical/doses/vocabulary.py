@@ -6,12 +6,12 @@ from decimal import Decimal
 from functools import cache
 
 from medllm.clinical.text.phrases import Phrases
+from medllm.clinical.text.spelled import SMALL_NUMBERS
 
 NUMBERS = {
-    "half": Decimal("0.5"), "one": Decimal(1), "two": Decimal(2), "three": Decimal(3),
-    "four": Decimal(4), "five": Decimal(5), "six": Decimal(6), "seven": Decimal(7),
-    "eight": Decimal(8), "nine": Decimal(9), "ten": Decimal(10), "twelve": Decimal(12),
-}  # fmt: skip
+    "half": Decimal("0.5"),
+    **{word: Decimal(value) for value, word in enumerate(SMALL_NUMBERS[1:13], 1)},
+}
 
 
 @dataclass(frozen=True, slots=True)

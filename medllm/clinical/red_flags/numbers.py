@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from medllm.clinical.red_flags.patterns import Content
 from medllm.clinical.text.reading import Reading, Span
-from medllm.clinical.text.spelled import SMALL_NUMBERS
+from medllm.clinical.text.spelled import SMALL_NUMBERS, TENS
 
 Found = tuple[str, int, int]
 """A concept, and where it stands in the folded text."""
@@ -44,11 +44,11 @@ _POTASSIUM = re.compile(
 )
 _MINUTES = re.compile(r"(?<![\d./-])(\d{2,3}) ?min(?:ute)?s?\b")
 _TENS = re.compile(
-    r"\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|(?:a|one) hundred)\b"
+    rf"\b(?:{'|'.join(TENS)}|(?:a|one) hundred)\b"
     r"(?![ -](?:mg|mcg|grams?|milli\w*|minutes?|hours?|days?|weeks?|years?)\b)"
 )
 _YOUNG = re.compile(
-    r"\b(\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)[ -]?"
+    rf"\b(\d{{1,2}}|{'|'.join(SMALL_NUMBERS[1:13])})[ -]?"
     r"(day|week|wk|month|mth|mo)s?\b(?:[ -]?olds?)?"
 )
 _YEARS = re.compile(

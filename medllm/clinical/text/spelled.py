@@ -8,13 +8,13 @@ SMALL_NUMBERS = (
     "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
     "nineteen",
 )  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {
     **{word: value for value, word in enumerate(SMALL_NUMBERS)},
-    **{word: 10 * value for value, word in enumerate(_TENS, 2)},
+    **{word: 10 * value for value, word in enumerate(TENS, 2)},
     "a": 1,
 }
-_SCALES = {"hundred": 100, "thousand": 1000}
+SCALES = {"hundred": 100, "thousand": 1000}
 _MOST_WORDS = 9
 """Of a number after its first one: so a list of numbers is not gone through again and again."""
 _HALF = " and a half"
@@ -23,14 +23,14 @@ _UNITS = (
     r"(?:mg|mcg|ug|g|gm|grams?|grammes?|milligrams?|milligrammes?|micrograms?|microgrammes?|ml|"
     r"millilit(?:er|re)s?|units?|iu|meq|tab(?:let)?s?|cap(?:sule|let)?s?|pills?|puffs?|drops?)"
 )
-_WORD = "|".join(sorted((*SMALL_NUMBERS, *_TENS, *_SCALES), key=len, reverse=True))
+_WORD = "|".join(sorted((*SMALL_NUMBERS, *TENS, *SCALES), key=len, reverse=True))
 SPELLED = (
     rf"\b(?:half (?:of )?an?|(?:a |three )?quarters? of an?|(?:a (?=hundred|thousand))?(?:{_WORD})"
     rf"(?:[\s-]+(?:(?:and|point)\s+)?(?:{_WORD})){{0,{_MOST_WORDS}}}(?:{_HALF})?)"
     rf"(?=[\s-](?:of )?{_UNITS}\b)"
 )
 """The pattern of one, in lower case; what follows it is a unit or a form."""
-SPELLED_MARKS = (*_TENS, *_SCALES, "teen", "eleven", "twelve", "half", "quarter", " point ")
+SPELLED_MARKS = (*TENS, *SCALES, "teen", "eleven", "twelve", "half", "quarter", " point ")
 """One of these is in each that `read_spelled` reads, but for `ten`."""
 
 
@@ -56,7 +56,7 @@ def _whole(words: Sequence[str]) -> int | None:
     thousands = part = 0
     room = 1000
     for word in words:
-        scale, value = _SCALES.get(word), _VALUES.get(word, 0)
+        scale, value = SCALES.get(word), _VALUES.get(word, 0)
         if scale and 0 < part < scale and not (scale == 1000 and thousands):
             part, room = part * scale, scale
             if scale == 1000:

@@ -12,6 +12,7 @@ from medllm.clinical.drugs.mentions import find_drugs
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.phrases import words_in
 from medllm.clinical.text.reading import Reading, Span, read
+from medllm.clinical.text.spelled import SMALL_NUMBERS, TENS
 from medllm.data.dedup import UNSPACED
 from medllm.measures.text.dates import find_dates
 from medllm.measures.text.facts import Key, rounded_keys, value_keys, wanted_keys
@@ -25,8 +26,7 @@ _ROMANS = "|".join(_ROMAN)
 _BARE = re.compile(
     r"(?<![\w.,/:^-])(?<!\d )\d+(?:-\d+)+(?![\w.,/:^-])"
     r"|(?<![\w.,/:^-])(?<!\d )\d+(?:[.,/:]\d+)*(?![\w^])(?!\.\d)"
-    r"|\b(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)[ -]"
-    r"(?:one|two|three|four|five|six|seven|eight|nine)\b"
+    rf"|\b(?:{'|'.join(TENS)})[ -](?:{'|'.join(SMALL_NUMBERS[1:10])})\b"
     rf"|(?<=\btype )(?:{_ROMANS})\b"
     rf"|(?<=\b(?:stage|grade|class) )(?:{_ROMANS})(?:/(?:{_ROMANS}))?\b"
     r"|(?<=\bq)\d+(?= ?(?:h|hrs?|hours?|d|days?|wk|weeks?|min)\b)"

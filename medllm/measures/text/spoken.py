@@ -3,17 +3,11 @@
 import re
 from collections.abc import Mapping
 
-_SMALL: Mapping[str, int] = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
-    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
-    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19,
-}  # fmt: skip
-_TENS: Mapping[str, int] = {
-    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70,
-    "eighty": 80, "ninety": 90,
-}  # fmt: skip
-_SCALES: Mapping[str, int] = {"hundred": 100, "thousand": 1000}
-_WORD = "|".join([*_SMALL, *_TENS, *_SCALES])
+from medllm.clinical.text.spelled import SCALES, SMALL_NUMBERS, TENS
+
+_SMALL = {word: value for value, word in enumerate(SMALL_NUMBERS)}
+_TENS = {word: 10 * value for value, word in enumerate(TENS, 2)}
+_WORD = "|".join([*_SMALL, *_TENS, *SCALES])
 _NUMBER = re.compile(rf"(?i)\b(?:{_WORD})(?:(?:[- ]|[- ]and )(?:{_WORD}))*\b")
 _POINT = re.compile(r"(?<=\d) point (?=\d+\b)")
 _ORDINALS: Mapping[str, int] = {
@@ -45,8 +39,8 @@ def _value(written: str) -> str:
     for word in re.findall(r"[a-z]+", written):
         if word == "and":
             continue
-        if word in _SCALES:
-            begun, least = max(begun, 1) * _SCALES[word], _SCALES[word]
+        if word in SCALES:
+            begun, least = max(begun, 1) * SCALES[word], SCALES[word]
             continue
         value = _SMALL.get(word, 0) or _TENS.get(word, 0)
         if value and begun and least >= (10 if value < 10 else 100):

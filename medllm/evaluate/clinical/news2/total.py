@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 
+from medllm.clinical.text.spelled import SMALL_NUMBERS
 from medllm.evaluate.clinical.news2.points import NAMES
 from medllm.evaluate.clinical.news2.words import clause_before
 
 MOST = 20
 """The highest total (RCP 2017)."""
-_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-          "eleven", "twelve", "thirteen", "fourteen", "fifteen")  # fmt: skip
+_WORDS = SMALL_NUMBERS[:16]
 _NEWS = (
     r"(?:(?:news|ews)(?:[ -]?2(?!\d))?+|(?:national )?early warning score(?: ?2(?!\d))?+)"
     r"(?:\s?\((?:news|ews) ?2?\))?+"
