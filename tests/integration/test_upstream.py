@@ -302,6 +302,16 @@ def test_a_server_that_refuses_to_count_a_stream_is_asked_without(status: int, c
             assert len(bodies) == calls
 
 
+@pytest.mark.parametrize("end", ["", "/", "/v1/", "/v1/chat/completions", "/v1/models/"])
+def test_an_address_may_end_as_in_an_example_of_its_use(end: str) -> None:
+    app, asked = stand_in(JSONResponse({"detail": "?"}, 401)), GenerateRequest(messages=TURNS)
+    with running_server(app) as url, closing(AddressEngine(url + end, n_ctx=64)) as engine:
+        assert engine.url == f"{url}/v1"
+        for answers in (engine.generate(asked), engine.generate_batch([asked])):
+            with pytest.raises(EngineDown, match="its status is 401"):
+                list(answers)
+
+
 @pytest.mark.parametrize(
     ("models", "context"),
     [

@@ -33,6 +33,8 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 """What reading an answer raises that is of another form than OpenAI's."""
 REFUSED = {400, 413, 422}
 GONE = "the server that has the model does not answer as it should"
+ENDPOINT = r"(/v1)?(/chat/completions|/completions|/models)?/*$"
+"""How an address may end that somebody took from an example."""
 START_SECONDS = 10.0
 
 
@@ -86,7 +88,7 @@ class OpenAIEngine:
         """Ask the server which models it has.
 
         Args:
-            url: Its address, with or without `/v1`.
+            url: Its address, with or without `/v1` and what stands behind that.
             model: The model's name there; may be left out where there is one.
             n_ctx: The tokens of context, where the server does not tell them.
 
@@ -94,7 +96,7 @@ class OpenAIEngine:
             SetupError: the server cannot be reached, or refuses the key.
             ConfigError: it has no such model, or several and none is named.
         """
-        self.url = f"{url.rstrip('/').removesuffix('/v1')}/v1"
+        self.url = re.sub(ENDPOINT, "", url) + "/v1"
         found = self._list_models(model)
         self.model = _choose([*found], model, self.url)
         told = found[self.model]
@@ -250,7 +252,7 @@ def check_answer(status: int, content: bytes) -> Any:
     if status in REFUSED:
         message = f"the server behind refuses the request ({status})"
         raise DataError(message, "ask less, or see what that server takes")
-    raise EngineDown(GONE)
+    raise EngineDown(f"{GONE}: its status is {status}")
 
 
 def tries(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
