@@ -37,10 +37,11 @@ def review_answer(  # noqa: PLR0913
     policy = policy or Policy()
     rules = knowledge or shipped_knowledge()
     patient = read_patient(context)
-    asked, told, given = (
-        each if isinstance(each, Reading) else read_for_review(each, rules)
-        for each in (question, record, answer)
+    asked, told = (
+        each if isinstance(each, Reading) else read_for_review(each, rules, is_question=True)
+        for each in (question, record)
     )
+    given = read_for_review(answer, rules)
     case = Case(given, asked, patient, rules, policy, told)
     found = [each for family in FAMILIES for each in family(case)]
     findings = sorted(
@@ -52,6 +53,9 @@ def review_answer(  # noqa: PLR0913
     return Reviewed(report.render(answer), report)
 
 
-def read_for_review(text: str, knowledge: Knowledge) -> Reading:
-    """A text as a review reads it: names of drugs that a line's end parts are whole."""
-    return read(text, knowledge.built(build_drug_names).words)
+def read_for_review(text: str, knowledge: Knowledge, *, is_question: bool = False) -> Reading:
+    """A text as a review reads it: names of drugs that a line's end parts are whole.
+
+    In a question, and in a record, what clinicians write for short is read in words.
+    """
+    return read(text, knowledge.built(build_drug_names).words, is_question=is_question)

@@ -65,8 +65,8 @@ class Guard:
         return f"only {', '.join(told)} withhold; the others warn (block_unverified: all do)"
 
     def read(self, text: str) -> Reading:
-        """A text as a review reads it, for who reviews with it several times."""
-        return read_for_review(text, self._knowledge)
+        """A question or record as a review reads it, for who reviews with it several times."""
+        return read_for_review(text, self._knowledge, is_question=True)
 
     def review(
         self,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from medllm.clinical import review_answer
 from medllm.clinical.entities import find_entities
 from medllm.clinical.text.reading import read
 from medllm.measures.text.comparing import count_shared, find_unsupported
@@ -32,7 +33,7 @@ def wrong(summary: str, note: str) -> list[tuple[str, str, str]]:
         ("L NOF #, bed #1", "L NOF fracture , bed #1"),
         ("D&V x3, no N/V", "diarrhoea and vomiting x 3, no nausea and vomiting"),
         ("POD2, D19. Vit D3 800, HD4", "day 2, day 19. Vit D3 800, day 4"),
-        ("86F fall. 30/M c/o cough", "86-year-old F fall. 30-year-old M c/o cough"),
+        ("86F fall. 30/M c/o cough", "86 year old female fall. 30 year old male c/o cough"),
         ("rpt OGD 2-4/52, DES '18", "rpt OGD 2-4 weeks, DES 2018"),
     ],
 )
@@ -100,6 +101,55 @@ def test_a_short_form_of_several_meanings_is_kept_by_each_of_them() -> None:
     for summary in ("Mitral stenosis.", "Known MS", "Psoriasis."):
         shared = count_shared(note, find_facts(read(summary)))
         assert shared["diagnosis"] == (1, int(summary != "Psoriasis."))
+
+
+@pytest.mark.parametrize(
+    ("question", "read_as"),
+    [
+        ("58M on simvastatin", "58 year old male is on simvastatin"),
+        ("PCN allergy", "penicillin allergy"),
+        ("5yo m w/ fever", "5 year old male with fever"),
+        ("28F G2P1 16/40", "28 year old female g2p1 16 weeks pregnant"),
+        ("NKDA except pen", "allergic to penicillin"),
+        ("QTc 520, DHx: warfarin", "prolonged qtc 520, medications: warfarin"),
+        ("VA 20/40 in the left eye", "va 20/40 in the left eye"),
+        ("temp 101 F, 12F catheter", "temp 101 f, 12f catheter"),
+        ("a question on warfarin, row with my bf", "a question on warfarin, row with my bf"),
+        ("AF on warfarin", "af is on warfarin"),
+        ("All: pen. all-cause mortality", "allergic to penicillin. all-cause mortality"),
+        ("rash on hands", "rash on hands"),
+    ],
+)  # fmt: skip
+def test_a_question_in_shorthand_is_read_in_words(question: str, read_as: str) -> None:
+    reading = read(question, words={"warfarin", "simvastatin"}, is_question=True)
+
+    assert reading.folded.text == read_as
+    assert read(question).folded.text == question.lower()
+    for first in range(len(reading.words)):
+        begin, end = reading.place(first, first + 1)
+        assert 0 <= begin < end <= len(question)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "kinds"),
+    [
+        ("60M on warf, oral thrush", "Miconazole oral gel four times daily.", {"interaction"}),
+        ("PCN allergy (anaphylaxis)", "Flucloxacillin 1 g four times daily.", {"allergy"}),
+        ("pen - rash. tonsillitis", "Phenoxymethylpenicillin 500 mg.", {"allergy"}),
+        ("PMHx MG, UTI", "Give ciprofloxacin 500 mg twice daily.", {"contraindication"}),
+        ("G6PD def, UTI", "Nitrofurantoin 100 mg twice daily.", {"contraindication"}),
+        ("G6PD normal, UTI", "Nitrofurantoin 100 mg twice daily.", set()),
+        ("5yo M fever", "Give aspirin 150 mg.", {"contraindication"}),
+        ("15yo F fever", "Give paracetamol 500 mg.", set()),
+        ("30F, +ve UPT, HTN", "Start ramipril 2.5 mg daily.", {"contraindication"}),
+    ],
+)
+def test_what_a_question_says_in_shorthand_counts(
+    question: str, answer: str, kinds: set[str]
+) -> None:
+    found = review_answer(answer, question=question).report.findings
+
+    assert {each.kind for each in found if each.severity not in {"info", "minor"}} == kinds
 
 
 def test_short_forms_are_of_notes_alone() -> None:

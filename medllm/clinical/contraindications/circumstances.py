@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from medllm.clinical.case import Case
 from medllm.clinical.context import context_of
 from medllm.clinical.drugs.mentions import Mention, find_drugs
+from medllm.clinical.entities.short_forms import find_known
 from medllm.clinical.measurements import find_measurements
 from medllm.clinical.rules.knowledge import Knowledge
 from medllm.clinical.text.phrases import Phrases, words_in
@@ -33,6 +34,10 @@ _ALLERGIC = re.compile(
     r"\b(?:allergic (?:reaction )?to|allergy to|allergies to|anaphylaxis (?:to|from|after|with)|"
     r"allergies:|allergy:|reaction to|hypersensitiv\w+ to|intoleran\w+ (?:to|of))"
 )
+_REACTION = re.compile(r"[ (:,=-]{1,4}(?:allerg|anaphyla|rash\b|hives|urticaria|angio-?o?edema)")
+"""What stands behind a drug that somebody does not bear."""
+_NORMAL = (["normal"], ["wnl"], ["neg"], ["negative"])
+"""After the name of a test of a condition: `G6PD normal`."""
 _RENAL = re.compile(r"\b(?:e?gfr|crcl|clearance|filtration)\b")
 _REACH = 40
 """Characters after a cue of allergy in which its drugs begin."""
@@ -109,11 +114,10 @@ def _add_states(
     is_list: bool = False,
 ) -> None:
     """Add the conditions and states that a part of a text says the patient has."""
-    first, last = part
-    for begin, end, (name, conditions) in knowledge.built(build_states).find(
-        reading.words[first:last]
-    ):
-        context = context_of(reading, first + begin, first + end, knowledge)
+    for begin, end, (name, conditions) in _find_states(reading, part, knowledge):
+        if reading.words[end : end + 1] in _NORMAL:
+            continue
+        context = context_of(reading, begin, end, knowledge)
         if conditions:
             if not context.negated and (is_list or not context.hypothetical):
                 known.conditions |= conditions
@@ -122,6 +126,19 @@ def _add_states(
             is_own = context.experiencer == "patient" and not context.historical
             if not context.negated or is_own:
                 setattr(known, name, not context.negated)
+
+
+def _find_states(
+    reading: Reading, part: Span, knowledge: Knowledge
+) -> Iterator[tuple[int, int, tuple[str, frozenset[str]]]]:
+    """The states in a part of a text, in short forms, too: first and last word, and what it is."""
+    states, (first, last) = knowledge.built(build_states), part
+    for begin, end, state in states.find(reading.words[first:last]):
+        yield first + begin, first + end, state
+    for (begin, end), meaning in find_known(reading, knowledge):
+        if first <= begin < last:
+            for name in meaning.names:
+                yield from ((begin, end, state) for *_, state in states.find(name.split()))
 
 
 def build_states(knowledge: Knowledge) -> Phrases[tuple[str, frozenset[str]]]:
@@ -151,9 +168,8 @@ def _allergens(reading: Reading, drugs: Iterable[Mention]) -> Iterator[Mention]:
     cues = [each.end() for each in _ALLERGIC.finditer(reading.folded.text)]
     for mention in drugs:
         begin = reading.begins[mention.first]
-        after = reading.words[mention.last : mention.last + 1]
         follows = any(0 <= begin - cue <= _REACH for cue in cues)
-        if follows or after in (["allergy"], ["allergic"], ["anaphylaxis"]):
+        if follows or _REACTION.match(reading.folded.text, reading.ends[mention.last - 1]):
             yield mention
 
 

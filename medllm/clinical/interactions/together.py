@@ -191,9 +191,11 @@ def _origin_by_dose(reading: Reading, mentions: Sequence[Mention]) -> Origin | N
 
 
 def _is_topical(reading: Reading, mention: Mention) -> bool:
-    words, last = reading.words, mention.last
-    is_local = not _TOPICAL.isdisjoint(words[mention.first : last]) or (
-        words[last : last + 1] in (["eye"], ["ear"])
+    words, first, last = reading.words, mention.first, mention.last
+    is_local = (
+        not _TOPICAL.isdisjoint(words[first:last])
+        or words[last : last + 1] in (["eye"], ["ear"])
+        or (words[first - 1 : first] == ["topical"] and reading.between(first - 1) == " ")
     )
     return is_local and _STILL_ABSORBED.isdisjoint(mention.drugs)
 

@@ -67,12 +67,15 @@ class Folded:
         return origin + (position - self._starts[at]) * runs
 
 
-def fold(text: str, words: Container[str] = ()) -> Folded:
-    """The folded text, in which these words are whole; as fast as a search with nothing to fold."""
+def fold(text: str, words: Container[str] = (), edits: Sequence[Edit] = ()) -> Folded:
+    """The folded text, in which these words are whole; as fast as a search with nothing to fold.
+
+    `edits` are places of the text that are read in another way.
+    """
     folded = fold_characters(text)
     references = [*markup.find_references(text, lambda character: fold_characters(character).text)]
     parted = [*markup.find_parted(text, words)] if words else []
-    for found in filter(None, (references, find_keyed(text), parted)):
+    for found in filter(None, (references, find_keyed(text), parted, edits)):
         place_of = folded.place_of
         folded = _with(
             folded, [(place_of(begin), place_of(end), said) for begin, end, said in found]

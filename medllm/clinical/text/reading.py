@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 from medllm.clinical.text.folding import Folded, fold
+from medllm.clinical.text.shorthand import find_shorthand
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 """A word of a folded text: letters and digits; hyphens and slashes part words."""
@@ -110,9 +111,10 @@ class Reading:
         return [bisect_left(begins, place) for place in at]
 
 
-def read(text: str, words: Container[str] = ()) -> Reading:
+def read(text: str, words: Container[str] = (), *, is_question: bool = False) -> Reading:
     """The reading of a text; nothing is looked for before it is asked for.
 
-    One of `words` that is parted at the end of a line is read as a whole.
+    One of `words` that is parted at the end of a line is read as a whole. In a question what
+    clinicians write for short is read in words.
     """
-    return Reading(text, fold(text, words))
+    return Reading(text, fold(text, words, [*find_shorthand(text, words)] if is_question else ()))

@@ -7,6 +7,7 @@ from medllm.clinical.doses.limits import COLUMNS
 from medllm.clinical.drugs.mentions import find_drugs
 from medllm.clinical.rules.knowledge import Knowledge, shipped_knowledge
 from medllm.clinical.text.reading import read
+from medllm.clinical.text.shorthand import find_shorthand
 from medllm.measures.text.spoken import with_digits
 
 _WRITTEN_OUT = (
@@ -26,12 +27,11 @@ _WRITTEN_OUT = (
     (re.compile(r"\b(?:TDS|TID|tds|tid)\b"), "3 times daily"),
     (re.compile(r"\b(?:QDS|QID|qds|qid)\b"), "4 times daily"),
     (re.compile(r"\bT([12])DM?\b"), r"type \1 DM"),
-    (re.compile(r"(?:^|(?<=[.:,\n] )|(?<=\n))(\d{1,3}) ?/?(?=[MF]\b)"), r"\1-year-old "),
     (re.compile(r"\b(\d{1,2}-\d{1,2})/7\b"), r"\1 days"),
     (re.compile(r"\b(\d{1,2}-\d{1,2})/52\b"), r"\1 weeks"),
     (re.compile(r"\b(\d{1,2}-\d{1,2})/12\b"), r"\1 months"),
 )
-"""Shorthand of one meaning: days after an operation, ages with a sex, spans of time."""
+"""Shorthand of notes that has one meaning: days after an operation, spans of time."""
 _BARE_DOSE = re.compile(
     r"(?:[ ]?[↑↓]|[ ](?:start|to|at|now|up to|down to))?[ ]?(\d+(?:\.\d+)?)"
     r"(?=\s?(?:->|→)\s?\d|(?:[ ](?:od|om|on|bd|bid|tds|tid|qds|qid|daily|nocte|mane|prn|stat|"
@@ -50,7 +50,11 @@ def written_out(note: str) -> str:
     Only to look facts up in, for places in it move. `bisoprolol 2.5 od` has the one unit in which
     the table of doses gives the drug; where there are two, the number stays bare.
     """
-    text = with_digits(note)
+    text, done, pieces = with_digits(note), 0, list[str]()
+    for begin, end, said in find_shorthand(text, ()):
+        pieces += [text[done:begin], said]
+        done = end
+    text = "".join([*pieces, text[done:]])
     for pattern, words in _WRITTEN_OUT:
         text = pattern.sub(words, text)
     return _with_units(text)

@@ -1,0 +1,75 @@
+"""What clinicians write for short in a question, read in words: `58M on simva`, `16/40`, `w/o`.
+
+The rules find there what they find in a sentence; places stay those of the text.
+"""
+
+import re
+from collections.abc import Container, Iterator
+from itertools import chain
+
+from medllm.clinical.text.keyed import Edit
+
+_BEGIN = r"(?=\d)(?:(?<![\s\S])|(?<=[.:;,(\n] )|(?<=[\n(])|(?<=\b[Pp]t )|(?<=\b[Aa] ))"
+"""The beginning of a text, a sentence or a line; after `pt` and `a`."""
+_FORMS = tuple((re.compile(pattern), words) for pattern, words in (
+    (rf"{_BEGIN}(\d{{1,3}}) ?/?M\b(?! catheter| drain| NG)", r"\1 year old male"),
+    (rf"{_BEGIN}(\d{{1,3}}) ?/?F\b(?! catheter| drain| NG)", r"\1 year old female"),
+    (r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Mm]\b", r"\1 year old male"),
+    (r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Ff]\b", r"\1 year old female"),
+    (r"\b(\d{1,3}) ?(?:yo|y/o)\b", r"\1 years old"),
+    (r"\b(\d{1,2})/12 ?(?=[MmFf]\b|old\b|baby\b|infant\b)", r"\1 months old "),
+    (r"\b(\d{1,2})/52 ?(?=[MmFf]\b|old\b|baby\b|infant\b)", r"\1 weeks old "),
+    (r"\b(?=[Pp])(?:PCN\b|[Pp]en(?=[ :-]+(?:allerg|anaphyl|rash|hives))|(?<=\bexcept )pen\b"
+     r"|(?<=\b[Aa]ll: )pen\b|(?<=\b[Aa]llergy: )pen\b|(?<=\b[Aa]llergies: )pen\b)", "penicillin"),
+    (r"\b(?=to pen|pen)(?<=\b[Aa]llergic )(?:to )?pen\b", "to penicillin"),
+    (r"\b(?:All:|(?:ADRs?|[Aa]llerg(?:y|ies)) ?[:=-]) ?(?=[a-zA-Z])|\bNKDA (?:except|but) ",
+     "allergic to "),
+    (r"\bw/o\b", "without"),
+    (r"\bw/ ?(?=[a-zA-Z])|(?<=[a-z] )c (?=(?:aura|long|known|prev|severe|acute)\b)", "with "),
+    (r"\b(?:DHx?|Meds|Current meds)[ :]+(?=[a-zA-Z])", "medications: "),
+    (r"(?:\+ve|\b[Pp]os(?:itive)?) (?:UPT|[uh]?[hβ]CG)\b|\b(?:UPT|[uh]?[hβ]CG) (?:\+ve|pos)",
+     "pregnant"),
+    (r"\bQTc?[ :=]*((?:4[89]|[5-9]\d)\d)\b", r"prolonged qtc \1"),
+    (r"\b(?=EBF|bf)(?:EBF\b|bf (?=mum|mother|mom)|(?<=\bcurrently )bf\b|(?<=\bexcl )bf\b)",
+     "breastfeeding "),
+))  # fmt: skip
+_WEEKS = re.compile(r"\b(\d{1,2})(?:\+\d)?/40\b")
+_VISION = re.compile(r"\b(?:VA|va|[Vv]ision|[Vv]isual|[Aa]cuity|[Ee]yes?|20/20)\b")
+
+
+_ON = re.compile(r"\b(?P<on>[Oo]n) (?=(?P<drug>[A-Za-z]\w*))")
+_NOT_TAKEN = re.compile(
+    r"\b(?:based|depend(?:s|ent)?|effects?|info(?:rmation)?|advice|more|research|stud(?:y|ies)|data|"
+    r"evidence|questions?|start(?:ed)?|put|go(?:ing)?|keep|stays?|remain|impact|focus|thoughts|"
+    r"opinion|guidance|views?|is|are|am|was|were|been|while|when|if|not|patients?|people|anyone|"
+    r"those|someone) $"
+)
+_LONGEST = 13
+"""Words before `on` and a drug that tell something else than that it is taken, or tell it
+themselves."""
+
+
+def find_shorthand(text: str, drugs: Container[str]) -> Iterator[Edit]:
+    """What is read in another way, in order; none overlap. `20/40` beside an eye is its acuity.
+
+    Who is `on` one of the words of names of `drugs` takes it.
+    """
+    found = chain.from_iterable(
+        ((*match.span(), match.expand(words)) for match in pattern.finditer(text))
+        for pattern, words in _FORMS
+    )
+    weeks = [] if _VISION.search(text) else _WEEKS.finditer(text)
+    pregnant = ((*match.span(), f"{match[1]} weeks pregnant") for match in weeks)
+    taken = (
+        (*match.span("on"), "is on")
+        for match in _ON.finditer(text)
+        if match["drug"].lower() in drugs
+        and not _NOT_TAKEN.search(text, max(match.start() - _LONGEST, 0), match.start())
+    )
+    done = 0
+    for begin, end, said in sorted(
+        chain(found, pregnant, taken), key=lambda each: (each[0], -each[1])
+    ):
+        if begin >= done:
+            done = end
+            yield begin, end, said
