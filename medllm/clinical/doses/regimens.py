@@ -10,7 +10,7 @@ from medllm.clinical.doses.amounts import NO_UNIT, Amount, Range
 from medllm.clinical.doses.elements import Bare, Count, Doses, Element, Lasting
 from medllm.clinical.doses.frequencies import Row
 from medllm.clinical.doses.products import in_order
-from medllm.clinical.doses.sig import Limit, Sig
+from medllm.clinical.doses.sig import Sig, StatedLimit
 from medllm.clinical.doses.vocabulary import MILLILITRES, ROUTE_OF_FORM, TOTAL, Often, Sign
 
 Joined = Literal["", "and", "then", "or"]
@@ -48,7 +48,7 @@ class _Draft:
     is_divided: bool = False
     is_loading: bool = False
     is_push: bool = False
-    limit: Limit | None = None
+    limit: StatedLimit | None = None
     joined: Joined = ""
     begin: int = -1
     end: int = -1
@@ -205,7 +205,7 @@ class _Regimens:
         if self.mode in _MOSTS:
             value = max(each.high for each in amount.values)
             is_daily = amount.per == "day" or self.mode == "most a day"
-            self._limit(Limit(value, amount.unit, "day" if is_daily else ""))
+            self._limit(StatedLimit(value, amount.unit, "day" if is_daily else ""))
             return True
         if self.mode == "over":
             self.mode = ""
@@ -221,7 +221,7 @@ class _Regimens:
             return True
         return False
 
-    def _limit(self, limit: Limit) -> None:
+    def _limit(self, limit: StatedLimit) -> None:
         if self.draft.limit is None:
             self.draft.limit = limit
         self.mode = "limited"
@@ -233,7 +233,7 @@ class _Regimens:
 
     def _count(self, count: Count, gap: str) -> None:
         if self.mode in _MOSTS:
-            self._limit(Limit(count.range.high, count.form or "tablet", ""))
+            self._limit(StatedLimit(count.range.high, count.form or "tablet", ""))
             return
         if self._is_step(gap):
             return
@@ -256,7 +256,7 @@ class _Regimens:
         if self.mode == "limited" and isinstance(meaning, Often) and draft.limit and ")" not in gap:
             per: Literal["day", "week"] = "week" if meaning.days == 7 else "day"
             if not draft.limit.per:
-                draft.limit = Limit(draft.limit.value, draft.limit.unit, per)
+                draft.limit = StatedLimit(draft.limit.value, draft.limit.unit, per)
             self.mode = ""
         elif isinstance(meaning, Often):
             draft.often = _with(draft.often, meaning, gap)

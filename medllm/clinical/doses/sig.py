@@ -9,7 +9,7 @@ from medllm.clinical.doses.vocabulary import Often
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class StatedLimit:
     """The most that a text allows: of a dose, or of a day; `unit` may be a form ("tablet")."""
 
     value: Decimal
@@ -43,7 +43,7 @@ class Sig:
     days: Decimal | None
     is_loading: bool
     is_push: bool
-    limit: Limit | None
+    limit: StatedLimit | None
     problem: str
     joined: Literal["", "and", "then", "or"]
     begin: int
