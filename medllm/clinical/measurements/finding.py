@@ -23,7 +23,7 @@ from medllm.clinical.measurements.reading import (
     with_rest,
 )
 from medllm.clinical.measurements.units import kind_of
-from medllm.clinical.text.folding import fold
+from medllm.clinical.text.folding import fold, with_spoken
 from medllm.clinical.text.reading import Reading
 
 NEAR = 60
@@ -72,7 +72,7 @@ def find_measurements(text: str) -> tuple[Measurement, ...]:
     and amounts (`500 mg`), whose attribute is empty. What is ambiguous is said so and has no
     value; what no patient can have is named as impossible. The time is linear in the text.
     """
-    folded = fold(text)
+    folded = with_spoken(fold(text))
     european = is_european(folded.text)
     found = _with_neighbours(list(_named(folded.text, european)))
     found += _parts_of_coma(folded.text, found)
@@ -245,8 +245,10 @@ def _told_by(text: str, value: Value, unit: str, end: int) -> Quantity | None:
         name = "oxygen saturation"
     elif unit in {"L", "L/min"} and _is_flow(text, value.begin, end):
         name = "oxygen flow"
-    elif unit in {"kg", "lb"} and _PERSON.match(text, end):
+    elif unit in {"kg", "lb", "stone"} and _PERSON.match(text, end):
         name = "body weight"
+    elif unit in {"cm", "m", "in", "ft"} and text.startswith(" tall", end):
+        name = "body height"
     return quantity(name) if name else None
 
 

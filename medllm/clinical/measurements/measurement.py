@@ -98,7 +98,7 @@ def _possible(quantity: Quantity, value: Decimal, unit: str) -> bool:
 
 
 _AMOUNTS = {"g": "mg", "microg": "mg", "ng": "mg", "L": "mL", "dL": "mL", "microL": "mL",
-            "lb": "kg", "oz": "kg", "mU": "U", "microU": "U", "m": "cm", "mm": "cm",
+            "lb": "kg", "oz": "kg", "stone": "kg", "mU": "U", "microU": "U", "m": "cm", "mm": "cm",
             "in": "cm", "ft": "cm",
             "cells": "10^9", "10^3": "10^9", "10^6": "10^9", "10^12": "10^9"}  # fmt: skip
 """The unit that amounts of no named quantity are given in: milligrams, whatever was written."""

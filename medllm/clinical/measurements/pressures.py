@@ -13,7 +13,7 @@ _SIDE = (
     r"(?P<{0}>\d{{1,3}}(?:\.\d+)?)(?P<{0}s>'?s)?(?: ?(?:-|to) ?(?P<{0}2>\d{{1,3}})(?P<{0}2s>'?s)?)?"
 )
 PAIR = re.compile(
-    rf"(?P<sign><=|>=|<|>|~)? ?{_SIDE.format('high')} ?(?:/|\\|over) ?{_SIDE.format('low')}"
+    rf"-?(?P<sign><=|>=|<|>|~)? ?{_SIDE.format('high')} ?(?:/|\\|over) ?{_SIDE.format('low')}"
     r"(?![\d/]|[.,:]\d|-\d)"
 )
 _PALPATED = re.compile(

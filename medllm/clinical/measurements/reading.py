@@ -30,16 +30,16 @@ _PHRASES = [
     "down to", "up to", "down from", "up from", "on arrival", "on admission", "on discharge",
     "on presentation", "on exam", "on examination", "on room air", "on ra", "on oxygen", "on air",
     "at rest", "at discharge", "in triage", "as high as", "as low as", "left arm", "right arm",
-    "comes to", "came to", "adds up to",
+    "comes to", "came to", "adds up to", "down at", "up at",
 ]  # fmt: skip
 _CHANGED = (
-    r"(?:improved|dropped|fell|fallen|rose|risen|increased?|decreased?|went|gone|drop|climbed|declined)"
+    r"(?:improved|dipped|dropped|fell|fallen|rose|risen|increased?|decreased?|went|gone|drop|climbed|declined)"
     r"(?: (?:up|down|slightly|markedly))? (?:to|from|into)"
 )
 """A change counts only with where it came from or went to: "fell 2 g" is no value."""
 _LONGEST_FIRST = "|".join([*_PHRASES, _CHANGED, *sorted(_WORDS.split(), key=len, reverse=True)])
 _BETWEEN = re.compile(
-    r"\.?(?:\([a-z0-9+ ]{1,12}\)|[ :=|,;()\[\"'_]|-(?!\d)|(?<=[a-z0-9])-(?=\d)|->"
+    r"\.?(?:\([a-z0-9+ ]{1,12}\)|'s |[ :=|,;()\[\"'_]|-(?!\d)|(?<=[a-z0-9])-(?=\d)|->"
     rf"|(?:on |at )?{_DATE}|on \d{{1,2}}/\d{{1,2}}(?= )"
     rf"|(?:{_LONGEST_FIRST})(?![a-z0-9])){{0,24}}"
 )
@@ -55,14 +55,14 @@ _OTHER_THING = re.compile(
 """After a number: it counts something else than what was named before."""
 _LIST_MARK = re.compile(r"\d{1,2}\. ?[a-z]")
 """The number of the next item of a list, as in `9. Digoxin. 10. Zocor`."""
-_THEN = re.compile(r" ?(?:->|=>|then|and then|to|and)(?![a-z0-9]) ?")
+_THEN = re.compile(r" ?(?:->|=>|(?:then|and then|to|and)(?![a-z0-9])) ?")
 _HEART_RATE = re.compile(r"[ :=]{1,2}\d")
 """After "hr": it is no unit, but the next name, as in `T 36.4 HR 62`."""
 SOFT = {"in", "m", "c", "f", "'", '"'}
 """Units that are also other words."""
 _JOINT = re.compile(r" ?(?:,? ?and|,|/|&) ?(?=[\d.])")
 _SHARE = re.compile(r"(?<![\d.,/-])(?P<share>(\d{1,2}(?:\.\d)?)(?: ?%)?) ?$")
-_REST = {"lb": ("oz", 16), "ft": ("in", 12)}
+_REST = {"lb": ("oz", 16), "ft": ("in", 12), "stone": ("lb", 14)}
 _SECOND = re.compile(rf"\.? ?(?:,|and)? ?(?P<number>\d{{1,2}}(?:\.\d+)?) ?(?P<unit>{UNIT.pattern})")
 
 
@@ -202,7 +202,10 @@ def with_rest(text: str, value: Value, unit: str, end: int) -> tuple[Value, str,
     smaller, factor = _REST[unit]
     match = _SECOND.match(text, end)
     written = match["unit"] if match else ""
-    if not match or not (read_unit(written) == smaller or (not written and text[end - 1] == "'")):
+    is_bare = bool(match) and (
+        text[end - 1] == "'" or (unit == "stone" and text[end : end + 2].strip().isdigit())
+    )
+    if not match or not (read_unit(written) == smaller or (not written and is_bare)):
         return value, unit, end
     total = value.readings[0] * factor + Decimal(match["number"])
     end = match.end() if written else match.end("number")

@@ -1,7 +1,7 @@
 """Units of measurement: how they are written, and how one becomes another of the same kind.
 
 A unit is atoms joined by `/`. The scales are those of the SI and of its definitions (NIST SP 811):
-1 lb = 0.45359237 kg, 1 in = 2.54 cm, 1 mmHg = 133.322 Pa, 1 oz = 28.349523125 g.
+1 lb = 0.45359237 kg, 1 in = 2.54 cm, 1 mmHg = 133.322 Pa, 1 oz = 28.349523125 g, 1 stone = 14 lb.
 """
 
 import math
@@ -12,7 +12,7 @@ from functools import cache
 
 _ATOMS = {
     "mass": "kg 1000 | g 1 | mg 1e-3 | microg 1e-6 | ng 1e-9 | pg 1e-12 | lb 453.59237 "
-    "| oz 28.349523125",
+    "| oz 28.349523125 | stone 6350.29318",
     "volume": "L 1 | dL 1e-1 | mL 1e-3 | microL 1e-6 | fL 1e-15",
     "amount": "mol 1 | mmol 1e-3 | micromol 1e-6 | nmol 1e-9 | pmol 1e-12",
     "charge": "mEq 1e-3",
@@ -46,7 +46,7 @@ _WRITTEN = {
     "g": "gm gms gram grams gramme grammes",
     "kg": "kgs kilo kilos kilogram kilograms kilogramme kilogrammes",
     "lb": "lbs pound pounds",
-    "oz": "ounce ounces",
+    "oz": "ounce ounces", "stone": "stones",
     "ng": "nanogram nanograms",
     "pg": "picogram picograms",
     "L": "l liter liters litre litres ltr",
@@ -89,7 +89,7 @@ WRITTEN |= {form: name for name, forms in _WRITTEN.items() for form in forms.spl
 """Each way of writing an atom, in lower case → the atom."""
 _WHOLE = {
     "bpm": "beats/min", "lpm": "L/min", "mg%": "mg/dL", "mg percent": "mg/dL",
-    "gm%": "g/dL", "g%": "g/dL",
+    "gm%": "g/dL", "g%": "g/dL", "mm hg": "mmHg",
 }  # fmt: skip
 _PER = r" ?(?:/|\bper\b|\ba\b(?= min)) ?"
 _DAY = r"24 ?(?:h|hr|hrs|hour|hours)\b"

@@ -9,7 +9,7 @@ from functools import cache
 
 from medllm.clinical.text import markup
 from medllm.clinical.text.keyed import Edit, find_keyed
-from medllm.clinical.text.spelled import SPELLED, SPELLED_MARKS, read_spelled
+from medllm.clinical.text.spelled import SPELLED, SPELLED_MARKS, SPOKEN, read_spelled, read_spoken
 
 SUPERSCRIPT = {
     **{"⁰": "0", "¹": "1", "²": "2", "³": "3"},
@@ -24,7 +24,8 @@ _PLAIN = {
 }  # fmt: skip
 _ODD = re.compile(r" *[^\x20-\x7e](?:[^\x20-\x7e]| )*| {2,}")
 """What is not a printable ASCII character, with the spaces around; and several spaces."""
-_SPELLED = re.compile(SPELLED)
+_SPELLED, _SPOKEN = re.compile(SPELLED), re.compile(SPOKEN)
+_GLUED = re.compile(r"(?<!\w)(?:bp|hr|rr|sats|spo2|temp|gcs|wt|ht|t(?=\d\d\.\d))(?=\d\d)")
 _LATIN = dict(zip("аеорсухіјѕԁһ", "aeopcyxijsdh", strict=True))
 """Letters of Cyrillic that look like Latin ones: read as those within a word of Latin letters."""
 
@@ -88,6 +89,18 @@ def fold(text: str, words: Container[str] = (), edits: Sequence[Edit] = ()) -> F
         spelled = [(each, read_spelled(each[0])) for each in _SPELLED.finditer(folded.text)]
         folded = _with(folded, [(*each.span(), digits) for each, digits in spelled if digits])
     return folded
+
+
+def with_spoken(folded: Folded) -> Folded:
+    """The same with numbers in words as digits (`one forty over ninety`), and `HR112` as `HR 112`.
+
+    Not where doses are read: two twenty milligram tablets are no 220 mg.
+    """
+    edits = [(*each.span(), f"{each[0]} ") for each in _GLUED.finditer(folded.text)]
+    if any(mark in folded.text for mark in SPELLED_MARKS):
+        said = [(each, read_spoken(each[0])) for each in _SPOKEN.finditer(folded.text)]
+        edits += [(*each.span(), digits) for each, digits in said if digits]
+    return _with(folded, sorted(edits)) if edits else folded
 
 
 def _with(folded: Folded, edits: Sequence[Edit]) -> Folded:

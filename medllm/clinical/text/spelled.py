@@ -24,9 +24,13 @@ _UNITS = (
     r"millilit(?:er|re)s?|units?|iu|meq|tab(?:let)?s?|cap(?:sule|let)?s?|pills?|puffs?|drops?)"
 )
 _WORD = "|".join(sorted((*SMALL_NUMBERS, *TENS, *SCALES), key=len, reverse=True))
+_SAID = (
+    rf"(?:(?:a (?=hundred|thousand))?\b(?:{_WORD})"
+    rf"(?:[\s-]+(?:(?:and|point)\s+)?(?:{_WORD})){{0,{_MOST_WORDS}}})"
+)
+SPOKEN = rf"{_SAID}\b(?![\s-](?:of )?{_UNITS}\b)"
 SPELLED = (
-    rf"\b(?:half (?:of )?an?|(?:a |three )?quarters? of an?|(?:a (?=hundred|thousand))?(?:{_WORD})"
-    rf"(?:[\s-]+(?:(?:and|point)\s+)?(?:{_WORD})){{0,{_MOST_WORDS}}}(?:{_HALF})?)"
+    rf"\b(?:half (?:of )?an?|(?:a |three )?quarters? of an?|{_SAID}(?:{_HALF})?)"
     rf"(?=[\s-](?:of )?{_UNITS}\b)"
 )
 """The pattern of one, in lower case; what follows it is a unit or a form."""
@@ -47,6 +51,15 @@ def read_spelled(written: str) -> str | None:
         return None
     told = ".".join([str(whole), *filter(None, ["".join(map(str, digits))])])
     return told if len(told) > 1 else None
+
+
+def read_spoken(written: str) -> str | None:
+    """The same of a number that is said: `one twenty-four` is 124."""
+    first, *rest = re.split(r"[\s-]+", written)
+    below = _whole(rest) or 0
+    if _VALUES.get(first, 10) < 10 and 10 <= below < 100:
+        return str(100 * _VALUES[first] + below)
+    return read_spelled(written)
 
 
 def _whole(words: Sequence[str]) -> int | None:
