@@ -72,6 +72,8 @@ def _take_turn(
     except KeyboardInterrupt:
         reason = "stopped"
     except (DataError, EngineDown) as problem:
+        if texts:
+            console.show_text("")
         _announce_refusal(problem, is_first=not turns)
         return turns
     said = "".join(texts)

@@ -14,7 +14,7 @@ from medllm.data.readers.files import check_readable
 from medllm.data.readers.reviewed import digest_knowledge
 from medllm.data.shapes.values import clean
 from medllm.engines.base import Piece
-from medllm.errors import ConfigError, DataError
+from medllm.errors import ConfigError, DataError, MedllmError
 from medllm.generate.batch import answer_file, show_numbers
 from medllm.generate.compression import show_compression
 from medllm.generate.config import GenerateConfig
@@ -100,11 +100,15 @@ def _answer_on_screen(config: GenerateConfig, prompt: str) -> None:
     reviewer = Reviewer.of(config.review) if config.review else None
     is_held_back = reviewer is not None and reviewer.policy.action != "annotate"
     texts, reason = [], None
-    for piece in _stream(config):
-        texts.append(piece.text)
-        reason = piece.finish_reason
-        if not is_held_back:
-            console.show_text(piece.text, end="")
+    try:
+        for piece in _stream(config):
+            texts.append(piece.text)
+            reason = piece.finish_reason
+            if not is_held_back:
+                console.show_text(piece.text, end="")
+    except MedllmError:
+        console.show_text("", end="\n" if texts else "")
+        raise
     shown = "".join(texts)
     if reviewer:
         reviewed = reviewer.review(shown, prompt, config.system or "")

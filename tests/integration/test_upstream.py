@@ -551,6 +551,20 @@ def test_a_conversation_with_an_address_outlives_a_server_that_fails(
     assert remote.returncode == 2 and "not this machine" in remote.stderr
 
 
+def test_an_answer_that_breaks_off_is_a_line_of_its_own(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hello\n"), encoding="utf-8"))
+    with running_server(stand_in(Response(CUT))) as url:
+        chat, asked = (
+            typed("chat", "--model", url),
+            typed("generate", "--model", url, "--prompt", "So?"),
+        )
+
+    assert (chat.returncode, chat.stdout) == (0, "It is\n")
+    assert (asked.returncode, asked.stdout) == (5, "It is\n")
+
+
 def test_a_dry_run_asks_nobody_and_writes_no_log(typed: Typed, own_places: Path) -> None:
     place = "http://127.0.0.1:9"  # nobody is there
     told = typed("serve", "--upstream", place, "--dry-run", "--port", "0", "--no-auth")
