@@ -266,7 +266,7 @@ ALIKE = [
     ("levothyroxine 500 mcg daily", "Synthroid\u00a0500\u2009µg\nonce daily"),
     ("levothyroxine 500 mcg daily", "levothyroxine 500 μg q24h"),
     ("warfarin 15 mg once daily", "Coumadin 15mg OD"),
-    ("metformin 1 g three times daily", "Glucophage 1,000 mg t.i.d."),
+    ("metformin 2 g three times daily", "Glucophage 2,000 mg t.i.d."),
     ("ibuprofen 800 mg every 4 hours", "Advil 800 mg q4h"),
     ("methotrexate 10 mg daily", "MTX 10 mg 1-0-0"),
 ]
