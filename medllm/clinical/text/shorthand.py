@@ -11,28 +11,34 @@ from medllm.clinical.text.keyed import Edit
 
 _BEGIN = r"(?=\d)(?:(?<![\s\S])|(?<=[.:;,(\n] )|(?<=[\n(])|(?<=\b[Pp]t )|(?<=\b[Aa] ))"
 """The beginning of a text, a sentence or a line; after `pt` and `a`."""
-_FORMS = tuple((re.compile(pattern), words) for pattern, words in (
-    (rf"{_BEGIN}(\d{{1,3}}) ?/?M\b(?! catheter| drain| NG)", r"\1 year old male"),
-    (rf"{_BEGIN}(\d{{1,3}}) ?/?F\b(?! catheter| drain| NG)", r"\1 year old female"),
-    (r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Mm]\b", r"\1 year old male"),
-    (r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Ff]\b", r"\1 year old female"),
-    (r"\b(\d{1,3}) ?(?:yo|y/o)\b", r"\1 years old"),
-    (r"\b(\d{1,2})/12 ?(?=[MmFf]\b|old\b|baby\b|infant\b)", r"\1 months old "),
-    (r"\b(\d{1,2})/52 ?(?=[MmFf]\b|old\b|baby\b|infant\b)", r"\1 weeks old "),
-    (r"\b(?=[Pp])(?:PCN\b|[Pp]en(?=[ :-]+(?:allerg|anaphyl|rash|hives))|(?<=\bexcept )pen\b"
+_FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern, words in (
+    ("M", rf"{_BEGIN}(\d{{1,3}}) ?/?M\b(?! catheter| drain| NG)", r"\1 year old male"),
+    ("F", rf"{_BEGIN}(\d{{1,3}}) ?/?F\b(?! catheter| drain| NG)", r"\1 year old female"),
+    ("y", r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Mm]\b", r"\1 year old male"),
+    ("y", r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Ff]\b", r"\1 year old female"),
+    ("yo|y/o", r"\b(\d{1,3}) ?(?:yo|y/o)\b", r"\1 years old"),
+    ("/12", r"\b(\d{1,2})/12 ?(?=[MmFf]\b|old\b|baby\b|infant\b)", r"\1 months old "),
+    ("/52", r"\b(\d{1,2})/52 ?(?=[MmFf]\b|old\b|baby\b|infant\b)", r"\1 weeks old "),
+    ("PCN|pen|Pen",
+     r"\b(?=[Pp])(?:PCN\b|[Pp]en(?=[ :-]+(?:allerg|anaphyl|rash|hives))|(?<=\bexcept )pen\b"
      r"|(?<=\b[Aa]ll: )pen\b|(?<=\b[Aa]llergy: )pen\b|(?<=\b[Aa]llergies: )pen\b)", "penicillin"),
-    (r"\b(?=to pen|pen)(?<=\b[Aa]llergic )(?:to )?pen\b", "to penicillin"),
-    (r"\b(?:All:|(?:ADRs?|[Aa]llerg(?:y|ies)) ?[:=-]) ?(?=[a-zA-Z])|\bNKDA (?:except|but) ",
+    ("llergic ", r"\b(?=to pen|pen)(?<=\b[Aa]llergic )(?:to )?pen\b", "to penicillin"),
+    ("All:|ADR|llerg|NKDA",
+     r"\b(?:All:|(?:ADRs?|[Aa]llerg(?:y|ies)) ?[:=-]) ?(?=[a-zA-Z])|\bNKDA (?:except|but) ",
      "allergic to "),
-    (r"\bw/o\b", "without"),
-    (r"\bw/ ?(?=[a-zA-Z])|(?<=[a-z] )c (?=(?:aura|long|known|prev|severe|acute)\b)", "with "),
-    (r"\b(?:DHx?|Meds|Current meds)[ :]+(?=[a-zA-Z])", "medications: "),
-    (r"(?:\+ve|\b[Pp]os(?:itive)?) (?:UPT|[uh]?[hβ]CG)\b|\b(?:UPT|[uh]?[hβ]CG) (?:\+ve|pos)",
+    ("w/o", r"\bw/o\b", "without"),
+    ("w/| c ",
+     r"\bw/ ?(?=[a-zA-Z])|(?<=[a-z] )c (?=(?:aura|long|known|prev|severe|acute)\b)", "with "),
+    ("DH|Meds|meds", r"\b(?:DHx?|Meds|Current meds)[ :]+(?=[a-zA-Z])", "medications: "),
+    ("UPT|CG",
+     r"(?:\+ve|\b[Pp]os(?:itive)?) (?:UPT|[uh]?[hβ]CG)\b|\b(?:UPT|[uh]?[hβ]CG) (?:\+ve|pos)",
      "pregnant"),
-    (r"\bQTc?[ :=]*((?:4[89]|[5-9]\d)\d)\b", r"prolonged qtc \1"),
-    (r"\b(?=EBF|bf)(?:EBF\b|bf (?=mum|mother|mom)|(?<=\bcurrently )bf\b|(?<=\bexcl )bf\b)",
+    ("QT", r"\bQTc?[ :=]*((?:4[89]|[5-9]\d)\d)\b", r"prolonged qtc \1"),
+    ("EBF|bf",
+     r"\b(?=EBF|bf)(?:EBF\b|bf (?=mum|mother|mom)|(?<=\bcurrently )bf\b|(?<=\bexcl )bf\b)",
      "breastfeeding "),
 ))  # fmt: skip
+"""What is written, what must stand in a text with it, and how it is read."""
 _WEEKS = re.compile(r"\b(\d{1,2})(?:\+\d)?/40\b")
 _VISION = re.compile(r"\b(?:VA|va|[Vv]ision|[Vv]isual|[Aa]cuity|[Ee]yes?|20/20)\b")
 
@@ -56,9 +62,10 @@ def find_shorthand(text: str, drugs: Container[str]) -> Iterator[Edit]:
     """
     found = chain.from_iterable(
         ((*match.span(), match.expand(words)) for match in pattern.finditer(text))
-        for pattern, words in _FORMS
+        for signs, pattern, words in _FORMS
+        if any(sign in text for sign in signs)
     )
-    weeks = [] if _VISION.search(text) else _WEEKS.finditer(text)
+    weeks = [] if "/40" not in text or _VISION.search(text) else _WEEKS.finditer(text)
     pregnant = ((*match.span(), f"{match[1]} weeks pregnant") for match in weeks)
     taken = (
         (*match.span("on"), "is on")
