@@ -152,6 +152,13 @@ def test_what_a_question_says_in_shorthand_counts(
     assert {each.kind for each in found if each.severity not in {"info", "minor"}} == kinds
 
 
+def test_what_a_text_defines_itself_wins() -> None:
+    reading = read("Mitral insufficiency (MI) is severe. No surgery for MI.")
+
+    found = [each for each in find_entities(reading, is_note=True) if each.type == "disease"]
+    assert [each.names for each in found] == [(), (), ()]
+
+
 def test_short_forms_are_of_notes_alone() -> None:
     reading = read("The PE was measured.")
 

@@ -68,6 +68,17 @@ def asked(row: dict[str, Any]) -> list[Finding]:
     return [each for each in found if each.severity not in {"info", "minor"}]
 
 
+def urgent(kind: str) -> list[bool]:
+    return [bool(of_emergencies(row)) for row in rows_of("typed_urgent.jsonl", kind)]
+
+
+def test_emergencies_in_a_clinicians_shorthand_are_found() -> None:
+    """At first 24 of 35 answers that put help off, 5 of 25 that send for it, and none of 20."""
+    assert sum(urgent("bad")) >= 31
+    assert sum(urgent("good")) <= 1
+    assert not any(urgent("plain"))
+
+
 def test_answers_that_a_question_in_shorthand_forbids_are_found() -> None:
     """At first 20 of 50 and 3 of 40: `58M on simva`, `PCN allergy` and `16/40` said nothing."""
     assert sum(bool(asked(row)) for row in rows_of("typed_asked.jsonl", "harmful")) >= 47

@@ -201,7 +201,8 @@ def _add_short_forms(reading: Reading, found: _Found) -> None:
             meant[_quote(reading, first, end)] = end - first, long
     by_word = {short.lower().split("-")[0]: short for short in meant}
     for number, word in enumerate(reading.words):
-        if word in by_word and found.at(number) is None:
+        known = found.at(number)
+        if word in by_word and (known is None or known.names or known.may):
             length, long = meant[by_word[word]]
             end = min(number + length, len(reading.words))
             if _quote(reading, number, end) == by_word[word]:

@@ -38,7 +38,8 @@ _SUGAR = re.compile(
 )
 _KETONES = re.compile(r"\bketones?\b[^.\d]{0,20}(\d(?:\.\d)?)(?![\d/])")
 _POTASSIUM = re.compile(
-    r"\b(?:potassium|k\+)(?! (?:chlor|citr|gluc|bicarb|iod|perm|suppl|tab|food|rich))"
+    r"\b(?:potassium|k\+|(?<!vitamin )(?<!vit )k(?= ?[=:]? ?\d))"
+    r"(?! (?:chlor|citr|gluc|bicarb|iod|perm|suppl|tab|food|rich))"
     r"(?:(?! in \d|creat|gluc|sugar|phos|ha?emo| age)[^.\d]){0,25}(\d{1,2}(?:\.\d{1,2})?)"
     r"(?![\d/]|\.\d| ?(?:m[gl]|meq|g|tab\w*|times|days?|weeks?|months?|servings?)\b(?!/))"
 )
