@@ -34,7 +34,7 @@ def test_families_are_found_in_questions_written_apart_from_the_patterns() -> No
     families = {row["id"] for row in shipped_knowledge().rows("red_flags")}
 
     assert {f"red_flag.{family}" for family, _ in asked} == families - {"red_flag.unconscious"}
-    assert sum(hits) >= 151 and len(hits) == 155
+    assert sum(hits) >= 153 and len(hits) == 157
 
 
 def test_emergencies_as_people_type_them_and_ordinary_sentences() -> None:
