@@ -13,7 +13,8 @@ _BEGIN = r"(?=\d)(?:(?<![\s\S])|(?<=[.:;,(\n] )|(?<=[\n(])|(?<=\b[Pp]t )|(?<=\b[
 """The beginning of a text, a sentence or a line; after `pt` and `a`."""
 _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern, words in (
     ("M", rf"{_BEGIN}(\d{{1,3}}) ?/?M\b(?! catheter| drain| NG)", r"\1 year old male"),
-    ("F", rf"{_BEGIN}(\d{{1,3}}) ?/?F\b(?! catheter| drain| NG)", r"\1 year old female"),
+    ("F", rf"{_BEGIN}(?!9[4-9] ?F|10\d ?F|110 ?F)(\d{{1,3}}) ?/?F\b(?! catheter| drain| NG)",
+     r"\1 year old female"),
     ("y", r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Mm]\b", r"\1 year old male"),
     ("y", r"\b(\d{1,3}) ?(?:yo|y/o|yrs?|y),? ?[Ff]\b", r"\1 year old female"),
     ("yo|y/o", r"\b(\d{1,3}) ?(?:yo|y/o)\b", r"\1 years old"),
@@ -37,7 +38,8 @@ _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern
     ("ve", r"(?<![\w.])\+ve\b", "positive"),
     ("w/o", r"\bw/o\b", "without"),
     ("w/| c ",
-     r"\bw/ ?(?=[a-zA-Z])|(?<=[a-z] )c (?=(?:aura|long|known|prev|severe|acute)\b)", "with "),
+     r"\bw/ ?(?=[a-zA-Z])|(?<=[a-z] )(?<!hep )(?<!itis )(?<!min )(?<!type )c "
+     r"(?=(?:aura|long|known|prev|severe|acute)\b)", "with "),
     ("DH|Meds|meds", r"\b(?:DHx?|Meds|Current meds)[ :]+(?=[a-zA-Z])", "medications: "),
     ("UPT|CG",
      r"(?:\+ve|\b[Pp]os(?:itive)?) (?:UPT|[uh]?[hβ]CG)\b|\b(?:UPT|[uh]?[hβ]CG) (?:\+ve|pos)",
@@ -50,6 +52,10 @@ _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern
 """What is written, what must stand in a text with it, and how it is read."""
 _WEEKS = re.compile(r"\b(\d{1,2})(?:\+\d)?/40\b")
 _VISION = re.compile(r"\b(?:VA|va|[Vv]ision|[Vv]isual|[Aa]cuity|[Ee]yes?|20/20)\b")
+_WITH_CHILD = re.compile(
+    r"\b(?:\d{1,3} ?/?F|F|[Gg]\d|[Pp]\d|[Pp]rimip|[Mm]ultip|[Pp]reg|[Gg]est|LMP|UPT|[Mm]idwife|"
+    r"[Oo]bs|[Ff]o?etal|[Tt]rimester|[Ww]om[ae]n|[Ss]he|[Hh]er|[Mm]um)|\+\d/40"
+)
 
 
 _ON = re.compile(r"\b(?P<on>[Oo]n) (?=(?P<drug>[A-Za-z]\w*))")
@@ -65,16 +71,18 @@ themselves."""
 
 
 def find_shorthand(text: str, drugs: Container[str]) -> Iterator[Edit]:
-    """What is read in another way, in order; none overlap. `20/40` beside an eye is its acuity.
+    """What is read in another way, in order; none overlap.
 
-    Who is `on` one of the words of names of `drugs` takes it.
+    Who is `on` one of the words of names of `drugs` takes it. `20/40` is an acuity or a score where
+    nothing tells of a woman.
     """
     found = chain.from_iterable(
         ((*match.span(), match.expand(words)) for match in pattern.finditer(text))
         for signs, pattern, words in _FORMS
         if any(sign in text for sign in signs)
     )
-    weeks = [] if "/40" not in text or _VISION.search(text) else _WEEKS.finditer(text)
+    is_pregnant = "/40" in text and _WITH_CHILD.search(text) and not _VISION.search(text)
+    weeks = _WEEKS.finditer(text) if is_pregnant else ()
     pregnant = ((*match.span(), f"{match[1]} weeks pregnant") for match in weeks)
     taken = (
         (*match.span("on"), "is on")
