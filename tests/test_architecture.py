@@ -41,7 +41,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 35, "ranks": 14, "places": 71, "console": 222, "config": 526, "artifacts": 1049,
-    "clinical": 9004, "data": 4569, "tasks": 302, "models": 2279, "engines": 3542,
+    "clinical": 9006, "data": 4569, "tasks": 302, "models": 2279, "engines": 3542,
     "measures": 2478, "reports": 310, "calibrate": 469, "prepare": 1167, "finetune": 2870,
     "merge": 520, "quantize": 2506, "evaluate": 5588, "generate": 1151, "serve": 4838,
     "recipe": 223, "run": 136, "plan": 160, "ask": 51, "smoke": 70, "study": 557,

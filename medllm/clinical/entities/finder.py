@@ -116,7 +116,7 @@ def _find_names(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[Entity
 def _find_short_forms(
     reading: Reading, found: _Found, knowledge: Knowledge, vocabulary: Vocabulary
 ) -> Iterator[Entity]:
-    for (first, last), meaning in find_known(reading, knowledge):
+    for (first, last), meaning in find_known(reading, knowledge, (0, len(reading.words))):
         ids = vocabulary.ids_of(meaning.names)
         entity = Entity(meaning.type, first, last, ids, meaning.names, meaning.may)
         known = found.at(first)

@@ -44,14 +44,17 @@ class Meaning:
 _IN_BRACKETS = re.compile(r"\(([^\s()]{2,10})[,;)]")
 
 
-def find_known(reading: Reading, knowledge: Knowledge) -> Iterator[tuple[Span, Meaning]]:
-    """The words of each short and long form of the table `short_forms`, and its meaning.
+def find_known(
+    reading: Reading, knowledge: Knowledge, part: Span
+) -> Iterator[tuple[Span, Meaning]]:
+    """The words of each form of the table `short_forms` in a part of a text, and its meaning.
 
     A form with a capital counts in its own letters alone, and in no sentence of capitals, where
     `CAP` is a cap; before a colon all but procedures are headings: `PE: chest clear`.
     """
-    words = [normal(word) for word in reading.words]
-    for first, last, meanings in knowledge.built(_build_forms).find(words):
+    words = [normal(word) for word in reading.words[slice(*part)]]
+    for at, end_of, meanings in knowledge.built(_build_forms).find(words):
+        first, last = part[0] + at, part[0] + end_of
         begin, end = reading.place(first, last)
         written = reading.text[begin:end]
         meaning = meanings.get(written) or meanings.get("")
