@@ -15,6 +15,8 @@ from medllm.clinical.patient import Patient
 from medllm.clinical.policy import Policy
 from medllm.clinical.rules.knowledge import shipped_knowledge
 from medllm.clinical.text.reading import read
+from medllm.measures.text.facts import find_facts
+from medllm.measures.text.shorthand import written_out
 
 PIECES = [
     "BP", "HR ", "120/80", "7.2", "38,8", "1,200", "mg", "mmol/L", " ", "\n", "-", "→", "to ",
@@ -31,6 +33,13 @@ DOSES = [
 ]
 CUES = ["no fever, ", "pain in left knee and no ", "no; ", "any? no. "]
 PAIRS = "Take warfarin 5 mg and Advil 400 mg or naproxen, with an SSRI. Avoid MTX (Trexall).\n- "
+LISTS = ["no aspirin, enoxaparin 40 mg, ", "furosemide 40 mg, and ramipril was stopped, "]
+NOTES = [
+    "ramipril, furosemide and ",
+    "Hb 98 (131), ",
+    "biso 2.5 od, CKD3, ",
+    "58M on simva, 16/40 ",
+]
 FLAGS = ["chest pain sudden ", "no no fever ", "it drops, ", "38.5 180/120 ", "if worse "]
 
 
@@ -56,12 +65,17 @@ def whole_review(text: str) -> None:
     review_answer(text, question=text)
 
 
+def facts(text: str) -> None:
+    find_facts(read(written_out(text)))
+
+
 WORKS = {
     find_measurements: PIECES,
     doses: [*SIGS, *DOSES],
     contexts: CUES,
     interactions: [PAIRS],
-    whole_review: [*FLAGS, PAIRS],
+    whole_review: [*FLAGS, PAIRS, *LISTS, *NOTES],
+    facts: NOTES,
 }
 
 

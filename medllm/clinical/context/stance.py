@@ -1,7 +1,8 @@
 """Whether a text advises a drug, says that it is taken, warns against it or merely mentions it."""
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from itertools import pairwise
 
@@ -236,18 +237,17 @@ class _SentenceStances:
             is_good = (kind not in {"bad", "stopped"}) != is_denied
             stance = "advise" if is_good else "warn"
             self._set_back(
-                {"": stance, "open": stance, "then": stance}, begin, self._begin_of_subject(begin)
+                {"": stance, "open": stance, "then": stance}, begin, self._begin_of_subject()
             )
             claimed = {"taken": stance} if is_good else {"taken": stance, "advise": stance}
             self._set_back(claimed, begin, self._comma or begin)
             self._state = _BEHIND.get(kind, "" if kind in {"good", "stopped"} else stance)
         self._reached = end
 
-    def _begin_of_subject(self, end: int) -> int:
+    def _begin_of_subject(self) -> int:
         """The comma behind which one thing alone is spoken of: `A 5 mg, and B was stopped`."""
         is_new = self._words[self._comma : self._comma + 1] == ["and"]
-        has_dose = any(self._comma <= at < end for at in self._dosed)
-        return self._comma if is_new and self._dosed and not has_dose else 0
+        return self._comma if is_new and self._dosed and self._dosed[-1] < self._comma else 0
 
     def _set_back(self, changes: Mapping[str, str], end: int, begin: int = 0) -> None:
         for at in range(max(begin, self._reached), end):
@@ -265,8 +265,8 @@ class _SentenceStances:
         """What no cue has claimed is advised where a dose stands behind it."""
         if self._is_past:
             return
-        self._advise_items()
         dosed = sorted(self._dosed, reverse=True)
+        self._advise_items(dosed[::-1])
         nearest = len(self.states) + _REACH_OF_DOSE
         for at in range(len(self.states) - 1, -1, -1):
             while dosed and dosed[0] > at:
@@ -276,10 +276,10 @@ class _SentenceStances:
             if self.states[at] in {"", "then"} and nearest - at <= _REACH_OF_DOSE:
                 self.states[at] = "advise"
 
-    def _advise_items(self) -> None:
+    def _advise_items(self, dosed: Sequence[int]) -> None:
         """Behind `no`, an item of the list with a dose is free: `no aspirin, enoxaparin 40 mg`."""
         for begin, end in pairwise([*self._items, len(self.states)]):
-            has_dose = any(begin <= at < end for at in self._dosed)
+            has_dose = bisect_left(dosed, begin) < bisect_left(dosed, end)
             if has_dose and self._words[begin] not in {"or", "nor"}:
                 self.states[begin:end] = [
                     "advise" if each == "none" else each for each in self.states[begin:end]

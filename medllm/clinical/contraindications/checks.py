@@ -56,10 +56,11 @@ def find_contraindications(case: Case) -> Iterator[Finding | NotChecked]:
         return
     rules = case.knowledge.built(build_contraindications)
     known = known_circumstances(case)
+    sentences = {case.answer.sentence_at(each.first) for each in advised}
+    by_sentence = {each: sentence_circumstances(case, known, each) for each in sentences}
     seen: set[tuple[str, str]] = set()
     for mention in advised:
-        sentence = case.answer.sentence_at(mention.first)
-        own = sentence_circumstances(case, known, sentence)
+        own = by_sentence[case.answer.sentence_at(mention.first)]
         for row, drug, is_known in _worst_rows(rules, mention, own):
             if (row["id"], drug) not in seen:
                 seen.add((row["id"], drug))

@@ -135,7 +135,7 @@ def _find_states(
     states, (first, last) = knowledge.built(build_states), part
     for begin, end, state in states.find(reading.words[first:last]):
         yield first + begin, first + end, state
-    for (begin, end), meaning in find_known(reading, knowledge, part):
+    for begin, end, meaning in find_known(reading, knowledge, part):
         for name in meaning.names:
             yield from ((begin, end, state) for *_, state in states.find(name.split()))
 

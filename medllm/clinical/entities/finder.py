@@ -36,7 +36,8 @@ class Entity:
 
     `ids` are those of MeSH (`MESH:D006973`), the Disease Ontology (`DOID:10763`) and DrugBank
     (`DB00945`); there are none for a name that is known by its words alone. `names` are what a
-    short form stands for, or one of the several things that it `may` mean.
+    short form stands for, `wider` those of what it is a kind of, and `may` the several things that
+    it may mean.
     """
 
     type: Type
@@ -44,6 +45,7 @@ class Entity:
     last: int
     ids: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    wider: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
 
     def place(self, reading: Reading) -> Span:
@@ -116,9 +118,11 @@ def _find_names(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[Entity
 def _find_short_forms(
     reading: Reading, found: _Found, knowledge: Knowledge, vocabulary: Vocabulary
 ) -> Iterator[Entity]:
-    for (first, last), meaning in find_known(reading, knowledge, (0, len(reading.words))):
+    for first, last, meaning in find_known(reading, knowledge, (0, len(reading.words))):
         ids = vocabulary.ids_of(meaning.names)
-        entity = Entity(meaning.type, first, last, ids, meaning.names, meaning.may)
+        entity = Entity(meaning.type, first, last, ids, meaning.names, may=meaning.may)
+        if meaning.says_more:
+            entity = Entity(meaning.type, first, last, wider=(*ids, *meaning.names))
         known = found.at(first)
         if known and (known.first, known.last) == (first, last):
             yield replace(entity, type=known.type, ids=(*known.ids, *ids))
@@ -202,7 +206,7 @@ def _add_short_forms(reading: Reading, found: _Found) -> None:
     by_word = {short.lower().split("-")[0]: short for short in meant}
     for number, word in enumerate(reading.words):
         known = found.at(number)
-        if word in by_word and (known is None or known.names or known.may):
+        if word in by_word and (known is None or known.names or known.wider or known.may):
             length, long = meant[by_word[word]]
             end = min(number + length, len(reading.words))
             if _quote(reading, number, end) == by_word[word]:

@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from medllm.clinical.entities.words import TYPES, Type, normal
@@ -25,67 +26,85 @@ def _faults(row: Row, tables: Mapping[str, Any]) -> Iterable[str]:
 
 SHORT_FORMS = Table(
     name="short_forms",
-    columns=frozenset({"type", "short", "long", "several"}),
+    columns=frozenset({"type", "short", "long", "more", "several"}),
     needed=frozenset({"type", "short", "long"}),
     lists=frozenset({"short", "long"}),
     faults=_faults,
 )
 
 
+_FEW = 2
+"""Words of an item of a list, which may be a short form alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a short form is: names of one thing, or the several things that it `may` mean."""
+    """What a short form is: names of one thing, or the several things that it `may` mean.
+
+    One that `says_more` than its names is one of the things that these name: CKD5.
+    """
 
     type: Type
     names: tuple[str, ...]
     may: tuple[str, ...]
+    says_more: bool
 
 
 _IN_BRACKETS = re.compile(r"\(([^\s()]{2,10})[,;)]")
 
 
-def find_known(
-    reading: Reading, knowledge: Knowledge, part: Span
-) -> Iterator[tuple[Span, Meaning]]:
-    """The words of each form of the table `short_forms` in a part of a text, and its meaning.
+Known = list[tuple[int, int, Meaning]]
+"""First word, word after the last one, and meaning of each form in a text, in order."""
+
+
+def find_known(reading: Reading, knowledge: Knowledge, part: Span) -> Known:
+    """The forms of the table `short_forms` in a part of a text, which is read once.
 
     A form with a capital counts in its own letters alone, and in no sentence of capitals, where
     `CAP` is a cap; before a colon all but procedures are headings: `PE: chest clear`.
     """
-    words = [normal(word) for word in reading.words[slice(*part)]]
-    for at, end_of, meanings in knowledge.built(_build_forms).find(words):
-        first, last = part[0] + at, part[0] + end_of
-        begin, end = reading.place(first, last)
-        written = reading.text[begin:end]
-        meaning = meanings.get(written) or meanings.get("")
-        is_heading = reading.between(last - 1).startswith(":")
-        if (
-            meaning
-            and (meaning.type == "procedure" or not is_heading)
-            and (written.islower() or _is_mixed(reading, first))
-        ):
-            yield (first, last), meaning
+    known = reading.built(knowledge.built(_KnownForms).find)
+    begin, end = (bisect_left(known, word, key=itemgetter(0)) for word in part)
+    return known[begin:end]
 
 
-def _build_forms(knowledge: Knowledge) -> Phrases[dict[str, Meaning]]:
+class _KnownForms:
     """The forms by their words: meanings by what must be written, or nothing where case is free."""
-    forms: dict[tuple[str, ...], dict[str, Meaning]] = {}
-    for row in knowledge.rows(SHORT_FORMS.name):
-        written = [*row["short"], *(() if row.get("several") else row["long"])]
-        long = tuple(" ".join(map(normal, words_in(name))) for name in row["long"])
-        meaning = Meaning(row["type"], long, ())
-        if row.get("several"):
-            meaning = Meaning(row["type"], (), long)
-        for form in written:
-            words = tuple(map(normal, words_in(form)))
-            forms.setdefault(words, {})["" if form.islower() else form] = meaning
-    return Phrases((" ".join(words), meanings) for words, meanings in forms.items())
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        forms: dict[tuple[str, ...], dict[str, Meaning]] = {}
+        for row in knowledge.rows(SHORT_FORMS.name):
+            several, more = bool(row.get("several")), bool(row.get("more"))
+            long = tuple(" ".join(map(normal, words_in(name))) for name in row["long"])
+            meaning = Meaning(row["type"], () if several else long, long if several else (), more)
+            written = row["short"] if several or more else [*row["short"], *row["long"]]
+            for form in written:
+                words = tuple(map(normal, words_in(form)))
+                forms.setdefault(words, {})["" if form.islower() else form] = meaning
+        self._forms = Phrases((" ".join(words), meanings) for words, meanings in forms.items())
+
+    def find(self, reading: Reading) -> Known:
+        words = [normal(word) for word in reading.words]
+        found = []
+        for first, last, meanings in self._forms.find(words):
+            begin, end = reading.place(first, last)
+            written = reading.text[begin:end]
+            meaning = meanings.get(written) or meanings.get("")
+            is_heading = reading.between(last - 1).startswith(":")
+            if (
+                meaning
+                and (meaning.type == "procedure" or not is_heading)
+                and (written.islower() or _is_mixed(reading, first))
+            ):
+                found.append((first, last, meaning))
+        return found
 
 
 def _is_mixed(reading: Reading, word: int) -> bool:
-    """Whether the sentence of a word has small letters."""
-    begin, end = reading.place(*reading.sentence_at(word))
-    return not reading.text[begin:end].isupper()
+    """Whether the sentence of a word has small letters, or hardly any words."""
+    first, last = reading.sentence_at(word)
+    begin, end = reading.place(first, last)
+    return last - first <= _FEW or not reading.text[begin:end].isupper()
 
 
 def find_definitions(reading: Reading) -> Iterator[tuple[Span, Span]]:

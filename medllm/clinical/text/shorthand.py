@@ -9,8 +9,8 @@ from itertools import chain
 
 from medllm.clinical.text.keyed import Edit
 
-_BEGIN = r"(?=\d)(?:(?<![\s\S])|(?<=[.:;,(\n] )|(?<=[\n(])|(?<=\b[Pp]t )|(?<=\b[Aa] ))"
-"""The beginning of a text, a sentence or a line; after `pt` and `a`."""
+_BEGIN = r"(?=\d)(?:(?<![\s\S])|(?<=[.:;,(\n] )|(?<=[\n(])|(?<=\b[Pp]t )|(?<=\b[Aa] )(?=\d+[MF]))"
+"""The beginning of a text, a sentence or a line; after `pt`, and `a` before `58M`."""
 _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern, words in (
     ("M", rf"{_BEGIN}(\d{{1,3}}) ?/?M\b(?! catheter| drain| NG)", r"\1 year old male"),
     ("F", rf"{_BEGIN}(?!9[4-9] ?F|10\d ?F|110 ?F)(\d{{1,3}}) ?/?F\b(?! catheter| drain| NG)",
@@ -40,7 +40,7 @@ _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern
     ("w/| c ",
      r"\bw/ ?(?=[a-zA-Z])|(?<=[a-z] )(?<!hep )(?<!itis )(?<!min )(?<!type )c "
      r"(?=(?:aura|long|known|prev|severe|acute)\b)", "with "),
-    ("DH|Meds|meds", r"\b(?:DHx?|Meds|Current meds)[ :]+(?=[a-zA-Z])", "medications: "),
+    ("DH|Meds|meds", r"\b(?:DHx[ :]+|DH: ?|(?:Current m|M)eds[ :]+)(?=[a-zA-Z])", "medications: "),
     ("UPT|CG",
      r"(?:\+ve|\b[Pp]os(?:itive)?) (?:UPT|[uh]?[hβ]CG)\b|\b(?:UPT|[uh]?[hβ]CG) (?:\+ve|pos)",
      "pregnant"),
@@ -50,11 +50,11 @@ _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern
      "breastfeeding "),
 ))  # fmt: skip
 """What is written, what must stand in a text with it, and how it is read."""
-_WEEKS = re.compile(r"\b(\d{1,2})(?:\+\d)?/40\b")
+_WEEKS = re.compile(r"(?<!scored )(?<!score )(?<!got )\b(\d{1,2})(?:\+\d)?/40\b")
 _VISION = re.compile(r"\b(?:VA|va|[Vv]ision|[Vv]isual|[Aa]cuity|[Ee]yes?|20/20)\b")
 _WITH_CHILD = re.compile(
-    r"\b(?:\d{1,3} ?/?F|F|[Gg]\d|[Pp]\d|[Pp]rimip|[Mm]ultip|[Pp]reg|[Gg]est|LMP|UPT|[Mm]idwife|"
-    r"[Oo]bs|[Ff]o?etal|[Tt]rimester|[Ww]om[ae]n|[Ss]he|[Hh]er|[Mm]um)|\+\d/40"
+    r"\b(?:\d{1,3} ?/?F|F|[Gg]\d|[Pp]\d|LMP|UPT|[Ww]om[ae]n|[Ss]he|[Hh]er|[Mm]um)\b|\+\d/40"
+    r"|\b(?:[Pp]rimip|[Mm]ultip|[Pp]reg|[Gg]est|[Mm]idwife|[Ff]o?etal|[Tt]rimester)"
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from decimal import Context as Digits
+from itertools import pairwise
 
 from medllm.clinical.context import Context, context_of
 from medllm.clinical.context.stance import Stance, stance_of
@@ -49,7 +50,10 @@ _STOPPED_AFTER = re.compile(
     r"[ (:-]{1,3}(?:stopped|discontinued|d/?c'?d|ceased|withdrawn|withheld|held|on hold|"
     r"weaned(?: off)?|now off|allerg(?:y|ic)|intoleran(?:ce|t)|hypersensitiv(?:e|ity))\b"
 )
-_JOINED = re.compile(r",? (?:and|&|plus) |, |/| ?\+ ?")
+_JOINED = re.compile(r"(?P<last>,? (?:and|&|plus) |/| ?\+ ?)|, ")
+_MOST_JOINED = 8
+_OTHER_THING = frozenset({"non", "pre", "pseudo", "near", "anti", "sub", "post"})
+"""Before a name these make another thing of it: non-Hodgkin lymphoma, pre-eclampsia."""
 _NEAR = 120
 """Characters before and after a drug in which it may be said to be stopped."""
 _BEGUN_AGAIN = re.compile(
@@ -100,7 +104,11 @@ def _named(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
         if context.laterality:
             words = _SIDE.sub("", words)  # which is told by `side`
         whole = {*entity.ids, words, *entity.names}
-        shorter = {end for name in (words, *entity.names) for end in _ends_of(name)}
+        if entity.first and reading.between(entity.first - 1) == "-":
+            before = reading.words[entity.first - 1]
+            whole = {f"{before} {words}"} if before in _OTHER_THING else whole
+        names = (*whole, *entity.wider)
+        shorter = {end for name in names for end in (*entity.wider, *_ends_of(name))}
         # what is negative or unremarkable is the finding of a procedure, which was done
         is_, others = ("present", {}) if entity.type == "procedure" else _stance_of(context)
         given = ("present", "denied") if _is_asked(reading, entity.first) else (is_,)
@@ -119,7 +127,8 @@ def _named(reading: Reading, entities: list[Entity]) -> Iterator[Fact]:
 def _ends_of(name: str) -> Iterator[str]:
     """The less exact forms of a name: pneumonia of lobar pneumonia."""
     words = name.split()
-    return (" ".join(words[at:]) for at in range(1, len(words)))
+    at = range(1, len(words))
+    return (" ".join(words[each:]) for each in at if words[each - 1] not in _OTHER_THING)
 
 
 def _is_asked(reading: Reading, word: int) -> bool:
@@ -142,7 +151,7 @@ def _medications(reading: Reading, drugs: tuple[Mention, ...]) -> Iterator[Fact]
     for number, mention in enumerate(drugs):
         if not mention.drugs:
             continue
-        is_, others = _how_taken(reading, drugs[number:])
+        is_, others = _how_taken(reading, drugs[number : number + _MOST_JOINED])
         place = reading.place(mention.first, mention.last)
         contrary: dict[Key, str] = {(mention.drugs, other): "stopping" for other in others}
         doses = set[frozenset[Key]]()
@@ -172,13 +181,15 @@ def _how_taken(reading: Reading, drugs: tuple[Mention, ...]) -> tuple[str, tuple
 def _is_stopped(reading: Reading, drugs: tuple[Mention, ...], *, is_warned: bool) -> bool:
     """Whether the first of the drugs is warned against or was stopped, and not begun again.
 
-    What stands behind several that are joined holds for each: `ramipril and furosemide held`.
+    What stands behind several that are joined holds for each: `ramipril and furosemide held`, but
+    of a mere list (`aspirin, ramipril held`) for the last.
     """
     text, last = reading.folded.text, 0
-    while last + 1 < len(drugs) and _JOINED.fullmatch(
-        text, reading.ends[drugs[last].last - 1], reading.begins[drugs[last + 1].first]
-    ):
-        last += 1
+    for number, (one, other) in enumerate(pairwise(drugs), 1):
+        joint = _JOINED.fullmatch(text, reading.ends[one.last - 1], reading.begins[other.first])
+        if not joint:
+            break
+        last = number if joint["last"] else last
     sentence_begin, sentence_end = reading.sentence_at(drugs[0].first)
     begin, end = reading.begins[drugs[0].first], reading.ends[drugs[last].last - 1]
     before = text[max(reading.begins[sentence_begin], begin - _NEAR) : begin]

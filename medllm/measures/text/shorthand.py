@@ -10,13 +10,21 @@ from medllm.clinical.text.reading import read
 from medllm.clinical.text.shorthand import find_shorthand
 from medllm.measures.text.spoken import with_digits
 
+_BONE = (
+    r"NOF|neck of femur|radius|ulna|tib(?:ia)?|fib(?:ula)?|tib/fib|femur|humerus|clavicle|ribs?|"
+    r"hip|pelvis|pubic ram(?:us|i)|wrist|ankle|elbow|scaphoid|meta(?:carpal|tarsal)|malleolus|"
+    r"vertebra|[TCL]\d{1,2}|skull|mandible|nasal bones?|patella|olecranon|sternum|"
+    r"scapula|distal \w+|proximal \w+"
+)
+"""What `#` beside it is a fracture of; elsewhere it numbers things, or lists problems."""
 _WRITTEN_OUT = (
     (re.compile(r"\bn[/&+]v/d\b", re.IGNORECASE), "nausea, vomiting and diarrhoea"),
     (re.compile(r"\bn[/&+]v\b", re.IGNORECASE), "nausea and vomiting"),
     (re.compile(r"\bd[/&+]v\b", re.IGNORECASE), "diarrhoea and vomiting"),
+    (re.compile(rf"\b({_BONE}) ?#(?! ?\d)|\b(ribs?) ?#", re.IGNORECASE), r"\1\2 fracture"),
     (
-        re.compile(r"(?<=[A-Za-z])(?: #(?=[\s.,;)]|$)|#(?=\s))|(?<![\w#])# ?(?=[A-Za-z])"),
-        " fracture ",
+        re.compile(rf"(?<![\w#])# ?(?=(?:(?:L|R|left|right) )?(?:{_BONE})\b)", re.IGNORECASE),
+        "fracture ",
     ),
     (
         re.compile(r"(?<![\w-])(?<!(?i:vit) )(?<!(?i:vitamin) )(?:POD|HD|D)(?=\d{1,2}(?!\w|\.\d))"),

@@ -11,7 +11,7 @@ _OTHER = re.compile(
     r"(?:from|was|prev(?:ious(?:ly)?)?|pre-?op|baseline|last|peak|nadir|usually)|\s?\()[:.]?\s?"
     r"(?:of )?"
     r"(?P<number>\d+(?:\.\d+)?)(?! ?(?:days?|weeks?|months?|years?|hours?|h|d|min)\b)"
-    r"(?: ?[^\d\s,;.()\[\]]{0,9}\s?(?:[),;\]]|\.(?!\d)|$|"
+    r"(?: ?(?P<unit>[^\d\s,;.()\[\]]{0,9})\s?(?:[),;\]]|\.(?!\d)|$|"
     r"(?:to|on|in|at|yesterday|pre-?op|last|before)\b))",
     re.IGNORECASE,
 )
@@ -31,15 +31,15 @@ def find_values(text: str) -> list[Measurement]:
 
 
 def _others(measured: Measurement, text: str) -> Iterator[Measurement]:
-    """The values behind a measurement, read as if its name and unit stood beside each."""
+    """The values behind a measurement, as if its name stood beside each, and else its unit."""
     match = _OTHER.match(text, measured.end)
     if match is None:
         return
-    name, unit = f"{measured.attribute} ", measured.written_unit
-    read = find_measurements(f"{name}{match['number']} {unit}")
-    begin, end = match.span("number")
-    for each in read[:1]:
-        if each.attribute == measured.attribute and text[end:].lstrip().startswith(unit):
-            end = text.index(unit, end) + len(unit)
+    stated = f"{measured.attribute} {match['number']} "
+    read = find_measurements(stated + (match["unit"] or ""))[:1]
+    begin, end = match.start("number"), match.end("unit")
+    if not (read and read[0].written_unit):
+        read, end = find_measurements(stated + measured.written_unit)[:1], match.end("number")
+    for each in read:
         if each.attribute == measured.attribute:
             yield replace(each, begin=begin, end=end, quote=text[begin:end])
