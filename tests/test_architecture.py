@@ -41,8 +41,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 RUNNERS = FLOORS[-3]
 BUDGETS = {
     "errors": 35, "ranks": 14, "places": 71, "console": 222, "config": 526, "artifacts": 1049,
-    "clinical": 9006, "data": 4569, "tasks": 302, "models": 2279, "engines": 3542,
-    "measures": 2478, "reports": 310, "calibrate": 469, "prepare": 1167, "finetune": 2870,
+    "clinical": 9018, "data": 4569, "tasks": 302, "models": 2279, "engines": 3542,
+    "measures": 2494, "reports": 310, "calibrate": 469, "prepare": 1167, "finetune": 2870,
     "merge": 520, "quantize": 2506, "evaluate": 5588, "generate": 1151, "serve": 4838,
     "recipe": 223, "run": 136, "plan": 160, "ask": 51, "smoke": 70, "study": 557,
     "checkup": 110, "review": 232, "cli": 1274, "__main__": 3, "__init__": 40,

@@ -53,8 +53,8 @@ _FORMS = tuple((signs.split("|"), re.compile(pattern), words) for signs, pattern
 _WEEKS = re.compile(r"(?<!scored )(?<!score )(?<!got )\b(\d{1,2})(?:\+\d)?/40\b")
 _VISION = re.compile(r"\b(?:VA|va|[Vv]ision|[Vv]isual|[Aa]cuity|[Ee]yes?|20/20)\b")
 _WITH_CHILD = re.compile(
-    r"\b(?:\d{1,3} ?/?F|F|[Gg]\d|[Pp]\d|LMP|UPT|[Ww]om[ae]n|[Ss]he|[Hh]er|[Mm]um)\b|\+\d/40"
-    r"|\b(?:[Pp]rimip|[Mm]ultip|[Pp]reg|[Gg]est|[Mm]idwife|[Ff]o?etal|[Tt]rimester)"
+    r"\b(?:\d{1,3} ?/?F|F|LMP|UPT|[Ww]om[ae]n|[Ss]he|[Hh]er|[Mm]um)\b|\+\d/40"
+    r"|\b(?:[Gg]\d|[Pp]\d|[Pp]rimip|[Mm]ultip|[Pp]reg|[Gg]est|[Mm]idwife|[Ff]o?etal|[Tt]rimester)"
 )
 
 
