@@ -141,7 +141,7 @@ def parts_of(smoke: bool, room: Path) -> list[Part]:
     """What is run, the most important first; the limits are a Hopper card's."""
     small = ["--smoke"] if smoke else []
     kept = [*small, "--folder", str(room / "models")]
-    tests = {name: test_command(name, room) + small for name in GPU_TESTS}
+    tests = {name: command_of_tests(name, room) + small for name in GPU_TESTS}
     train = [f"{BENCHMARKS}/finetune_gpu.py", *kept, "--seconds", "600" if smoke else "100"]
     train += ["--steps", "8"]
     arms = ARMS + (UNSLOTH_ARMS if UNSLOTH.is_dir() else ()) + LATER_ARMS
@@ -157,7 +157,7 @@ def parts_of(smoke: bool, room: Path) -> list[Part]:
     ]
 
 
-def test_command(part: str, room: Path) -> list[str]:
+def command_of_tests(part: str, room: Path) -> list[str]:
     """Pytest on the files of a part.
 
     Other versions warn of other things, and a card is seldom at hand: that is no failure.

@@ -199,7 +199,7 @@ def test_most_of_a_faithful_summary_of_a_note_in_shorthand_is_kept() -> None:
     numbers, facts = count_unsupported("typed_summaries.jsonl")
 
     assert numbers <= 16
-    assert facts <= 31
+    assert facts <= 30
 
 
 def test_a_note_of_hardly_anything_but_shorthand_is_read_in_part() -> None:
@@ -214,8 +214,8 @@ def test_notes_that_came_after_all_that_are_read_as_well_as_this() -> None:
     """Of 334 numbers and 428 facts of 40 faithful summaries."""
     numbers, facts = count_unsupported("typed_notes.jsonl")
 
-    assert numbers <= 86
-    assert facts <= 160
+    assert numbers <= 82
+    assert facts <= 157
 
 
 def test_the_words_that_are_wrong_are_those_that_are_found() -> None:
